@@ -1,0 +1,37 @@
+# Every target sets up what it needs: a bare machine needs Python 3.11+ with pip, and make.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+
+.PHONY: help demo test lint format wheel clean
+
+help: ## what can be made
+	@sed -n 's/^\([a-z]*\):.*## /  make \1: /p' Makefile
+
+$(READY): setup.cfg pyproject.toml
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "cvtrain needs Python 3.11 or newer; try: make PYTHON=python3.12")'
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev]'
+	touch $@
+
+demo: $(READY) ## train on scikit-learn's handwritten digits, offline, in minutes
+	$(BIN)/cvtrain fit configs/digits.yaml
+
+test: $(READY) lint ## lint, import contracts, every test
+	$(BIN)/python -m pytest
+
+lint: $(READY) ## format and lint, checked only
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/lint-imports --config setup.cfg
+
+format: $(READY) ## format and mend what can be mended
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+wheel: $(READY) ## build dist/cvtrain-*.whl
+	$(BIN)/python -m build --wheel
+
+clean: ## remove the environment and what was built
+	rm -rf $(VENV) build dist *.egg-info

@@ -1,0 +1,107 @@
+"""Files that matter: committed atomically, named safely, identified by content.
+
+A commit is: write to a temporary file beside the target, fsync it, rename it over the target, fsync
+the folder. A reader sees the old content or the new one, never a mixture, also after a power cut.
+"""
+
+import contextlib
+import errno
+import hashlib
+import json
+import os
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from cvtrain.errors import ResourceError
+
+_DISK = {errno.ENOSPC: "the disk is full", errno.EDQUOT: "the disk quota is used up"}
+_DISK[errno.EFBIG] = "the file would exceed the size limit"
+
+
+@contextlib.contextmanager
+def committed(path: Path) -> Iterator[Path]:
+    """Yield a temporary path beside `path`; when the block succeeds it becomes `path`.
+
+    The temporary path keeps the suffix of `path`, because Keras and Matplotlib choose by it.
+
+    Raises:
+        ResourceError: the disk is full or the folder cannot be written; `path` is untouched.
+    """
+    path = Path(path)
+    temporary = None
+    with disk_errors(path):
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            handle, name = tempfile.mkstemp(dir=path.parent, prefix=".tmp-", suffix=path.suffix)
+            os.close(handle)
+            temporary = Path(name)
+            yield temporary
+            temporary.chmod(0o666 & ~_UMASK)
+            _fsync(temporary)
+            temporary.replace(path)
+            _fsync(path.parent)
+        finally:
+            if temporary is not None:
+                temporary.unlink(missing_ok=True)
+
+
+def commit_bytes(path: Path, content: bytes) -> None:
+    """Commit `content` to `path`. Raises ResourceError as `committed` does."""
+    with committed(path) as temporary:
+        temporary.write_bytes(content)
+
+
+def commit_text(path: Path, content: str) -> None:
+    """Commit `content` to `path` as UTF-8. Raises ResourceError as `committed` does."""
+    commit_bytes(path, content.encode("utf-8", errors="surrogateescape"))
+
+
+def commit_json(path: Path, content: Any) -> None:
+    """Commit `content` to `path` as indented JSON; NaN and infinity are refused (ValueError)."""
+    text = json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False)
+    commit_text(path, text + "\n")
+
+
+@contextlib.contextmanager
+def disk_errors(path: Path) -> Iterator[None]:
+    """Turn the operating system's refusals while `path` is written into a ResourceError."""
+    try:
+        yield
+    except OSError as error:
+        what = _DISK.get(error.errno or 0) or (error.strerror or str(error)).lower()
+        raise ResourceError(
+            f"cannot write {path}: {what}",
+            "Free some room or choose another folder; what was saved before is intact.",
+        ) from error
+
+
+def sha256_bytes(content: bytes) -> str:
+    """SHA-256 of `content` in hexadecimal digits."""
+    return hashlib.sha256(content).hexdigest()
+
+
+def cache_dir() -> Path:
+    """Where measured choices and checked files are remembered: `$CVTRAIN_CACHE`, else XDG's cache."""
+    if own := os.environ.get("CVTRAIN_CACHE"):
+        return Path(own).expanduser()
+    base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    return Path(base) / "cvtrain"
+
+
+def _fsync(path: Path) -> None:
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def _umask() -> int:
+    mask = os.umask(0o022)
+    os.umask(mask)
+    return mask
+
+
+_UMASK = _umask()
