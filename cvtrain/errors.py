@@ -8,8 +8,8 @@
     ├── TrainingError      6   training cannot go on: the loss is not finite
     └── Stopped           75   stopped on request; `--resume` continues
 
-An error says where, what, what was received and what to do. `cvtrain.__main__` is the one place that
-turns it into text and an exit code; anything else that reaches it is a defect of ours.
+An error says where, what, what was received and what to do. `cvtrain.__main__` is the one place
+that turns it into text and an exit code; anything else that reaches it is a defect of ours.
 """
 
 

@@ -83,7 +83,7 @@ def sha256_bytes(content: bytes) -> str:
 
 
 def cache_dir() -> Path:
-    """Where measured choices and checked files are remembered: `$CVTRAIN_CACHE`, else XDG's cache."""
+    """Where measured choices and checked files are kept: `$CVTRAIN_CACHE`, else XDG's cache."""
     if own := os.environ.get("CVTRAIN_CACHE"):
         return Path(own).expanduser()
     base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"

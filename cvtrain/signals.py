@@ -24,7 +24,7 @@ def stop_on_signals() -> Iterator[Stop]:
     """
     stop = Stop()
 
-    def handle(number: int, frame: object) -> None:
+    def handle(*_: object) -> None:
         if stop.requested:
             raise KeyboardInterrupt
         stop.requested = True

@@ -1,0 +1,226 @@
+"""The sections of a config: what a YAML may say, with types, ranges and defaults.
+
+Each field's docstring is its documentation everywhere: in errors, in the reference, in editors.
+"""
+
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+
+Positive = Annotated[int, Field(ge=1)]
+Share = Annotated[float, Field(ge=0, lt=1)]
+Rate = Annotated[float, Field(gt=0)]
+
+
+def _is_whole(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool)
+
+
+def _height_and_width(value: Any) -> tuple[int, int]:
+    pair = [value, value] if _is_whole(value) else value
+    if not (isinstance(pair, list) and len(pair) == 2 and all(map(_is_whole, pair))):
+        raise ValueError("must be [height, width] in whole pixels, or one number for a square")
+    if not all(4 <= side <= 4096 for side in pair):
+        raise ValueError("must be between 4 and 4096 pixels")
+    return (pair[0], pair[1])
+
+
+def _per_stage(value: Any) -> int | tuple[int, ...]:
+    """One number means the same for every stage; it is kept as it is written."""
+    values = value if isinstance(value, list) else [value]
+    if not values or not all(_is_whole(v) and v >= 1 for v in values):
+        raise ValueError("must be a whole number of at least 1, or a list with one per stage")
+    return tuple(values) if isinstance(value, list) else value
+
+
+PerStage = Annotated[int | tuple[int, ...], BeforeValidator(_per_stage)]
+Byte = Annotated[int, Field(ge=0, le=255)]
+
+
+class Section(BaseModel):
+    """Base of all sections: immutable, typed strictly, unknown keys are errors."""
+
+    model_config = ConfigDict(
+        extra="forbid", frozen=True, strict=True, allow_inf_nan=False, use_attribute_docstrings=True
+    )
+
+
+class Split(Section):
+    """Shares that are taken where the source has no such split of its own."""
+
+    validation: Share = 0.15
+    """Share of the images for validation."""
+    test: Share = 0.15
+    """Share of the images for the test."""
+
+    @model_validator(mode="after")
+    def _leave_some(self) -> "Split":
+        if self.validation + self.test >= 1:
+            raise ValueError(
+                "validation and test together must leave images for training (sum < 1)"
+            )
+        return self
+
+
+class Data(Section):
+    """Which images, and how they are read."""
+
+    source: str
+    """Image folder, CSV manifest, `.npz` in the layout of keras.datasets, `digits` or `mnist`."""
+    image_size: Annotated[tuple[int, int], BeforeValidator(_height_and_width)] = (180, 180)
+    """Height and width in pixels that every image is brought to; one number for a square."""
+    resize: Literal["stretch", "crop", "pad"] = "stretch"
+    """stretch ignores the aspect ratio, crop cuts the longer side, pad fills the shorter one."""
+    background: tuple[Byte, Byte, Byte] = (255, 255, 255)
+    """RGB, 0..255, under transparent pixels and beside padded images."""
+    split: Split = Split()
+    """Shares for validation and test where the source has no such splits."""
+    on_bad: Literal["error", "skip"] = "error"
+    """`error` stops before training when a file is unusable, `skip` goes on without it."""
+    on_leak: Literal["error", "allow"] = "error"
+    """What to do about one image that stands in two splits."""
+
+
+class Augment(Section):
+    """Random changes of the training images; all geometric ones are one resampling."""
+
+    flip: Literal["none", "horizontal", "vertical", "both"] = "none"
+    """Mirror half of the images."""
+    rotate: Annotated[float, Field(ge=0, le=180)] = 0.0
+    """Degrees, uniform in +-rotate."""
+    shift: Annotated[float, Field(ge=0, le=1)] = 0.0
+    """Fraction of height and width, uniform in +-shift."""
+    shear: Annotated[float, Field(ge=0, le=1)] = 0.0
+    """Tangent of the shear angle, uniform in +-shear."""
+    zoom: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    """Scale, uniform in 1-zoom..1+zoom."""
+    brightness: Annotated[float, Field(ge=0, le=1)] = 0.0
+    """Added brightness as a fraction of white, uniform in +-brightness."""
+    contrast: Annotated[float, Field(ge=0, le=1)] = 0.0
+    """Factor about the image's mean, uniform in 1-contrast..1+contrast."""
+    saturation: Annotated[float, Field(ge=0, le=1)] = 0.0
+    """Factor against grey, uniform in 1-saturation..1+saturation."""
+    fill: Literal["nearest", "reflect", "wrap", "constant"] = "nearest"
+    """What stands where the image does not reach; `constant` is black."""
+
+
+class Model(Section):
+    """A plain convnet: stages of convolution and pooling, then dense layers."""
+
+    name: Literal["convnet"] = "convnet"
+    """The architecture."""
+    filters: Annotated[tuple[Positive, ...], Field(min_length=1)] = (32, 64, 128, 128)
+    """Output channels of each convolution; their number is the number of stages."""
+    kernel_size: PerStage = 3
+    """Window of the convolutions in pixels; one number, or one per stage."""
+    padding: Literal["valid", "same"] = "valid"
+    """`valid` shrinks the map by the border, `same` keeps its size."""
+    strides: PerStage = 1
+    """Step of the convolution windows; one number, or one per stage."""
+    pooling: PerStage = 2
+    """Max-pooling window after each convolution, 1 = none; one number, or one per stage."""
+    batch_normalization: bool = False
+    """Batch normalisation between convolution and ReLU."""
+    global_average_pooling: bool = False
+    """Average each map instead of flattening them all."""
+    dense: tuple[Positive, ...] = (512,)
+    """Units of the dense ReLU layers before the classifier; [] for none."""
+    dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    """Share of the flattened features that is dropped in training."""
+    grayscale: bool = False
+    """Look at the brightness alone."""
+
+    @model_validator(mode="after")
+    def _one_value_per_stage(self) -> "Model":
+        for key in ("kernel_size", "strides", "pooling"):
+            value = getattr(self, key)
+            if isinstance(value, tuple) and len(value) != len(self.filters):
+                raise ValueError(
+                    f"{key} has {len(value)} values for {len(self.filters)} stages (filters); "
+                    "give one number, or one per stage"
+                )
+        return self
+
+
+class Optimizer(Section):
+    """The optimizer, one of Keras' own."""
+
+    name: Literal["sgd", "rmsprop", "adam", "adamw"] = "rmsprop"
+    """Which one."""
+    learning_rate: Rate = 1e-3
+    """Its learning rate, before the schedule."""
+    momentum: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    """Momentum of sgd and rmsprop."""
+    weight_decay: Annotated[float, Field(ge=0)] = 0.0
+    """Decoupled weight decay."""
+    clip_norm: Rate | None = None
+    """Bound on the norm of all gradients together."""
+
+    @model_validator(mode="after")
+    def _only_what_it_has(self) -> "Optimizer":
+        if self.momentum and self.name in ("adam", "adamw"):
+            raise ValueError(f"{self.name} has no momentum; leave it out, or use sgd or rmsprop")
+        return self
+
+
+class Schedule(Section):
+    """How the learning rate changes."""
+
+    name: Literal["constant", "cosine", "step", "exponential", "plateau"] = "constant"
+    """constant; cosine to zero at the last step; step: times `factor` every `every` epochs;
+    exponential: times `factor` per epoch; plateau: times `factor` after `patience` epochs without
+    progress."""
+    warmup_epochs: Annotated[float, Field(ge=0)] = 0.0
+    """Epochs over which the rate grows linearly from zero."""
+    factor: Annotated[float, Field(gt=0, lt=1)] = 0.1
+    """What step, exponential and plateau multiply by."""
+    every: Positive = 10
+    """Epochs between two changes of `step`."""
+    patience: Positive = 5
+    """Epochs without progress before `plateau` acts."""
+
+
+class Fit(Section):
+    """`cvtrain fit`: a convnet from scratch, augmented where the config has `augment:`."""
+
+    model: Model = Model()
+    """The network."""
+    epochs: Positive = 30
+    """How often the network sees the data."""
+    steps_per_epoch: Positive | None = None
+    """Batches in an epoch, whatever the size of the data; left out: one pass over the data."""
+    batch_size: Positive = 32
+    """Images in a step."""
+    optimizer: Optimizer = Optimizer()
+    """The optimizer."""
+    schedule: Schedule = Schedule()
+    """The learning-rate schedule."""
+    class_weights: Literal["none", "balanced"] = "none"
+    """`balanced` weighs each class by the inverse of its share."""
+    monitor: Literal["val_loss", "val_accuracy"] = "val_loss"
+    """What makes a model the best one; the best one is kept."""
+    early_stopping: Positive | None = None
+    """Stop after so many epochs without progress."""
+
+    @model_validator(mode="after")
+    def _warm_up_ends(self) -> "Fit":
+        if self.schedule.warmup_epochs >= self.epochs:
+            raise ValueError("schedule.warmup_epochs must be smaller than epochs")
+        return self
+
+
+class Config(Section):
+    """One project: the shared sections, and one section per stage."""
+
+    seed: Annotated[int, Field(ge=0, lt=2**32)] = 0
+    """Everything random follows from it."""
+    device: Literal["auto", "cpu", "gpu"] = "auto"
+    """Where to compute; auto takes a GPU when there is one."""
+    precision: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
+    """Of training; auto measures on this machine. The saved model computes in float32 always."""
+    data: Data
+    """Which images, and how they are read."""
+    augment: Augment | None = None
+    """Random changes of the training images; left out: none."""
+    fit: Fit = Fit()
+    """The convnet from scratch."""
