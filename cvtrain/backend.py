@@ -1,0 +1,250 @@
+"""The one file that knows which engine Keras runs on: devices, compiled steps, memory errors.
+
+Whoever needs Keras takes it from here (`from cvtrain.backend import keras`), so that the engine's
+start-up chatter is silenced before it loads; `TF_CPP_MIN_LOG_LEVEL=0` brings the chatter back.
+TensorFlow, Keras' default engine, gets steps compiled to graphs of its own, without XLA, which is
+twice as slow on processors. Any other engine runs Keras' `train_on_batch`.
+"""
+
+import contextlib
+import os
+import platform
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+
+from cvtrain import __version__
+from cvtrain.errors import ResourceError
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Discard what the engine's C++ writes to stderr before it obeys any log level."""
+    if os.environ["TF_CPP_MIN_LOG_LEVEL"] == "0":
+        yield
+        return
+    sys.stderr.flush()
+    stderr = os.dup(2)
+    try:
+        with Path(os.devnull).open("w") as nowhere:
+            os.dup2(nowhere.fileno(), 2)
+        yield
+    finally:
+        os.dup2(stderr, 2)
+        os.close(stderr)
+
+
+with _quiet():
+    import keras
+
+    ENGINE: str = keras.backend.backend()
+    if ENGINE == "tensorflow":
+        import tensorflow as tf
+
+
+# Devices
+
+
+def set_up(*, seed: int, device: str = "auto") -> str:
+    """Choose the device, seed every generator and make operations deterministic.
+
+    Call it before any model is built: an engine cannot change its device later.
+
+    Args:
+        seed: seeds Python's, NumPy's and the engine's generators.
+        device: `auto` (a GPU if there is one), `cpu` or `gpu`.
+
+    Returns:
+        The device in words: `cpu: AMD EPYC 7B13, 8 threads` or `gpu: NVIDIA H200`.
+
+    Raises:
+        ResourceError: a GPU was asked for and there is none, or the device cannot be changed.
+    """
+    keras.utils.set_random_seed(seed)
+    with _quiet():
+        gpus = _gpus()
+        if device == "gpu" and not gpus:
+            raise ResourceError(
+                f"device: a gpu was asked for, {ENGINE} sees none on this machine",
+                f"Install a build of {ENGINE} for your GPU, or set device to auto or cpu.",
+            )
+        if gpus and device == "cpu":
+            _hide_gpus()
+            gpus = []
+        if ENGINE == "tensorflow":
+            for gpu in tf.config.get_visible_devices("GPU"):
+                # Not growing means that TensorFlow takes the whole memory from every other process.
+                if not tf.config.experimental.get_memory_growth(gpu):
+                    tf.config.experimental.set_memory_growth(gpu, True)
+            tf.config.experimental.enable_op_determinism()
+    if gpus:
+        return f"gpu: {', '.join(gpus)}"
+    return f"cpu: {_processor()}, {len(os.sched_getaffinity(0))} threads"
+
+
+def versions() -> dict[str, str]:
+    """The versions that a result depends on: Python, cvtrain, Keras, NumPy and the engine."""
+    engine = sys.modules[{"tensorflow": "tensorflow", "jax": "jax", "torch": "torch"}[ENGINE]]
+    return {
+        "python": platform.python_version(),
+        "cvtrain": __version__,
+        "keras": keras.__version__,
+        "numpy": np.__version__,
+        ENGINE: str(engine.__version__),
+    }
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Does `error`, from any engine or from NumPy, say that memory did not suffice?"""
+    words = f"{type(error).__name__} {error}".lower().replace("_", "")
+    marks = ("resourceexhausted", "outofmemory", "out of memory", "oom when allocating")
+    return isinstance(error, MemoryError) or any(mark in words for mark in marks)
+
+
+def _gpus() -> list[str]:
+    if ENGINE == "tensorflow":
+        gpus = tf.config.list_physical_devices("GPU")
+        details = tf.config.experimental.get_device_details
+        return [str(details(gpu).get("device_name", gpu.name)) for gpu in gpus]
+    if ENGINE == "jax":
+        import jax
+
+        return [device.device_kind for device in jax.devices() if device.platform != "cpu"]
+    import torch
+
+    return [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())]
+
+
+def _hide_gpus() -> None:
+    try:
+        if ENGINE == "tensorflow":
+            tf.config.set_visible_devices([], "GPU")
+        elif ENGINE == "jax":
+            import jax
+
+            jax.config.update("jax_default_device", jax.devices("cpu")[0])
+        else:
+            raise RuntimeError("Keras' torch engine chooses when it loads")
+    except RuntimeError as error:
+        raise ResourceError(
+            f"device: cannot change to cpu any more ({error})",
+            "Start a new process with CUDA_VISIBLE_DEVICES='' in its environment.",
+        ) from error
+
+
+def _processor() -> str:
+    with contextlib.suppress(OSError):
+        for line in Path("/proc/cpuinfo").read_text().splitlines():
+            if line.startswith("model name"):
+                return " ".join(line.partition(":")[2].split())
+    return platform.processor() or platform.machine()
+
+
+# Steps
+
+
+class TrainStep(Protocol):
+    """One optimizer step on a batch, with running sums.
+
+    Attributes:
+        totals: float64, shape (3,): loss summed over images (weighted by class if weights were
+            given), images classified correctly, images; since `totals` was last set. Reading it
+            waits for the device.
+    """
+
+    totals: np.ndarray
+
+    def __call__(self, images: np.ndarray, labels: np.ndarray) -> None:
+        """Update the weights by the batch: images as the model takes them, labels (n,) integers.
+
+        The loss is the mean over images of class weight times cross-entropy, as in Keras.
+        """
+
+
+def train_step(
+    model: keras.Model,
+    optimizer: keras.optimizers.Optimizer,
+    *,
+    class_weights: np.ndarray | None = None,
+) -> TrainStep:
+    """Compile the training step of `model`, which returns logits, for the engine.
+
+    Args:
+        model: from a batch of images to logits (n, classes).
+        optimizer: updates `model.trainable_variables`; built here if it is not yet.
+        class_weights: (classes,) factors of the loss; None for ones.
+    """
+    step = _TensorFlowStep if ENGINE == "tensorflow" else _KerasStep
+    return step(model, optimizer, class_weights)
+
+
+def inference(model: keras.Model) -> Callable[[np.ndarray], np.ndarray]:
+    """Compile `model` for inference: a batch of any size -> its output as float32.
+
+    A last, smaller batch costs at most one more compilation for the whole life of the function.
+    """
+    if ENGINE != "tensorflow":
+        return lambda batch: np.asarray(model.predict_on_batch(batch), np.float32)
+
+    @tf.function(jit_compile=False, reduce_retracing=True)
+    def run(batch):
+        return tf.cast(model(batch, training=False), tf.float32)
+
+    return lambda batch: run(batch).numpy()
+
+
+class _TensorFlowStep:
+    def __init__(self, model, optimizer, class_weights):
+        if not optimizer.built:
+            optimizer.build(model.trainable_variables)
+        self._sums = tf.Variable(np.zeros(3), dtype=tf.float64)
+        weights = None if class_weights is None else tf.constant(class_weights, tf.float32)
+
+        @tf.function(jit_compile=False, reduce_retracing=True)
+        def step(images, labels):
+            with tf.GradientTape() as tape:
+                logits = tf.cast(model(images, training=True), tf.float32)
+                losses = tf.nn.sparse_softmax_cross_entropy_with_logits(labels, logits)
+                if weights is not None:
+                    losses *= tf.gather(weights, labels)
+                scaled = optimizer.scale_loss(tf.reduce_mean(losses))
+            gradients = tape.gradient(scaled, model.trainable_variables)
+            optimizer.apply(gradients, model.trainable_variables)
+            hits = tf.argmax(logits, axis=1, output_type=labels.dtype) == labels
+            sums = [tf.reduce_sum(losses), tf.math.count_nonzero(hits), tf.size(labels)]
+            self._sums.assign_add(tf.stack([tf.cast(each, tf.float64) for each in sums]))
+
+        self._step = step
+
+    def __call__(self, images, labels):
+        self._step(images, np.asarray(labels, np.int32))
+
+    @property
+    def totals(self):
+        return self._sums.numpy().copy()
+
+    @totals.setter
+    def totals(self, values):
+        self._sums.assign(np.asarray(values, np.float64))
+
+
+class _KerasStep:
+    def __init__(self, model, optimizer, class_weights):
+        loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+        model.compile(optimizer, loss, metrics=["sparse_categorical_accuracy"])
+        self._model = model
+        self._class_weights = class_weights
+        self.totals = np.zeros(3)
+
+    def __call__(self, images, labels):
+        weights = None if self._class_weights is None else self._class_weights[labels]
+        # Keras' metrics run on from batch to batch and cannot be set: read each batch's own.
+        self._model.reset_metrics()
+        batch = self._model.train_on_batch(images, labels, weights, return_dict=True)
+        means = np.array([batch["loss"], batch["sparse_categorical_accuracy"], 1.0], np.float64)
+        self.totals = self.totals + len(labels) * means
