@@ -82,6 +82,13 @@ def sha256_bytes(content: bytes) -> str:
     return hashlib.sha256(content).hexdigest()
 
 
+def printable(name: object) -> str:
+    r"""`name` with what a terminal would obey or cannot show escaped: `a\x1b[31m`, `caf\udce9`."""
+    return "".join(
+        c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in str(name)
+    )
+
+
 def cache_dir() -> Path:
     """Where measured choices and checked files are kept: `$CVTRAIN_CACHE`, else XDG's cache."""
     if own := os.environ.get("CVTRAIN_CACHE"):

@@ -1,0 +1,77 @@
+"""Decoded pixels of the files under one folder, kept in bounded memory."""
+
+import os
+import threading
+from pathlib import Path
+
+import numpy as np
+
+from cvtrain.data.decode import DecodeError, Decoder, read_image
+from cvtrain.errors import DataError
+from cvtrain.files import printable
+
+
+class Pixels:
+    """The pixels of each file, decoded at first use and kept while there is room.
+
+    What does not fit into `memory_limit` is decoded again at each use, so a limit costs time and
+    never correctness. Any number of threads may use one instance.
+
+    Args:
+        root: folder that paths are relative to.
+        decoder: gives each image its size.
+        memory_limit: bytes of pixels to keep; None is a quarter of the memory that is available.
+
+    Attributes:
+        kept_bytes: how many bytes of pixels are kept.
+    """
+
+    def __init__(self, root: Path, decoder: Decoder, *, memory_limit: int | None = None):
+        self.root = Path(root)
+        self.decoder = decoder
+        self.memory_limit = available_memory() // 4 if memory_limit is None else memory_limit
+        self.kept_bytes = 0
+        self._kept: dict[str, np.ndarray] = {}
+        self._lock = threading.Lock()
+
+    def __getitem__(self, path: str) -> np.ndarray:
+        """Pixels of the file at `path`: uint8 RGB of shape (height, width, 3), read-only.
+
+        Raises:
+            DataError: the file cannot be read or decoded; the message names it.
+        """
+        pixels = self._kept.get(path)
+        if pixels is not None:
+            return pixels
+        try:
+            pixels = self.decoder(read_image(self.root / path)).pixels
+        except DecodeError as error:
+            raise DataError(f"{printable(path)}: {error.message}", error.advice) from error
+        self.keep(path, pixels)
+        return pixels
+
+    def keep(self, path: str, pixels: np.ndarray) -> None:
+        """Keep `pixels` as those of the file at `path` if there is room."""
+        with self._lock:
+            if path not in self._kept and self.kept_bytes + pixels.nbytes <= self.memory_limit:
+                self._kept[path] = pixels
+                self.kept_bytes += pixels.nbytes
+
+
+def available_memory() -> int:
+    """Bytes of memory this process may still take: the machine's, or its container's if less."""
+    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    for line in _lines("/proc/meminfo"):
+        if line.startswith("MemAvailable:"):
+            memory = int(line.split()[1]) * 1024
+    for line in _lines("/sys/fs/cgroup/memory.max"):
+        if line.isdigit():
+            memory = min(memory, int(line))
+    return memory
+
+
+def _lines(path: str) -> list[str]:
+    try:
+        return Path(path).read_text().splitlines()
+    except OSError:
+        return []
