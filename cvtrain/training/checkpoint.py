@@ -1,0 +1,131 @@
+"""Checkpoints: everything that a training is at one moment, one atomic file each.
+
+A file is an npz of plain arrays and one JSON text, followed by the SHA-256 of all that in 64
+hexadecimal digits; `numpy.load` reads it as it is. Nothing in it can run code.
+"""
+
+import hashlib
+import io
+import json
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from cvtrain.errors import RunError
+from cvtrain.files import committed
+
+_DIGITS = 64
+_KEPT = 2
+# A save must be this many times cheaper than the training since the one before: 3 % at most.
+_SPACING = 30
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """What one checkpoint holds: JSON values, and arrays by name."""
+
+    values: dict[str, Any]
+    arrays: dict[str, np.ndarray]
+
+
+class Checkpoints:
+    """The checkpoints in one folder; the newest two are kept.
+
+    Args:
+        folder: where they lie; made when the first is saved.
+        every_seconds: how often to save in the middle of an epoch, at most.
+        identity: digests of whatever must not change between a save and a resume, by what the
+            user calls it (`config`, `data`); compared on loading.
+        warn: called with one line for each damaged checkpoint that is passed over.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        every_seconds: float = 60.0,
+        identity: Mapping[str, str] | None = None,
+        warn: Callable[[str], None] = lambda _: None,
+    ):
+        self._folder = Path(folder)
+        self._every_seconds = every_seconds
+        self._identity = dict(identity or {})
+        self._warn = warn
+        self._saved_at = time.monotonic()
+        self._save_seconds = 0.0
+
+    def due(self, *, at_epoch_end: bool) -> bool:
+        """Is it time to save? Seldom enough that saving takes no more than 3 % of the time."""
+        spacing = _SPACING * self._save_seconds
+        if not at_epoch_end:
+            spacing = max(spacing, self._every_seconds)
+        return time.monotonic() - self._saved_at >= spacing
+
+    def save(self, snapshot: Snapshot) -> None:
+        """Commit `snapshot` as the newest checkpoint and drop the oldest.
+
+        Raises:
+            ResourceError: it could not be written; the checkpoints before it are intact.
+        """
+        started = time.monotonic()
+        paths = self._paths()
+        number = _number(paths[-1]) + 1 if paths else 1
+        text = json.dumps({"identity": self._identity, "values": snapshot.values}, allow_nan=False)
+        with committed(self._folder / f"checkpoint-{number:06d}.npz") as temporary:
+            with temporary.open("wb") as file:
+                np.savez(file, json=np.array(text), **snapshot.arrays)
+            with temporary.open("r+b") as file:
+                digest = hashlib.file_digest(file, "sha256").hexdigest()
+                file.write(digest.encode())
+        for path in self._paths()[:-_KEPT]:
+            path.unlink(missing_ok=True)
+        self._saved_at = time.monotonic()
+        self._save_seconds = self._saved_at - started
+
+    def load(self) -> Snapshot | None:
+        """The newest checkpoint that is intact; None when there is none at all.
+
+        Raises:
+            RunError: every checkpoint is damaged, or they are of another training.
+        """
+        paths = self._paths()
+        for path in reversed(paths):
+            if (content := _verified(path.read_bytes())) is None:
+                self._warn(f"{path.name} is damaged and passed over")
+                continue
+            return self._parse(content, path)
+        if paths:
+            raise RunError(
+                f"{self._folder}: all {len(paths)} checkpoints are damaged",
+                "Check the disk; start the training again without --resume.",
+            )
+        return None
+
+    def _parse(self, content: bytes, path: Path) -> Snapshot:
+        with np.load(io.BytesIO(content), allow_pickle=False) as file:
+            arrays = {name: file[name] for name in file.files}
+        saved = json.loads(str(arrays.pop("json")))
+        for name, digest in self._identity.items():
+            if saved["identity"].get(name) != digest:
+                raise RunError(
+                    f"{path}: the {name} changed since this checkpoint was saved",
+                    f"Resume with the same {name}, or start a new run.",
+                )
+        return Snapshot(saved["values"], arrays)
+
+    def _paths(self) -> list[Path]:
+        paths = self._folder.glob("checkpoint-*.npz")
+        return sorted((path for path in paths if path.stem[11:].isdecimal()), key=_number)
+
+
+def _number(path: Path) -> int:
+    return int(path.stem.rpartition("-")[2])
+
+
+def _verified(content: bytes) -> bytes | None:
+    body, digest = content[:-_DIGITS], content[-_DIGITS:]
+    return body if hashlib.sha256(body).hexdigest().encode() == digest else None
