@@ -1,0 +1,220 @@
+"""Batches of pixels: which samples in which order, made ahead of time by a pool of threads.
+
+The samples of a training run are one endless stream: those of pass 0 over the data in the order of
+pass 0, then those of pass 1, and so on. The batch of a step is a span of that stream that depends
+on the step's number alone, so a resumed run goes on with the batches it would have seen anyway.
+"""
+
+import contextlib
+import functools
+import itertools
+from collections import deque
+from collections.abc import Generator, Iterable, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import Protocol
+
+import numpy as np
+
+from cvtrain.data.augment import Augmentation, augment
+from cvtrain.data.index import Split
+
+_IMAGES_PER_TASK = 8  # enough tasks to share one batch among threads, few enough to cost nothing
+
+_Draw = tuple[int, int]  # epoch and index of the sample: what an augmented image depends on
+
+
+class PixelSource(Protocol):
+    """What batches are made of: uint8 (height, width, 3) by path, from any thread."""
+
+    def __getitem__(self, path: str) -> np.ndarray: ...
+
+
+def training_batches(
+    pixels: PixelSource,
+    split: Split,
+    *,
+    batch_size: int,
+    seed: int,
+    steps_per_epoch: int | None = None,
+    start_step: int = 0,
+    augmentation: Augmentation | None = None,
+    workers: int | None = None,
+    prefetch: int = 4,
+) -> Generator[tuple[np.ndarray, np.ndarray], None, None]:
+    """Endless batches for training; batch k is a pure function of k and the arguments.
+
+    Args:
+        pixels: the images, all of one size.
+        split: the samples; at least one.
+        batch_size: samples in a batch.
+        seed: of order and augmentation, in 0..2**64 - 1.
+        steps_per_epoch: None, and an epoch is one pass over the data whose last batch may be
+            smaller; or any number, and every batch is full because batches run on from one pass to
+            the next.
+        start_step: number of the first batch, counted from the start of the whole training.
+        augmentation: what to change at random in each image; None leaves all as they are.
+        workers: threads; None is what Python's thread pools choose.
+        prefetch: batches that are made ahead; memory holds one more, and what the caller keeps.
+
+    Yields:
+        images: uint8 (batch, height, width, 3), contiguous, a new array each time.
+        labels: int32 (batch,).
+
+    Raises:
+        DataError: a file cannot be read or decoded; the message names it.
+    """
+    num_samples = len(split.paths)
+
+    def draws_of(step: int) -> list[_Draw]:
+        span = batch_span(step, num_samples, batch_size, full=steps_per_epoch is not None)
+        places = [divmod(place, num_samples) for place in span]
+        return [(epoch, int(_order(seed, epoch, num_samples)[place])) for epoch, place in places]
+
+    batches = _made_ahead(
+        map(draws_of, itertools.count(start_step)),
+        pixels,
+        split.paths,
+        augmentation=augmentation,
+        seed=seed,
+        workers=workers,
+        prefetch=prefetch,
+    )
+    with contextlib.closing(batches):
+        for images, draws in batches:
+            yield images, split.labels[[sample for _, sample in draws]]
+
+
+def ordered_batches(
+    pixels: PixelSource,
+    split: Split,
+    *,
+    batch_size: int,
+    workers: int | None = None,
+    prefetch: int = 4,
+) -> Generator[tuple[np.ndarray, np.ndarray], None, None]:
+    """All samples once, in order and unchanged, for validation and evaluation.
+
+    Arguments, errors and what is yielded as in `training_batches`; the last batch may be smaller.
+    """
+    start = 0
+    batches = image_batches(
+        pixels, split.paths, batch_size=batch_size, workers=workers, prefetch=prefetch
+    )
+    with contextlib.closing(batches):
+        for images in batches:
+            yield images, split.labels[start : start + len(images)]
+            start += len(images)
+
+
+def image_batches(
+    pixels: PixelSource,
+    paths: Sequence[str],
+    *,
+    batch_size: int,
+    workers: int | None = None,
+    prefetch: int = 4,
+) -> Generator[np.ndarray, None, None]:
+    """The images at `paths`, in order and unchanged, for prediction.
+
+    Arguments and errors as in `training_batches`.
+
+    Yields:
+        uint8 (batch, height, width, 3), contiguous; the last batch may be smaller.
+    """
+    if not paths:
+        return
+    steps = range(num_steps(len(paths), batch_size))
+    spans = (batch_span(step, len(paths), batch_size, full=False) for step in steps)
+    draws = ([(0, sample) for sample in span] for span in spans)
+    batches = _made_ahead(
+        draws, pixels, paths, augmentation=None, seed=0, workers=workers, prefetch=prefetch
+    )
+    with contextlib.closing(batches):
+        for images, _ in batches:
+            yield images
+
+
+def num_steps(num_samples: int, batch_size: int) -> int:
+    """How many batches one pass over the data takes; the last one may be smaller."""
+    return -(-num_samples // batch_size)
+
+
+def sample_order(seed: int, epoch: int, num_samples: int) -> np.ndarray:
+    """The order of the samples in one pass over the data; a pure function of its arguments.
+
+    Returns:
+        int64 (num_samples,): a permutation of 0..num_samples - 1.
+    """
+    key = np.array([seed, epoch], np.uint64)
+    return np.random.Generator(np.random.Philox(key=key)).permutation(num_samples)
+
+
+def batch_span(step: int, num_samples: int, batch_size: int, *, full: bool) -> range:
+    """Places in the stream of samples that make up the batch of a step.
+
+    Place p is the sample at `p % num_samples` in the order of pass `p // num_samples`.
+
+    Args:
+        step: number of the batch since the start of the whole training.
+        num_samples: samples in one pass.
+        batch_size: samples in a batch.
+        full: batches run on from one pass to the next; else the last one of a pass may be smaller.
+    """
+    if full:
+        return range(step * batch_size, (step + 1) * batch_size)
+    epoch, step = divmod(step, num_steps(num_samples, batch_size))
+    start, end = step * batch_size, min((step + 1) * batch_size, num_samples)
+    return range(epoch * num_samples + start, epoch * num_samples + end)
+
+
+# Each step asks for the order of its pass, or of several if a batch is larger than the data.
+_order = functools.lru_cache(maxsize=4)(sample_order)
+
+
+def _made_ahead(
+    batches: Iterable[list[_Draw]],
+    pixels: PixelSource,
+    paths: Sequence[str],
+    *,
+    augmentation: Augmentation | None,
+    seed: int,
+    workers: int | None,
+    prefetch: int,
+) -> Generator[tuple[np.ndarray, list[_Draw]], None, None]:
+    """Yield the images of each batch and what they were drawn from, in the order of `batches`."""
+
+    def fill(images: np.ndarray, draws: list[_Draw]) -> None:
+        for slot, (epoch, sample) in zip(images, draws, strict=True):
+            try:
+                source = pixels[paths[sample]]
+                if augmentation is not None:
+                    source = augment(source, augmentation, seed=seed, epoch=epoch, sample=sample)
+                slot[...] = source
+            except Exception as error:
+                error.add_note(f"The image was {paths[sample]!r}.")
+                raise
+
+    shape = pixels[paths[0]].shape
+    pending: deque[tuple[np.ndarray, list[_Draw], list[Future]]] = deque()
+    pool = ThreadPoolExecutor(workers, thread_name_prefix="batches")
+    try:
+        for draws in batches:
+            images = np.empty((len(draws), *shape), np.uint8)
+            starts = range(0, len(draws), _IMAGES_PER_TASK)
+            parts = [slice(start, start + _IMAGES_PER_TASK) for start in starts]
+            tasks = [pool.submit(fill, images[part], draws[part]) for part in parts]
+            pending.append((images, draws, tasks))
+            if len(pending) > prefetch:
+                yield _finished(*pending.popleft())
+        while pending:
+            yield _finished(*pending.popleft())
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+def _finished(
+    images: np.ndarray, draws: list[_Draw], tasks: list[Future]
+) -> tuple[np.ndarray, list[_Draw]]:
+    for task in tasks:
+        task.result()
+    return images, draws
