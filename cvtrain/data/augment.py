@@ -88,7 +88,6 @@ def augment(
     seed: int,
     epoch: int,
     sample: int,
-    out: np.ndarray | None = None,
 ) -> np.ndarray:
     """Change an image at random; a pure function of its arguments.
 
@@ -96,13 +95,12 @@ def augment(
         pixels: uint8 (height, width, 3), RGB; left as it is.
         augmentation: the ranges to draw from.
         seed, epoch, sample: what the random numbers depend on; all in 0..2**64 - 1.
-        out: contiguous uint8 (height, width, 3) to write into instead of a new array.
 
     Returns:
         uint8 (height, width, 3).
     """
     change = draw(augmentation, seed=seed, epoch=epoch, sample=sample)
-    return apply(pixels, change, augmentation.fill, out=out)
+    return apply(pixels, change, augmentation.fill)
 
 
 def draw(augmentation: Augmentation, *, seed: int, epoch: int, sample: int) -> Change:
@@ -116,30 +114,27 @@ def draw(augmentation: Augmentation, *, seed: int, epoch: int, sample: int) -> C
     key = np.array([seed, epoch], np.uint64)
     counter = np.array([0, 0, sample, 1], np.uint64)
     generator = np.random.Generator(np.random.Philox(key=key, counter=counter))
-    ranges = augmentation
-    may_mirror_x, may_mirror_y = _FLIPS[ranges.flip]
+    may_mirror_x, may_mirror_y = _FLIPS[augmentation.flip]
     side_x, side_y, *signed = (2.0 * generator.random(10) - 1.0).tolist()
     rotate, shift_x, shift_y, shear, zoom, brightness, contrast, saturation = signed
     return Change(
         mirror_x=may_mirror_x and side_x < 0,
         mirror_y=may_mirror_y and side_y < 0,
-        rotate=ranges.rotate * rotate,
-        shift_x=ranges.shift * shift_x,
-        shift_y=ranges.shift * shift_y,
-        shear=ranges.shear * shear,
-        zoom=1.0 + ranges.zoom * zoom,
-        brightness=ranges.brightness * brightness,
-        contrast=1.0 + ranges.contrast * contrast,
-        saturation=1.0 + ranges.saturation * saturation,
+        rotate=augmentation.rotate * rotate,
+        shift_x=augmentation.shift * shift_x,
+        shift_y=augmentation.shift * shift_y,
+        shear=augmentation.shear * shear,
+        zoom=1.0 + augmentation.zoom * zoom,
+        brightness=augmentation.brightness * brightness,
+        contrast=1.0 + augmentation.contrast * contrast,
+        saturation=1.0 + augmentation.saturation * saturation,
     )
 
 
-def apply(
-    pixels: np.ndarray, change: Change, fill: str, out: np.ndarray | None = None
-) -> np.ndarray:
+def apply(pixels: np.ndarray, change: Change, fill: str) -> np.ndarray:
     """Apply one change: its colours, then its geometry, so that a constant fill stays black.
 
-    Arguments and result as in `augment`. A change that only mirrors moves pixels and blends none.
+    Pixels and result as in `augment`. A change that only mirrors moves pixels and blends none.
     """
     height, width = pixels.shape[:2]
     if (change.brightness, change.contrast, change.saturation) != (0.0, 1.0, 1.0):
@@ -149,7 +144,6 @@ def apply(
         pixels,
         affine_matrix(change, height, width),
         (width, height),
-        dst=out,
         flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP,
         borderMode=_BORDERS[fill],
     )
