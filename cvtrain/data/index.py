@@ -1,0 +1,312 @@
+"""Which images, of which class, in which split.
+
+A source is a folder of split folders of class folders, one folder of class folders, or a CSV
+manifest. What it does not split itself is split here: a share of each class, chosen by a hash of
+the seed and each file's name. So the split depends on nothing else: not on the order of listing,
+hardly on which other files there are.
+"""
+
+import difflib
+import hashlib
+import unicodedata
+from collections import Counter
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+
+from cvtrain.data.manifest import SPLIT_NAMES, read_manifest
+from cvtrain.data.scan import Listing, describe_ignored, images_below, list_folder, natural_key
+from cvtrain.errors import DataError
+from cvtrain.files import printable
+
+SPLITS = ("train", "validation", "test")
+
+_Classes = dict[str, list[str]]  # name -> paths
+
+
+@dataclass(frozen=True, eq=False)
+class Split:
+    """The samples of one split.
+
+    Attributes:
+        paths: POSIX paths relative to the index's root.
+        labels: int32 of shape (len(paths),), positions in the index's class names.
+    """
+
+    paths: tuple[str, ...]
+    labels: np.ndarray
+
+
+@dataclass(frozen=True, eq=False)
+class Index:
+    """All samples of a data set.
+
+    Attributes:
+        root: folder that paths are relative to.
+        class_names: in the order of the labels.
+        splits: by name, in the order train, validation, test; none is empty.
+        ignored: how many files and folders were left out, by reason.
+        notes: what a person should know about how the source was read.
+    """
+
+    root: Path
+    class_names: tuple[str, ...]
+    splits: Mapping[str, Split]
+    ignored: Mapping[str, int]
+    notes: tuple[str, ...] = ()
+
+    @cached_property
+    def counts(self) -> dict[str, dict[str, int]]:
+        """How many images each class has in each split: {split: {class: number}}."""
+        counts = {}
+        for name, split in self.splits.items():
+            numbers = np.bincount(split.labels, minlength=len(self.class_names)).tolist()
+            counts[name] = dict(zip(self.class_names, numbers, strict=True))
+        return counts
+
+    def without(self, paths: Collection[str]) -> "Index":
+        """The same index less the samples at `paths`; splits that end empty are gone."""
+        splits = {}
+        for name, split in self.splits.items():
+            kept = [i for i, path in enumerate(split.paths) if path not in paths]
+            if kept:
+                splits[name] = Split(tuple(split.paths[i] for i in kept), split.labels[kept])
+        return replace(self, splits=splits)
+
+
+def build_index(
+    source: Path,
+    *,
+    validation: float,
+    test: float,
+    seed: int,
+    class_names: Sequence[str] | None = None,
+) -> Index:
+    """Index the images of a source.
+
+    Args:
+        source: folder or CSV manifest.
+        validation: share of the images for validation where the source has no such split, 0 to 1;
+            they are taken from the training images, class by class.
+        test: the same for the test.
+        seed: another seed gives another split.
+        class_names: of a trained model; the classes of the source are matched by name and may be
+            fewer, and the source needs no training images. None: the source decides.
+
+    Raises:
+        DataError: the source is no data set, or not a usable one.
+    """
+    source = Path(source)
+    notes, ignored = [], Counter()
+    if source.is_dir():
+        root, found = source, _read_folder(source, ignored, notes)
+    elif source.suffix.lower() == ".csv":
+        root, found = source.parent, _group(read_manifest(source))
+    else:
+        raise DataError(
+            f"{printable(source)}: neither a folder nor a .csv manifest",
+            "Name a folder of images (unpack archives first) or a manifest.",
+        )
+    if not any(found.values()):
+        raise DataError(
+            f"{printable(source)}: no images{describe_ignored(ignored)}",
+            "Put one folder of images per class there; JPEG, PNG, BMP, GIF and WebP are read.",
+        )
+    names = _class_names(source, found, class_names)
+    # The test comes first, so that another share for validation leaves it as it is.
+    found = _divided(source, found, {"test": test, "validation": validation}, seed)
+    splits = {
+        name: _split(found[name], names) for name in SPLITS if any(found.get(name, {}).values())
+    }
+    if class_names is None:
+        notes += _missing_classes(splits, names)
+    return Index(root, names, splits, dict(ignored), tuple(notes))
+
+
+def _group(samples: list[tuple[str, str, str]]) -> dict[str, _Classes]:
+    found: dict[str, _Classes] = {}
+    for split, label, path in samples:
+        found.setdefault(split, {}).setdefault(label, []).append(path)
+    return found
+
+
+def _read_folder(root: Path, ignored: Counter[str], notes: list[str]) -> dict[str, _Classes]:
+    """Classes by split, or all of them under the name "" when there are no split folders."""
+    top = list_folder(root, ignored)
+    _refuse_misspelt_splits(root, top.folders)
+    named = {name: SPLIT_NAMES[key] for name in top.folders if (key := name.lower()) in SPLIT_NAMES}
+    # A class may be called "train" as well, as in bus/ car/ train/: then images lie right in it.
+    if not (any(_has_folders(root / name) for name in named) or 0 < len(named) == len(top.folders)):
+        found = {"": _read_classes(root, "", top, ignored, notes)}
+    else:
+        twice = [split for split, count in Counter(named.values()).items() if count > 1]
+        if twice:
+            same = ", ".join(f"{name}/" for name, split in named.items() if split in twice)
+            raise DataError(
+                f"{printable(root)}: {same} mean the same split", "Put their images into one."
+            )
+        if others := [printable(name) for name in top.folders if name not in named]:
+            notes.append(f"folders beside the splits are left out: {', '.join(others)}")
+        found = {
+            split: _read_classes(root, name, list_folder(root / name, ignored), ignored, notes)
+            for name, split in named.items()
+        }
+    if links := ignored["links to folders"]:
+        notes.append(f"{links:,} links to folders are left out; list their images in a manifest")
+    return found
+
+
+def _refuse_misspelt_splits(root: Path, folders: list[str]) -> None:
+    for name in folders:
+        if name.lower() not in SPLIT_NAMES:
+            near = difflib.get_close_matches(name.lower(), SPLIT_NAMES, n=1, cutoff=0.75)
+            if near and _has_folders(root / name):
+                raise DataError(
+                    f"{printable(root / name)}: a folder of folders that is no split",
+                    f"Did you mean {near[0]}/? Rename it or move it elsewhere.",
+                )
+
+
+def _has_folders(folder: Path) -> bool:
+    return bool(list_folder(folder, Counter()).folders)
+
+
+def _read_classes(
+    root: Path, folder: str, listing: Listing, ignored: Counter[str], notes: list[str]
+) -> _Classes:
+    here = printable(root / folder)
+    num_flat = len(listing.images)
+    if not listing.folders and num_flat:
+        raise DataError(
+            f"{here}: {num_flat:,} images but no class folders, so they have no labels",
+            "Make one folder per class, or list path,label in a CSV manifest.",
+        )
+    if num_flat:
+        ignored["images beside the class folders"] += num_flat
+        notes.append(f"{here}: {num_flat:,} images beside the class folders are left out")
+    classes, folders = {}, {}
+    for name in listing.folders:
+        label = unicodedata.normalize("NFC", name)
+        path = f"{folder}/{name}" if folder else name
+        if not name.isprintable():
+            raise DataError(
+                f"{printable(root / path)}: the name is not UTF-8 or holds control characters",
+                "Rename the folder: its name is the name of a class.",
+            )
+        if label in folders:
+            pair = ascii(folders[label]), ascii(name)
+            raise DataError(
+                f"{here}: {pair[0]} and {pair[1]} are one name in two Unicode forms",
+                "Put their images into one folder.",
+            )
+        folders[label] = name
+        classes[label] = list(images_below(root, path, ignored))
+    return classes
+
+
+def _class_names(
+    source: Path, found: dict[str, _Classes], given: Sequence[str] | None
+) -> tuple[str, ...]:
+    """Names in the order of labels; an error names classes that training cannot know."""
+    where = printable(source)
+    if given is None:
+        training = found.get("train", found.get(""))
+        if training is None:
+            raise DataError(
+                f"{where}: there are images for {', '.join(sorted(found))} but none for training",
+                "Add a folder train/ of class folders.",
+            )
+        if empty := sorted(
+            (name for name, paths in training.items() if not paths), key=natural_key
+        ):
+            raise DataError(
+                f"{where}: no images in class {_listed(empty)}", "Fill or remove the folder."
+            )
+        if len(training) < 2:
+            raise DataError(
+                f"{where}: only one class, {_listed(training)}",
+                "A classifier needs at least two folders of images, one per class.",
+            )
+        given = sorted(training, key=natural_key)
+    for split, classes in found.items():
+        unknown = [name for name, paths in classes.items() if paths and name not in set(given)]
+        if unknown:
+            near = difflib.get_close_matches(unknown[0], given, n=1)
+            raise DataError(
+                f"{where}: {split or 'the data'} has class {_listed(unknown)}, "
+                "which training does not know",
+                f"Did you mean {near[0]}? Class names must match exactly."
+                if near
+                else f"The classes are {_listed(given)}.",
+            )
+    return tuple(given)
+
+
+def _divided(
+    source: Path, found: dict[str, _Classes], shares: Mapping[str, float], seed: int
+) -> dict[str, _Classes]:
+    """Give the splits that the source lacks their share of the training images."""
+    found = dict(found)
+    training = found.pop("", None) or found.get("train")
+    shares = {split: share for split, share in shares.items() if share > 0 and split not in found}
+    if training is None:
+        return found
+    found["train"] = training
+    if not shares:
+        return found
+    small = [name for name, paths in training.items() if 0 < len(paths) <= len(shares)]
+    if small:
+        raise DataError(
+            f"{printable(source)}: too few images to share among train, {', '.join(shares)} "
+            f"in class {_listed(sorted(small, key=natural_key))}",
+            f"Each class needs at least {len(shares) + 1}: add images or remove the class.",
+        )
+    for split in ("train", *shares):
+        found[split] = {}
+    for name, paths in training.items():
+        for split, part in _divide(paths, shares, seed).items():
+            found[split][name] = part
+    return found
+
+
+def _divide(paths: list[str], shares: Mapping[str, float], seed: int) -> dict[str, list[str]]:
+    """Deal out one class; each split gets its share, at least one, and so does train."""
+
+    def draw(path: str) -> bytes:
+        return hashlib.sha256(f"{seed}/{path}".encode(errors="surrogateescape")).digest()
+
+    drawn = sorted(paths, key=draw)
+    split_of = {}
+    for number_served, (split, share) in enumerate(shares.items()):
+        left = drawn[len(split_of) :]
+        spare = len(left) - (len(shares) - number_served)  # one for each later split and for train
+        number = min(max(1, round(share * len(paths))), spare)
+        split_of |= dict.fromkeys(left[: max(0, number)], split)
+    parts = {split: [] for split in ("train", *shares)}
+    for path in paths:
+        parts[split_of.get(path, "train")].append(path)
+    return parts
+
+
+def _split(classes: _Classes, names: Sequence[str]) -> Split:
+    paths = [classes.get(name, []) for name in names]
+    labels = np.repeat(np.arange(len(names), dtype=np.int32), [len(part) for part in paths])
+    return Split(tuple(path for part in paths for path in part), labels)
+
+
+def _missing_classes(splits: Mapping[str, Split], names: Sequence[str]) -> list[str]:
+    notes = []
+    for split, samples in splits.items():
+        present = set(samples.labels.tolist())
+        if missing := [name for label, name in enumerate(names) if label not in present]:
+            notes.append(f"{split} has no images of class {_listed(missing)}")
+    return notes
+
+
+def _listed(names: Iterable[str], most: int = 10) -> str:
+    names = list(names)
+    more = f" and {len(names) - most:,} more" if len(names) > most else ""
+    return ", ".join(printable(name) for name in names[:most]) + more

@@ -1,0 +1,99 @@
+"""CSV manifests: a header `path,label` or `path,label,split`, then one line per image."""
+
+import csv
+import unicodedata
+from collections.abc import Iterator
+from pathlib import Path
+
+from cvtrain.errors import DataError
+from cvtrain.files import printable
+
+SPLIT_NAMES = {
+    "train": "train",
+    "training": "train",
+    "validation": "validation",
+    "valid": "validation",
+    "val": "validation",
+    "test": "test",
+    "testing": "test",
+}
+"""What people call the splits -> what cvtrain calls them."""
+
+_MOST_LISTED = 20
+
+
+def read_manifest(manifest: Path) -> list[tuple[str, str, str]]:
+    """(split, label, path) of each line; the split is empty where there is no such column.
+
+    Paths are relative to the manifest's folder. The text is UTF-8; commas separate, quotes protect.
+
+    Raises:
+        DataError: the file is no manifest, or lines are wrong: all are named by their numbers.
+    """
+    rows = _rows(manifest)
+    line, header = next(rows, (1, []))
+    columns = [column.strip().lower() for column in header]
+    if sorted(columns) not in (["label", "path"], ["label", "path", "split"]):
+        raise DataError(
+            f"{printable(manifest)}:{line}: the header must be path,label or path,label,split; "
+            f"received: {printable(','.join(header))[:200] or 'nothing'}",
+            "Name the columns in the first line, separated by commas.",
+        )
+    samples, errors, seen = [], [], {}
+    for line, row in rows:
+        values = dict(zip(columns, (value.strip() for value in row), strict=False))
+        path = values.get("path", "")
+        if len(row) != len(columns):
+            error = f"{len(row)} values for {len(columns)} columns"
+        elif path in seen:
+            error = f"{printable(path)} is already in line {seen[path]}"
+        else:
+            error = _error(manifest.parent, **values)
+        if error:
+            errors.append(f"{printable(manifest)}:{line}: {error}")
+        else:
+            split = SPLIT_NAMES[values["split"].lower()] if "split" in values else ""
+            samples.append((split, unicodedata.normalize("NFC", values["label"]), path))
+        seen.setdefault(path, line)
+    if errors:
+        more = len(errors) - _MOST_LISTED
+        listed = errors[:_MOST_LISTED] + ([f"and {more:,} more"] if more > 0 else [])
+        raise DataError("\n".join(listed), "Mend or remove these lines.")
+    return samples
+
+
+def _rows(manifest: Path) -> Iterator[tuple[int, list[str]]]:
+    """(line number, values) of each line that is not blank."""
+    try:
+        with manifest.open(newline="", encoding="utf-8-sig") as file:
+            reader = csv.reader(file, strict=True)
+            try:
+                for row in reader:
+                    if row:
+                        yield reader.line_num, row
+            except (csv.Error, UnicodeDecodeError) as error:
+                what = "not UTF-8" if isinstance(error, UnicodeDecodeError) else str(error)
+                raise DataError(
+                    f"{printable(manifest)}:{reader.line_num + 1}: {what}",
+                    "Save the manifest as CSV in UTF-8.",
+                ) from error
+    except OSError as error:
+        raise DataError(
+            f"{printable(manifest)}: cannot be read: {(error.strerror or str(error)).lower()}",
+            "Check the file and its permissions.",
+        ) from error
+
+
+def _error(folder: Path, path: str, label: str, split: str = "train") -> str:
+    """What is wrong with the values of one line; empty when nothing is."""
+    if not path:
+        return "the path is empty"
+    if not label:
+        return "the label is empty"
+    if not label.isprintable():
+        return f"the label {printable(label)} holds control characters"
+    if split.lower() not in SPLIT_NAMES:
+        return f"split must be train, validation or test; received: {printable(split) or 'nothing'}"
+    if not (folder / path).is_file():
+        return f"there is no file {printable(path)}"
+    return ""
