@@ -363,7 +363,7 @@ class _Loop:
 
 def _to_numpy(variable: keras.Variable) -> np.ndarray:
     # A copy: an engine may show its own memory, which the next step overwrites.
-    return np.array(keras.ops.convert_to_numpy(variable))
+    return np.array(variable.numpy())
 
 
 def _group(snapshot: Snapshot, name: str) -> list[np.ndarray]:

@@ -1,0 +1,133 @@
+"""Which precision computes this model fastest on this machine: measured once, then remembered.
+
+bfloat16 is 1.5 to 1.9 times as fast as float32 on processors with AMX or avx512_bf16 and slower on
+others, and for some nets slower everywhere; so nothing is assumed.
+"""
+
+import json
+import platform
+import re
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+
+from cvtrain import backend, files
+from cvtrain.backend import keras
+from cvtrain.models.invariant import logits_model
+from cvtrain.training.optimizers import build_optimizer
+
+_SECONDS = 2.0
+_ROUNDS = 20
+_LEAST_GAIN = 1.05
+
+
+@dataclass(frozen=True)
+class Choice:
+    """A precision and why.
+
+    Attributes:
+        precision: `float32`, `bfloat16` or `float16`.
+        reason: one line for a person.
+        images_per_second: measured, by precision; empty when nothing was measured.
+    """
+
+    precision: str
+    reason: str
+    images_per_second: dict[str, float]
+
+
+def choose_precision(
+    requested: str,
+    *,
+    build: Callable[[str], keras.Model],
+    batch_size: int,
+    device: str,
+) -> Choice:
+    """Take the precision asked for; for `auto` the fastest, if it wins by more than 5 %.
+
+    Measures a few training steps of each candidate, two seconds or so for each, and remembers the
+    choice for this machine, these versions, this model and batch in `files.cache_dir()`.
+
+    Args:
+        requested: `auto`, `float32`, `bfloat16` or `float16`.
+        build: precision -> a new model ending in `logits` and `probabilities`.
+        batch_size: images in a batch.
+        device: as `backend.set_up` returned it; float16 is a candidate on GPUs only.
+    """
+    if requested != "auto":
+        return Choice(requested, "as the config says", {})
+    store = files.cache_dir() / "precision.json"
+    remembered = _read(store)
+    key = _key(build("float32"), batch_size, device)
+    if key in remembered:
+        return Choice(**remembered[key])
+    on_gpu = device.startswith("gpu")
+    candidates = ["float32", "bfloat16", "float16"] if on_gpu else ["float32", "bfloat16"]
+    choice = _choose(_measure(build, candidates, batch_size))
+    files.commit_json(store, _read(store) | {key: asdict(choice)})
+    return choice
+
+
+def _choose(images_per_second: dict[str, float]) -> Choice:
+    base = images_per_second["float32"]
+    fastest = max(images_per_second, key=lambda precision: images_per_second[precision])
+    chosen = fastest if images_per_second[fastest] > _LEAST_GAIN * base else "float32"
+    found = ", ".join(f"{name} {speed:.0f}" for name, speed in images_per_second.items())
+    return Choice(chosen, f"measured images/s: {found}", images_per_second)
+
+
+def _measure(
+    build: Callable[[str], keras.Model], candidates: Sequence[str], batch_size: int
+) -> dict[str, float]:
+    """Images per second of the training step in each precision, at its fastest."""
+    generator = np.random.default_rng(0)
+    steps = {}
+    for precision in candidates:
+        model = build(precision)
+        optimizer = build_optimizer("sgd", learning_rate=0.0, precision=precision)
+        steps[precision] = backend.train_step(logits_model(model), optimizer)
+    shape = (batch_size, *model.input_shape[1:])
+    images = generator.integers(0, 256, shape, dtype=np.uint8)
+    labels = np.zeros(batch_size, np.int32)
+
+    def seconds(step: backend.TrainStep) -> float:
+        started = time.perf_counter()
+        step(images, labels)
+        step.totals  # noqa: B018 - reading waits for the device
+        return time.perf_counter() - started
+
+    for step in steps.values():
+        seconds(step)  # compiles
+    best = dict.fromkeys(candidates, float("inf"))
+    # In turns, so that whatever else the machine does hits all of them; the fastest counts, because
+    # noise only ever adds.
+    ends = time.perf_counter() + _SECONDS * len(candidates)
+    for _ in range(_ROUNDS):
+        for precision, step in steps.items():
+            best[precision] = min(best[precision], seconds(step))
+        if time.perf_counter() > ends:
+            break
+    return {precision: batch_size / best[precision] for precision in candidates}
+
+
+def _key(model: keras.Model, batch_size: int, device: str) -> str:
+    # Speed does not depend on the seeds of initial weights and dropout.
+    architecture = re.sub(r'"seed": \d+', "", model.to_json())
+    digest = files.sha256_bytes(architecture.encode())
+    versions = backend.versions()
+    return json.dumps([platform.node(), device, versions, digest, batch_size], sort_keys=True)
+
+
+def _read(store: Path) -> dict[str, dict]:
+    """What is remembered; nothing if the file is missing or not what was written."""
+    try:
+        remembered = json.loads(store.read_text(encoding="utf-8"))
+        return {
+            key: asdict(Choice(value["precision"], value["reason"], value["images_per_second"]))
+            for key, value in remembered.items()
+        }
+    except (OSError, ValueError, AttributeError, KeyError, TypeError):
+        return {}

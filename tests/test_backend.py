@@ -1,0 +1,118 @@
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+from cvtrain import backend
+from cvtrain.backend import keras
+from cvtrain.errors import ResourceError
+
+
+@pytest.fixture(autouse=True)
+def _seeded():
+    backend.set_up(seed=0, device="cpu")
+
+
+def _model() -> keras.Model:
+    images = keras.Input((8, 8, 3))
+    x = keras.layers.Rescaling(1 / 255)(images)
+    x = keras.layers.Conv2D(4, 3, kernel_initializer=keras.initializers.GlorotUniform(1))(x)
+    x = keras.layers.BatchNormalization()(x)
+    x = keras.layers.Flatten()(x)
+    x = keras.layers.Dropout(0.5, seed=3)(x)
+    x = keras.layers.Dense(3, kernel_initializer=keras.initializers.GlorotUniform(2))(x)
+    return keras.Model(images, x)
+
+
+def _batch(n: int = 6) -> tuple[np.ndarray, np.ndarray]:
+    generator = np.random.default_rng(n)
+    images = generator.integers(0, 256, (n, 8, 8, 3), dtype=np.uint8)
+    return images, generator.integers(0, 3, n)
+
+
+def test_the_device_is_named():
+    assert backend.set_up(seed=0, device="cpu").startswith("cpu: ")
+
+
+def test_a_missing_gpu_is_an_error():
+    if not backend.set_up(seed=0).startswith("cpu"):
+        pytest.skip("there is a GPU")
+    with pytest.raises(ResourceError, match="gpu was asked for"):
+        backend.set_up(seed=0, device="gpu")
+
+
+def test_versions_name_what_computes():
+    assert {"python", "cvtrain", "keras", "numpy", backend.ENGINE} == set(backend.versions())
+
+
+def test_out_of_memory_is_recognised():
+    xla_error = type("XlaRuntimeError", (RuntimeError,), {})
+    torch_error = type("OutOfMemoryError", (RuntimeError,), {})
+    assert backend.is_out_of_memory(MemoryError())
+    assert backend.is_out_of_memory(xla_error("RESOURCE_EXHAUSTED: Failed to allocate 8 bytes"))
+    assert backend.is_out_of_memory(torch_error("tried to allocate 20.00 GiB"))
+    assert not backend.is_out_of_memory(ValueError("shapes do not match"))
+
+
+@pytest.mark.slow
+def test_the_engines_own_out_of_memory_is_recognised():
+    with pytest.raises(Exception, match=r"(?i)oom|memory|exhausted") as caught:
+        keras.ops.zeros((1 << 46,))
+    assert backend.is_out_of_memory(caught.value)
+
+
+def test_importing_and_setting_up_is_silent():
+    code = "from cvtrain import backend; backend.set_up(seed=0); backend.keras.ops.ones(2) + 1"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout + done.stderr == ""
+
+
+@pytest.mark.parametrize("class_weights", [None, np.array([0.5, 1.0, 4.0])])
+def test_the_compiled_step_is_kerass_own(class_weights):
+    results = []
+    for step_type in (backend._TensorFlowStep, backend._KerasStep):
+        model = _model()
+        step = step_type(model, keras.optimizers.Adam(1e-3), class_weights)
+        for n in (6, 6, 4):
+            step(*_batch(n))
+        results.append((step.totals, model.get_weights()))
+    (totals, weights), (keras_totals, keras_weights) = results
+    np.testing.assert_allclose(totals, keras_totals, rtol=1e-5)
+    for ours, theirs in zip(weights, keras_weights, strict=True):
+        np.testing.assert_allclose(ours, theirs, atol=1e-6)
+
+
+@pytest.mark.parametrize("step_type", [backend._TensorFlowStep, backend._KerasStep])
+def test_totals_are_sums_over_images_and_can_be_set(step_type):
+    model = _model()
+    model.layers[-2].rate = 0.0
+    step = step_type(model, keras.optimizers.SGD(0.0), None)
+    images, labels = _batch()
+    logits = keras.ops.convert_to_numpy(model(images, training=True)).astype(np.float64)
+    shares = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
+    loss = -np.log(shares[np.arange(6), labels]).sum()
+    hits = (logits.argmax(axis=1) == labels).sum()
+    step.totals = np.array([1.0, 2.0, 3.0])
+    step(images, labels)
+    np.testing.assert_allclose(step.totals, [1 + loss, 2 + hits, 9], rtol=1e-5)
+
+
+def test_inference_is_the_model_and_compiles_at_most_twice():
+    compiled_for = []
+
+    class Noted(keras.layers.Layer):
+        def call(self, x):
+            compiled_for.append(x.shape)
+            return x
+
+    model = _model()
+    noted = keras.Model(model.input, Noted()(model.output))
+    compiled_for.clear()
+    predict = backend.inference(noted)
+    for n in (6, 6, 5, 4, 6, 3):
+        images, _ = _batch(n)
+        output = predict(images)
+        assert output.dtype == np.float32
+        np.testing.assert_allclose(output, model(images, training=False), atol=1e-6)
+    assert len(compiled_for) <= 2

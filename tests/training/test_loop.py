@@ -1,0 +1,331 @@
+import numpy as np
+import pytest
+
+from cvtrain import backend
+from cvtrain.backend import keras
+from cvtrain.errors import ResourceError, RunError, TrainingError
+from cvtrain.models.convnet import build_convnet
+from cvtrain.models.invariant import weights_digest
+from cvtrain.signals import Stop
+from cvtrain.training import loop
+from cvtrain.training.checkpoint import Checkpoints
+from cvtrain.training.loop import train
+from cvtrain.training.optimizers import build_optimizer
+from cvtrain.training.schedules import Plateau, build_schedule
+
+STEPS = 4
+EPOCHS = 3
+BATCH = 5
+TIMES = {"seconds", "val_seconds", "images_per_second"}
+
+
+@pytest.fixture(autouse=True)
+def _seeded():
+    backend.set_up(seed=0, device="cpu")
+
+
+def _batch(step: int) -> tuple[np.ndarray, np.ndarray]:
+    """A batch that can be learnt: the brighter an image, the higher its class."""
+    generator = np.random.default_rng([1, step])
+    labels = generator.integers(0, 3, BATCH)
+    noise = generator.integers(0, 40, (BATCH, 10, 10, 3))
+    return (noise + 60 * labels[:, None, None, None]).astype(np.uint8), labels
+
+
+def _batches(start: int):
+    step = start
+    while True:
+        yield _batch(step)
+        step += 1
+
+
+def _validation():
+    yield from (_batch(step) for step in (1000, 1001))
+
+
+def _model(seed: int = 0, **options) -> keras.Model:
+    options = {"batch_normalization": True, "dense": [6], "dropout": 0.5} | options
+    return build_convnet(image_size=(10, 10), num_classes=3, filters=[4], seed=seed, **options)
+
+
+def _train(model: keras.Model, *, rate: float = 0.01, name: str = "adam", **options):
+    options = {
+        "batches": _batches,
+        "validation": _validation,
+        "epochs": EPOCHS,
+        "steps_per_epoch": STEPS,
+        "optimizer": build_optimizer(name, learning_rate=rate),
+        "schedule": build_schedule("constant", learning_rate=rate, total_steps=EPOCHS * STEPS),
+        "stop": Stop(),
+    } | options
+    return train(model, **options)
+
+
+def _joined(batches):
+    return tuple(np.concatenate(column) for column in zip(*batches, strict=True))
+
+
+def _timeless(history):
+    return [{key: row[key] for key in row.keys() - TIMES} for row in history]
+
+
+@pytest.mark.parametrize("class_weights", [None, np.array([0.5, 1.0, 3.0])])
+def test_training_is_keras_fit(class_weights):
+    model, reference = _model(), _model()
+    trained = _train(model, class_weights=class_weights, monitor="val_loss")
+    reference.compile("adam", "sparse_categorical_crossentropy", metrics=["accuracy"])
+    reference.optimizer.learning_rate = 0.01
+    weights, losses = [], []
+    for epoch in range(EPOCHS):
+        images, labels = _joined(_batch(epoch * STEPS + step) for step in range(STEPS))
+        kept = reference.fit(
+            images,
+            labels,
+            batch_size=BATCH,
+            shuffle=False,
+            verbose=0,
+            validation_data=_joined(_validation()),
+            validation_batch_size=BATCH,
+            class_weight=None if class_weights is None else dict(enumerate(class_weights)),
+        ).history
+        losses.append([kept[key][0] for key in ("loss", "accuracy", "val_loss", "val_accuracy")])
+        weights.append(reference.get_weights())
+    ours = [
+        [row[key] for key in ("loss", "accuracy", "val_loss", "val_accuracy")]
+        for row in trained.history
+    ]
+    np.testing.assert_allclose(ours, losses, rtol=1e-4)
+    assert trained.best_epoch == 1 + int(np.argmin([row[2] for row in losses]))
+    for mine, theirs in zip(model.get_weights(), weights[trained.best_epoch - 1], strict=True):
+        np.testing.assert_allclose(mine, theirs, atol=1e-5)
+
+
+def test_the_same_seed_trains_the_same_weights():
+    digests = []
+    for seed in (0, 0, 1):
+        model = _model(seed)
+        _train(model)
+        digests.append(weights_digest(model))
+    assert digests[0] == digests[1] != digests[2]
+
+
+class _Everywhere(Checkpoints):
+    """Saves whenever it is asked."""
+
+    def due(self, **_) -> bool:
+        return True
+
+
+class _Crash(BaseException):
+    pass
+
+
+def _resumable(**options):
+    plateau = Plateau(factor=0.5, patience=1, min_delta=0.2)
+    return {"plateau": plateau, "name": "rmsprop", "monitor": "val_accuracy"} | options
+
+
+@pytest.fixture
+def _reports_every_step(monkeypatch):
+    monkeypatch.setattr(loop, "_REPORT_SECONDS", 0.0)
+
+
+@pytest.mark.usefixtures("_reports_every_step")
+@pytest.mark.parametrize("crash_at", [0, 2, 4, 7, 11])
+def test_resumed_after_a_crash_it_is_the_uninterrupted_training(tmp_path, crash_at):
+    straight = _model()
+    expected = _train(straight, **_resumable())
+
+    def crashing(start: int):
+        for step, batch in enumerate(_batches(start), start):
+            if step == crash_at:
+                raise _Crash
+            yield batch
+
+    with pytest.raises(_Crash):
+        _train(_model(), **_resumable(batches=crashing, checkpoints=_Everywhere(tmp_path)))
+    starts = []
+
+    def resumed_batches(start: int):
+        starts.append(start)
+        return _batches(start)
+
+    # Whatever it starts from: all is in the checkpoint, but for a crash before the first one.
+    resumed = _model(seed=5 if crash_at else 0)
+    trained = _train(
+        resumed, **_resumable(batches=resumed_batches, checkpoints=_Everywhere(tmp_path))
+    )
+    assert starts == [crash_at]
+    assert weights_digest(resumed) == weights_digest(straight)
+    assert _timeless(trained.history) == _timeless(expected.history)
+    assert trained.best_epoch == expected.best_epoch
+
+
+def test_asked_to_stop_it_commits_and_can_be_resumed(tmp_path):
+    straight = _model()
+    expected = _train(straight)
+    stop = Stop()
+
+    def stopping(start: int):
+        for step, batch in enumerate(_batches(start), start):
+            stop.requested = step == STEPS + 1
+            yield batch
+
+    model = _model()
+    trained = _train(model, batches=stopping, stop=stop, checkpoints=Checkpoints(tmp_path))
+    assert (trained.outcome, len(trained.history), trained.best_epoch) == ("stopped", 1, 1)
+    resumed = _model()
+    again = _train(resumed, checkpoints=Checkpoints(tmp_path))
+    assert again.outcome == "finished"
+    assert _timeless(again.history) == _timeless(expected.history)
+    assert weights_digest(resumed) == weights_digest(straight)
+
+
+def test_stopped_during_validation_the_epoch_is_validated_on_resume(tmp_path):
+    straight = _model()
+    expected = _train(straight)
+    stop = Stop()
+
+    def stopping():
+        for batch in _validation():
+            stop.requested = True
+            yield batch
+
+    trained = _train(_model(), validation=stopping, stop=stop, checkpoints=Checkpoints(tmp_path))
+    assert (trained.outcome, trained.history) == ("stopped", [])
+    resumed = _model()
+    again = _train(resumed, checkpoints=Checkpoints(tmp_path))
+    assert _timeless(again.history) == _timeless(expected.history)
+    assert weights_digest(resumed) == weights_digest(straight)
+
+
+def _no_batches(start: int):
+    raise AssertionError(f"asked for batches from step {start}")
+    yield
+
+
+def test_a_finished_training_is_not_continued(tmp_path):
+    first = _model()
+    done = _train(first, checkpoints=Checkpoints(tmp_path))
+    second = _model(seed=1)
+    again = _train(second, batches=_no_batches, checkpoints=Checkpoints(tmp_path))
+    assert again == done
+    assert weights_digest(second) == weights_digest(first)
+
+
+def test_a_checkpoint_of_another_model_is_refused(tmp_path):
+    _train(_model(), epochs=1, checkpoints=Checkpoints(tmp_path))
+    with pytest.raises(RunError, match="another model"):
+        _train(_model(dense=[7]), checkpoints=Checkpoints(tmp_path))
+    with pytest.raises(RunError, match="another optimizer"):
+        _train(_model(), name="sgd", checkpoints=Checkpoints(tmp_path))
+
+
+def test_a_loss_that_is_not_finite_ends_the_training_and_is_never_best():
+    model = _model()
+    best = []
+    with pytest.raises(TrainingError, match=r"epoch 2, step \d of 4: the .*loss is (nan|inf)"):
+        _train(
+            model,
+            schedule=lambda step: 0.01 if step < STEPS else 1e30,
+            on_epoch=lambda _: best.append(weights_digest(model)),
+            name="sgd",
+        )
+    assert best == [weights_digest(model)]
+
+
+def _validation_with_hits(model: keras.Model, hits: list[int]):
+    """Validation in which the model, which hardly moves, is right on so many of ten images."""
+    epochs = iter(hits)
+    images = np.concatenate([_batch(1000)[0], _batch(1001)[0]])
+    answers = np.argmax(model(images, training=False), axis=1)
+
+    def validation():
+        right = next(epochs)
+        labels = np.where(np.arange(10) < right, answers, (answers + 1) % 3)
+        yield images, labels
+
+    return validation
+
+
+def test_early_stopping_keeps_the_first_of_the_best():
+    model = _model(batch_normalization=False, dropout=0.0)
+    weights = []
+    trained = _train(
+        model,
+        epochs=9,
+        rate=1e-7,
+        name="sgd",
+        validation=_validation_with_hits(model, [3, 6, 5, 8, 8, 7, 9, 9, 9]),
+        monitor="val_accuracy",
+        patience=2,
+        on_epoch=lambda _: weights.append(weights_digest(model)),
+    )
+    # 8 of 10 in epoch 4; the same in 5 and less in 6 are two epochs without improvement.
+    assert [row["val_accuracy"] for row in trained.history] == [0.3, 0.6, 0.5, 0.8, 0.8, 0.7]
+    assert (trained.outcome, trained.best_epoch) == ("early_stopped", 4)
+    assert weights_digest(model) == weights[3] != weights[4]
+
+
+def test_rates_in_the_history_follow_schedule_and_plateau():
+    model = _model(batch_normalization=False, dropout=0.0)
+    trained = _train(
+        model,
+        epochs=4,
+        rate=1e-7,
+        name="sgd",
+        validation=_validation_with_hits(model, [5, 5, 5, 5]),
+        monitor="val_accuracy",
+        schedule=lambda step: 1e-7 * (1 + step),
+        plateau=Plateau(factor=0.5, patience=1),
+    )
+    rates = [row["learning_rate"] for row in trained.history]
+    assert rates == pytest.approx([4e-7, 8e-7, 6e-7, 4e-7])
+    assert [row["step"] for row in trained.history] == [4, 8, 12, 16]
+
+
+@pytest.mark.usefixtures("_reports_every_step")
+def test_progress_is_of_the_epoch_so_far():
+    seen = []
+    _train(_model(), epochs=2, on_step=seen.append)
+    assert [(p.epoch, p.step) for p in seen] == [(e, s) for e in (1, 2) for s in (1, 2, 3, 4)]
+    assert {(p.epochs, p.steps_per_epoch) for p in seen} == {(2, 4)}
+    assert all(p.loss > 0 and 0 <= p.accuracy <= 1 and p.images_per_second > 0 for p in seen)
+
+
+def test_kerass_environment_cuts_a_training_short(monkeypatch):
+    monkeypatch.setenv("KERAS_MAX_EPOCHS", "1")
+    monkeypatch.setenv("KERAS_MAX_STEPS_PER_EPOCH", "2")
+    trained = _train(_model())
+    assert [row["step"] for row in trained.history] == [2]
+    assert trained.outcome == "finished"
+
+
+def test_out_of_memory_says_which_knob_to_turn():
+    def hungry(start: int):
+        yield _batch(start)
+        raise MemoryError
+
+    with pytest.raises(ResourceError, match="10x10") as caught:
+        _train(_model(), batches=hungry)
+    assert "batch_size" in caught.value.advice
+    assert "data.image_size" in caught.value.advice
+
+
+def test_streams_are_closed_when_training_ends():
+    closed = []
+
+    def noted(start: int):
+        try:
+            yield from _batches(start)
+        finally:
+            closed.append("batches")
+
+    def noted_validation():
+        try:
+            yield from _validation()
+        finally:
+            closed.append("validation")
+
+    _train(_model(), epochs=1, batches=noted, validation=noted_validation)
+    assert closed == ["validation", "batches"]

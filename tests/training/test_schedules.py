@@ -1,0 +1,87 @@
+import numpy as np
+import pytest
+
+from cvtrain.backend import keras
+from cvtrain.training.optimizers import build_optimizer
+from cvtrain.training.schedules import Plateau, PlateauState, build_schedule
+
+RATE = 0.3
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "reference"),
+    [
+        (
+            "cosine",
+            {"final_factor": 0.1},
+            keras.optimizers.schedules.CosineDecay(RATE, 40, alpha=0.1),
+        ),
+        (
+            "exponential",
+            {"decay_steps": 7, "factor": 0.5},
+            keras.optimizers.schedules.ExponentialDecay(RATE, 7, 0.5),
+        ),
+        (
+            "step",
+            {"decay_steps": 7, "factor": 0.5},
+            keras.optimizers.schedules.ExponentialDecay(RATE, 7, 0.5, staircase=True),
+        ),
+        ("constant", {}, lambda _: RATE),
+    ],
+)
+@pytest.mark.parametrize("warmup", [0, 4])
+def test_schedules_are_those_of_keras_after_the_warmup(name, options, reference, warmup):
+    schedule = build_schedule(
+        name, learning_rate=RATE, total_steps=40 + warmup, warmup_steps=warmup, **options
+    )
+    for step in range(50):
+        assert schedule(step + warmup) == pytest.approx(float(reference(step)), rel=1e-5)
+
+
+def test_the_warmup_rises_linearly_to_the_base_rate():
+    schedule = build_schedule("cosine", learning_rate=1.0, total_steps=9, warmup_steps=4)
+    assert [schedule(step) for step in range(5)] == [0.25, 0.5, 0.75, 1.0, 1.0]
+
+
+# Keras reads TensorFlow's variables by a NumPy 1 protocol there.
+@pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
+@pytest.mark.parametrize(("monitor", "higher"), [("val_loss", False), ("val_accuracy", True)])
+def test_plateau_is_kerass_reduce_lr_on_plateau(monitor, higher):
+    values = np.random.default_rng(0).normal(size=60).cumsum() * 0.1
+    model = keras.Sequential([keras.Input((1,)), keras.layers.Dense(1)])
+    model.compile(keras.optimizers.SGD(1.0), "mse")
+    callback = keras.callbacks.ReduceLROnPlateau(
+        monitor, factor=0.5, patience=3, min_lr=0.01, mode="max" if higher else "min"
+    )
+    callback.set_model(model)
+    callback.on_train_begin()
+    plateau = Plateau(factor=0.5, patience=3, min_factor=0.01)
+    state = PlateauState()
+    for epoch, value in enumerate(values):
+        callback.on_epoch_end(epoch, {monitor: value})
+        state = plateau.update(state, value, higher=higher)
+        assert state.scale == pytest.approx(float(model.optimizer.learning_rate.numpy()))
+    assert state.scale < 1
+
+
+@pytest.mark.parametrize(
+    ("name", "options"),
+    [
+        ("sgd", {"momentum": 0.9}),
+        ("rmsprop", {"momentum": 0.5}),
+        ("adam", {"clip_norm": 1.0}),
+        ("adamw", {"weight_decay": 0.1}),
+    ],
+)
+def test_optimizers_are_stock_keras(name, options):
+    optimizer = build_optimizer(name, learning_rate=0.25, **options)
+    assert type(optimizer).__name__.lower() == name
+    assert type(optimizer).__module__.startswith("keras.")
+    config = optimizer.get_config() | {"clip_norm": optimizer.global_clipnorm}
+    assert {key: config[key] for key in options} == options
+    assert float(optimizer.learning_rate.numpy()) == 0.25
+
+
+def test_float16_gets_loss_scaling():
+    optimizer = build_optimizer("sgd", learning_rate=0.25, precision="float16")
+    assert isinstance(optimizer, keras.optimizers.LossScaleOptimizer)
