@@ -1,0 +1,274 @@
+"""Is each image usable, and is none of them in two splits? Asked before training, not during it.
+
+What was found about a file is remembered until the file or the decoder changes, so a second check
+takes a fraction of the first. The first one leaves the decoded pixels behind for training.
+"""
+
+import hashlib
+import itertools
+import os
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple
+
+from cvtrain.data.decode import Decoded, DecodeError, read_image
+from cvtrain.data.findings import Facts, Finding, FindingsCache, file_state
+from cvtrain.data.index import Index
+from cvtrain.data.pixels import Pixels
+from cvtrain.errors import DataError, Stopped
+from cvtrain.files import printable
+from cvtrain.signals import Stop
+
+_FILES_AT_ONCE = 128  # between two looks at the stop request
+_MOST_LISTED = 20
+_FORMAT_OF_SUFFIX = {
+    ".jpg": "JPEG",
+    ".jpeg": "JPEG",
+    ".jpe": "JPEG",
+    ".jfif": "JPEG",
+    ".png": "PNG",
+    ".bmp": "BMP",
+    ".gif": "GIF",
+    ".webp": "WEBP",
+}
+
+
+@dataclass(frozen=True)
+class Problem:
+    """Something about one file.
+
+    Attributes:
+        path: relative to the index's root.
+        severity: "bad" spoils training or its figures; "doubtful" deserves a look.
+        what: what is wrong.
+        advice: what to do about it.
+        is_leak: the image is also in a later split, where it counts.
+    """
+
+    path: str
+    severity: str
+    what: str
+    advice: str
+    is_leak: bool = False
+
+
+@dataclass(frozen=True)
+class Report:
+    """What a check has found.
+
+    Attributes:
+        problems: in the order of the index, duplicates last.
+        digest: SHA-256 over split, path, class and content of every file, in hexadecimal digits.
+        num_files: how many files were checked.
+        num_decoded: how many of them had to be decoded; the others were known from before.
+    """
+
+    problems: tuple[Problem, ...]
+    digest: str
+    num_files: int
+    num_decoded: int
+
+
+class _Sample(NamedTuple):
+    split: str
+    path: str
+    class_name: str
+
+
+def check_index(
+    index: Index,
+    pixels: Pixels,
+    *,
+    stop: Stop | None = None,
+    on_progress: Callable[[int, int], None] | None = None,
+    workers: int | None = None,
+) -> Report:
+    """Check every file of an index.
+
+    Args:
+        index: whose files are checked.
+        pixels: decodes them, and keeps what it decodes while it has room.
+        stop: polled every hundred files or so.
+        on_progress: called with how many files are done, and of how many.
+        workers: threads; None is one per processor.
+
+    Raises:
+        Stopped: `stop` asked for it; what was found so far is remembered.
+    """
+    samples = [
+        _Sample(name, path, index.class_names[label])
+        for name, split in index.splits.items()
+        for path, label in zip(split.paths, split.labels.tolist(), strict=True)
+    ]
+    facts: list[Facts] = []
+    num_decoded = 0
+    with (
+        FindingsCache(pixels.decoder) as cache,
+        ThreadPoolExecutor(workers or os.cpu_count()) as pool,
+    ):
+        for start in range(0, len(samples), _FILES_AT_ONCE):
+            if stop is not None and stop.requested:
+                raise Stopped("stopped while checking the images", "The same command goes on.")
+            paths = [sample.path for sample in samples[start : start + _FILES_AT_ONCE]]
+            found, num_fresh = _facts_of(paths, pixels, cache, pool)
+            facts += found
+            num_decoded += num_fresh
+            if on_progress is not None:
+                on_progress(len(facts), len(samples))
+    problems = [
+        Problem(sample.path, *finding)
+        for sample, found in zip(samples, facts, strict=True)
+        for finding in found.findings
+    ]
+    problems += _duplicates(samples, facts)
+    return Report(tuple(problems), _digest(samples, facts), len(samples), num_decoded)
+
+
+def resolve(index: Index, report: Report, *, on_bad: str, on_leak: str) -> tuple[Index, list[str]]:
+    """The index as training may use it, and what a person should be told about that.
+
+    Args:
+        index: that was checked.
+        report: of its check.
+        on_bad: "error", or "skip" to go on without bad files; of a leak, the later split keeps the
+            image.
+        on_leak: "error", or "allow" to leave images in two splits.
+
+    Raises:
+        DataError: bad files or leaks are not to be skipped, or nothing is left of a class or split.
+    """
+    bad = [problem for problem in report.problems if problem.severity == "bad"]
+    num_leaks = sum(problem.is_leak for problem in bad)
+    messages = []
+    if num_leaks and on_leak == "allow":
+        bad = [problem for problem in bad if not problem.is_leak]
+        messages.append(f"{num_leaks:,} images are in two splits: the figures will flatter")
+    if not bad:
+        return index, messages
+    if on_bad == "error":
+        raise _refusal(index, bad)
+    paths = dict.fromkeys(problem.path for problem in bad)
+    messages.append(f"{len(paths):,} bad files are left out:\n{_listed(bad)}")
+    kept = index.without(paths.keys())
+    _refuse_emptied(index, kept)
+    return kept, messages
+
+
+def _facts_of(
+    paths: Sequence[str], pixels: Pixels, cache: FindingsCache, pool: ThreadPoolExecutor
+) -> tuple[list[Facts], int]:
+    """Facts about each path, and how many had to be found out."""
+    # The state is taken before the file is read: a change in between is noticed the next time.
+    states = [file_state(pixels.root.absolute() / path) for path in paths]
+    known = [state and cache.get(state) for state in states]
+    unknown = [i for i, facts in enumerate(known) if facts is None]
+    fresh = list(pool.map(lambda i: _examine(paths[i], pixels), unknown))
+    for i, facts in zip(unknown, fresh, strict=True):
+        known[i] = facts
+    cache.put((states[i], known[i]) for i in unknown if states[i] and known[i].content)
+    return known, len(unknown)
+
+
+def _examine(path: str, pixels: Pixels) -> Facts:
+    """Read, digest and decode one file; `pixels` keeps what it decodes to."""
+    findings = []
+    if any("\udc80" <= c <= "\udcff" for c in path):  # what Python makes of bytes beyond UTF-8
+        findings.append(Finding("bad", "the name is not UTF-8", "Rename the file or its folder."))
+    content_digest = pixels_digest = b""
+    try:
+        content = read_image(pixels.root / path)
+        content_digest = hashlib.sha256(content).digest()
+        decoded = pixels.decoder(content)
+        pixels_digest = hashlib.sha256(decoded.pixels).digest()
+        findings += _doubts(path, decoded)
+        pixels.keep(path, decoded.pixels)
+    except DecodeError as error:
+        findings.append(Finding("bad", error.message, error.advice))
+    return Facts(content_digest, pixels_digest, tuple(findings))
+
+
+def _doubts(path: str, decoded: Decoded) -> Iterator[Finding]:
+    suffix = Path(path).suffix.lower()
+    if suffix and decoded.format != _FORMAT_OF_SUFFIX.get(suffix):
+        right = next(s for s, f in _FORMAT_OF_SUFFIX.items() if f == decoded.format)
+        yield Finding(
+            "doubtful", f"{decoded.format} by its content", f"Let its name end in {right}."
+        )
+    for note in decoded.notes:
+        yield Finding("doubtful", note, "Convert it yourself if that is not what you want.")
+    height, width = decoded.pixels.shape[:2]
+    if decoded.width * 8 < width or decoded.height * 8 < height:
+        yield Finding(
+            "doubtful",
+            f"only {decoded.width}x{decoded.height} pixels",
+            "Replace it by a larger one, or remove it.",
+        )
+    if (decoded.pixels == decoded.pixels[0, 0]).all():
+        yield Finding("doubtful", "one colour all over", "Remove it if it shows nothing.")
+
+
+def _duplicates(samples: Sequence[_Sample], facts: Sequence[Facts]) -> Iterator[Problem]:
+    def pixels_of(i: int) -> bytes:
+        return facts[i].pixels
+
+    decoded = (i for i in range(len(facts)) if facts[i].pixels)
+    for _, group in itertools.groupby(sorted(decoded, key=pixels_of), key=pixels_of):
+        same = [samples[i] for i in group]
+        if len(same) > 1:
+            yield from _same_image(same)
+
+
+def _same_image(same: Sequence[_Sample]) -> Iterator[Problem]:
+    """Problems of samples that decode to the same pixels, in the order of the splits."""
+    rest = [sample for sample in same if sample.split == same[-1].split]
+    for sample in same[: -len(rest)]:
+        what = f"the same image as {printable(rest[0].path)} of the {rest[0].split} images"
+        yield Problem(sample.path, "bad", what, "Remove one of the two.", is_leak=True)
+    is_ambiguous = len({sample.class_name for sample in rest}) > 1
+    for sample in rest if is_ambiguous else rest[1:]:
+        if is_ambiguous:
+            other = next(s for s in rest if s.class_name != sample.class_name)
+            what = f"the same image as {printable(other.path)}, which is of another class"
+            yield Problem(sample.path, "bad", what, "Keep it in the class that is right.")
+        else:
+            what = f"the same image as {printable(rest[0].path)}"
+            yield Problem(sample.path, "doubtful", what, "Remove one: the image counts double.")
+
+
+def _digest(samples: Iterable[_Sample], facts: Iterable[Facts]) -> str:
+    digest = hashlib.sha256()
+    for sample, found in zip(samples, facts, strict=True):
+        line = "\0".join((*sample, found.content.hex())) + "\n"
+        digest.update(line.encode(errors="surrogateescape"))
+    return digest.hexdigest()
+
+
+def _refusal(index: Index, bad: Sequence[Problem]) -> DataError:
+    advice = "Mend or remove them, or go on without them: --set data.on_bad=skip"
+    if all(problem.is_leak for problem in bad):
+        advice += "; or keep them: --set data.on_leak=allow"
+    num_files = len({problem.path for problem in bad})
+    return DataError(
+        f"{printable(index.root)}: {num_files:,} bad files\n{_listed(bad)}", f"{advice}."
+    )
+
+
+def _listed(problems: Sequence[Problem]) -> str:
+    lines = [f"  {printable(p.path)}: {p.what}" for p in problems[:_MOST_LISTED]]
+    if (more := len(problems) - _MOST_LISTED) > 0:
+        lines.append(f"  and {more:,} more; `cvtrain data check` lists all")
+    return "\n".join(lines)
+
+
+def _refuse_emptied(before: Index, after: Index) -> None:
+    for split, counts in before.counts.items():
+        left = after.counts.get(split, {})
+        emptied = [name for name, count in counts.items() if count and not left.get(name)]
+        if emptied:
+            raise DataError(
+                f"{printable(before.root)}: without the bad files, {split} has no images of class "
+                f"{', '.join(map(printable, emptied))}",
+                "Mend or replace some of these files: `cvtrain data check` lists them.",
+            )
