@@ -5,12 +5,15 @@ the folder. A reader sees the old content or the new one, never a mixture, also 
 """
 
 import contextlib
+import csv
 import errno
 import hashlib
+import io
 import json
 import os
+import re
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +21,7 @@ from cvtrain.errors import ResourceError
 
 _DISK = {errno.ENOSPC: "the disk is full", errno.EDQUOT: "the disk quota is used up"}
 _DISK[errno.EFBIG] = "the file would exceed the size limit"
+_FORMULA = re.compile(r"[=+@\t\r]|-(?![\d.])")
 
 
 @contextlib.contextmanager
@@ -62,6 +66,21 @@ def commit_json(path: Path, content: Any) -> None:
     """Commit `content` to `path` as indented JSON; NaN and infinity are refused (ValueError)."""
     text = json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False)
     commit_text(path, text + "\n")
+
+
+def csv_text(rows: Iterable[Sequence[Any]]) -> str:
+    """Rows as CSV, one line each: in texts, control characters are escaped as `printable` does,
+    and one that a spreadsheet would run as a formula gets an apostrophe before it.
+    """
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    for row in rows:
+        writer.writerow(_harmless(cell) if isinstance(cell, str) else cell for cell in row)
+    return text.getvalue()
+
+
+def _harmless(cell: str) -> str:
+    return ("'" if _FORMULA.match(cell) else "") + printable(cell)
 
 
 @contextlib.contextmanager

@@ -3,7 +3,7 @@
 The shared sections are `data:` and `augment:`; every stage (`fit:`, ...) has one of its own.
 """
 
-from cvtrain.config.loader import dump_config, load_config
+from cvtrain.config.loader import config_for_source, dump_config, load_config
 from cvtrain.config.sections import Augment, Config, Data, Fit, Model, Optimizer, Schedule, Split
 
 __all__ = [
@@ -15,6 +15,7 @@ __all__ = [
     "Optimizer",
     "Schedule",
     "Split",
+    "config_for_source",
     "dump_config",
     "load_config",
 ]

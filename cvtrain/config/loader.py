@@ -1,6 +1,6 @@
 """A YAML file and `--set` texts -> a checked Config, or every mistake at once.
 
-Each mistake reads `file:line: key: what is expected; what was received`, and nothing in here imports
+Each mistake reads `file:line: key: what is expected; what was received`. Nothing in here imports
 TensorFlow, so that it is told in a fraction of a second.
 """
 
@@ -33,9 +33,21 @@ def load_config(path: Path, overrides: Iterable[str] = ()) -> Config:
     for override in overrides:
         _apply(values, origins, override)
     config = _validate(values, origins, str(path))
-    return _with_absolute_source(
-        config, path, from_file=("data", "source") not in origins.overridden
-    )
+    overridden = ("data", "source") in origins.overridden
+    return _with_absolute_source(config, Path() if overridden else path.parent)
+
+
+def config_for_source(source: str, overrides: Iterable[str] = ()) -> Config:
+    """The defaults for `source`, for commands that look at images without a config.
+
+    Raises:
+        ConfigError: an override is wrong.
+    """
+    values: dict[str, Any] = {"data": {"source": source}}
+    origins = Origins("defaults", {})
+    for override in overrides:
+        _apply(values, origins, override)
+    return _with_absolute_source(_validate(values, origins, source), Path())
 
 
 def dump_config(config: Config) -> str:
@@ -239,7 +251,8 @@ def _did_you_mean(path: KeyPath) -> str:
     here = _fields(path[:-1])
     prefix = ".".join(map(str, path[:-1]))
     name = str(path[-1])
-    if close := difflib.get_close_matches(name, here, 1, cutoff=0.6):
+    begins = [key for key in here if key.startswith(name)]
+    if close := begins or difflib.get_close_matches(name, here, 1):
         return f"Did you mean {prefix}{'.' if prefix else ''}{close[0]}?"
     elsewhere = [key for key in _all_keys(Config, "") if key.rpartition(".")[2] == name]
     if elsewhere:
@@ -257,12 +270,11 @@ def _all_keys(model: type[Section], prefix: str) -> list[str]:
     return keys
 
 
-def _with_absolute_source(config: Config, path: Path, *, from_file: bool) -> Config:
+def _with_absolute_source(config: Config, base: Path) -> Config:
     """Relative paths in a config count from its folder; those of --set from the current one."""
     from cvtrain.data.sources import NAMED_SETS
 
     if config.data.source in NAMED_SETS:
         return config
-    base = path.parent if from_file else Path()
     source = str((base / Path(config.data.source).expanduser()).absolute())
     return config.model_copy(update={"data": config.data.model_copy(update={"source": source})})

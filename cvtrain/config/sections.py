@@ -149,16 +149,16 @@ class Optimizer(Section):
     """Which one."""
     learning_rate: Rate = 1e-3
     """Its learning rate, before the schedule."""
-    momentum: Annotated[float, Field(ge=0, lt=1)] = 0.0
-    """Momentum of sgd and rmsprop."""
-    weight_decay: Annotated[float, Field(ge=0)] = 0.0
-    """Decoupled weight decay."""
+    momentum: Annotated[float, Field(ge=0, lt=1)] | None = None
+    """Momentum of sgd and rmsprop; left out: none."""
+    weight_decay: Annotated[float, Field(ge=0)] | None = None
+    """Decoupled weight decay; left out: what Keras has, 0.004 for adamw and none for the others."""
     clip_norm: Rate | None = None
     """Bound on the norm of all gradients together."""
 
     @model_validator(mode="after")
     def _only_what_it_has(self) -> "Optimizer":
-        if self.momentum and self.name in ("adam", "adamw"):
+        if self.momentum is not None and self.name in ("adam", "adamw"):
             raise ValueError(f"{self.name} has no momentum; leave it out, or use sgd or rmsprop")
         return self
 

@@ -1,8 +1,8 @@
 """YAML text -> plain values that know their line.
 
 PyYAML's `safe_load` follows YAML 1.1: `1e-3` is a string, `no` is False, `0123` is 83, the last of
-two equal keys wins in silence and a 300-byte alias bomb fills the memory. This loader keeps PyYAML's
-parser and replaces its meaning by the core schema of YAML 1.2
+two equal keys wins in silence and a 300-byte alias bomb fills the memory. This loader keeps
+PyYAML's parser and replaces its meaning by the core schema of YAML 1.2
 (https://yaml.org/spec/1.2.2/#103-core-schema), refuses equal keys and tags, and bounds size, depth
 and number of values.
 """
@@ -107,6 +107,10 @@ class _Reader:
     def read(self, node: yaml.Node, path: tuple[str | int, ...]) -> Any:
         line = node.start_mark.line + 1
         self.lines.setdefault(path, line)
+        if len(path) > MAX_DEPTH:  # an alias to what it stands in
+            raise YamlError(
+                line, f"nested deeper than {MAX_DEPTH} levels once aliases are expanded"
+            )
         self.num_values += 1
         if self.num_values > MAX_VALUES:
             raise YamlError(line, f"more than {MAX_VALUES:,} values once aliases are expanded")

@@ -1,0 +1,59 @@
+"""`cvtrain` and `python -m cvtrain`: the one place where an error becomes text and an exit code."""
+
+import os
+import sys
+
+import click
+
+from cvtrain.cli import cli
+from cvtrain.errors import CvtrainError, ResourceError
+
+INTERRUPTED = 130
+
+
+def main() -> None:
+    """Run the command line and exit with the code of what happened (see `errors`)."""
+    meta: dict[str, bool] = {}
+    try:
+        with cli.make_context("cvtrain", sys.argv[1:]) as context:
+            meta = context.meta
+            cli.invoke(context)
+        sys.exit(0)
+    except click.exceptions.Exit as done:
+        sys.exit(done.exit_code)
+    except click.ClickException as error:
+        error.show()
+        sys.exit(error.exit_code)
+    except (click.Abort, KeyboardInterrupt):
+        _tell("interrupted")
+        sys.exit(INTERRUPTED)
+    except BrokenPipeError:
+        # The reader of our output has what it wanted; Python must not complain at exit either.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(0)
+    except Exception as error:
+        if meta.get("cvtrain.debug") or "--debug" in sys.argv:
+            raise
+        known = _as_known(error)
+        _tell(f"{'' if isinstance(error, CvtrainError) else 'error: '}{known}")
+        sys.exit(known.exit_code)
+
+
+def _as_known(error: Exception) -> CvtrainError:
+    if isinstance(error, CvtrainError):
+        return error
+    if isinstance(error, MemoryError):
+        return ResourceError("out of memory", "Lower fit.batch_size or data.image_size.")
+    kind = type(error).__name__
+    return CvtrainError(
+        f"unexpected {kind}: {str(error).strip()[:300]}",
+        "This is a defect of cvtrain. Add --debug for the traceback, and please report it.",
+    )
+
+
+def _tell(text: str) -> None:
+    click.echo(text, err=True)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,243 @@
+"""All commands: parse, load the config, call one function of `pipelines`.
+
+Imports click, the standard library and errors; everything else inside the callbacks, so that
+`--help` costs what click costs.
+"""
+
+import functools
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from cvtrain import __version__
+from cvtrain.errors import ConfigError
+
+if TYPE_CHECKING:
+    from cvtrain.config import Config
+    from cvtrain.console import Console
+    from cvtrain.run import Run
+
+RUNS_DIR = Path("runs")
+
+
+@click.group(
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+    epilog="""\b
+Start here:
+  cvtrain data check photos/           is every image usable?
+  cvtrain fit config.yaml              train, evaluate, draw
+  cvtrain predict photos/new/*.jpg     what does the newest run say?
+\b
+Exit codes: 0 done, 1 our fault, 2 command line or config, 3 data, 4 run folder or model,
+5 disk, memory or device, 6 loss not finite, 75 stopped, --resume continues, 130 interrupted.""",
+)
+@click.version_option(__version__, message="cvtrain %(version)s")
+def cli() -> None:
+    """From a folder of images to a trained, explained and trustworthy classifier."""
+
+
+@cli.group()
+def data() -> None:
+    """Look at images before training."""
+
+
+def common_options(command: Callable[..., None]) -> Callable[..., None]:
+    """--quiet and --debug, and a `console` as first argument."""
+
+    @click.option("-q", "--quiet", is_flag=True, help="Print results and warnings only.")
+    @click.option("--debug", is_flag=True, help="Show the traceback of an error.")
+    @functools.wraps(command)
+    def wrapper(quiet: bool, debug: bool, **arguments: Any) -> None:
+        from cvtrain.console import Console
+
+        click.get_current_context().find_root().meta["cvtrain.debug"] = debug
+        command(Console(quiet), **arguments)
+
+    return wrapper
+
+
+set_option = click.option(
+    "--set",
+    "overrides",
+    multiple=True,
+    metavar="KEY.PATH=VALUE",
+    help="Override the config; may be repeated. Paths count from the current folder.",
+)
+run_dir_option = click.option(
+    "--run-dir",
+    type=click.Path(file_okay=False, path_type=Path),
+    metavar="DIR",
+    help="The run folder to write; default: runs/DATE-COMMAND-CONFIG.",
+)
+
+
+@cli.command(
+    epilog="""\b
+Examples:
+  cvtrain fit                                    ./config.yaml
+  cvtrain fit configs/digits.yaml                offline, in a minute
+  cvtrain fit configs/scratch.yaml --set data.source=photos/ --set fit.epochs=5
+  cvtrain fit config.yaml --resume               go on with the newest unfinished run of it
+  cvtrain fit runs/20260101-120000-fit-config --resume
+\b
+The run folder then holds model.keras, run.json, history.csv, predictions-*.csv, figures/.""",
+)
+@click.argument("config", default="config.yaml", type=click.Path(path_type=Path))
+@set_option
+@run_dir_option
+@click.option("--resume", is_flag=True, help="Continue an unfinished run from its last commit.")
+@common_options
+def fit(
+    console: "Console",
+    config: Path,
+    overrides: tuple[str, ...],
+    run_dir: Path | None,
+    resume: bool,
+) -> None:
+    """Train a convnet from scratch on the images of CONFIG, evaluate it and draw how it went.
+
+    With an `augment:` section each epoch sees the images changed at random.
+    """
+    from cvtrain.config import load_config
+    from cvtrain.run import Run, new_run_path, newest_run, refuse_existing
+
+    if (config / "run.json").is_file():
+        if not resume:
+            raise ConfigError(
+                f"{config} is a run folder", f"To continue it: cvtrain fit {config} --resume"
+            )
+        run_dir, config = config, config / "config.yaml"
+        name = Run.open(run_dir).field("name", str)
+    else:
+        name = config.stem
+    settings = load_config(config, overrides)
+    if resume:
+        path = run_dir or newest_run(RUNS_DIR, command="fit", name=name).path
+    else:
+        path = run_dir or new_run_path(RUNS_DIR, "fit", name)
+        refuse_existing(path)
+    from cvtrain.pipelines.fit import fit as run_fit
+
+    run_fit(settings, path, name=name, resume=resume, console=console)
+
+
+@cli.command(
+    epilog="""\b
+Examples:
+  cvtrain evaluate                               the newest run on its own test images
+  cvtrain evaluate RUN --split validation
+  cvtrain evaluate RUN --data photos/from-march  other images with the same class names""",
+)
+@click.argument("run", required=False, type=click.Path(path_type=Path))
+@click.option(
+    "--data",
+    "source",
+    metavar="SOURCE",
+    help="Other images: a folder of class folders, a CSV manifest or a named set.",
+)
+@click.option(
+    "--split",
+    type=click.Choice(["train", "validation", "test"]),
+    default="test",
+    show_default=True,
+    help="Which images, where the source has splits.",
+)
+@click.option(
+    "--output",
+    type=click.Path(file_okay=False, path_type=Path),
+    metavar="DIR",
+    help="Where the CSV files and figures go; default: RUN/evaluate/SPLIT-or-SOURCE.",
+)
+@common_options
+def evaluate(
+    console: "Console", run: Path | None, source: str | None, split: str, output: Path | None
+) -> None:
+    """Measure RUN (default: the newest): accuracy with its interval, per class, calibration.
+
+    Every prediction goes into a CSV with its file, so that each number can be recomputed.
+    """
+    from cvtrain.pipelines.evaluate import evaluate as run_evaluate
+
+    run_evaluate(
+        _open_run(run, console), source=source, split=split, output=output, console=console
+    )
+
+
+@cli.command(
+    epilog="""\b
+Examples:
+  cvtrain predict photo.jpg                      the newest run
+  cvtrain predict RUN photos/ --top 1
+  cvtrain predict RUN 'photos/*.jpg' --output predictions.csv
+\b
+A file that cannot be read is reported and does not stop the others; the exit code is then 3.""",
+)
+@click.argument("paths", nargs=-1, required=True, metavar="[RUN] PATHS...")
+@click.option("--top", type=click.IntRange(1), default=3, show_default=True, help="Classes a file.")
+@click.option(
+    "--output",
+    type=click.Path(dir_okay=False, path_type=Path),
+    metavar="FILE",
+    help="Write a .csv or .json file with all probabilities instead of a table.",
+)
+@click.option(
+    "--batch-size", type=click.IntRange(1), default=32, show_default=True, help="Images at once."
+)
+@common_options
+def predict(
+    console: "Console", paths: tuple[str, ...], top: int, output: Path | None, batch_size: int
+) -> None:
+    """Classify files, folders or globs with RUN (default: the newest)."""
+    from cvtrain.pipelines.predict import predict as run_predict
+
+    if output is not None and output.suffix.lower() not in (".csv", ".json"):
+        raise ConfigError(
+            f"--output {output}: must end in .csv or .json; received '{output.suffix}'",
+            "For example: --output predictions.csv",
+        )
+    has_run = (Path(paths[0]) / "run.json").is_file()
+    if has_run and len(paths) == 1:
+        raise ConfigError(
+            f"predict {paths[0]}: names a run and no images",
+            f"For example: cvtrain predict {paths[0]} photos/",
+        )
+    run = _open_run(Path(paths[0]) if has_run else None, console)
+    images = paths[1:] if has_run else paths
+    run_predict(run, images, top=top, output=output, batch_size=batch_size, console=console)
+
+
+@data.command(
+    epilog="""\b
+Examples:
+  cvtrain data check photos/
+  cvtrain data check config.yaml
+  cvtrain data check config.yaml --set data.source=photos/
+\b
+The exit code is 3 when a file is bad, 0 when files are at most doubtful.""",
+)
+@click.argument("path", default="config.yaml", metavar="[PATH|CONFIG]")
+@set_option
+@common_options
+def check(console: "Console", path: str, overrides: tuple[str, ...]) -> None:
+    """Name every bad or doubtful image file of a folder, manifest, named set or config."""
+    from cvtrain.config import config_for_source, load_config
+    from cvtrain.pipelines.data_check import data_check
+
+    is_config = path.lower().endswith((".yaml", ".yml"))
+    config: Config = (
+        load_config(Path(path), overrides) if is_config else config_for_source(path, overrides)
+    )
+    data_check(config, console=console)
+
+
+def _open_run(path: Path | None, console: "Console") -> "Run":
+    """The run at `path`, or the newest one that has a model."""
+    from cvtrain.run import Run, newest_run
+
+    if path is not None:
+        return Run.open(path)
+    run = newest_run(RUNS_DIR, has_model=True)
+    console.remark(f"run: {run.path} (the newest)")
+    return run

@@ -1,0 +1,175 @@
+"""What a person sees: lines, tables and progress, pleasant on a terminal and plain when piped.
+
+Results go to standard output; progress and warnings go to standard error, so that a pipe holds
+results alone. Every line also goes to the log of the run, once there is one.
+"""
+
+import contextlib
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from datetime import datetime
+from pathlib import Path
+from typing import Any, Protocol
+
+from rich.console import Console as RichConsole
+from rich.markup import escape
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.table import Table
+
+
+class Console:
+    """Prints for a person.
+
+    Args:
+        quiet: print results and warnings, neither progress nor remarks.
+    """
+
+    def __init__(self, quiet: bool = False):
+        self.quiet = quiet
+        self._out = RichConsole(highlight=False, soft_wrap=True)
+        self._err = RichConsole(stderr=True, highlight=False, soft_wrap=True)
+        self._log: Path | None = None
+
+    def log_to(self, path: Path) -> None:
+        """Append every further line to `path`, with the time."""
+        self._log = path
+
+    def result(self, text: str) -> None:
+        """A line that was asked for: standard output, also when quiet."""
+        self._write_log(text)
+        self._out.print(escape(text))
+
+    def remark(self, text: str) -> None:
+        """A line that is good to know: standard error, not when quiet."""
+        self._write_log(text)
+        if not self.quiet:
+            self._err.print(escape(text))
+
+    def warn(self, text: str) -> None:
+        """A line that should be read: standard error, also when quiet."""
+        self._write_log(f"warning: {text}")
+        self._err.print(f"[yellow]warning:[/] {escape(text)}")
+
+    def table(self, columns: Sequence[str], rows: Sequence[Sequence[str]], title: str = "") -> None:
+        """A table on a terminal; lines separated by tabs when piped. The first column is text."""
+        for row in rows:
+            self._write_log("  ".join(row))
+        if not self._out.is_terminal:
+            for row in (columns, *rows):
+                sys.stdout.write("\t".join(row) + "\n")
+            return
+        table = Table(title=title or None, title_justify="left", header_style="bold")
+        for i, column in enumerate(columns):
+            table.add_column(column, justify="right" if i else "left", overflow="fold")
+        for row in rows:
+            table.add_row(*map(escape, row))
+        self._out.print(table)
+
+    @contextlib.contextmanager
+    def task(self, text: str) -> Iterator[Callable[[int, int], None]]:
+        """Show a bar while the block runs, which calls what it gets with (done, total)."""
+        if not self._is_live:
+            yield lambda _done, _total: None
+            return
+        columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
+        with Progress(
+            *columns, TimeRemainingColumn(), console=self._err, transient=True
+        ) as progress:
+            task = progress.add_task(text, total=None)
+            yield lambda done, total: progress.update(task, completed=done, total=total)
+
+    @contextlib.contextmanager
+    def training(self) -> Iterator["TrainingView"]:
+        """Show training: a live line on a terminal, and one line an epoch everywhere."""
+        if not self._is_live:
+            yield TrainingView(self, None)
+            return
+        columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
+        with Progress(
+            *columns, TextColumn("{task.fields[detail]}"), console=self._err, transient=True
+        ) as progress:
+            yield TrainingView(self, progress)
+
+    @property
+    def _is_live(self) -> bool:
+        return self._err.is_terminal and not self.quiet
+
+    def _write_log(self, text: str) -> None:
+        if self._log is not None:
+            stamp = datetime.now().isoformat(sep=" ", timespec="seconds")
+            # A log that cannot be written must not end a training that can.
+            with contextlib.suppress(OSError), self._log.open("a", encoding="utf-8") as file:
+                file.write("".join(f"{stamp}  {line}\n" for line in text.splitlines()))
+
+
+class ProgressOfTraining(Protocol):
+    """Where a training is, as `training.loop.Progress` says it; epochs and steps count from 1."""
+
+    epoch: int
+    epochs: int
+    step: int
+    steps_per_epoch: int
+    loss: float
+    accuracy: float
+    images_per_second: float
+
+
+class TrainingView:
+    """Training as it goes: epoch, step, images/s, time left, metrics."""
+
+    def __init__(self, console: Console, bar: Progress | None):
+        self._console = console
+        self._bar = bar
+        self._task = bar.add_task("", total=None, detail="") if bar else None
+        self._epochs = 0
+        self._first: tuple[float, int] | None = None
+        self._seconds_left = 0.0
+
+    def step(self, now: ProgressOfTraining) -> None:
+        """Show where training is."""
+        self._epochs = now.epochs
+        self._seconds_left = self._estimate(now)
+        if self._bar is None or self._task is None:
+            return
+        detail = (
+            f"{now.images_per_second:,.0f} images/s  {duration(self._seconds_left)} left  "
+            f"loss {now.loss:.4f}  accuracy {now.accuracy:.3f}"
+        )
+        self._bar.update(
+            self._task,
+            description=f"epoch {now.epoch}/{now.epochs}",
+            completed=now.step,
+            total=now.steps_per_epoch,
+            detail=detail,
+        )
+
+    def epoch(self, row: Mapping[str, Any]) -> None:
+        """Print the line of a finished epoch."""
+        self._console.remark(
+            f"epoch {row['epoch']:>{len(str(self._epochs))}}/{self._epochs}  "
+            f"loss {row['loss']:.4f}  accuracy {row['accuracy']:.3f}  "
+            f"val_loss {row['val_loss']:.4f}  val_accuracy {row['val_accuracy']:.3f}  "
+            f"{row['images_per_second']:,.0f} images/s  {duration(self._seconds_left)} left"
+        )
+
+    def _estimate(self, now: ProgressOfTraining) -> float:
+        """Seconds left, by the steps since the first that was shown: validation is in it too."""
+        done = (now.epoch - 1) * now.steps_per_epoch + now.step
+        clock = time.monotonic()
+        if self._first is None:
+            # The first step also compiles; it says nothing about the others.
+            self._first = (clock, done)
+        started, done_before = self._first
+        left = now.epochs * now.steps_per_epoch - done
+        return (clock - started) / max(1, done - done_before) * left
+
+
+def duration(seconds: float) -> str:
+    """Seconds as a person says them: `45 s`, `12 min`, `3 h 05 min`."""
+    if seconds < 99.5:
+        return f"{seconds:.0f} s"
+    minutes = round(seconds / 60)
+    if minutes < 100:
+        return f"{minutes} min"
+    return f"{minutes // 60} h {minutes % 60:02d} min"

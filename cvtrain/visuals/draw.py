@@ -1,0 +1,151 @@
+"""Arrays and numbers -> figures. The only file that draws.
+
+Each `draw_*` returns a Matplotlib figure; `save` commits one as PNG. No pyplot: no global state, no
+window, safe in threads.
+"""
+
+import warnings
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.text import Text
+
+from cvtrain.files import committed
+
+_TRAIN, _VALIDATION = "#1f77b4", "#d95f02"
+_MAX_NUMBERED_CLASSES = 30
+
+
+def save(figure: Figure, path: Path) -> None:
+    """Commit `figure` to `path` as PNG. Raises ResourceError when the disk refuses."""
+    for text in figure.findobj(Text):
+        # Class and file names are data: a dollar sign in one is no formula.
+        text.set_parse_math(False)
+    with committed(path) as temporary, warnings.catch_warnings():
+        # A name in a script that the font lacks is drawn as boxes; the CSV files have it right.
+        warnings.filterwarnings("ignore", "Glyph .* missing from font")
+        figure.savefig(temporary, dpi=120)
+
+
+def smoothed(values: Sequence[float], weight: float = 0.8) -> np.ndarray:
+    """Exponential moving average that starts at the first value, as in the book (5.2).
+
+    Args:
+        values: (n,) one a epoch; a missing value (NaN) keeps the average.
+        weight: share of the past in 0..1.
+    """
+    result: list[float] = []
+    for value in values:
+        if result and np.isnan(value):
+            result.append(result[-1])
+        else:
+            result.append(result[-1] * weight + value * (1 - weight) if result else value)
+    return np.array(result)
+
+
+def draw_curves(history: Sequence[Mapping[str, Any]], best_epoch: int | None) -> Figure:
+    """Loss and accuracy by epoch: thin as measured, thick smoothed, the kept epoch marked.
+
+    Args:
+        history: rows with epoch, loss, accuracy, val_loss, val_accuracy.
+        best_epoch: the epoch whose weights were kept, or None.
+    """
+    figure = Figure(figsize=(11, 4.2), layout="constrained")
+    epochs = [row["epoch"] for row in history]
+    for axes, name in zip(figure.subplots(1, 2), ("loss", "accuracy"), strict=True):
+        for key, label, color in (
+            (name, "training", _TRAIN),
+            (f"val_{name}", "validation", _VALIDATION),
+        ):
+            values = [row[key] for row in history]
+            few = len(values) < 3
+            axes.plot(epochs, values, ".-", color=color, linewidth=1, alpha=1 if few else 0.35)
+            axes.plot(epochs, smoothed(values), color=color, linewidth=2.2, label=label)
+        if best_epoch is not None:
+            axes.axvline(best_epoch, color="0.6", linestyle=":", label=f"kept: epoch {best_epoch}")
+        axes.set(title=name, xlabel="epoch")
+        axes.xaxis.get_major_locator().set_params(integer=True)
+        axes.grid(alpha=0.25)
+        axes.legend()
+    return figure
+
+
+def draw_confusion_matrix(matrix: np.ndarray, class_names: Sequence[str]) -> Figure:
+    """Counts of images by true class (rows) and predicted class; shade is the share of the row.
+
+    Args:
+        matrix: (classes, classes) counts.
+    """
+    counts = np.asarray(matrix)
+    shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
+    side = min(max(4.5, 0.55 * len(class_names) + 2), 22)
+    figure = Figure(figsize=(side + 0.8, side), layout="constrained")
+    axes = figure.subplots()
+    image = axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
+    names = [_short(name) for name in class_names]
+    axes.set_xticks(range(len(names)), names, rotation=90)
+    axes.set_yticks(range(len(names)), names)
+    axes.set(xlabel="predicted class", ylabel="true class")
+    if len(names) <= _MAX_NUMBERED_CLASSES:
+        for (i, j), count in np.ndenumerate(counts):
+            color = "white" if shares[i, j] > 0.6 else "black" if count else "0.8"
+            axes.text(j, i, str(count), ha="center", va="center", color=color, fontsize=8)
+    figure.colorbar(image, label="share of the true class", shrink=0.7)
+    return figure
+
+
+def draw_augmented_samples(rows: Sequence[Sequence[np.ndarray]], names: Sequence[str]) -> Figure:
+    """A contact sheet: each row one image, first as it is, then as the model sees it.
+
+    Args:
+        rows: for each image its pixels (h, w, 3) uint8, the original first.
+        names: one class name a row.
+    """
+    num_columns = len(rows[0])
+    figure = Figure(figsize=(1.35 * num_columns, 1.35 * len(rows) + 0.4), layout="constrained")
+    grid = figure.subplots(len(rows), num_columns, squeeze=False)
+    for axes_row, images, name in zip(grid, rows, names, strict=True):
+        for axes, pixels in zip(axes_row, images, strict=True):
+            _show(axes, pixels)
+        axes_row[0].set_ylabel(_short(name, 16), fontsize=9)
+    grid[0][0].set_title("original", fontsize=9)
+    for axes in grid[0][1:]:
+        axes.set_title("augmented", fontsize=9, color="0.4")
+    return figure
+
+
+def draw_mistakes(images: Sequence[np.ndarray], captions: Sequence[str]) -> Figure:
+    """A contact sheet of images with a caption under each, six a row.
+
+    Args:
+        images: pixels (h, w, 3) uint8.
+        captions: up to three short lines each.
+    """
+    num_columns = 6
+    num_rows = max(1, -(-len(images) // num_columns))
+    figure = Figure(figsize=(2.1 * num_columns, 2.75 * num_rows), layout="constrained")
+    grid = figure.subplots(num_rows, num_columns, squeeze=False).ravel()
+    for axes in grid:
+        axes.axis("off")
+    if not images:
+        figure.text(0.5, 0.5, "no mistakes", ha="center", va="center", fontsize=16, color="0.4")
+    for axes, pixels, caption in zip(grid, images, captions, strict=False):
+        axes.axis("on")
+        _show(axes, pixels)
+        axes.set_xlabel("\n".join(_short(line, 26) for line in caption.split("\n")), fontsize=8)
+    return figure
+
+
+def _show(axes: Axes, pixels: np.ndarray) -> None:
+    axes.imshow(pixels, interpolation="nearest" if min(pixels.shape[:2]) < 64 else "antialiased")
+    axes.set_xticks([])
+    axes.set_yticks([])
+
+
+def _short(name: str, length: int = 24) -> str:
+    clean = "".join(c if c.isprintable() else "?" for c in name)
+    return clean if len(clean) <= length else clean[: length - 1] + "…"

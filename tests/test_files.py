@@ -1,0 +1,108 @@
+"""Commits are atomic, names and cells are harmless."""
+
+import csv
+import io
+import json
+import resource
+import subprocess
+import sys
+
+import pytest
+
+from cvtrain.errors import ResourceError
+from cvtrain.files import (
+    cache_dir,
+    commit_bytes,
+    commit_json,
+    commit_text,
+    committed,
+    csv_text,
+    printable,
+)
+
+
+def test_commit_replaces_and_leaves_nothing_else(tmp_path):
+    path = tmp_path / "new" / "file.txt"
+    commit_text(path, "one")
+    commit_text(path, "zwei ä")
+    assert path.read_text(encoding="utf-8") == "zwei ä"
+    assert [p.name for p in path.parent.iterdir()] == ["file.txt"]
+
+
+def test_a_failed_block_leaves_the_old_content(tmp_path):
+    path = tmp_path / "file.txt"
+    commit_text(path, "old")
+    with pytest.raises(ZeroDivisionError), committed(path) as temporary:
+        temporary.write_text(str(1 / 0))
+    assert path.read_text() == "old"
+    assert [p.name for p in tmp_path.iterdir()] == ["file.txt"]
+
+
+def test_committed_files_have_the_usual_permissions(tmp_path):
+    commit_text(tmp_path / "a", "x")
+    (tmp_path / "b").write_text("x")
+    assert (tmp_path / "a").stat().st_mode == (tmp_path / "b").stat().st_mode
+
+
+def test_a_file_limit_is_a_resource_error_and_keeps_the_old(tmp_path):
+    path = tmp_path / "file.bin"
+    commit_bytes(path, b"old")
+    code = (
+        "import resource, signal, sys\n"
+        "from pathlib import Path\n"
+        "from cvtrain.errors import ResourceError\n"
+        "from cvtrain.files import commit_bytes\n"
+        "signal.signal(signal.SIGXFSZ, signal.SIG_IGN)\n"
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000))\n"
+        "try:\n"
+        "    commit_bytes(Path(sys.argv[1]), bytes(100_000))\n"
+        "except ResourceError as error:\n"
+        "    print(error.message)\n"
+    )
+    out = subprocess.run([sys.executable, "-c", code, path], capture_output=True, text=True)
+    assert "cannot write" in out.stdout, out.stderr
+    assert "size limit" in out.stdout
+    assert path.read_bytes() == b"old"
+    assert [p.name for p in tmp_path.iterdir()] == ["file.bin"]
+    assert resource.getrlimit(resource.RLIMIT_FSIZE)[0] != 1000
+
+
+def test_a_path_through_a_file_is_a_resource_error(tmp_path):
+    (tmp_path / "file").write_text("x")
+    with pytest.raises(ResourceError, match=r"not a directory|file exists"):
+        commit_text(tmp_path / "file" / "below", "x")
+
+
+def test_json_refuses_what_is_not_json(tmp_path):
+    commit_json(tmp_path / "a.json", {"ä": [1, None]})
+    assert json.loads((tmp_path / "a.json").read_text(encoding="utf-8")) == {"ä": [1, None]}
+    with pytest.raises(ValueError, match="JSON"):
+        commit_json(tmp_path / "a.json", {"loss": float("nan")})
+
+
+@pytest.mark.parametrize("cell", ["=1+1", "+1", "@SUM(A1)", "-cmd", "\tx", "\r=x"])
+def test_cells_that_would_run_are_guarded(cell):
+    ((guarded,),) = csv.reader(io.StringIO(csv_text([[cell]]), newline=""))
+    assert guarded == f"'{printable(cell)}"
+
+
+@pytest.mark.parametrize("cell", ["a.jpg", 'he said "x", ok', "-1.5", "ä", 3, 0.25])
+def test_other_cells_survive(cell):
+    ((same,),) = csv.reader(io.StringIO(csv_text([[cell]]), newline=""))
+    assert same == str(cell)
+
+
+def test_a_row_is_a_line():
+    assert csv_text([["two\nlines", 1]]) == "two\\nlines,1\n"
+
+
+def test_printable_escapes_what_a_terminal_obeys():
+    assert printable("a\x1b[31m\n\udce9é") == "a\\x1b[31m\\n\\udce9é"
+
+
+def test_cache_dir_follows_the_environment(monkeypatch, tmp_path):
+    monkeypatch.setenv("CVTRAIN_CACHE", str(tmp_path / "own"))
+    assert cache_dir() == tmp_path / "own"
+    monkeypatch.delenv("CVTRAIN_CACHE")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    assert cache_dir() == tmp_path / "cvtrain"

@@ -1,0 +1,92 @@
+"""Reported numbers against scikit-learn and hand-worked examples."""
+
+import math
+
+import numpy as np
+import pytest
+from sklearn import metrics as sk
+
+from cvtrain.metrics import (
+    accuracy_interval,
+    calibration_error,
+    classification_report,
+    log_losses,
+    summarize,
+)
+
+NAMES = ("a", "b", "c")
+
+
+@pytest.fixture
+def predictions():
+    generator = np.random.default_rng(0)
+    labels = generator.integers(0, 3, 200)
+    probabilities = generator.dirichlet([1, 1, 1], 200)
+    probabilities[np.arange(200), labels] += 0.4
+    probabilities /= probabilities.sum(axis=1, keepdims=True)
+    return labels, probabilities.astype(np.float32)
+
+
+@pytest.mark.parametrize(("correct", "total"), [(0, 10), (9, 10), (10, 10), (330, 372), (1, 1)])
+def test_interval_is_wilsons_closed_form(correct, total):
+    z = 1.959963984540054
+    p = correct / total
+    middle = (p + z * z / (2 * total)) / (1 + z * z / total)
+    half = z / (1 + z * z / total) * math.sqrt(p * (1 - p) / total + z * z / (4 * total**2))
+    low, high = accuracy_interval(correct, total)
+    assert low == pytest.approx(middle - half, abs=1e-12)
+    assert high == pytest.approx(middle + half, abs=1e-12)
+
+
+def test_calibration_error_by_hand():
+    # Two images at 0.9 of which one is right, two at 0.6, both right.
+    probabilities = np.array([[0.9, 0.1], [0.9, 0.1], [0.4, 0.6], [0.4, 0.6]])
+    labels = np.array([0, 1, 1, 1])
+    assert calibration_error(labels, probabilities) == pytest.approx(0.5 * 0.4 + 0.5 * 0.4)
+
+
+def test_a_calibrated_model_has_no_calibration_error():
+    confidence = 0.75
+    probabilities = np.tile([confidence, 1 - confidence], (400, 1))
+    labels = np.array([0] * 300 + [1] * 100)
+    assert calibration_error(labels, probabilities) == pytest.approx(0.0, abs=1e-12)
+
+
+def test_losses_are_cross_entropy_with_keras_floor():
+    probabilities = np.array([[1.0, 0.0], [1.0, 0.0]])
+    losses = log_losses(np.array([0, 1]), probabilities)
+    assert losses[0] == 0.0
+    assert losses[1] == pytest.approx(-math.log(1e-7))
+
+
+def test_report_agrees_with_scikit_learn(predictions):
+    labels, probabilities = predictions
+    report = classification_report(labels, probabilities, NAMES)
+    predicted = probabilities.argmax(axis=1)
+    assert report["accuracy"] == pytest.approx(sk.accuracy_score(labels, predicted))
+    exact = probabilities.astype(np.float64)
+    expected_loss = sk.log_loss(labels, exact / exact.sum(axis=1, keepdims=True))
+    assert report["loss"] == pytest.approx(expected_loss, rel=1e-5)
+    assert report["confusion_matrix"] == sk.confusion_matrix(labels, predicted).tolist()
+    expected = sk.classification_report(labels, predicted, target_names=NAMES, output_dict=True)
+    for name in NAMES:
+        assert report["per_class"][name] == {
+            "num_images": expected[name]["support"],
+            "precision": pytest.approx(expected[name]["precision"]),
+            "recall": pytest.approx(expected[name]["recall"]),
+            "f1": pytest.approx(expected[name]["f1-score"]),
+        }
+
+
+def test_classes_without_images_or_predictions():
+    labels = np.array([0, 0, 1])
+    probabilities = np.array([[0.9, 0.1, 0.0], [0.8, 0.1, 0.1], [0.7, 0.2, 0.1]])
+    per_class = classification_report(labels, probabilities, NAMES)["per_class"]
+    assert per_class["b"] == {"num_images": 1, "precision": 0.0, "recall": 0.0, "f1": 0.0}
+    assert per_class["c"] == {"num_images": 0, "precision": 0.0, "recall": None, "f1": None}
+
+
+def test_summary_is_a_part_of_the_report(predictions):
+    report = classification_report(*predictions, NAMES)
+    short = summarize(*predictions)
+    assert short == {key: report[key] for key in short}
