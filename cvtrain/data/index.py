@@ -76,6 +76,16 @@ class Index:
                 splits[name] = Split(tuple(split.paths[i] for i in kept), split.labels[kept])
         return replace(self, splits=splits)
 
+    def by_class(self) -> dict[str, dict[str, list[str]]]:
+        """{split: {class: [path, ...]}}, which a run records and `recorded_index` reads back."""
+        return {
+            name: {
+                class_name: [split.paths[i] for i in np.flatnonzero(split.labels == label)]
+                for label, class_name in enumerate(self.class_names)
+            }
+            for name, split in self.splits.items()
+        }
+
 
 def build_index(
     source: Path,
@@ -124,6 +134,19 @@ def build_index(
     if class_names is None:
         notes += _missing_classes(splits, names)
     return Index(root, names, splits, dict(ignored), tuple(notes))
+
+
+def recorded_index(
+    root: Path, class_names: Sequence[str], by_class: Mapping[str, Mapping[str, Sequence[str]]]
+) -> Index:
+    """The index that `Index.by_class` recorded, whatever has been added to the folder since."""
+    names = tuple(class_names)
+    splits = {
+        name: _split({c: list(paths) for c, paths in by_class[name].items()}, names)
+        for name in SPLITS
+        if name in by_class
+    }
+    return Index(Path(root), names, splits, {})
 
 
 def _group(samples: list[tuple[str, str, str]]) -> dict[str, _Classes]:

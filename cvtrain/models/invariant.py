@@ -1,19 +1,24 @@
-"""What every model of a run keeps, whatever it is made of.
+"""What every model of a run keeps, whatever it is made of, in memory and on disk.
 
-It ends in a layer `logits` followed by a softmax named `probabilities`, is made of stock Keras
-layers alone in one flat graph, and is saved computing in float32.
+It takes RGB pixels 0..255 of shape (batch, height, width, 3), float32 or uint8, ends in a layer
+`logits` followed by a softmax named `probabilities`, is made of stock Keras layers alone in one
+flat graph, and is saved computing in float32. Plain `keras.saving.load_model` opens it without
+cvtrain.
 """
 
 import hashlib
+from pathlib import Path
 
 import numpy as np
 
 from cvtrain.backend import keras
+from cvtrain.errors import RunError
+from cvtrain.files import committed, printable
 
 
 def logits_model(model: keras.Model) -> keras.Model:
     """The model without its softmax; layers and weights are shared."""
-    return keras.Model(model.inputs, model.get_layer("probabilities").input, name=model.name)
+    return keras.Model(model.input, model.get_layer("probabilities").input, name=model.name)
 
 
 def in_float32(model: keras.Model) -> keras.Model:
@@ -34,7 +39,45 @@ def weights_digest(model: keras.Model) -> str:
     """
     digest = hashlib.sha256()
     for weight in model.weights:
-        values = np.ascontiguousarray(keras.ops.convert_to_numpy(weight))
+        values = np.ascontiguousarray(weight.numpy())
         digest.update(f"{weight.path} {values.dtype.str} {values.shape}\n".encode())
         digest.update(values.tobytes())
     return digest.hexdigest()
+
+
+def save_model(model: keras.Model, path: Path) -> None:
+    """Commit `model` to `path`. Raises ResourceError when the disk refuses."""
+    with committed(path) as temporary:
+        model.save(temporary)
+
+
+def load_model(path: Path, *, image_size: tuple[int, int], num_classes: int) -> keras.Model:
+    """Open a saved model and check that it keeps the invariant.
+
+    Only the `.keras` format, in Keras' safe mode: no code from the file runs.
+
+    Raises:
+        RunError: the file is missing, damaged, or takes or returns something else.
+    """
+    shown = printable(str(path))
+    if not path.is_file():
+        raise RunError(
+            f"{shown}: there is no model", "The run did not finish; continue it with --resume."
+        )
+    try:
+        model = keras.saving.load_model(path, compile=False, safe_mode=True)
+    except Exception as error:  # Keras raises nearly anything for a damaged or hostile file.
+        reason = printable(str(error).strip().split("\n")[0])[:200]
+        raise RunError(
+            f"{shown}: cannot be opened: {reason}",
+            "The file is damaged, or not a model of stock Keras layers.",
+        ) from error
+    expected = [(None, *image_size, 3)], [(None, num_classes)]
+    received = [tuple(t.shape) for t in model.inputs], [tuple(t.shape) for t in model.outputs]
+    if received != expected:
+        raise RunError(
+            f"{shown}: takes {received[0]} and returns {received[1]}, "
+            f"and its run.json says {expected[0]} and {expected[1]}",
+            "Use the model.keras that the run wrote.",
+        )
+    return model

@@ -1,0 +1,104 @@
+"""The start of every command that reads images: find them, check them, refuse what is unusable."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from cvtrain.config import Config
+from cvtrain.console import Console
+from cvtrain.data.check import Report, check_index, resolve
+from cvtrain.data.decode import Decoder
+from cvtrain.data.index import Index, build_index
+from cvtrain.data.pixels import Pixels
+from cvtrain.data.sources import locate_source
+from cvtrain.errors import DataError
+from cvtrain.signals import Stop
+
+DATA_DIR = Path("data")
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """Images that have passed the check.
+
+    Attributes:
+        index: which images, which class, which split.
+        pixels: their decoded pixels, by path.
+        digest: SHA-256 over split, path, class and content of every file.
+    """
+
+    index: Index
+    pixels: Pixels
+    digest: str
+
+    def describe(self) -> dict[str, Any]:
+        """The part `data` of run.json."""
+        return {
+            "root": str(self.index.root.absolute()),
+            "digest": self.digest,
+            "counts": {split: dict(counts) for split, counts in self.index.counts.items()},
+        }
+
+
+def scan(config: Config, stop: Stop, console: Console) -> tuple[Index, Pixels, Report]:
+    """Find and check the images of a config.
+
+    Raises:
+        DataError: the source is no data set.
+        Stopped: a stop was requested while checking.
+    """
+    source = locate_source(config.data.source, data_dir=DATA_DIR)
+    index = build_index(
+        source,
+        validation=config.data.split.validation,
+        test=config.data.split.test,
+        seed=config.seed,
+    )
+    return (index, *check(index, decoder_of(config), stop, console))
+
+
+def check(index: Index, decoder: Decoder, stop: Stop, console: Console) -> tuple[Pixels, Report]:
+    """Check every file of `index` while a bar shows how far it is."""
+    pixels = Pixels(index.root, decoder)
+    with console.task("checking images") as show:
+        report = check_index(index, pixels, stop=stop, on_progress=show)
+    return pixels, report
+
+
+def open_dataset(config: Config, stop: Stop, console: Console) -> Dataset:
+    """Find the images of a config, check them, and refuse or skip what is unusable.
+
+    Raises:
+        DataError: no data set, bad files or leaks (unless the config says to go on), or a split
+            that training needs is missing.
+        Stopped: a stop was requested while checking.
+    """
+    index, pixels, report = scan(config, stop, console)
+    index, messages = resolve(index, report, on_bad=config.data.on_bad, on_leak=config.data.on_leak)
+    for message in (*index.notes, *messages):
+        console.warn(message)
+    doubtful = sum(problem.severity == "doubtful" for problem in report.problems)
+    if doubtful:
+        console.warn(f"{doubtful} doubtful files; `cvtrain data check` lists them")
+    for split in ("train", "validation", "test"):
+        if split not in index.splits:
+            raise DataError(
+                f"{index.root}: there are no images for {split}",
+                f"Add a {split} folder, or set data.split.{split} above 0.",
+            )
+    console.remark(f"data: {summary(index.counts)}")
+    return Dataset(index, pixels, report.digest)
+
+
+def decoder_of(config: Config) -> Decoder:
+    """The one decoder, with the settings of a config."""
+    data = config.data
+    return Decoder(data.image_size, resize=data.resize, background=data.background)
+
+
+def summary(counts: Mapping[str, Mapping[str, int]]) -> str:
+    """`10 classes, 3,068 train, 341 validation, 372 test images`."""
+    names = {name for per_class in counts.values() for name in per_class}
+    sizes = (f"{sum(per_class.values()):,} {split}" for split, per_class in counts.items())
+    return f"{len(names)} classes, {', '.join(sizes)} images"

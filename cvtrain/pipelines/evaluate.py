@@ -1,0 +1,203 @@
+"""`cvtrain evaluate`: how good is a run, on its own images or on others."""
+
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from cvtrain.console import Console
+from cvtrain.data.batches import ordered_batches
+from cvtrain.data.check import resolve
+from cvtrain.data.decode import Decoder
+from cvtrain.data.index import Index, Split, build_index, recorded_index
+from cvtrain.data.pixels import Pixels
+from cvtrain.data.sources import locate_source
+from cvtrain.errors import DataError, Stopped
+from cvtrain.files import commit_json, commit_text, csv_text
+from cvtrain.metrics import classification_report, log_losses
+from cvtrain.pipelines.dataset import DATA_DIR, check
+from cvtrain.run import Run
+from cvtrain.signals import Stop, stop_on_signals
+
+if TYPE_CHECKING:
+    import keras
+
+BATCH_SIZE = 64
+
+
+def evaluate(
+    run: Run, *, source: str | None, split: str, output: Path | None, console: Console
+) -> dict[str, Any]:
+    """Measure a run's saved model.
+
+    Args:
+        run: with a saved model.
+        source: other images; None for those of the run.
+        split: which images where the source has splits.
+        output: folder for the files; None for a folder in the run.
+
+    Returns:
+        The content of metrics.json (see `metrics.classification_report`).
+
+    Raises:
+        RunError, DataError: the run or the images are not usable.
+        Stopped: a stop was requested.
+    """
+    class_names = tuple(run.field("class_names", list))
+    with stop_on_signals() as stop:
+        index = _index_of(run, source, class_names)
+        index = _only(index, split, has_own_splits=source is None)
+        pixels, report = check(index, decoder_of_run(run), stop, console)
+        index, messages = resolve(index, report, on_bad="skip", on_leak="allow")
+        for message in (*index.notes, *messages):
+            console.warn(message)
+        (name, part), *_ = index.splits.items()
+        model = open_model(run, len(class_names))
+        probabilities = predict_split(model, pixels, part, stop, console)
+    metrics = classification_report(part.labels, probabilities, class_names)
+    folder = output or run.path / "evaluate" / _folder_name(source, name)
+    commit_json(folder / "metrics.json", {"split": name, "source": str(index.root), **metrics})
+    commit_text(folder / "predictions.csv", predictions_csv(part, probabilities, class_names))
+    write_confusion_matrix(folder, metrics["confusion_matrix"], class_names)
+    show_metrics(metrics, console)
+    console.result(f"written to {folder}/")
+    return metrics
+
+
+def open_model(run: Run, num_classes: int) -> "keras.Model":
+    """The saved model of a run, checked against its record."""
+    from cvtrain.models.invariant import load_model
+
+    height, width = run.field("image_size", list)
+    return load_model(run.model_path, image_size=(height, width), num_classes=num_classes)
+
+
+def decoder_of_run(run: Run) -> Decoder:
+    """The decoder that made the pixels a run was trained on."""
+    height, width = run.field("image_size", list)
+    settings = run.field("decoder", dict)
+    return Decoder(
+        (height, width),
+        resize=settings["resize"],
+        background=tuple(settings["background"]),
+    )
+
+
+def predict_split(
+    model: "keras.Model", pixels: Pixels, split: Split, stop: Stop, console: Console
+) -> np.ndarray:
+    """Probabilities (n, classes) float32 of every image of a split, in its order.
+
+    Raises:
+        Stopped: a stop was requested.
+    """
+    from cvtrain.backend import inference
+
+    predict = inference(model)
+    results = []
+    with console.task("evaluating") as show:
+        for i, (images, _) in enumerate(ordered_batches(pixels, split, batch_size=BATCH_SIZE)):
+            if stop.requested:
+                raise Stopped("stopped while evaluating", "Start the command again.")
+            results.append(predict(images))
+            show(min((i + 1) * BATCH_SIZE, len(split.paths)), len(split.paths))
+    return np.concatenate(results)
+
+
+def write_confusion_matrix(
+    folder: Path, matrix: list[list[int]], class_names: Sequence[str]
+) -> None:
+    """Commit `confusion_matrix.csv` (rows are true classes) and its figure."""
+    from cvtrain.visuals import draw
+
+    rows = [[name, *counts] for name, counts in zip(class_names, matrix, strict=True)]
+    text = csv_text([["true class", *class_names], *rows])
+    commit_text(folder / "confusion_matrix.csv", text)
+    figure = draw.draw_confusion_matrix(np.array(matrix), class_names)
+    draw.save(figure, folder / "figures" / "confusion_matrix.png")
+
+
+def predictions_csv(split: Split, probabilities: np.ndarray, class_names: Sequence[str]) -> str:
+    """One line an image: file, label, prediction, confidence, correct, loss, and every probability.
+
+    Nine digits bring a float32 back exactly, so that each reported number can be recomputed.
+    """
+    predicted = probabilities.argmax(axis=1)
+    losses = log_losses(split.labels, probabilities)
+    rows: list[list[Any]] = [
+        ["file", "label", "prediction", "confidence", "correct", "loss"]
+        + [f"p({name})" for name in class_names]
+    ]
+    for i, path in enumerate(split.paths):
+        rows.append(
+            [
+                path,
+                class_names[split.labels[i]],
+                class_names[predicted[i]],
+                f"{probabilities[i, predicted[i]]:.9g}",
+                int(predicted[i] == split.labels[i]),
+                f"{losses[i]:.9g}",
+                *(f"{p:.9g}" for p in probabilities[i]),
+            ]
+        )
+    return csv_text(rows)
+
+
+def show_metrics(metrics: dict[str, Any], console: Console) -> None:
+    """Print the headline and the table of classes."""
+    low, high = metrics["accuracy_interval"]
+    rows = [
+        (
+            name,
+            f"{row['num_images']:,}",
+            *(_share(row[key]) for key in ("precision", "recall", "f1")),
+        )
+        for name, row in metrics["per_class"].items()
+    ]
+    console.table(("class", "images", "precision", "recall", "F1"), rows)
+    console.result(
+        f"accuracy {metrics['accuracy']:.4f} (95 % interval {low:.4f} to {high:.4f}) "
+        f"on {metrics['num_images']:,} images, loss {metrics['loss']:.4f}, "
+        f"calibration error {metrics['calibration_error']:.4f}"
+    )
+
+
+def _share(value: float | None) -> str:
+    return "-" if value is None else f"{value:.3f}"
+
+
+def _index_of(run: Run, source: str | None, class_names: tuple[str, ...]) -> Index:
+    """The samples that the run recorded, or those of `source` under the run's class names."""
+    if source is None:
+        root = Path(run.field("data", dict)["root"])
+        return recorded_index(root, class_names, run.read_json("split.json"))
+    return build_index(
+        locate_source(source, data_dir=DATA_DIR),
+        validation=0.0,
+        test=0.0,
+        seed=0,
+        class_names=class_names,
+    )
+
+
+def _only(index: Index, split: str, *, has_own_splits: bool) -> Index:
+    """The index with one split; a source without splits counts as a whole."""
+    if split in index.splits:
+        part = {split: index.splits[split]}
+    elif not has_own_splits and list(index.splits) == ["train"]:
+        part = {"all": index.splits["train"]}
+    else:
+        raise DataError(
+            f"{index.root}: there are no images for {split}",
+            f"It has {', '.join(index.splits)}; choose one with --split.",
+        )
+    return Index(index.root, index.class_names, part, index.ignored, index.notes)
+
+
+def _folder_name(source: str | None, split: str) -> str:
+    if source is None:
+        return split
+    word = re.sub(r"[^A-Za-z0-9._-]+", "-", Path(source).name).strip("-.") or "data"
+    return f"{word}-{split}"

@@ -1,0 +1,90 @@
+"""The end of every command that trains: the saved model is measured, drawn and recorded."""
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from cvtrain.console import Console, duration
+from cvtrain.files import commit_text
+from cvtrain.metrics import classification_report, log_losses, summarize
+from cvtrain.pipelines.dataset import Dataset
+from cvtrain.pipelines.evaluate import (
+    predict_split,
+    predictions_csv,
+    show_metrics,
+    write_confusion_matrix,
+)
+from cvtrain.run import Run
+from cvtrain.signals import Stop
+from cvtrain.stopwatch import Stopwatch
+
+if TYPE_CHECKING:
+    import keras
+
+NUM_MISTAKES = 24
+
+
+def finish(
+    run: Run,
+    model: "keras.Model",
+    dataset: Dataset,
+    *,
+    watch: Stopwatch,
+    stop: Stop,
+    console: Console,
+) -> None:
+    """Measure the saved model on every split, draw, and complete `run.json`.
+
+    Args:
+        model: as it was saved in the run.
+
+    Raises:
+        Stopped: on request; the model is saved, `--resume` measures it.
+    """
+    index = dataset.index
+    with watch.phase("evaluate"):
+        probabilities = {
+            name: predict_split(model, dataset.pixels, split, stop, console)
+            for name, split in index.splits.items()
+        }
+    metrics = {
+        name: summarize(split.labels, probabilities[name]) for name, split in index.splits.items()
+    }
+    test = index.splits["test"]
+    metrics["test"] = classification_report(test.labels, probabilities["test"], index.class_names)
+    with watch.phase("draw"):
+        for name in ("validation", "test"):
+            text = predictions_csv(index.splits[name], probabilities[name], index.class_names)
+            commit_text(run.path / f"predictions-{name}.csv", text)
+        write_confusion_matrix(run.path, metrics["test"]["confusion_matrix"], index.class_names)
+        draw_worst_mistakes(run, dataset, probabilities["test"])
+    run.update(status="finished", metrics=metrics, seconds=watch.seconds)
+    show_metrics(metrics["test"], console)
+    console.result(
+        f"\n{run.path}/ holds model.keras, run.json, history.csv, predictions-*.csv and figures/ "
+        f"({duration(watch.seconds['total'])})"
+    )
+    console.result(
+        "Next:\n"
+        f"  look at      {run.figures}/curves.png, worst_mistakes.png\n"
+        f"  classify     cvtrain predict {run.path} YOUR_IMAGES\n"
+        f"  measure      cvtrain evaluate {run.path} --data OTHER_IMAGES"
+    )
+
+
+def draw_worst_mistakes(run: Run, dataset: Dataset, probabilities: np.ndarray) -> None:
+    """Draw the test images that cost the most, with true and predicted class."""
+    from cvtrain.visuals import draw
+
+    split, names = dataset.index.splits["test"], dataset.index.class_names
+    predicted = probabilities.argmax(axis=1)
+    losses = log_losses(split.labels, probabilities)
+    wrong = [i for i in np.argsort(-losses, kind="stable") if predicted[i] != split.labels[i]]
+    captions = [
+        f"{names[predicted[i]]} {probabilities[i, predicted[i]]:.0%}\n"
+        f"is {names[split.labels[i]]} {probabilities[i, split.labels[i]]:.0%}\n"
+        f"{split.paths[i].rpartition('/')[2]}"
+        for i in wrong[:NUM_MISTAKES]
+    ]
+    images = [dataset.pixels[split.paths[i]] for i in wrong[:NUM_MISTAKES]]
+    draw.save(draw.draw_mistakes(images, captions), run.figures / "worst_mistakes.png")

@@ -1,0 +1,233 @@
+"""`cvtrain predict`: what does a run say about these files?"""
+
+import contextlib
+import json
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+from typing import Any, TextIO
+
+import numpy as np
+
+from cvtrain.console import Console
+from cvtrain.data.decode import DecodeError, Decoder, read_image
+from cvtrain.data.scan import Found, find_images
+from cvtrain.errors import DataError, Stopped
+from cvtrain.files import committed, csv_text, printable
+from cvtrain.pipelines.evaluate import decoder_of_run, open_model
+from cvtrain.run import Run
+from cvtrain.signals import stop_on_signals
+
+_ROWS_PER_TABLE = 1000
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """What a run says about one file.
+
+    Attributes:
+        path: the file, as the person named it.
+        probabilities: (classes,) float32, or None when the file cannot be read.
+        problem: why not; empty otherwise.
+    """
+
+    path: str
+    probabilities: np.ndarray | None
+    problem: str = ""
+
+
+def predict(
+    run: Run,
+    paths: Sequence[str],
+    *,
+    top: int,
+    output: Path | None,
+    batch_size: int,
+    console: Console,
+) -> None:
+    """Classify files, folders and globs; memory holds a few batches, whatever their number.
+
+    Args:
+        run: with a saved model.
+        paths: what to classify.
+        top: classes a file in the table and in `top` of JSON.
+        output: `.csv` or `.json` file; None prints a table.
+        batch_size: images at once.
+
+    Raises:
+        RunError: the run is not usable.
+        DataError: at least one file could not be read; all others are done.
+        Stopped: on request; nothing is written to `output`.
+    """
+    class_names = run.field("class_names", list)
+    decoder = decoder_of_run(run)
+    model = open_model(run, len(class_names))
+    num_bad = num_done = 0
+    with stop_on_signals() as stop, _writer(output, class_names, top, console) as write:
+        for predictions in _predictions(model, decoder, find_images(paths), batch_size):
+            if stop.requested:
+                raise Stopped("stopped while predicting", "Start the command again.")
+            write(predictions)
+            for prediction in predictions:
+                num_done += 1
+                if prediction.problem:
+                    num_bad += 1
+                    console.warn(f"{printable(prediction.path)}: {prediction.problem}")
+    if output:
+        console.result(f"{num_done - num_bad:,} predictions written to {output}")
+    if num_bad:
+        raise DataError(f"{num_bad:,} of {num_done:,} files could not be read, the rest is done")
+
+
+def _predictions(
+    model: Any, decoder: Decoder, found: Iterator[Found], batch_size: int
+) -> Iterator[list[Prediction]]:
+    """Predictions batch by batch; the next batch is decoded while the model works on this one."""
+    from cvtrain.backend import inference
+
+    infer = inference(model)
+
+    def decode(one: Found) -> np.ndarray | str:
+        if one.problem:
+            return one.problem
+        try:
+            return decoder(read_image(Path(one.path))).pixels
+        except DecodeError as error:
+            return error.message
+
+    with ThreadPoolExecutor() as pool:
+
+        def start() -> tuple[list[Found], Iterator[np.ndarray | str]]:
+            batch = list(islice(found, batch_size))
+            return batch, pool.map(decode, batch)
+
+        batch, decoded = start()
+        while batch:
+            following = start()
+            yield _predict_batch(infer, batch, list(decoded))
+            batch, decoded = following
+
+
+def _predict_batch(
+    infer: Callable[[np.ndarray], np.ndarray], batch: list[Found], decoded: list[np.ndarray | str]
+) -> list[Prediction]:
+    good = [pixels for pixels in decoded if not isinstance(pixels, str)]
+    rows = iter(infer(np.stack(good)) if good else ())
+    return [
+        Prediction(one.path, None, pixels)
+        if isinstance(pixels, str)
+        else Prediction(one.path, next(rows))
+        for one, pixels in zip(batch, decoded, strict=True)
+    ]
+
+
+Write = Callable[[list[Prediction]], None]
+
+
+@contextlib.contextmanager
+def _writer(
+    output: Path | None, class_names: Sequence[str], top: int, console: Console
+) -> Iterator[Write]:
+    """What takes predictions, batch by batch, for a table, a CSV or a JSON file."""
+    if output is None:
+        with _table_writer(class_names, top, console) as write:
+            yield write
+        return
+    formats = {".csv": _csv_writer, ".json": _json_writer}
+    with (
+        committed(output) as temporary,
+        temporary.open("w", encoding="utf-8", errors="surrogateescape") as file,
+        formats[output.suffix.lower()](file, class_names, top) as write,
+    ):
+        yield write
+
+
+@contextlib.contextmanager
+def _table_writer(class_names: Sequence[str], top: int, console: Console) -> Iterator[Write]:
+    top = min(top, len(class_names))
+    columns = ["file"]
+    for rank in range(1, top + 1):
+        columns += [f"class {rank}", f"p {rank}"]
+    rows: list[list[str]] = []
+
+    def write(predictions: list[Prediction]) -> None:
+        for prediction in predictions:
+            if prediction.probabilities is not None:
+                cells = [printable(prediction.path)]
+                for name, p in _top(prediction.probabilities, class_names, top):
+                    cells += [name, f"{p:.4f}"]
+                rows.append(cells)
+        if len(rows) >= _ROWS_PER_TABLE:
+            console.table(columns, rows)
+            rows.clear()
+
+    yield write
+    if rows:
+        console.table(columns, rows)
+
+
+@contextlib.contextmanager
+def _csv_writer(file: TextIO, class_names: Sequence[str], top: int) -> Iterator[Write]:  # noqa: ARG001
+    columns = ["file", "prediction", "confidence", "error", *(f"p({name})" for name in class_names)]
+    file.write(csv_text([columns]))
+
+    def write(predictions: list[Prediction]) -> None:
+        rows = []
+        for prediction in predictions:
+            p = prediction.probabilities
+            if p is None:
+                rows.append(
+                    [prediction.path, "", "", prediction.problem, *("" for _ in class_names)]
+                )
+            else:
+                best = int(p.argmax())
+                values = [f"{value:.9g}" for value in p]
+                rows.append([prediction.path, class_names[best], values[best], "", *values])
+        file.write(csv_text(rows))
+
+    yield write
+
+
+@contextlib.contextmanager
+def _json_writer(file: TextIO, class_names: Sequence[str], top: int) -> Iterator[Write]:
+    separator = "[\n"
+
+    def write(predictions: list[Prediction]) -> None:
+        nonlocal separator
+        for prediction in predictions:
+            entry = json.dumps(_as_json(prediction, class_names, top), ensure_ascii=False)
+            file.write(separator + entry)
+            separator = ",\n"
+
+    yield write
+    file.write("[]\n" if separator == "[\n" else "\n]\n")
+
+
+def _as_json(prediction: Prediction, class_names: Sequence[str], top: int) -> dict[str, Any]:
+    if prediction.probabilities is None:
+        return {"file": prediction.path, "error": prediction.problem}
+    best = _top(prediction.probabilities, class_names, top)
+    return {
+        "file": prediction.path,
+        "prediction": best[0][0],
+        "confidence": best[0][1],
+        "top": [{"class": name, "probability": p} for name, p in best],
+        "probabilities": {
+            name: _decimal(p) for name, p in zip(class_names, prediction.probabilities, strict=True)
+        },
+    }
+
+
+def _top(
+    probabilities: np.ndarray, class_names: Sequence[str], number: int
+) -> list[tuple[str, float]]:
+    """The `number` most probable classes, best first."""
+    order: Iterable[int] = np.argsort(-probabilities, kind="stable")[:number].tolist()
+    return [(class_names[i], _decimal(probabilities[i])) for i in order]
+
+
+def _decimal(p: np.floating) -> float:
+    """The shortest decimal of nine digits, which brings the float32 back exactly."""
+    return float(f"{p:.9g}")

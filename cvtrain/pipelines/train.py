@@ -1,0 +1,247 @@
+"""The middle of every command that trains on images: a run is started, a model trained in it."""
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from cvtrain.config import Augment, Config, Fit, Schedule, dump_config
+from cvtrain.console import Console, duration
+from cvtrain.data.augment import Augmentation, augment
+from cvtrain.data.batches import num_steps, ordered_batches, training_batches
+from cvtrain.data.index import Split
+from cvtrain.errors import Stopped, TrainingError
+from cvtrain.files import commit_json, commit_text, csv_text, sha256_bytes
+from cvtrain.pipelines.dataset import Dataset
+from cvtrain.run import Run
+from cvtrain.signals import Stop
+from cvtrain.stopwatch import Stopwatch
+
+if TYPE_CHECKING:
+    import keras
+
+    from cvtrain.training.loop import Row
+    from cvtrain.training.schedules import Plateau
+
+VALIDATION_BATCH_SIZE = 64
+
+
+def start_run(
+    run: Run, config: Config, dataset: Dataset, *, name: str, watch: Stopwatch, console: Console
+) -> None:
+    """Record what is known before training, and load the engine.
+
+    A run that is continued keeps its precision, whatever would be measured today.
+    """
+    console.log_to(run.path / "log.txt")
+    console.remark(f"run: {run.path}")
+    commit_text(run.path / "config.yaml", dump_config(config))
+    commit_json(run.path / "split.json", dataset.index.by_class())
+    run.update(
+        name=name,
+        status="running",
+        seed=config.seed,
+        class_names=list(dataset.index.class_names),
+        image_size=list(config.data.image_size),
+        decoder={"resize": config.data.resize, "background": list(config.data.background)},
+        data=dataset.describe(),
+    )
+    with watch.phase("import"):
+        from cvtrain import backend
+    device = backend.set_up(seed=config.seed, device=config.device)
+    run.update(device=device, versions=backend.versions())
+
+
+def train_on_images(
+    build: Callable[..., "keras.Model"],
+    stage: Fit,
+    config: Config,
+    dataset: Dataset,
+    run: Run,
+    *,
+    watch: Stopwatch,
+    stop: Stop,
+    console: Console,
+) -> "keras.Model":
+    """Train a model and save its best weights.
+
+    Args:
+        build: `build(precision=...)` makes the model.
+        stage: how to train.
+
+    Returns:
+        The best model, computing in float32, as it was saved.
+
+    Raises:
+        TrainingError, ResourceError, RunError: as `training.loop.train` does.
+        Stopped: on request. What was learnt is saved in every case.
+    """
+    from cvtrain.training.checkpoint import Checkpoints
+    from cvtrain.training.loop import train
+    from cvtrain.training.optimizers import build_optimizer
+    from cvtrain.training.precision import choose_precision
+    from cvtrain.training.schedules import build_schedule
+
+    with watch.phase("precision"):
+        choice = choose_precision(
+            run.record.get("precision", config.precision),
+            build=lambda precision: build(precision=precision),
+            batch_size=stage.batch_size,
+            device=run.record["device"],
+        )
+    model = build(precision=choice.precision)
+    run.update(precision=choice.precision, num_parameters=model.count_params())
+    samples = dataset.index.splits["train"]
+    steps = stage.steps_per_epoch or num_steps(len(samples.paths), stage.batch_size)
+    augmentation = augmentation_of(config.augment)
+    if augmentation:
+        draw_augmentation(run, dataset, augmentation, config.seed)
+    console.remark(
+        f"{model.count_params():,} parameters, {choice.precision} ({choice.reason}), "
+        f"{run.record['device']}"
+    )
+    if speed := choice.images_per_second.get(choice.precision):
+        seconds = stage.epochs * steps * stage.batch_size / speed
+        console.remark(f"{stage.epochs} epochs of {steps} steps: about {duration(seconds)}")
+    identity = {"config": sha256_bytes(dump_config(config).encode()), "data": dataset.digest}
+    checkpoints = Checkpoints(run.checkpoints, identity=identity, warn=console.warn)
+    optimizer = stage.optimizer.model_dump()
+
+    with watch.phase("train"), console.training() as view:
+
+        def on_epoch(rows: "list[Row]") -> None:
+            write_history(run, rows)
+            view.epoch(rows[-1])
+
+        try:
+            trained = train(
+                model,
+                batches=lambda step: training_batches(
+                    dataset.pixels,
+                    samples,
+                    batch_size=stage.batch_size,
+                    seed=config.seed,
+                    steps_per_epoch=stage.steps_per_epoch,
+                    start_step=step,
+                    augmentation=augmentation,
+                ),
+                validation=lambda: ordered_batches(
+                    dataset.pixels,
+                    dataset.index.splits["validation"],
+                    batch_size=VALIDATION_BATCH_SIZE,
+                ),
+                epochs=stage.epochs,
+                steps_per_epoch=steps,
+                optimizer=build_optimizer(**optimizer, precision=choice.precision),
+                schedule=build_schedule(
+                    **schedule_settings(stage.schedule, stage.epochs, steps),
+                    learning_rate=stage.optimizer.learning_rate,
+                ),
+                plateau=plateau_of(stage.schedule),
+                class_weights=class_weights(samples, len(dataset.index.class_names))
+                if stage.class_weights == "balanced"
+                else None,
+                monitor=stage.monitor,
+                patience=stage.early_stopping,
+                checkpoints=checkpoints,
+                stop=stop,
+                on_step=view.step,
+                on_epoch=on_epoch,
+            )
+        except TrainingError:
+            save(run, model)
+            raise
+    best = save(run, model)
+    write_history(run, trained.history)
+    run.update(
+        outcome=trained.outcome,
+        epochs=len(trained.history),
+        best_epoch=trained.best_epoch,
+    )
+    draw_history(run, trained.history, trained.best_epoch)
+    if trained.outcome == "stopped":
+        raise Stopped(
+            f"stopped in epoch {len(trained.history) + 1}; what was learnt is in {run.path}",
+            f"Go on: cvtrain {run.record['command']} {run.path} --resume",
+        )
+    return best
+
+
+def save(run: Run, model: "keras.Model") -> "keras.Model":
+    """Commit the model, computing in float32, to the run; returns it."""
+    from cvtrain.models.invariant import in_float32, save_model, weights_digest
+
+    model = in_float32(model)
+    save_model(model, run.model_path)
+    run.update(weights_sha256=weights_digest(model))
+    return model
+
+
+def write_history(run: Run, rows: "list[Row]") -> None:
+    """Commit `history.csv`: one line an epoch."""
+    if rows:
+        lines = [[f"{v:.7g}" if isinstance(v, float) else v for v in row.values()] for row in rows]
+        commit_text(run.path / "history.csv", csv_text([list(rows[0]), *lines]))
+
+
+def draw_history(run: Run, rows: "list[Row]", best_epoch: int) -> None:
+    """Draw the curves of loss and accuracy, once there is an epoch."""
+    from cvtrain.visuals import draw
+
+    if rows:
+        draw.save(draw.draw_curves(rows, best_epoch), run.figures / "curves.png")
+
+
+def draw_augmentation(
+    run: Run, dataset: Dataset, augmentation: Augmentation, seed: int, num_views: int = 7
+) -> None:
+    """Draw one image of each class (eight at most) as the first passes of training see it."""
+    from cvtrain.visuals import draw
+
+    samples = dataset.index.splits["train"]
+    _, firsts = np.unique(samples.labels, return_index=True)
+    rows = []
+    for i in firsts[:8].tolist():
+        pixels = dataset.pixels[samples.paths[i]]
+        views = [
+            augment(pixels, augmentation, seed=seed, epoch=epoch, sample=i)
+            for epoch in range(num_views)
+        ]
+        rows.append([pixels, *views])
+    names = [dataset.index.class_names[samples.labels[i]] for i in firsts[:8]]
+    draw.save(draw.draw_augmented_samples(rows, names), run.figures / "augmented_samples.png")
+
+
+def augmentation_of(section: Augment | None) -> Augmentation | None:
+    """The augmentation of a config; None when nothing is changed."""
+    augmentation = Augmentation(**section.model_dump()) if section else Augmentation()
+    unchanged = Augmentation(fill=augmentation.fill)
+    return None if augmentation == unchanged else augmentation
+
+
+def schedule_settings(schedule: Schedule, epochs: int, steps_per_epoch: int) -> dict[str, object]:
+    """What `build_schedule` takes, in steps, from what a config says in epochs."""
+    period = schedule.every if schedule.name == "step" else 1
+    return {
+        # Plateau lowers a constant rate.
+        "name": "constant" if schedule.name == "plateau" else schedule.name,
+        "total_steps": epochs * steps_per_epoch,
+        "warmup_steps": round(schedule.warmup_epochs * steps_per_epoch),
+        "decay_steps": period * steps_per_epoch,
+        "factor": schedule.factor,
+    }
+
+
+def plateau_of(schedule: Schedule) -> "Plateau | None":
+    """The plateau rule of a config; None for other schedules."""
+    from cvtrain.training.schedules import Plateau
+
+    if schedule.name != "plateau":
+        return None
+    return Plateau(factor=schedule.factor, patience=schedule.patience)
+
+
+def class_weights(samples: Split, num_classes: int) -> np.ndarray:
+    """Weights (classes,) by which every class counts the same in the loss: n / (classes * n_c)."""
+    counts = np.bincount(samples.labels, minlength=num_classes)
+    return len(samples.labels) / (num_classes * np.maximum(counts, 1))
