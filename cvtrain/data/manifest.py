@@ -52,9 +52,9 @@ def read_manifest(manifest: Path) -> list[tuple[str, str, str]]:
         if error:
             errors.append(f"{printable(manifest)}:{line}: {error}")
         else:
+            seen[path] = line
             split = SPLIT_NAMES[values["split"].lower()] if "split" in values else ""
             samples.append((split, unicodedata.normalize("NFC", values["label"]), path))
-        seen.setdefault(path, line)
     if errors:
         more = len(errors) - _MOST_LISTED
         listed = errors[:_MOST_LISTED] + ([f"and {more:,} more"] if more > 0 else [])

@@ -6,7 +6,6 @@ import struct
 import warnings
 import zlib
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 
 import cv2
 import numpy as np
@@ -319,8 +318,7 @@ def test_read_image_refuses_huge_files(tmp_path):
 
 
 @pytest.mark.realdata
-def test_drafts_of_photographs_are_close_to_full_decodes():
-    shared = Path(os.environ.get("CVTRAIN_SHARED", "../shared"))
+def test_drafts_of_photographs_are_close_to_full_decodes(shared):
     photographs = sorted((shared / "data/clothing/test").glob("*/*.jpg"))[::40]
     for photograph in photographs:
         content = photograph.read_bytes()

@@ -1,0 +1,121 @@
+import os
+from collections import Counter
+
+import pytest
+
+from cvtrain.data import scan
+from cvtrain.data.scan import Found, find_images, images_below, list_folder, natural_key
+from cvtrain.errors import DataError
+
+
+def touch(root, *paths):
+    for path in paths:
+        (root / path).parent.mkdir(parents=True, exist_ok=True)
+        (root / path).touch()
+
+
+def test_natural_key_sorts_as_people_do():
+    names = ["10", "9", "1", "img12.png", "img2.png", "b", "A", "a", "007", "7"]
+    assert sorted(names, key=natural_key) == [
+        *["1", "007", "7", "9", "10"],
+        *["A", "a", "b", "img2.png", "img12.png"],
+    ]
+    assert natural_key("9" * 10_000) < natural_key("1" + "0" * 10_000)
+
+
+def test_images_below_leaves_out_and_counts_what_is_no_image(tmp_path):
+    touch(tmp_path, "b/1.JPG", "b/10.png", "b/9.webp", "b/deep/er/x.bmp", "phone.HEIC", "scan.tif")
+    touch(tmp_path, "._x.jpg", ".hidden/x.jpg", "__MACOSX/x.jpg", "Thumbs.db", "b/desktop.ini")
+    touch(tmp_path, "readme.txt", "b/notes.TXT", "LICENSE", "b/x.jpg.part")
+    ignored = Counter()
+    assert list(images_below(tmp_path, "", ignored)) == [
+        *["phone.HEIC", "scan.tif"],
+        *["b/1.JPG", "b/9.webp", "b/10.png", "b/deep/er/x.bmp"],
+    ]
+    assert ignored == {
+        "hidden": 2,
+        "system files": 3,
+        ".txt files": 2,
+        ".part files": 1,
+        "files without an extension": 1,
+    }
+
+
+def test_only_regular_files_and_links_to_them_count(tmp_path):
+    touch(tmp_path, "real.png")
+    (tmp_path / "linked.png").symlink_to("real.png")
+    (tmp_path / "broken.png").symlink_to("missing.png")
+    (tmp_path / "self.png").symlink_to("self.png")
+    (tmp_path / "loop").symlink_to(tmp_path)
+    os.mkfifo(tmp_path / "pipe.png")
+    ignored = Counter()
+    assert list(images_below(tmp_path, "", ignored)) == ["linked.png", "real.png"]
+    assert ignored == {
+        "broken links": 2,
+        "links to folders": 1,
+        "neither files nor folders": 1,
+    }
+
+
+def test_the_order_of_listing_does_not_matter(tmp_path, monkeypatch):
+    touch(tmp_path, *(f"{folder}/{i}.png" for folder in "ab" for i in range(12)))
+    forwards = list(images_below(tmp_path, "", Counter()))
+    real_scandir = os.scandir
+
+    class Backwards:
+        def __init__(self, path):
+            with real_scandir(path) as entries:
+                self.entries = list(entries)[::-1]
+
+        def __enter__(self):
+            return self.entries
+
+        def __exit__(self, *_):
+            pass
+
+    monkeypatch.setattr(scan.os, "scandir", Backwards)
+    assert list(images_below(tmp_path, "", Counter())) == forwards
+
+
+def test_an_unreadable_folder_is_named(tmp_path, monkeypatch):
+    def refuse(path):
+        raise PermissionError(13, "Permission denied", path)
+
+    monkeypatch.setattr(scan.os, "scandir", refuse)
+    with pytest.raises(DataError, match="cannot be read: permission denied"):
+        list_folder(tmp_path, Counter())
+    assert "permission denied" in next(find_images([str(tmp_path)])).problem
+
+
+def test_find_images_takes_files_folders_and_globs(tmp_path, monkeypatch):
+    touch(tmp_path, "a/2.png", "a/10.png", "a/deep/x.jpg", "a/notes.txt", "b[1].png", "c.dat")
+    (tmp_path / "empty").mkdir()
+    monkeypatch.chdir(tmp_path)
+
+    def paths(*asked):
+        return [found.path for found in find_images(asked)]
+
+    assert paths("a") == ["a/2.png", "a/10.png", "a/deep/x.jpg"]
+    assert paths("a/*.png") == ["a/2.png", "a/10.png"]
+    assert paths("a/**/*.jpg") == ["a/deep/x.jpg"]
+    assert paths("a/**") == ["a/2.png", "a/10.png", "a/deep/x.jpg", "a/notes.txt"]
+    assert paths("b[1].png", "c.dat") == ["b[1].png", "c.dat"]
+    assert paths(str(tmp_path / "a" / "2.png")) == [str(tmp_path / "a" / "2.png")]
+
+
+def test_find_images_reports_and_goes_on(tmp_path, monkeypatch):
+    touch(tmp_path, "a/1.png", "texts/x.txt")
+    monkeypatch.chdir(tmp_path)
+    assert list(find_images(["missing.png", "*.gif", "texts", "a"])) == [
+        Found("missing.png", "no such file or folder"),
+        Found("*.gif", "matches no file"),
+        Found("texts", "holds no images (ignored: 1 .txt files)"),
+        Found("a/1.png"),
+    ]
+
+
+def test_find_images_streams(tmp_path):
+    touch(tmp_path, "a/1.png")
+    found = find_images([str(tmp_path), "asked for only when the first is done"])
+    assert next(found).problem == ""
+    assert "no such file" in next(found).problem
