@@ -35,6 +35,7 @@ def start_run(
     """
     console.log_to(run.path / "log.txt")
     console.remark(f"run: {run.path}")
+    run.record.pop("error", None)
     commit_text(run.path / "config.yaml", dump_config(config))
     commit_json(run.path / "split.json", dataset.index.by_class())
     run.update(

@@ -1,0 +1,72 @@
+"""Evaluation repeats the run's numbers, and measures other images under the run's names."""
+
+import csv
+import json
+import shutil
+
+import pytest
+
+from cvtrain.console import Console
+from cvtrain.errors import DataError, RunError
+from cvtrain.pipelines.evaluate import evaluate
+from cvtrain.run import Run
+
+QUIET = Console(quiet=True)
+
+
+def test_the_runs_own_test_images_give_the_runs_own_numbers(finished):
+    metrics = evaluate(finished, source=None, split="test", output=None, console=QUIET)
+    assert metrics == finished.record["metrics"]["test"]
+    folder = finished.path / "evaluate" / "test"
+    saved = json.loads((folder / "metrics.json").read_text(encoding="utf-8"))
+    assert {key: saved[key] for key in metrics} == metrics
+    ours = (folder / "predictions.csv").read_text(encoding="utf-8")
+    assert ours == (finished.path / "predictions-test.csv").read_text(encoding="utf-8")
+    assert (folder / "figures" / "confusion_matrix.png").exists()
+
+
+def test_new_files_in_the_source_do_not_change_the_runs_split(train, tmp_path, image_folder):
+    source = shutil.copytree(image_folder / "train", tmp_path / "unsplit")
+    run = train(tmp_path / "run", f"data.source={source}", "fit.epochs=1")
+    before = run.record["metrics"]["test"]
+    for i in range(10):
+        shutil.copy(image_folder / "test" / "red" / "000.png", source / "red" / f"new{i}.png")
+    metrics = evaluate(run, source=None, split="test", output=None, console=QUIET)
+    assert metrics == before
+
+
+def test_other_images_are_matched_by_class_name(finished, tmp_path, image_folder):
+    source = tmp_path / "other"
+    shutil.copytree(image_folder / "test" / "red", source / "red")
+    shutil.copytree(image_folder / "test" / "green", source / "green")
+    output = tmp_path / "out"
+    metrics = evaluate(finished, source=str(source), split="test", output=output, console=QUIET)
+    assert metrics["num_images"] == 10
+    assert metrics["per_class"]["blue"]["num_images"] == 0
+    with (output / "predictions.csv").open(newline="", encoding="utf-8") as file:
+        assert {row["label"] for row in csv.DictReader(file)} == {"red", "green"}
+
+
+def test_unknown_classes_are_refused(finished, tmp_path, image_folder):
+    shutil.copytree(image_folder / "test" / "red", tmp_path / "other" / "rad")
+    with pytest.raises(DataError, match="rad"):
+        evaluate(finished, source=str(tmp_path / "other"), split="test", output=None, console=QUIET)
+
+
+@pytest.mark.parametrize("content", [b"", b"not a zip", None])
+def test_a_damaged_model_is_told_in_a_line(finished, tmp_path, content):
+    folder = shutil.copytree(finished.path, tmp_path / "copy")
+    if content is None:
+        model = (folder / "model.keras").read_bytes()
+        content = model[: len(model) // 2]
+    (folder / "model.keras").write_bytes(content)
+    with pytest.raises(RunError, match=r"model\.keras: cannot be opened"):
+        evaluate(Run.open(folder), source=None, split="test", output=None, console=QUIET)
+
+
+def test_a_model_of_another_run_is_refused(finished, tmp_path):
+    folder = shutil.copytree(finished.path, tmp_path / "copy")
+    run = Run.open(folder)
+    run.update(image_size=[99, 99])
+    with pytest.raises(RunError, match="takes"):
+        evaluate(run, source=None, split="test", output=None, console=QUIET)

@@ -1,0 +1,232 @@
+"""A run is complete, true, reproducible, and goes on where it stopped."""
+
+import csv
+import hashlib
+import json
+import os
+import signal
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from PIL import Image
+from sklearn import metrics as sk
+
+from cvtrain.config import load_config
+from cvtrain.console import Console
+from cvtrain.errors import ConfigError, DataError, RunError, Stopped, TrainingError
+from cvtrain.run import Run
+
+
+def read_csv(path):
+    with path.open(newline="", encoding="utf-8") as file:
+        return list(csv.DictReader(file))
+
+
+def test_the_run_folder_is_complete(finished):
+    names = {str(p.relative_to(finished.path)) for p in finished.path.rglob("*") if p.is_file()}
+    assert {
+        "config.yaml",
+        "run.json",
+        "split.json",
+        "history.csv",
+        "predictions-validation.csv",
+        "predictions-test.csv",
+        "confusion_matrix.csv",
+        "model.keras",
+        "log.txt",
+        "figures/curves.png",
+        "figures/confusion_matrix.png",
+        "figures/augmented_samples.png",
+        "figures/worst_mistakes.png",
+    } <= names
+
+
+def test_the_record_keeps_its_contract(finished, image_folder):
+    record = json.loads((finished.path / "run.json").read_text(encoding="utf-8"))
+    assert record["format"] == 1
+    assert record["command"] == "fit"
+    assert record["status"] == "finished"
+    assert record["class_names"] == ["blue", "green", "red"]
+    assert record["image_size"] == [16, 20]
+    assert record["seed"] == 3
+    assert record["precision"] == "float32"
+    assert record["device"].startswith(("cpu: ", "gpu: "))
+    assert {"total", "import", "data", "train", "evaluate"} <= set(record["seconds"])
+    assert record["seconds"]["total"] >= record["seconds"]["train"] > 0
+    assert record["data"]["root"] == str(image_folder)
+    assert record["data"]["counts"]["test"] == {"blue": 5, "green": 5, "red": 5}
+    assert len(record["data"]["digest"]) == len(record["weights_sha256"]) == 64
+    assert {"python", "cvtrain", "keras", "numpy"} <= set(record["versions"])
+    for split in ("train", "validation", "test"):
+        assert 0 <= record["metrics"][split]["accuracy"] <= 1
+        assert record["metrics"][split]["loss"] >= 0
+    low, high = record["metrics"]["test"]["accuracy_interval"]
+    assert 0 <= low <= record["metrics"]["test"]["accuracy"] <= high <= 1
+
+
+def test_the_config_of_the_run_reads_back(finished, config_path):
+    assert load_config(finished.path / "config.yaml") == load_config(config_path)
+
+
+@pytest.mark.parametrize("split", ["validation", "test"])
+def test_reported_numbers_follow_from_the_predictions(finished, split):
+    rows = read_csv(finished.path / f"predictions-{split}.csv")
+    names = finished.record["class_names"]
+    labels = [names.index(row["label"]) for row in rows]
+    probabilities = np.array([[float(row[f"p({name})"]) for name in names] for row in rows])
+    metrics = finished.record["metrics"][split]
+    assert sk.accuracy_score(labels, probabilities.argmax(axis=1)) == metrics["accuracy"]
+    exact = probabilities / probabilities.sum(axis=1, keepdims=True)
+    assert sk.log_loss(labels, exact, labels=[0, 1, 2]) == pytest.approx(metrics["loss"], rel=1e-5)
+    for row in rows:
+        assert row["file"].startswith(f"{split}/{row['label']}/")
+        assert (row["prediction"] == row["label"]) == (row["correct"] == "1")
+
+
+def test_the_history_has_a_line_an_epoch(finished):
+    rows = read_csv(finished.path / "history.csv")
+    assert [row["epoch"] for row in rows] == ["1", "2", "3", "4"]
+    columns = {"loss", "accuracy", "val_loss", "val_accuracy", "learning_rate", "seconds"}
+    assert columns <= set(rows[0])
+    losses = [float(row["val_loss"]) for row in rows]
+    assert finished.record["best_epoch"] == 1 + int(np.argmin(losses))
+
+
+PLAIN_KERAS = """
+import json, sys
+import keras, numpy as np
+from PIL import Image
+assert "cvtrain" not in sys.modules
+model = keras.saving.load_model(sys.argv[1])
+images = np.stack([np.asarray(Image.open(path).convert("RGB")) for path in sys.argv[2:]])
+as_float = model.predict(images.astype("float32"), verbose=0)
+as_bytes = model.predict(images, verbose=0)
+print(json.dumps([as_float.tolist(), as_bytes.tolist()]))
+"""
+
+
+def test_plain_keras_opens_the_model_and_agrees(finished, tmp_path):
+    """Images of the model's own size, so that decoding is no part of the comparison."""
+    from cvtrain.pipelines.predict import predict
+
+    generator = np.random.default_rng(0)
+    paths = []
+    for i in range(5):
+        pixels = generator.integers(0, 256, (16, 20, 3), dtype=np.uint8)
+        paths.append(str(tmp_path / f"{i}.png"))
+        Image.fromarray(pixels).save(paths[-1])
+    output = tmp_path / "out.csv"
+    predict(finished, paths, top=1, output=output, batch_size=2, console=Console(quiet=True))
+    names = finished.record["class_names"]
+    ours = [[float(row[f"p({name})"]) for name in names] for row in read_csv(output)]
+    plain = subprocess.run(
+        [sys.executable, "-c", PLAIN_KERAS, finished.model_path, *paths],
+        capture_output=True,
+        text=True,
+        cwd=tmp_path,
+        env=os.environ | {"TF_CPP_MIN_LOG_LEVEL": "3"},
+    )
+    assert plain.returncode == 0, plain.stderr
+    for theirs in json.loads(plain.stdout.splitlines()[-1]):
+        np.testing.assert_allclose(ours, theirs, atol=1e-6)
+
+
+def test_one_seed_gives_one_model_and_another_gives_another(train, finished, tmp_path):
+    again = train(tmp_path / "again")
+    assert again.record["weights_sha256"] == finished.record["weights_sha256"]
+    assert again.record["metrics"] == finished.record["metrics"]
+    other = train(tmp_path / "other", "seed=4", "fit.epochs=1")
+    assert other.record["weights_sha256"] != finished.record["weights_sha256"]
+
+
+class InterruptingConsole(Console):
+    """Presses Ctrl-C once, when a line begins as it was told."""
+
+    def __init__(self, beginning):
+        super().__init__(quiet=True)
+        self.beginning = beginning
+
+    def remark(self, text):
+        super().remark(text)
+        if self.beginning and text.startswith(self.beginning):
+            self.beginning = None
+            os.kill(os.getpid(), signal.SIGINT)
+
+
+def test_ctrl_c_keeps_what_was_learnt_and_resume_ends_the_same(train, finished, tmp_path):
+    folder = tmp_path / "stopped"
+    with pytest.raises(Stopped, match="what was learnt is in"):
+        train(folder, console=InterruptingConsole("epoch 2/4"))
+    stopped = Run.open(folder)
+    assert stopped.record["status"] == "stopped"
+    assert stopped.model_path.exists()
+    assert len(read_csv(folder / "history.csv")) == 2
+    resumed = train(folder, resume=True)
+    assert resumed.record["status"] == "finished"
+    assert "error" not in resumed.record
+    assert resumed.record["weights_sha256"] == finished.record["weights_sha256"]
+    assert resumed.record["metrics"] == finished.record["metrics"]
+    unlike = {"seconds", "val_seconds", "images_per_second"}
+    ours, theirs = (read_csv(run.path / "history.csv") for run in (resumed, finished))
+    for a, b in zip(ours, theirs, strict=True):
+        assert {k: a[k] for k in a if k not in unlike} == {k: b[k] for k in b if k not in unlike}
+
+
+def test_resume_refuses_another_config(train, tmp_path):
+    folder = tmp_path / "stopped"
+    with pytest.raises(Stopped):
+        train(folder, console=InterruptingConsole("epoch 1/4"))
+    with pytest.raises(RunError, match="config changed"):
+        train(folder, "fit.batch_size=4", resume=True)
+
+
+def test_resuming_a_finished_run_changes_nothing(train, finished):
+    before = hashlib.sha256((finished.path / "run.json").read_bytes()).digest()
+    train(finished.path, resume=True)
+    assert hashlib.sha256((finished.path / "run.json").read_bytes()).digest() == before
+
+
+def test_a_loss_that_is_not_finite_stops_the_run_and_is_never_best(train, tmp_path):
+    settings = ("fit.optimizer.name=sgd", "fit.optimizer.learning_rate=1e30")
+    with pytest.raises(TrainingError, match="epoch 1, step"):
+        train(tmp_path / "run", *settings, "fit.model.batch_normalization=false")
+    record = Run.open(tmp_path / "run").record
+    assert record["status"] == "failed"
+    assert "nan" in record["error"] or "inf" in record["error"]
+
+
+def test_an_existing_folder_is_not_overwritten(train, finished):
+    with pytest.raises(RunError, match="is there already"):
+        train(finished.path)
+
+
+def test_a_net_too_deep_for_the_images_is_told_first(train, tmp_path):
+    with pytest.raises(ConfigError, match="nothing is left of the image at stage 3"):
+        train(tmp_path / "run", "fit.model.filters=[4, 4, 4, 4]")
+    assert not (tmp_path / "run").exists()
+
+
+def test_bad_images_are_told_first_or_skipped(train, tmp_path, image_folder):
+    import shutil
+
+    source = shutil.copytree(image_folder, tmp_path / "messy")
+    (source / "train" / "red" / "broken.jpg").write_bytes(b"<html>")
+    shutil.copy(source / "test" / "blue" / "000.png", source / "train" / "blue" / "leak.png")
+    with pytest.raises(DataError) as caught:
+        train(tmp_path / "run", f"data.source={source}")
+    assert "train/red/broken.jpg" in caught.value.message
+    assert "train/blue/leak.png" in caught.value.message
+    assert not (tmp_path / "run").exists()
+    skipping = ("data.on_bad=skip", "fit.epochs=1")
+    run = train(tmp_path / "run", f"data.source={source}", *skipping)
+    assert run.record["data"]["counts"]["train"] == {"blue": 12, "green": 12, "red": 12}
+
+
+def test_class_weights_and_epochs_of_any_length(train, tmp_path):
+    run = train(
+        tmp_path / "run", "fit.class_weights=balanced", "fit.steps_per_epoch=7", "fit.epochs=2"
+    )
+    rows = read_csv(run.path / "history.csv")
+    assert [row["step"] for row in rows] == ["7", "14"]

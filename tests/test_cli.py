@@ -1,0 +1,121 @@
+"""The command line: help, exit codes, messages, and what must not be imported."""
+
+import subprocess
+import sys
+
+import click
+import pytest
+
+from cvtrain import __version__
+from cvtrain.cli import cli
+
+
+def run(*arguments, cwd=None, python=()):
+    """Run `cvtrain` in a process of its own."""
+    command = [sys.executable, *python, "-m", "cvtrain", *map(str, arguments)]
+    return subprocess.run(command, capture_output=True, text=True, cwd=cwd, timeout=120)
+
+
+def commands(group, prefix=()):
+    for name, command in group.commands.items():
+        if isinstance(command, click.Group):
+            yield from commands(command, (*prefix, name))
+        else:
+            yield (*prefix, name), command
+
+
+COMMANDS = dict(commands(cli))
+
+
+def test_version():
+    done = run("--version")
+    assert (done.returncode, done.stdout) == (0, f"cvtrain {__version__}\n")
+
+
+@pytest.mark.parametrize("name", COMMANDS, ids=" ".join)
+def test_help_teaches_by_example(name):
+    command = COMMANDS[name]
+    assert command.help
+    assert f"cvtrain {' '.join(name)}" in command.epilog
+    for parameter in command.params:
+        assert isinstance(parameter, click.Argument) or parameter.help, parameter.name
+
+
+@pytest.mark.parametrize("name", COMMANDS, ids=" ".join)
+def test_every_command_can_be_quiet_and_debugged(name):
+    options = {option for parameter in COMMANDS[name].params for option in parameter.opts}
+    assert {"--quiet", "--debug"} <= options
+
+
+def loaded_modules(arguments, cwd):
+    done = run(*arguments, cwd=cwd, python=("-X", "importtime"))
+    lines = [line for line in done.stderr.splitlines() if line.startswith("import time:")]
+    return {line.rpartition("|")[2].strip() for line in lines}
+
+
+HEAVY = {"tensorflow", "keras", "jax", "torch", "matplotlib", "sklearn"}
+
+
+@pytest.mark.parametrize("arguments", [["--help"], ["fit", "--help"], ["--version"]])
+def test_help_imports_click_and_nothing_else(arguments, tmp_path):
+    modules = loaded_modules(arguments, tmp_path)
+    assert "click" in modules
+    assert not modules & (HEAVY | {"numpy", "pydantic", "rich", "yaml", "PIL", "cv2"})
+
+
+def test_a_config_error_comes_without_heavy_imports(tmp_path):
+    (tmp_path / "config.yaml").write_text("fit: {epoch: 3}\n")
+    assert not loaded_modules(["fit"], tmp_path) & (HEAVY | {"PIL", "cv2"})
+
+
+def test_data_check_does_not_import_the_engine(tmp_path, image_folder):
+    assert not loaded_modules(["data", "check", image_folder], tmp_path) & {"tensorflow", "keras"}
+
+
+def test_a_config_error_exits_2_with_line_and_advice(tmp_path):
+    (tmp_path / "config.yaml").write_text("data: {source: digits}\nfit: {epoch: 3}\n")
+    done = run("fit", cwd=tmp_path)
+    assert done.returncode == 2
+    assert "config.yaml:2: fit.epoch: there is no such key. Did you mean fit.epochs?" in done.stderr
+    assert "Traceback" not in done.stderr
+    assert list(tmp_path.iterdir()) == [tmp_path / "config.yaml"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "words"),
+    [
+        (["fitt"], 2, "Did you mean 'fit'?"),
+        (["fit", "--epochs", "3"], 2, "No such option"),
+        (["fit"], 2, "config.yaml: there is no such file"),
+        (["fit", "nothing.yaml"], 2, "nothing.yaml: there is no such file"),
+        (["fit", "--resume"], 2, "there is no such file"),
+        (["evaluate"], 4, "runs: there is no run with a model"),
+        (["evaluate", "nothing"], 4, "nothing: there is no such run folder"),
+        (["predict", "a.jpg"], 4, "there is no run with a model"),
+        (["predict"], 2, "Missing argument"),
+        (["predict", "a.jpg", "--output", "x.txt"], 2, "must end in .csv or .json"),
+        (["predict", "a.jpg", "--top", "0"], 2, "0 is not in the range"),
+        (["data", "check", "nothing"], 3, "nothing: no such folder or file"),
+        (["data", "check", "digit"], 3, "Did you mean the named set digits?"),
+        (["data", "check", "."], 3, "no images"),
+    ],
+)
+def test_mistakes_have_an_exit_code_and_a_message(tmp_path, arguments, code, words):
+    done = run(*arguments, cwd=tmp_path)
+    assert done.returncode == code, done.stderr
+    assert words in done.stderr
+    assert "Traceback" not in done.stderr
+    assert not list(tmp_path.iterdir())
+
+
+def test_debug_shows_the_traceback(tmp_path):
+    done = run("fit", "nothing.yaml", "--debug", cwd=tmp_path)
+    assert "Traceback" in done.stderr
+    assert "ConfigError" in done.stderr
+
+
+def test_a_closed_pipe_is_no_error(tmp_path, image_folder):
+    command = f"{sys.executable} -m cvtrain data check {image_folder} | true"
+    done = subprocess.run(command, shell=True, capture_output=True, text=True, cwd=tmp_path)
+    assert "Traceback" not in done.stderr
+    assert "BrokenPipe" not in done.stderr
