@@ -53,17 +53,19 @@ def main() -> None:
 
     with tempfile.TemporaryDirectory() as folder:
         data = Path(folder, "data")
-        copy_images(options.data / "train", data / "train", options.images)
+        images = copy_images(options.data / "train", data / "train", options.images)
         for split in ("validation", "test"):
             copy_images(options.data / split, data / split, EVALUATION_IMAGES)
 
         contenders: dict[str, Callable[[], Turn]] = {
-            "cvtrain fit": lambda: fit(data, options),
-            "Keras script": lambda: script(Path(sys.executable), "keras_script.py", data, options),
+            "cvtrain fit": lambda: fit(data, images, options),
+            "Keras script": lambda: script(
+                Path(sys.executable), "keras_script.py", data, images, options
+            ),
         }
         if options.torch_python:
             contenders["PyTorch script"] = lambda: script(
-                options.torch_python, "torch_script.py", data, options
+                options.torch_python, "torch_script.py", data, images, options
             )
         else:
             print("No --torch-python: the PyTorch script is left out.", file=sys.stderr)
@@ -76,8 +78,8 @@ def main() -> None:
     print_table(turns)
 
 
-def copy_images(source: Path, target: Path, count: int) -> None:
-    """Copy `count` images, taking from the classes in turn."""
+def copy_images(source: Path, target: Path, count: int) -> int:
+    """Copy up to `count` images, taking from the classes in turn; say how many there were."""
     classes = [sorted(path.iterdir()) for path in sorted(source.iterdir()) if path.is_dir()]
     longest = max(len(files) for files in classes)
     in_turn = [files[i] for i in range(longest) for files in classes if i < len(files)]
@@ -85,9 +87,10 @@ def copy_images(source: Path, target: Path, count: int) -> None:
         folder = target / file.parent.name
         folder.mkdir(parents=True, exist_ok=True)
         shutil.copy(file, folder)
+    return len(in_turn[:count])
 
 
-def fit(data: Path, options: argparse.Namespace) -> Turn:
+def fit(data: Path, images: int, options: argparse.Namespace) -> Turn:
     """One training by `cvtrain fit`, with nothing remembered from earlier ones."""
     with tempfile.TemporaryDirectory() as folder:
         config = Path(folder, "config.yaml")
@@ -109,22 +112,22 @@ def fit(data: Path, options: argparse.Namespace) -> Turn:
         }
         config.write_text(yaml.safe_dump(recipe))
         run = Path(folder, "run")
-        command = [sys.executable, "-m", "cvtrain", "--quiet", "fit", config, "--run-dir", run]
+        command = [sys.executable, "-m", "cvtrain", "fit", config, "--run-dir", run]
         _, seconds = timed(command, os.environ | {"CVTRAIN_CACHE": str(Path(folder, "cache"))})
         with (run / "history.csv").open() as file:
             epochs = [float(row["seconds"]) for row in csv.DictReader(file)]
         epochs[0] += json.loads((run / "run.json").read_text())["seconds"]["data"]
-    return turn(epochs, options.images, seconds)
+    return turn(epochs, images, seconds)
 
 
-def script(python: Path, name: str, data: Path, options: argparse.Namespace) -> Turn:
+def script(python: Path, name: str, data: Path, images: int, options: argparse.Namespace) -> Turn:
     """One training by a rival."""
     command = [python, RIVALS / name, data / "train"]
     for key in ("size", "batch", "epochs"):
         command += [f"--{key}", str(getattr(options, key))]
     output, seconds = timed(command, dict(os.environ))
     epochs = [json.loads(line) for line in output.splitlines() if line.startswith("{")]
-    return turn([epoch["seconds"] for epoch in epochs], options.images, seconds)
+    return turn([epoch["seconds"] for epoch in epochs], images, seconds)
 
 
 def timed(command: list, environment: dict[str, str]) -> tuple[str, float]:
@@ -132,7 +135,7 @@ def timed(command: list, environment: dict[str, str]) -> tuple[str, float]:
     start = time.perf_counter()
     done = subprocess.run(command, env=environment, capture_output=True, text=True)
     if done.returncode:
-        sys.exit(f"{command} failed:\n{done.stderr}")
+        sys.exit(f"{' '.join(map(str, command))} failed:\n{done.stderr}")
     return done.stdout, time.perf_counter() - start
 
 
