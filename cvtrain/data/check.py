@@ -23,6 +23,7 @@ from cvtrain.signals import Stop
 
 _FILES_AT_ONCE = 128  # between two looks at the stop request
 _MOST_LISTED = 20
+_SMALLEST = 8  # pixels; the smallest set in use, scikit-learn's digits, has 8x8
 _FORMAT_OF_SUFFIX = {
     ".jpg": "JPEG",
     ".jpeg": "JPEG",
@@ -198,8 +199,7 @@ def _doubts(path: str, decoded: Decoded) -> Iterator[Finding]:
         )
     for note in decoded.notes:
         yield Finding("doubtful", note, "Convert it yourself if that is not what you want.")
-    height, width = decoded.pixels.shape[:2]
-    if decoded.width * 8 < width or decoded.height * 8 < height:
+    if min(decoded.width, decoded.height) < _SMALLEST:
         yield Finding(
             "doubtful",
             f"only {decoded.width}x{decoded.height} pixels",

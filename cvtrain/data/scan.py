@@ -16,9 +16,9 @@ from pathlib import Path
 from cvtrain.errors import DataError
 from cvtrain.files import printable
 
-_READABLE = {".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".bmp", ".gif", ".webp"}
+_READABLE = {"jpg", "jpeg", "jpe", "jfif", "png", "bmp", "gif", "webp"}
 # Not readable, but surely meant as images: the check names them, which beats leaving them out.
-_CONVERTIBLE = {".tif", ".tiff", ".avif", ".heic", ".heif", ".jxl", ".jp2"}
+_CONVERTIBLE = {"tif", "tiff", "avif", "heic", "heif", "jxl", "jp2"}
 _IMAGES = _READABLE | _CONVERTIBLE
 
 _SYSTEM = {"__macosx", "thumbs.db", "desktop.ini", "@eadir", "$recycle.bin"}
@@ -156,11 +156,11 @@ def _reason_to_ignore(entry: os.DirEntry) -> str:
     if entry.is_symlink() and (reason := _reason_to_ignore_link(entry)):
         return reason
     if not entry.is_file():
-        return "neither files nor folders"
-    suffix = Path(name).suffix.lower()
-    if suffix not in _IMAGES:
-        return f"{printable(suffix)} files" if suffix else "files without an extension"
-    return ""
+        return "special files"
+    _, dot, extension = name.lower().rpartition(".")
+    if not dot:
+        return "files without an extension"
+    return "" if extension in _IMAGES else f".{printable(extension)} files"
 
 
 def _reason_to_ignore_link(link: os.DirEntry) -> str:

@@ -53,7 +53,7 @@ def test_only_regular_files_and_links_to_them_count(tmp_path):
     assert ignored == {
         "broken links": 2,
         "links to folders": 1,
-        "neither files nor folders": 1,
+        "special files": 1,
     }
 
 

@@ -31,7 +31,7 @@ def images_of(folder):
     }
 
 
-def test_digits_are_those_of_scikit_learn(tmp_path):
+def test_digits_are_those_of_scikit_learn_and_made_once(tmp_path, monkeypatch):
     from sklearn.datasets import load_digits
 
     digits = load_digits()
@@ -47,10 +47,6 @@ def test_digits_are_those_of_scikit_learn(tmp_path):
     for label in range(10):
         share = per_split[f"test/{label}"] / (labels == str(label)).sum()
         assert share == pytest.approx(0.2, abs=0.005)
-
-
-def test_a_set_is_made_once(tmp_path, monkeypatch):
-    folder = locate_source("digits", data_dir=tmp_path)
     monkeypatch.setitem(NAMED_SETS, "digits", None)
     assert locate_source("digits", data_dir=tmp_path) == folder
 
