@@ -67,9 +67,11 @@ def evaluate(
 
 
 def open_model(run: Run, num_classes: int) -> "keras.Model":
-    """The saved model of a run, checked against its record."""
+    """The saved model of a run, checked against its record, on the best device there is."""
+    from cvtrain import backend
     from cvtrain.models.invariant import load_model
 
+    backend.set_up(seed=0)
     height, width = run.field("image_size", list)
     return load_model(run.model_path, image_size=(height, width), num_classes=num_classes)
 
