@@ -84,18 +84,17 @@ def set_up(*, seed: int, device: str = "auto") -> str:
             tf.config.experimental.enable_op_determinism()
     if gpus:
         return f"gpu: {', '.join(gpus)}"
-    return f"cpu: {_processor()}, {len(os.sched_getaffinity(0))} threads"
+    return f"cpu: {_processor()}, {_num_threads()} threads"
 
 
 def versions() -> dict[str, str]:
     """The versions that a result depends on: Python, cvtrain, Keras, NumPy and the engine."""
-    engine = sys.modules[{"tensorflow": "tensorflow", "jax": "jax", "torch": "torch"}[ENGINE]]
     return {
         "python": platform.python_version(),
         "cvtrain": __version__,
         "keras": keras.__version__,
         "numpy": np.__version__,
-        ENGINE: str(engine.__version__),
+        ENGINE: str(sys.modules[ENGINE].__version__),
     }
 
 
@@ -145,6 +144,12 @@ def _processor() -> str:
     return platform.processor() or platform.machine()
 
 
+def _num_threads() -> int:
+    with contextlib.suppress(AttributeError):  # Linux alone says which cores this process has.
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
 # Steps
 
 
@@ -159,7 +164,7 @@ class TrainStep(Protocol):
 
     totals: np.ndarray
 
-    def __call__(self, images: np.ndarray, labels: np.ndarray) -> None:
+    def __call__(self, images: np.ndarray, labels: np.ndarray, learning_rate: float) -> None:
         """Update the weights by the batch: images as the model takes them, labels (n,) integers.
 
         The loss is the mean over images of class weight times cross-entropy, as in Keras.
@@ -179,6 +184,8 @@ def train_step(
         optimizer: updates `model.trainable_variables`; built here if it is not yet.
         class_weights: (classes,) factors of the loss; None for ones.
     """
+    if not optimizer.built:
+        optimizer.build(model.trainable_variables)
     step = _TensorFlowStep if ENGINE == "tensorflow" else _KerasStep
     return step(model, optimizer, class_weights)
 
@@ -191,7 +198,7 @@ def inference(model: keras.Model) -> Callable[[np.ndarray], np.ndarray]:
     if ENGINE != "tensorflow":
         return lambda batch: np.asarray(model.predict_on_batch(batch), np.float32)
 
-    @tf.function(jit_compile=False, reduce_retracing=True)
+    @tf.function(jit_compile=False, reduce_retracing=True, autograph=False)
     def run(batch):
         return tf.cast(model(batch, training=False), tf.float32)
 
@@ -200,13 +207,12 @@ def inference(model: keras.Model) -> Callable[[np.ndarray], np.ndarray]:
 
 class _TensorFlowStep:
     def __init__(self, model, optimizer, class_weights):
-        if not optimizer.built:
-            optimizer.build(model.trainable_variables)
         self._sums = tf.Variable(np.zeros(3), dtype=tf.float64)
         weights = None if class_weights is None else tf.constant(class_weights, tf.float32)
 
-        @tf.function(jit_compile=False, reduce_retracing=True)
-        def step(images, labels):
+        @tf.function(jit_compile=False, reduce_retracing=True, autograph=False)
+        def step(images, labels, learning_rate):
+            optimizer.learning_rate.assign(learning_rate)
             with tf.GradientTape() as tape:
                 logits = tf.cast(model(images, training=True), tf.float32)
                 losses = tf.nn.sparse_softmax_cross_entropy_with_logits(labels, logits)
@@ -221,8 +227,9 @@ class _TensorFlowStep:
 
         self._step = step
 
-    def __call__(self, images, labels):
-        self._step(images, np.asarray(labels, np.int32))
+    def __call__(self, images, labels, learning_rate):
+        # Arrays, because a graph is compiled for each value of a plain number.
+        self._step(images, np.asarray(labels, np.int32), np.asarray(learning_rate, np.float32))
 
     @property
     def totals(self):
@@ -241,7 +248,8 @@ class _KerasStep:
         self._class_weights = class_weights
         self.totals = np.zeros(3)
 
-    def __call__(self, images, labels):
+    def __call__(self, images, labels, learning_rate):
+        self._model.optimizer.learning_rate = learning_rate
         weights = None if self._class_weights is None else self._class_weights[labels]
         # Keras' metrics run on from batch to batch and cannot be set: read each batch's own.
         self._model.reset_metrics()

@@ -235,8 +235,7 @@ class _Loop:
         while state.step < self._steps_per_epoch and not self._stop.requested:
             started = time.perf_counter()
             images, labels = next(stream)
-            self._optimizer.learning_rate = self._learning_rate(self.global_step)
-            self._step(images, labels)
+            self._step(images, labels, self._learning_rate(self.global_step))
             state.step += 1
             now = time.perf_counter()
             state.seconds += now - started

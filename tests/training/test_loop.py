@@ -329,3 +329,21 @@ def test_streams_are_closed_when_training_ends():
 
     _train(_model(), epochs=1, batches=noted, validation=noted_validation)
     assert closed == ["validation", "batches"]
+
+
+@pytest.mark.parametrize("precision", ["bfloat16", "float16"])
+def test_lower_precision_learns_and_resumes_like_float32(tmp_path, precision):
+    def options():
+        return {
+            "optimizer": build_optimizer("sgd", learning_rate=0.05, precision=precision),
+            "schedule": build_schedule("constant", learning_rate=0.05, total_steps=1),
+            "epochs": 4,
+        }
+
+    straight, resumed = _model(precision=precision), _model(precision=precision)
+    trained = _train(straight, **options())
+    assert trained.history[-1]["loss"] < trained.history[0]["loss"]
+    _train(resumed, **options() | {"epochs": 2}, checkpoints=Checkpoints(tmp_path))
+    resumed = _model(precision=precision, seed=1)
+    _train(resumed, **options(), checkpoints=Checkpoints(tmp_path))
+    assert weights_digest(resumed) == weights_digest(straight)
