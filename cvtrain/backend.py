@@ -105,6 +105,21 @@ def is_out_of_memory(error: BaseException) -> bool:
     return isinstance(error, MemoryError) or any(mark in words for mark in marks)
 
 
+@contextlib.contextmanager
+def memory_errors() -> Iterator[None]:
+    """Turn an engine's running out of memory inside the block into a ResourceError."""
+    try:
+        yield
+    except Exception as error:
+        if not is_out_of_memory(error):
+            raise
+        reason = str(error).strip().partition("\n")[0][:200] or type(error).__name__
+        raise ResourceError(
+            f"the memory does not suffice: {reason}",
+            "Lower batch_size first; then data.image_size, or the model's filters or dense.",
+        ) from error
+
+
 def _gpus() -> list[str]:
     if ENGINE == "tensorflow":
         gpus = tf.config.list_physical_devices("GPU")

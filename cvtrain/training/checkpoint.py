@@ -94,13 +94,12 @@ class Checkpoints:
         """
         paths = self._paths()
         for path in reversed(paths):
-            if (content := _verified(path.read_bytes())) is None:
-                self._warn(f"{path.name} is damaged and passed over")
-                continue
-            return self._parse(content, path)
+            if content := _verified(path):
+                return self._parse(content, path)
+            self._warn(f"{path.name} is damaged or unreadable, and passed over")
         if paths:
             raise RunError(
-                f"{self._folder}: all {len(paths)} checkpoints are damaged",
+                f"{self._folder}: all {len(paths)} checkpoints are damaged or unreadable",
                 "Check the disk; start the training again without --resume.",
             )
         return None
@@ -126,6 +125,10 @@ def _number(path: Path) -> int:
     return int(path.stem.rpartition("-")[2])
 
 
-def _verified(content: bytes) -> bytes | None:
+def _verified(path: Path) -> bytes | None:
+    try:
+        content = path.read_bytes()
+    except OSError:
+        return None
     body, digest = content[:-_DIGITS], content[-_DIGITS:]
     return body if hashlib.sha256(body).hexdigest().encode() == digest else None

@@ -11,14 +11,14 @@ import os
 import time
 from collections.abc import Callable, Generator, Iterator
 from dataclasses import asdict, dataclass, field
-from typing import Protocol
 
 import numpy as np
 
 from cvtrain import backend
 from cvtrain.backend import keras
-from cvtrain.errors import ResourceError, RunError, TrainingError
+from cvtrain.errors import RunError, TrainingError
 from cvtrain.models.invariant import logits_model
+from cvtrain.signals import Stop
 from cvtrain.training.checkpoint import Checkpoints, Snapshot
 from cvtrain.training.schedules import Plateau, PlateauState, Schedule
 
@@ -30,12 +30,6 @@ Row = dict[str, float]
 accuracy, val_loss, val_accuracy, images_per_second, seconds (of training), val_seconds."""
 
 _REPORT_SECONDS = 0.1
-
-
-class StopRequest(Protocol):
-    """Something that says when to stop, as `cvtrain.signals.Stop` does."""
-
-    requested: bool
 
 
 @dataclass(frozen=True)
@@ -99,6 +93,7 @@ def _ignore(_: object) -> None:
     pass
 
 
+@backend.memory_errors()
 def train(
     model: keras.Model,
     *,
@@ -108,7 +103,7 @@ def train(
     steps_per_epoch: int,
     optimizer: keras.optimizers.Optimizer,
     schedule: Schedule,
-    stop: StopRequest,
+    stop: Stop,
     plateau: Plateau | None = None,
     class_weights: np.ndarray | None = None,
     monitor: str = "val_loss",
@@ -148,10 +143,12 @@ def train(
     steps_per_epoch = min(
         steps_per_epoch, int(os.environ.get("KERAS_MAX_STEPS_PER_EPOCH", steps_per_epoch))
     )
+    logits = logits_model(model)
     loop = _Loop(
-        model,
-        optimizer,
-        class_weights,
+        model=model,
+        optimizer=optimizer,
+        step=backend.train_step(logits, optimizer, class_weights=class_weights),
+        predict=backend.inference(logits),
         epochs=epochs,
         steps_per_epoch=steps_per_epoch,
         schedule=schedule,
@@ -164,7 +161,7 @@ def train(
     if checkpoints and (snapshot := checkpoints.load()):
         loop.restore(snapshot)
     try:
-        with _memory_errors(model), contextlib.closing(batches(loop.global_step)) as stream:
+        with contextlib.closing(batches(loop.global_step)) as stream:
             while not loop.outcome() and not stop.requested:
                 for progress in loop.run_steps(stream):
                     on_step(progress)
@@ -185,64 +182,54 @@ def train(
     )
 
 
+@dataclass(kw_only=True)
 class _Loop:
     """What `train` works on: the arrays, the state and the rules, one method for each phase."""
 
-    def __init__(
-        self,
-        model: keras.Model,
-        optimizer: keras.optimizers.Optimizer,
-        class_weights: np.ndarray | None,
-        *,
-        epochs: int,
-        steps_per_epoch: int,
-        schedule: Schedule,
-        plateau: Plateau | None,
-        monitor: str,
-        patience: int | None,
-        stop: StopRequest,
-    ):
-        logits = logits_model(model)
-        self.state = State()
-        self._model = model
-        self._optimizer = optimizer
-        self._step = backend.train_step(logits, optimizer, class_weights=class_weights)
-        self._predict = backend.inference(logits)
-        self._best: list[np.ndarray] = []
-        self._epochs = epochs
-        self._steps_per_epoch = steps_per_epoch
-        self._schedule = schedule
-        self._plateau = plateau
-        self._monitor = monitor
-        self._patience = patience
-        self._stop = stop
+    model: keras.Model
+    optimizer: keras.optimizers.Optimizer
+    step: backend.TrainStep
+    predict: Callable[[np.ndarray], np.ndarray]
+    epochs: int
+    steps_per_epoch: int
+    schedule: Schedule
+    plateau: Plateau | None
+    monitor: str
+    patience: int | None
+    stop: Stop
+    state: State = field(default_factory=State)
+    best: list[np.ndarray] = field(default_factory=list)
 
     @property
     def global_step(self) -> int:
-        return self.state.epoch * self._steps_per_epoch + self.state.step
+        return self.state.epoch * self.steps_per_epoch + self.state.step
 
     def outcome(self) -> str:
         state = self.state
-        if state.epoch >= self._epochs:
+        if state.epoch >= self.epochs:
             return "finished"
         stale = state.epoch - state.best_epoch
-        return "early_stopped" if self._patience and stale >= self._patience else ""
+        return "early_stopped" if self.patience and stale >= self.patience else ""
 
     def run_steps(self, stream: Batches) -> Iterator[Progress]:
         """Go on to the end of the epoch or to a request to stop; say every so often where."""
         state = self.state
-        reported = -math.inf
-        while state.step < self._steps_per_epoch and not self._stop.requested:
-            started = time.perf_counter()
+        mark, reported = time.perf_counter(), -math.inf
+        while state.step < self.steps_per_epoch and not self.stop.requested:
             images, labels = next(stream)
-            self._step(images, labels, self._learning_rate(self.global_step))
+            self.step(images, labels, self._learning_rate(self.global_step))
             state.step += 1
             now = time.perf_counter()
-            state.seconds += now - started
-            # Reading the metrics waits for the device, so not at every step.
-            if now - reported >= _REPORT_SECONDS or state.step == self._steps_per_epoch:
+            reports = now - reported >= _REPORT_SECONDS or state.step == self.steps_per_epoch
+            if reports:
+                # Waits for the device: too dear for every step, and part of the time they took.
+                self._checked_totals()
+                reported = now = time.perf_counter()
+            state.seconds += now - mark
+            mark = now
+            if reports:
                 yield self._progress()
-                reported = now
+                mark = time.perf_counter()
 
     def validate_and_end_epoch(self, validation: Callable[[], Batches]) -> bool:
         """Close the epoch; False if a stop was asked for before that could be done."""
@@ -266,13 +253,13 @@ class _Loop:
         }
         state.history.append(row)
         state.epoch, state.step, state.seconds = progress.epoch, 0, 0.0
-        self._step.totals = np.zeros(3)
-        self._judge(row[self._monitor])
+        self.step.totals = np.zeros(3)
+        self._judge(row[self.monitor])
         return True
 
     def set_best_weights(self) -> None:
-        if self._best:
-            self._model.set_weights(self._best)
+        if self.best:
+            self.model.set_weights(self.best)
 
     def snapshot(self) -> Snapshot:
         self.state.totals = self._checked_totals().tolist()
@@ -281,7 +268,7 @@ class _Loop:
             for group, variables in self._groups().items()
             for i, array in enumerate(map(_to_numpy, variables))
         }
-        arrays |= {f"best/{i}": array for i, array in enumerate(self._best)}
+        arrays |= {f"best/{i}": array for i, array in enumerate(self.best)}
         return Snapshot(asdict(self.state), arrays)
 
     def restore(self, snapshot: Snapshot) -> None:
@@ -294,25 +281,25 @@ class _Loop:
                 )
             for variable, array in zip(variables, arrays, strict=True):
                 variable.assign(array)
-        self._best = _group(snapshot, "best")
+        self.best = _group(snapshot, "best")
         values = snapshot.values
         vars(self.state).update(values | {"plateau": PlateauState(**values["plateau"])})
-        self._step.totals = np.array(self.state.totals)
+        self.step.totals = np.array(self.state.totals)
 
     def _groups(self) -> dict[str, list[keras.Variable]]:
-        return {"model": self._model.variables, "optimizer": self._optimizer.variables}
+        return {"model": self.model.variables, "optimizer": self.optimizer.variables}
 
     def _learning_rate(self, step: int) -> float:
-        return self._schedule(step) * self.state.plateau.scale
+        return self.schedule(step) * self.state.plateau.scale
 
     def _progress(self) -> Progress:
         state = self.state
         loss, hits, images = self._checked_totals().tolist()
         return Progress(
             epoch=state.epoch + 1,
-            epochs=self._epochs,
+            epochs=self.epochs,
             step=state.step,
-            steps_per_epoch=self._steps_per_epoch,
+            steps_per_epoch=self.steps_per_epoch,
             learning_rate=self._learning_rate(self.global_step - 1),
             loss=loss / images,
             accuracy=hits / images,
@@ -320,7 +307,7 @@ class _Loop:
         )
 
     def _checked_totals(self) -> np.ndarray:
-        totals = self._step.totals
+        totals = self.step.totals
         self._check(totals[0], "loss")
         return totals
 
@@ -328,7 +315,7 @@ class _Loop:
         if not math.isfinite(value):
             state = self.state
             raise TrainingError(
-                f"epoch {state.epoch + 1}, step {state.step} of {self._steps_per_epoch}: "
+                f"epoch {state.epoch + 1}, step {state.step} of {self.steps_per_epoch}: "
                 f"the {name} is {value}",
                 "Lower optimizer.learning_rate or set optimizer.clip_norm, and look at the images "
                 "(`cvtrain data check`). The best weights so far are kept.",
@@ -339,9 +326,9 @@ class _Loop:
         loss, hits, images = 0.0, 0, 0
         with contextlib.closing(validation()) as stream:
             for batch, labels in stream:
-                if self._stop.requested:
+                if self.stop.requested:
                     return None
-                logits = self._predict(batch)
+                logits = self.predict(batch)
                 loss += float(np.sum(_cross_entropy(logits, labels)))
                 hits += int(np.sum(np.argmax(logits, axis=1) == labels))
                 images += len(labels)
@@ -351,13 +338,13 @@ class _Loop:
     def _judge(self, value: float) -> None:
         """Keep the weights if this epoch is the best; let a plateau lower the rate."""
         state = self.state
-        higher = self._monitor == "val_accuracy"
+        higher = self.monitor == "val_accuracy"
         gain = value - state.best_value if higher else state.best_value - value
         if not state.best_epoch or gain > 0:
             state.best_epoch, state.best_value = state.epoch, value
-            self._best = [_to_numpy(weight) for weight in self._model.weights]
-        if self._plateau:
-            state.plateau = self._plateau.update(state.plateau, value, higher=higher)
+            self.best = [_to_numpy(weight) for weight in self.model.weights]
+        if self.plateau:
+            state.plateau = self.plateau.update(state.plateau, value, higher=higher)
 
 
 def _to_numpy(variable: keras.Variable) -> np.ndarray:
@@ -373,17 +360,3 @@ def _group(snapshot: Snapshot, name: str) -> list[np.ndarray]:
 def _cross_entropy(logits: np.ndarray, labels: np.ndarray) -> np.ndarray:
     shifted = (logits - logits.max(axis=1, keepdims=True)).astype(np.float64)
     return np.log(np.exp(shifted).sum(axis=1)) - shifted[np.arange(len(labels)), labels]
-
-
-@contextlib.contextmanager
-def _memory_errors(model: keras.Model) -> Iterator[None]:
-    try:
-        yield
-    except Exception as error:
-        if not backend.is_out_of_memory(error):
-            raise
-        height, width = model.input_shape[1:3]
-        raise ResourceError(
-            f"the memory does not suffice to train on images of {height}x{width}",
-            "Lower batch_size first; then data.image_size or the model's filters.",
-        ) from error

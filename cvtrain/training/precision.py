@@ -39,6 +39,7 @@ class Choice:
     images_per_second: dict[str, float]
 
 
+@backend.memory_errors()
 def choose_precision(
     requested: str,
     *,
@@ -56,6 +57,9 @@ def choose_precision(
         build: precision -> a new model ending in `logits` and `probabilities`.
         batch_size: images in a batch.
         device: as `backend.set_up` returned it; float16 is a candidate on GPUs only.
+
+    Raises:
+        ResourceError: the memory does not suffice.
     """
     if requested != "auto":
         return Choice(requested, "as the config says", {})
