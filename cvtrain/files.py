@@ -19,6 +19,9 @@ from typing import Any
 
 from cvtrain.errors import ResourceError
 
+TEMPORARY_PREFIX = ".tmp-"
+"""Begins the names of unfinished files; those that a kill left, the next writer may remove."""
+
 _DISK = {errno.ENOSPC: "the disk is full", errno.EDQUOT: "the disk quota is used up"}
 _DISK[errno.EFBIG] = "the file would exceed the size limit"
 _FORMULA = re.compile(r"[=+@\t\r]|-(?![\d.])")
@@ -38,7 +41,9 @@ def committed(path: Path) -> Iterator[Path]:
     with disk_errors(path):
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
-            handle, name = tempfile.mkstemp(dir=path.parent, prefix=".tmp-", suffix=path.suffix)
+            handle, name = tempfile.mkstemp(
+                dir=path.parent, prefix=TEMPORARY_PREFIX, suffix=path.suffix
+            )
             os.close(handle)
             temporary = Path(name)
             yield temporary

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from cvtrain.errors import CvtrainError, ResourceError, RunError, Stopped
-from cvtrain.files import commit_json, disk_errors, printable
+from cvtrain.files import TEMPORARY_PREFIX, commit_json, disk_errors, printable
 from cvtrain.stopwatch import Stopwatch
 
 FORMAT = 1
@@ -131,6 +131,8 @@ class Run:
                 ) from error
             os.ftruncate(handle, 0)
             os.pwrite(handle, str(os.getpid()).encode(), 0)
+            for left_by_a_kill in self.path.rglob(f"{TEMPORARY_PREFIX}*"):
+                left_by_a_kill.unlink(missing_ok=True)
             yield
         finally:
             os.close(handle)

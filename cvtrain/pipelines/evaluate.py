@@ -1,9 +1,9 @@
 """`cvtrain evaluate`: how good is a run, on its own images or on others."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
@@ -20,9 +20,6 @@ from cvtrain.metrics import classification_report, log_losses
 from cvtrain.pipelines.dataset import DATA_DIR, check
 from cvtrain.run import Run
 from cvtrain.signals import Stop, stop_on_signals
-
-if TYPE_CHECKING:
-    import keras
 
 BATCH_SIZE = 64
 
@@ -54,8 +51,8 @@ def evaluate(
         for message in (*index.notes, *messages):
             console.warn(message)
         (name, part), *_ = index.splits.items()
-        model = open_model(run, len(class_names))
-        probabilities = predict_split(model, pixels, part, stop, console)
+        predict = load_predictor(run, len(class_names))
+        probabilities = predict_split(predict, pixels, part, stop, console)
     metrics = classification_report(part.labels, probabilities, class_names)
     folder = output or run.path / "evaluate" / _folder_name(source, name)
     commit_json(folder / "metrics.json", {"split": name, "source": str(index.root), **metrics})
@@ -66,14 +63,19 @@ def evaluate(
     return metrics
 
 
-def open_model(run: Run, num_classes: int) -> "keras.Model":
-    """The saved model of a run, checked against its record, on the best device there is."""
+def load_predictor(run: Run, num_classes: int) -> Callable[[np.ndarray], np.ndarray]:
+    """The saved model of a run, compiled: images (n, h, w, 3) uint8 -> probabilities (n, classes).
+
+    Raises:
+        RunError: the model is damaged, or not the one that the run recorded.
+    """
     from cvtrain import backend
     from cvtrain.models.invariant import load_model
 
     backend.set_up(seed=0)
     height, width = run.field("image_size", list)
-    return load_model(run.model_path, image_size=(height, width), num_classes=num_classes)
+    model = load_model(run.model_path, image_size=(height, width), num_classes=num_classes)
+    return backend.inference(model)
 
 
 def decoder_of_run(run: Run) -> Decoder:
@@ -88,16 +90,20 @@ def decoder_of_run(run: Run) -> Decoder:
 
 
 def predict_split(
-    model: "keras.Model", pixels: Pixels, split: Split, stop: Stop, console: Console
+    predict: Callable[[np.ndarray], np.ndarray],
+    pixels: Pixels,
+    split: Split,
+    stop: Stop,
+    console: Console,
 ) -> np.ndarray:
     """Probabilities (n, classes) float32 of every image of a split, in its order.
+
+    Args:
+        predict: as `load_predictor` makes it.
 
     Raises:
         Stopped: a stop was requested.
     """
-    from cvtrain.backend import inference
-
-    predict = inference(model)
     results = []
     with console.task("evaluating") as show:
         for i, (images, _) in enumerate(ordered_batches(pixels, split, batch_size=BATCH_SIZE)):

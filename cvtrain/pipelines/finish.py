@@ -41,10 +41,13 @@ def finish(
     Raises:
         Stopped: on request; the model is saved, `--resume` measures it.
     """
+    from cvtrain.backend import inference
+
     index = dataset.index
     with watch.phase("evaluate"):
+        predict = inference(model)
         probabilities = {
-            name: predict_split(model, dataset.pixels, split, stop, console)
+            name: predict_split(predict, dataset.pixels, split, stop, console)
             for name, split in index.splits.items()
         }
     metrics = {

@@ -16,9 +16,11 @@ from cvtrain.data.decode import DecodeError, Decoder, read_image
 from cvtrain.data.scan import Found, find_images
 from cvtrain.errors import DataError, Stopped
 from cvtrain.files import committed, csv_text, printable
-from cvtrain.pipelines.evaluate import decoder_of_run, open_model
+from cvtrain.pipelines.evaluate import decoder_of_run, load_predictor
 from cvtrain.run import Run
 from cvtrain.signals import stop_on_signals
+
+Infer = Callable[[np.ndarray], np.ndarray]
 
 _ROWS_PER_TABLE = 1000
 
@@ -63,10 +65,10 @@ def predict(
     """
     class_names = run.field("class_names", list)
     decoder = decoder_of_run(run)
-    model = open_model(run, len(class_names))
+    infer = load_predictor(run, len(class_names))
     num_bad = num_done = 0
     with stop_on_signals() as stop, _writer(output, class_names, top, console) as write:
-        for predictions in _predictions(model, decoder, find_images(paths), batch_size):
+        for predictions in _predictions(infer, decoder, find_images(paths), batch_size):
             if stop.requested:
                 raise Stopped("stopped while predicting", "Start the command again.")
             write(predictions)
@@ -82,12 +84,9 @@ def predict(
 
 
 def _predictions(
-    model: Any, decoder: Decoder, found: Iterator[Found], batch_size: int
+    infer: Infer, decoder: Decoder, found: Iterator[Found], batch_size: int
 ) -> Iterator[list[Prediction]]:
     """Predictions batch by batch; the next batch is decoded while the model works on this one."""
-    from cvtrain.backend import inference
-
-    infer = inference(model)
 
     def decode(one: Found) -> np.ndarray | str:
         if one.problem:
@@ -111,7 +110,7 @@ def _predictions(
 
 
 def _predict_batch(
-    infer: Callable[[np.ndarray], np.ndarray], batch: list[Found], decoded: list[np.ndarray | str]
+    infer: Infer, batch: list[Found], decoded: list[np.ndarray | str]
 ) -> list[Prediction]:
     good = [pixels for pixels in decoded if not isinstance(pixels, str)]
     rows = iter(infer(np.stack(good)) if good else ())

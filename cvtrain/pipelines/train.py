@@ -77,20 +77,21 @@ def train_on_images(
         TrainingError, ResourceError, RunError: as `training.loop.train` does.
         Stopped: on request. What was learnt is saved in every case.
     """
+    from cvtrain import backend
     from cvtrain.training.checkpoint import Checkpoints
     from cvtrain.training.loop import train
     from cvtrain.training.optimizers import build_optimizer
     from cvtrain.training.precision import choose_precision
     from cvtrain.training.schedules import build_schedule
 
-    with watch.phase("precision"):
+    with watch.phase("precision"), backend.memory_errors():
         choice = choose_precision(
             run.record.get("precision", config.precision),
             build=lambda precision: build(precision=precision),
             batch_size=stage.batch_size,
             device=run.record["device"],
         )
-    model = build(precision=choice.precision)
+        model = build(precision=choice.precision)
     run.update(precision=choice.precision, num_parameters=model.count_params())
     samples = dataset.index.splits["train"]
     steps = stage.steps_per_epoch or num_steps(len(samples.paths), stage.batch_size)
