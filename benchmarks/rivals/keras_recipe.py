@@ -1,8 +1,8 @@
-"""The first edition's recipes (5.2) as a plain Keras script on split folders: how accurate are they?
+"""The first edition's recipes (5.2) as a plain Keras script: how accurate are they?
 
 The same network, optimizer, steps and choice of the best epoch as configs/scratch.yaml and
 configs/augmented.yaml, by Keras' own means. Prints one JSON line: accuracy and loss of the best
-epoch's weights on validation and test.
+epoch's weights on validation and test. FOLDER has train, validation and test.
 
     python keras_recipe.py FOLDER --seed 0 --epochs 30 --batch 20
     python keras_recipe.py FOLDER --seed 0 --epochs 100 --batch 32 --augment
@@ -18,7 +18,7 @@ import keras
 from keras import layers
 
 parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-parser.add_argument("folder", type=Path, help="with train, validation and test")
+parser.add_argument("folder", type=Path, help="folder of split folders")
 parser.add_argument("--seed", type=int, default=0)
 parser.add_argument("--size", type=int, default=150)
 parser.add_argument("--batch", type=int, default=20)
