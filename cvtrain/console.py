@@ -30,10 +30,12 @@ class Console:
         self._out = RichConsole(highlight=False, soft_wrap=True)
         self._err = RichConsole(stderr=True, highlight=False, soft_wrap=True)
         self._log: Path | None = None
+        self._unlogged: list[str] = []
 
     def log_to(self, path: Path) -> None:
-        """Append every further line to `path`, with the time."""
+        """Append every line to `path`, with the time; those that were said before come first."""
         self._log = path
+        self._write_log()
 
     def result(self, text: str) -> None:
         """A line that was asked for: standard output, also when quiet."""
@@ -95,12 +97,14 @@ class Console:
     def _is_live(self) -> bool:
         return self._err.is_terminal and not self.quiet
 
-    def _write_log(self, text: str) -> None:
+    def _write_log(self, text: str = "") -> None:
+        stamp = datetime.now().isoformat(sep=" ", timespec="seconds")
+        self._unlogged += [f"{stamp}  {line}\n" for line in text.splitlines()]
         if self._log is not None:
-            stamp = datetime.now().isoformat(sep=" ", timespec="seconds")
             # A log that cannot be written must not end a training that can.
             with contextlib.suppress(OSError), self._log.open("a", encoding="utf-8") as file:
-                file.write("".join(f"{stamp}  {line}\n" for line in text.splitlines()))
+                file.writelines(self._unlogged)
+            self._unlogged.clear()
 
 
 class ProgressOfTraining(Protocol):

@@ -1,0 +1,100 @@
+"""What a person sees: results on standard output, the rest on standard error, all in the log."""
+
+from types import SimpleNamespace
+
+import pytest
+
+from cvtrain.console import Console, duration
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [
+        (0.4, "0 s"),
+        (45, "45 s"),
+        (99.4, "99 s"),
+        (100, "2 min"),
+        (3600, "60 min"),
+        (5970, "1 h 40 min"),
+        (11_100, "3 h 05 min"),
+    ],
+)
+def test_durations(seconds, text):
+    assert duration(seconds) == text
+
+
+def test_results_and_remarks_go_apart(capsys):
+    console = Console()
+    console.result("the result")
+    console.remark("a remark")
+    console.warn("careful")
+    captured = capsys.readouterr()
+    assert captured.out == "the result\n"
+    assert captured.err == "a remark\nwarning: careful\n"
+
+
+def test_quiet_leaves_results_and_warnings(capsys):
+    console = Console(quiet=True)
+    console.result("the result")
+    console.remark("a remark")
+    console.warn("careful")
+    captured = capsys.readouterr()
+    assert captured.out == "the result\n"
+    assert captured.err == "warning: careful\n"
+
+
+def test_names_are_no_markup(capsys):
+    Console().result("[red]name[/red] [/]")
+    assert capsys.readouterr().out == "[red]name[/red] [/]\n"
+
+
+def test_a_piped_table_is_tab_separated(capsys):
+    Console().table(("class", "images"), [("a [b]", "3"), ("c", "4")], title="unseen")
+    assert capsys.readouterr().out == "class\timages\na [b]\t3\nc\t4\n"
+
+
+def test_the_log_has_every_line_with_the_time(tmp_path):
+    console = Console(quiet=True)
+    console.log_to(tmp_path / "log.txt")
+    console.remark("one\ntwo")
+    console.table(("a",), [("three",)])
+    lines = (tmp_path / "log.txt").read_text(encoding="utf-8").splitlines()
+    assert [line[21:] for line in lines] == ["one", "two", "three"]
+    assert all(line[4] == line[7] == "-" and line[13] == line[16] == ":" for line in lines)
+
+
+def test_what_was_said_before_there_was_a_log_is_in_it(tmp_path):
+    console = Console(quiet=True)
+    console.remark("early")
+    console.log_to(tmp_path / "log.txt")
+    assert "early" in (tmp_path / "log.txt").read_text(encoding="utf-8")
+
+
+def test_a_log_that_cannot_be_written_ends_nothing(tmp_path, capsys):
+    console = Console()
+    console.log_to(tmp_path / "no" / "such" / "folder" / "log.txt")
+    console.result("still here")
+    assert capsys.readouterr().out == "still here\n"
+
+
+def test_the_time_left_is_what_the_steps_so_far_took(capsys, monkeypatch):
+    clock = [100.0]
+    monkeypatch.setattr("time.monotonic", lambda: clock[0])
+    row = {"epoch": 1, "loss": 1.0, "accuracy": 0.5, "val_loss": 1.0, "val_accuracy": 0.5}
+    with Console().training() as view:
+        for step, now in ((1, 100.0), (10, 109.0)):
+            clock[0] = now
+            view.step(
+                SimpleNamespace(
+                    epoch=1,
+                    epochs=5,
+                    step=step,
+                    steps_per_epoch=10,
+                    loss=1.0,
+                    accuracy=0.5,
+                    images_per_second=32.0,
+                )
+            )
+        view.epoch(row | {"images_per_second": 32.0})
+    # Nine steps took nine seconds, forty are left.
+    assert "40 s left" in capsys.readouterr().err

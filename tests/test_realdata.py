@@ -1,0 +1,53 @@
+"""Real images: the embedded digits; MNIST and photographs where the reference data is there."""
+
+from pathlib import Path
+
+import pytest
+
+from cvtrain.config import config_for_source, load_config
+from cvtrain.console import Console
+from cvtrain.pipelines.data_check import data_check
+from cvtrain.pipelines.fit import fit
+
+CONFIGS = Path(__file__).parents[1] / "configs"
+
+
+def train(recipe, folder, *overrides):
+    config = load_config(CONFIGS / f"{recipe}.yaml", overrides)
+    return fit(config, folder, name=recipe, resume=False, console=Console(quiet=True))
+
+
+@pytest.mark.slow
+def test_the_demo_keeps_its_promise(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    run = train("digits", tmp_path / "run")
+    assert run.record["metrics"]["test"]["accuracy"] >= 0.98
+    assert run.record["data"]["root"] == str(tmp_path / "data" / "digits")
+
+
+@pytest.mark.slow
+@pytest.mark.realdata
+def test_mnist_after_the_books_five_epochs(shared, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    run = train("mnist", tmp_path / "run", f"data.source={shared}/data/mnist.npz")
+    assert run.record["epochs"] == 5
+    assert run.record["metrics"]["test"]["num_images"] == 10_000
+    # The book has 0.991; one run's interval is +-0.002.
+    assert run.record["metrics"]["test"]["accuracy_interval"][1] >= 0.99
+    assert run.record["metrics"]["test"]["accuracy"] >= 0.985
+
+
+@pytest.mark.realdata
+def test_photographs_pass_the_check(shared, capsys):
+    data_check(config_for_source(f"{shared}/data/clothing"), console=Console())
+    assert "0 bad" in capsys.readouterr().out
+
+
+@pytest.mark.slow
+@pytest.mark.realdata
+def test_photographs_are_learnt(shared, tmp_path):
+    small = ("data.image_size=48", "fit.epochs=4", "fit.steps_per_epoch=80", "fit.batch_size=32")
+    rate = "fit.optimizer.learning_rate=1e-3"
+    run = train("augmented", tmp_path / "run", f"data.source={shared}/data/clothing", *small, rate)
+    # A fifth of the test images are of the largest class.
+    assert run.record["metrics"]["test"]["accuracy_interval"][0] > 0.25
