@@ -1,7 +1,7 @@
 """The middle of every command that trains on images: a run is started, a model trained in it."""
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -20,7 +20,7 @@ from cvtrain.stopwatch import Stopwatch
 if TYPE_CHECKING:
     import keras
 
-    from cvtrain.training.loop import Row
+    from cvtrain.training.loop import Row, Trained
     from cvtrain.training.schedules import Plateau
 
 VALIDATION_BATCH_SIZE = 64
@@ -29,10 +29,7 @@ VALIDATION_BATCH_SIZE = 64
 def start_run(
     run: Run, config: Config, dataset: Dataset, *, name: str, watch: Stopwatch, console: Console
 ) -> None:
-    """Record what is known before training, and load the engine.
-
-    A run that is continued keeps its precision, whatever would be measured today.
-    """
+    """Record what is known before training, and load the engine."""
     console.log_to(run.path / "log.txt")
     console.remark(f"run: {run.path}")
     run.record.pop("error", None)
@@ -77,37 +74,19 @@ def train_on_images(
         TrainingError, ResourceError, RunError: as `training.loop.train` does.
         Stopped: on request. What was learnt is saved in every case.
     """
-    from cvtrain import backend
     from cvtrain.training.checkpoint import Checkpoints
     from cvtrain.training.loop import train
     from cvtrain.training.optimizers import build_optimizer
-    from cvtrain.training.precision import choose_precision
     from cvtrain.training.schedules import build_schedule
 
-    with watch.phase("precision"), backend.memory_errors():
-        choice = choose_precision(
-            run.record.get("precision", config.precision),
-            build=lambda precision: build(precision=precision),
-            batch_size=stage.batch_size,
-            device=run.record["device"],
-        )
-        model = build(precision=choice.precision)
-    run.update(precision=choice.precision, num_parameters=model.count_params())
-    samples = dataset.index.splits["train"]
+    samples, validation = dataset.index.splits["train"], dataset.index.splits["validation"]
     steps = stage.steps_per_epoch or num_steps(len(samples.paths), stage.batch_size)
     augmentation = augmentation_of(config.augment)
     if augmentation:
         draw_augmentation(run, dataset, augmentation, config.seed)
-    console.remark(
-        f"{model.count_params():,} parameters, {choice.precision} ({choice.reason}), "
-        f"{run.record['device']}"
-    )
-    if speed := choice.images_per_second.get(choice.precision):
-        seconds = stage.epochs * steps * stage.batch_size / speed
-        console.remark(f"{stage.epochs} epochs of {steps} steps: about {duration(seconds)}")
+    with watch.phase("precision"):
+        model = build_in_best_precision(build, stage, config, steps, run, console)
     identity = {"config": sha256_bytes(dump_config(config).encode()), "data": dataset.digest}
-    checkpoints = Checkpoints(run.checkpoints, identity=identity, warn=console.warn)
-    optimizer = stage.optimizer.model_dump()
 
     with watch.phase("train"), console.training() as view:
 
@@ -128,45 +107,79 @@ def train_on_images(
                     augmentation=augmentation,
                 ),
                 validation=lambda: ordered_batches(
-                    dataset.pixels,
-                    dataset.index.splits["validation"],
-                    batch_size=VALIDATION_BATCH_SIZE,
+                    dataset.pixels, validation, batch_size=VALIDATION_BATCH_SIZE
                 ),
                 epochs=stage.epochs,
                 steps_per_epoch=steps,
-                optimizer=build_optimizer(**optimizer, precision=choice.precision),
-                schedule=build_schedule(
-                    **schedule_settings(stage.schedule, stage.epochs, steps),
-                    learning_rate=stage.optimizer.learning_rate,
+                optimizer=build_optimizer(
+                    **stage.optimizer.model_dump(), precision=run.record["precision"]
                 ),
+                schedule=build_schedule(**schedule_settings(stage, steps)),
                 plateau=plateau_of(stage.schedule),
-                class_weights=class_weights(samples, len(dataset.index.class_names))
-                if stage.class_weights == "balanced"
-                else None,
+                class_weights=class_weights_of(stage, samples),
                 monitor=stage.monitor,
                 patience=stage.early_stopping,
-                checkpoints=checkpoints,
+                checkpoints=Checkpoints(run.checkpoints, identity=identity, warn=console.warn),
                 stop=stop,
                 on_step=view.step,
                 on_epoch=on_epoch,
             )
         except TrainingError:
-            save(run, model)
+            # Without a finished epoch there are no best weights, only those that are not finite.
+            if all(np.isfinite(weights).all() for weights in model.get_weights()):
+                save(run, model)
             raise
     best = save(run, model)
+    record_training(run, trained)
+    return best
+
+
+def build_in_best_precision(
+    build: Callable[..., "keras.Model"],
+    stage: Fit,
+    config: Config,
+    steps_per_epoch: int,
+    run: Run,
+    console: Console,
+) -> "keras.Model":
+    """Choose the precision, record it, say how long training will take, and build the model.
+
+    A run that is continued keeps its precision, whatever would be measured today.
+    """
+    from cvtrain import backend
+    from cvtrain.training.precision import choose_precision
+
+    device = run.record["device"]
+    with backend.memory_errors():
+        choice = choose_precision(
+            run.record.get("precision", config.precision),
+            build=lambda precision: build(precision=precision),
+            batch_size=stage.batch_size,
+            device=device,
+        )
+        model = build(precision=choice.precision)
+    size = model.count_params()
+    run.update(precision=choice.precision, num_parameters=size)
+    console.remark(f"{size:,} parameters, {choice.precision} ({choice.reason}), {device}")
+    if speed := choice.images_per_second.get(choice.precision):
+        seconds = stage.epochs * steps_per_epoch * stage.batch_size / speed
+        console.remark(
+            f"{stage.epochs} epochs of {steps_per_epoch} steps: about {duration(seconds)}"
+        )
+    return model
+
+
+def record_training(run: Run, trained: "Trained") -> None:
+    """Write and draw the history; a training that was stopped on request raises Stopped."""
     write_history(run, trained.history)
-    run.update(
-        outcome=trained.outcome,
-        epochs=len(trained.history),
-        best_epoch=trained.best_epoch,
-    )
     draw_history(run, trained.history, trained.best_epoch)
+    num_epochs = len(trained.history)
+    run.update(outcome=trained.outcome, epochs=num_epochs, best_epoch=trained.best_epoch)
     if trained.outcome == "stopped":
         raise Stopped(
-            f"stopped in epoch {len(trained.history) + 1}; what was learnt is in {run.path}",
+            f"stopped in epoch {num_epochs + 1}; what was learnt is in {run.path}",
             f"Go on: cvtrain {run.record['command']} {run.path} --resume",
         )
-    return best
 
 
 def save(run: Run, model: "keras.Model") -> "keras.Model":
@@ -221,13 +234,15 @@ def augmentation_of(section: Augment | None) -> Augmentation | None:
     return None if augmentation == unchanged else augmentation
 
 
-def schedule_settings(schedule: Schedule, epochs: int, steps_per_epoch: int) -> dict[str, object]:
+def schedule_settings(stage: Fit, steps_per_epoch: int) -> dict[str, Any]:
     """What `build_schedule` takes, in steps, from what a config says in epochs."""
+    schedule = stage.schedule
     period = schedule.every if schedule.name == "step" else 1
     return {
+        "learning_rate": stage.optimizer.learning_rate,
         # Plateau lowers a constant rate.
         "name": "constant" if schedule.name == "plateau" else schedule.name,
-        "total_steps": epochs * steps_per_epoch,
+        "total_steps": stage.epochs * steps_per_epoch,
         "warmup_steps": round(schedule.warmup_epochs * steps_per_epoch),
         "decay_steps": period * steps_per_epoch,
         "factor": schedule.factor,
@@ -243,7 +258,12 @@ def plateau_of(schedule: Schedule) -> "Plateau | None":
     return Plateau(factor=schedule.factor, patience=schedule.patience)
 
 
-def class_weights(samples: Split, num_classes: int) -> np.ndarray:
-    """Weights (classes,) by which every class counts the same in the loss: n / (classes * n_c)."""
-    counts = np.bincount(samples.labels, minlength=num_classes)
-    return len(samples.labels) / (num_classes * np.maximum(counts, 1))
+def class_weights_of(stage: Fit, samples: Split) -> np.ndarray | None:
+    """Weights (classes,) by which every class counts the same in the loss; None for no weights.
+
+    n / (classes * n_c), the heuristic of King and Zeng (2001) that scikit-learn calls balanced.
+    """
+    if stage.class_weights == "none":
+        return None
+    counts = np.bincount(samples.labels)
+    return len(samples.labels) / (len(counts) * counts)
