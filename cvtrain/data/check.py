@@ -151,7 +151,7 @@ def resolve(index: Index, report: Report, *, on_bad: str, on_leak: str) -> tuple
     if on_bad == "error":
         raise _refusal(index, bad)
     paths = dict.fromkeys(problem.path for problem in bad)
-    messages.append(f"{len(paths):,} bad files are left out:\n{_listed(bad)}")
+    messages.append(f"left out, because they cannot be used: {len(paths):,}\n{_listed(bad)}")
     kept = index.without(paths.keys())
     _refuse_emptied(index, kept)
     return kept, messages
@@ -251,7 +251,8 @@ def _refusal(index: Index, bad: Sequence[Problem]) -> DataError:
         advice += "; or keep them: --set data.on_leak=allow"
     num_files = len({problem.path for problem in bad})
     return DataError(
-        f"{printable(index.root)}: {num_files:,} bad files\n{_listed(bad)}", f"{advice}."
+        f"{printable(index.root)}: files that cannot be used: {num_files:,}\n{_listed(bad)}",
+        f"{advice}.",
     )
 
 

@@ -29,6 +29,6 @@ def data_check(config: Config, *, console: Console) -> None:
     console.result(f"{num_bad:,} bad, {len(problems) - num_bad:,} doubtful")
     if num_bad:
         raise DataError(
-            f"{num_bad:,} bad files",
+            f"files that cannot be used: {num_bad:,}",
             "Mend or remove them, or go on without them: --set data.on_bad=skip",
         )

@@ -80,7 +80,7 @@ def open_dataset(config: Config, stop: Stop, console: Console) -> Dataset:
         console.warn(message)
     doubtful = sum(problem.severity == "doubtful" for problem in report.problems)
     if doubtful:
-        console.warn(f"{doubtful} doubtful files; `cvtrain data check` lists them")
+        console.warn(f"doubtful files: {doubtful:,}; `cvtrain data check` lists them")
     for split in ("train", "validation", "test"):
         if split not in index.splits:
             raise DataError(

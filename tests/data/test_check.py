@@ -151,7 +151,7 @@ def test_resolve_refuses_bad_files_with_a_list(root):
     with pytest.raises(DataError) as caught:
         resolve(index, report, on_bad="error", on_leak="error")
     lines = caught.value.message.splitlines()
-    assert "30 bad files" in lines[0]
+    assert "cannot be used: 30" in lines[0]
     assert r"train/a/bad\x1b0.png: no image but HTML or XML" in lines[1]
     assert "and 10 more" in lines[-1]
     assert len(lines) == 22
@@ -166,7 +166,7 @@ def test_resolve_skips_bad_files_and_says_so(root):
     left_out = set(index.splits["train"].paths) - set(kept.splits["train"].paths)
     assert left_out == {"train/a/0.png", "train/a/leak.png"}
     assert kept.splits["test"].paths == index.splits["test"].paths
-    assert "2 bad files are left out" in messages[0]
+    assert "cannot be used: 2" in messages[0]
     assert "train/a/leak.png" in messages[0]
 
 

@@ -20,7 +20,7 @@ def test_bad_and_doubtful_files_are_listed_with_advice(image_folder, tmp_path, c
     (source / "train" / "red" / "empty.jpg").write_bytes(b"")
     (source / "train" / "red" / "page.jpg").write_bytes(b"<!DOCTYPE html><html></html>")
     shutil.copy(source / "train" / "red" / "000.png", source / "train" / "red" / "png.jpg")
-    with pytest.raises(DataError, match="2 bad files"):
+    with pytest.raises(DataError, match="cannot be used: 2"):
         data_check(config_for_source(str(source)), console=Console())
     lines = capsys.readouterr().out.splitlines()
     (empty,) = [line for line in lines if "empty.jpg" in line]
