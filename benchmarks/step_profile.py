@@ -63,6 +63,7 @@ def main() -> None:
         dense=[512],
         dropout=0.5,
         precision=options.precision,
+        for_training=True,
     )
     optimizer = build_optimizer("rmsprop", learning_rate=LEARNING_RATE)
     train_step = backend.train_step(logits_model(model), optimizer)

@@ -168,6 +168,7 @@ def cvtrain_step(size: int, *, precision: str) -> Callable[[np.ndarray, np.ndarr
         dense=[512],
         dropout=0.5,
         precision=precision,
+        for_training=True,
     )
     optimizer = build_optimizer("rmsprop", learning_rate=LEARNING_RATE, precision=precision)
     train_step = backend.train_step(logits_model(model), optimizer)

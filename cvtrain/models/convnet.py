@@ -74,6 +74,7 @@ def build_convnet(
     dropout: float = 0.0,
     grayscale: bool = False,
     precision: str = "float32",
+    for_training: bool = False,
     seed: int = 0,
 ) -> keras.Model:
     """Build a convnet that keeps the invariant: RGB pixels 0..255 in, probabilities out.
@@ -90,6 +91,8 @@ def build_convnet(
         dropout: share of the features dropped on their way to the dense layers.
         grayscale: see the luma of the pixels only.
         precision: `float32`, `bfloat16` or `float16`, of the computation; weights are float32.
+        for_training: pool before each relu instead of after it. The two commute, so the model is
+            the same function with the same weights, and most relus see a quarter of the values.
         seed: the initial weights and the dropout depend on it alone.
 
     Raises:
@@ -128,7 +131,6 @@ def build_convnet(
             kernel,
             strides=step,
             padding=padding,
-            activation=None if batch_normalization else "relu",
             use_bias=not batch_normalization,
             kernel_initializer=initializer(f"conv{i}"),
             dtype=policy,
@@ -136,9 +138,11 @@ def build_convnet(
         )(x)
         if batch_normalization:
             x = layers.BatchNormalization(dtype=policy, name=f"conv{i}_norm")(x)
-            x = layers.Activation("relu", dtype=policy, name=f"conv{i}_relu")(x)
+        then = [layers.Activation("relu", dtype=policy, name=f"conv{i}_relu")]
         if pool > 1:
-            x = layers.MaxPooling2D(pool, dtype=policy, name=f"pool{i}")(x)
+            then.append(layers.MaxPooling2D(pool, dtype=policy, name=f"pool{i}"))
+        for layer in reversed(then) if for_training else then:
+            x = layer(x)
     gather = layers.GlobalAveragePooling2D if global_average_pooling else layers.Flatten
     x = gather(dtype=policy, name="features")(x)
     if dropout:

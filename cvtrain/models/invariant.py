@@ -21,17 +21,6 @@ def logits_model(model: keras.Model) -> keras.Model:
     return keras.Model(model.input, model.get_layer("probabilities").input, name=model.name)
 
 
-def in_float32(model: keras.Model) -> keras.Model:
-    """A copy of `model` that computes in float32, with exactly the same weights."""
-
-    def clone(layer: keras.Layer) -> keras.Layer:
-        return layer.__class__.from_config(layer.get_config() | {"dtype": "float32"})
-
-    copy = keras.models.clone_model(model, clone_function=clone)
-    copy.set_weights(model.get_weights())
-    return copy
-
-
 def weights_digest(model: keras.Model) -> str:
     """Identity of a model: SHA-256 over path, dtype, shape and bytes of every weight.
 

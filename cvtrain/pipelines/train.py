@@ -64,7 +64,7 @@ def train_on_images(
     """Train a model and save its best weights.
 
     Args:
-        build: `build(precision=...)` makes the model.
+        build: `build(precision=..., for_training=...)` makes the model.
         stage: how to train.
 
     Returns:
@@ -127,9 +127,9 @@ def train_on_images(
         except TrainingError:
             # Without a finished epoch there are no best weights, only those that are not finite.
             if all(np.isfinite(weights).all() for weights in model.get_weights()):
-                save(run, model)
+                save(run, build, model)
             raise
-    best = save(run, model)
+    best = save(run, build, model)
     record_training(run, trained)
     return best
 
@@ -153,11 +153,11 @@ def build_in_best_precision(
     with backend.memory_errors():
         choice = choose_precision(
             run.record.get("precision", config.precision),
-            build=lambda precision: build(precision=precision),
+            build=lambda precision: build(precision=precision, for_training=True),
             batch_size=stage.batch_size,
             device=device,
         )
-        model = build(precision=choice.precision)
+        model = build(precision=choice.precision, for_training=True)
     size = model.count_params()
     run.update(precision=choice.precision, num_parameters=size)
     console.remark(f"{size:,} parameters, {choice.precision} ({choice.reason}), {device}")
@@ -182,11 +182,12 @@ def record_training(run: Run, trained: "Trained") -> None:
         )
 
 
-def save(run: Run, model: "keras.Model") -> "keras.Model":
-    """Commit the model, computing in float32, to the run; returns it."""
-    from cvtrain.models.invariant import in_float32, save_model, weights_digest
+def save(run: Run, build: Callable[..., "keras.Model"], trained: "keras.Model") -> "keras.Model":
+    """Commit a model that computes in float32 with the weights of `trained`; returns it."""
+    from cvtrain.models.invariant import save_model, weights_digest
 
-    model = in_float32(model)
+    model = build(precision="float32")
+    model.set_weights(trained.get_weights())
     save_model(model, run.model_path)
     run.update(weights_sha256=weights_digest(model))
     return model

@@ -94,6 +94,22 @@ def test_initial_weights_depend_on_the_seed_alone():
     assert np.abs(kernel).max() <= np.sqrt(6 / (27 + 36))  # Glorot & Bengio 2010, eq. 16
 
 
+@pytest.mark.parametrize("options", [{}, {"batch_normalization": True, "pooling": [2, 1]}])
+def test_the_net_for_training_is_the_same_function_in_another_order(options):
+    options = {"image_size": (14, 14), "num_classes": 3, "filters": [4, 6], **options}
+    saved = build_convnet(**options)
+    trained = build_convnet(**options, for_training=True)
+    assert [w.path for w in saved.weights] == [w.path for w in trained.weights]
+    images = np.random.default_rng(0).integers(0, 256, (6, 14, 14, 3), dtype=np.uint8)
+    np.testing.assert_array_equal(saved(images, training=False), trained(images, training=False))
+
+    def order(model):
+        return [layer.name for layer in model.layers if layer.name in ("conv1_relu", "pool1")]
+
+    assert order(saved) == ["conv1_relu", "pool1"]
+    assert order(trained) == ["pool1", "conv1_relu"]
+
+
 def test_grayscale_sees_luma_only():
     model = build_convnet(image_size=(4, 4), num_classes=2, filters=[2], pooling=1, grayscale=True)
     gray = keras.Model(model.input, model.get_layer("preprocess").output)

@@ -6,7 +6,7 @@ import pytest
 
 from cvtrain.backend import keras
 from cvtrain.models.convnet import build_convnet
-from cvtrain.models.invariant import in_float32, logits_model, weights_digest
+from cvtrain.models.invariant import logits_model, weights_digest
 
 # Keras reads TensorFlow's variables by a NumPy 1 protocol when it saves.
 pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
@@ -30,16 +30,6 @@ def test_logits_come_before_the_softmax_and_share_weights():
     assert all(a is b for a, b in zip(logits.weights, model.weights, strict=True))
 
 
-def test_in_float32_is_the_float32_model_with_the_same_weights():
-    trained = build_convnet(precision="bfloat16", seed=1, **OPTIONS)
-    copy = in_float32(trained)
-    straight = build_convnet(precision="float32", seed=1, **OPTIONS)
-    assert weights_digest(copy) == weights_digest(trained) == weights_digest(straight)
-    assert {layer.compute_dtype for layer in copy.layers} == {"float32"}
-    np.testing.assert_array_equal(copy(IMAGES, training=False), straight(IMAGES, training=False))
-    assert not copy.get_layer("preprocess").trainable
-
-
 def test_the_digest_sees_every_weight():
     model = build_convnet(**OPTIONS)
     digests = {weights_digest(model)}
@@ -52,7 +42,7 @@ def test_the_digest_sees_every_weight():
 
 
 def test_plain_keras_opens_the_file_elsewhere(tmp_path):
-    model = in_float32(build_convnet(precision="bfloat16", **OPTIONS))
+    model = build_convnet(**OPTIONS)
     model.save(tmp_path / "model.keras")
     np.save(tmp_path / "images.npy", IMAGES)
     code = """
