@@ -17,6 +17,7 @@ $(READY): setup.cfg pyproject.toml
 
 demo: $(READY) ## train on scikit-learn's handwritten digits, offline, in minutes
 	$(BIN)/cvtrain fit configs/digits.yaml
+	@echo 'To have cvtrain at hand in this shell: source $(BIN)/activate'
 
 test: $(READY) lint ## lint, import contracts, every test
 	$(BIN)/python -m pytest
