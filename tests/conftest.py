@@ -3,9 +3,8 @@
 import os
 from pathlib import Path
 
-import numpy as np
 import pytest
-from PIL import Image
+from tiny_images import make_images
 
 
 @pytest.fixture(autouse=True)
@@ -20,22 +19,6 @@ def shared():
     if not (folder / "data").is_dir():
         pytest.skip(f"no reference data at {folder}; CVTRAIN_SHARED names it")
     return folder
-
-
-def make_images(root, counts, *, size=(20, 24), seed=0):
-    """Write PNGs below `root`: {"train/red": 6, ...}; colour and a bright bar tell the classes.
-
-    A class is told by its name: the same name has the same look in every split.
-    """
-    generator = np.random.default_rng(seed)
-    for folder, count in counts.items():
-        name = folder.rpartition("/")[2]
-        colour = np.random.default_rng(sum(name.encode())).integers(0, 200, 3)
-        (root / folder).mkdir(parents=True)
-        for i in range(count):
-            pixels = generator.integers(0, 55, (*size, 3)) + colour
-            Image.fromarray(pixels.astype(np.uint8)).save(root / folder / f"{i:03d}.png")
-    return root
 
 
 @pytest.fixture(scope="session")

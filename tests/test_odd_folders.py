@@ -10,8 +10,8 @@ import zlib
 
 import numpy as np
 import pytest
-from conftest import make_images
 from PIL import Image
+from tiny_images import make_images
 
 GOOD = {"cat": 6, "dog": 6}
 
