@@ -19,12 +19,9 @@ def test_there_are_recipes():
 
 
 @pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.stem)
-def test_the_header_says_command_minutes_and_accuracy(path):
+def test_the_header_says_the_command(path):
     header = [line for line in path.read_text().splitlines() if line.startswith("#")]
-    text = " ".join(line.lstrip("# ") for line in header)
-    assert f"cvtrain fit configs/{path.name}" in text
-    assert "minute" in text or " s " in text
-    assert "accuracy" in text
+    assert f"cvtrain fit configs/{path.name}" in " ".join(header)
 
 
 @pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.stem)
