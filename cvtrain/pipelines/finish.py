@@ -1,5 +1,6 @@
 """The end of every command that trains: the saved model is measured, drawn and recorded."""
 
+import shutil
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -62,6 +63,8 @@ def finish(
         write_confusion_matrix(run.path, metrics["test"]["confusion_matrix"], index.class_names)
         draw_worst_mistakes(run, dataset, probabilities["test"])
     run.update(status="finished", metrics=metrics, seconds=watch.seconds)
+    # Nothing is left to resume, and they are several times the size of the model.
+    shutil.rmtree(run.checkpoints, ignore_errors=True)
     show_metrics(metrics["test"], console)
     console.result(
         f"\n{run.path}/ holds model.keras, run.json, history.csv, predictions-*.csv and figures/ "

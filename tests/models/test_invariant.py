@@ -2,14 +2,10 @@ import subprocess
 import sys
 
 import numpy as np
-import pytest
 
 from cvtrain.backend import keras
 from cvtrain.models.convnet import build_convnet
 from cvtrain.models.invariant import logits_model, weights_digest
-
-# Keras reads TensorFlow's variables by a NumPy 1 protocol when it saves.
-pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
 
 OPTIONS = {
     "image_size": (12, 12),

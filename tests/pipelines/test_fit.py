@@ -41,6 +41,7 @@ def test_the_run_folder_is_complete(finished):
         "figures/augmented_samples.png",
         "figures/worst_mistakes.png",
     } <= names
+    assert not finished.checkpoints.exists()
 
 
 def test_the_record_keeps_its_contract(finished, image_folder):
@@ -162,6 +163,7 @@ def test_ctrl_c_keeps_what_was_learnt_and_resume_ends_the_same(train, finished, 
     stopped = Run.open(folder)
     assert stopped.record["status"] == "stopped"
     assert stopped.model_path.exists()
+    assert list(stopped.checkpoints.iterdir())
     assert len(read_csv(folder / "history.csv")) == 2
     resumed = train(folder, resume=True)
     assert resumed.record["status"] == "finished"

@@ -43,8 +43,6 @@ def test_the_warmup_rises_linearly_to_the_base_rate():
     assert [schedule(step) for step in range(5)] == [0.25, 0.5, 0.75, 1.0, 1.0]
 
 
-# Keras reads TensorFlow's variables by a NumPy 1 protocol there.
-@pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
 @pytest.mark.parametrize(("monitor", "higher"), [("val_loss", False), ("val_accuracy", True)])
 def test_plateau_is_kerass_reduce_lr_on_plateau(monitor, higher):
     values = np.random.default_rng(0).normal(size=60).cumsum() * 0.1
