@@ -46,8 +46,8 @@ def test_photographs_pass_the_check(shared, capsys):
 @pytest.mark.slow
 @pytest.mark.realdata
 def test_photographs_are_learnt(shared, tmp_path):
-    small = ("data.image_size=48", "fit.epochs=4", "fit.steps_per_epoch=80", "fit.batch_size=32")
+    small = ("data.image_size=64", "fit.epochs=6", "fit.batch_size=32")
     rate = "fit.optimizer.learning_rate=1e-3"
-    run = train("augmented", tmp_path / "run", f"data.source={shared}/data/clothing", *small, rate)
+    run = train("scratch", tmp_path / "run", f"data.source={shared}/data/clothing", *small, rate)
     # A fifth of the test images are of the largest class.
-    assert run.record["metrics"]["test"]["accuracy_interval"][0] > 0.25
+    assert run.record["metrics"]["test"]["accuracy_interval"][0] > 0.3
