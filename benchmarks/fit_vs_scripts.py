@@ -60,12 +60,12 @@ def main() -> None:
         contenders: dict[str, Callable[[], Turn]] = {
             "cvtrain fit": lambda: fit(data, images, options),
             "Keras script": lambda: script(
-                Path(sys.executable), "keras_script.py", data, images, options
+                [sys.executable, RIVALS / "keras_script.py", data, "--augment"], images, options
             ),
         }
         if options.torch_python:
             contenders["PyTorch script"] = lambda: script(
-                options.torch_python, "torch_script.py", data, images, options
+                [options.torch_python, RIVALS / "torch_script.py", data / "train"], images, options
             )
         else:
             print("No --torch-python: the PyTorch script is left out.", file=sys.stderr)
@@ -120,11 +120,10 @@ def fit(data: Path, images: int, options: argparse.Namespace) -> Turn:
     return turn(epochs, images, seconds)
 
 
-def script(python: Path, name: str, data: Path, images: int, options: argparse.Namespace) -> Turn:
+def script(command: list, images: int, options: argparse.Namespace) -> Turn:
     """One training by a rival."""
-    command = [python, RIVALS / name, data / "train"]
     for key in ("size", "batch", "epochs"):
-        command += [f"--{key}", str(getattr(options, key))]
+        command = [*command, f"--{key}", str(getattr(options, key))]
     output, seconds = timed(command, dict(os.environ))
     epochs = [json.loads(line) for line in output.splitlines() if line.startswith("{")]
     return turn([epoch["seconds"] for epoch in epochs], images, seconds)
