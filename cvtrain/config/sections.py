@@ -3,6 +3,9 @@
 Each field's docstring is its documentation everywhere: in errors, in the reference, in editors.
 """
 
+import ast
+import inspect
+import itertools
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
@@ -33,6 +36,11 @@ def _per_stage(value: Any) -> int | tuple[int, ...]:
     return tuple(values) if isinstance(value, list) else value
 
 
+def _class_name(value: Any) -> Any:
+    """The folder of a digit is written as a number, as in [0, 1, 2]."""
+    return str(value) if _is_whole(value) else value
+
+
 PerStage = Annotated[int | tuple[int, ...], BeforeValidator(_per_stage)]
 Byte = Annotated[int, Field(ge=0, le=255)]
 
@@ -40,9 +48,20 @@ Byte = Annotated[int, Field(ge=0, le=255)]
 class Section(BaseModel):
     """Base of all sections: immutable, typed strictly, unknown keys are errors."""
 
-    model_config = ConfigDict(
-        extra="forbid", frozen=True, strict=True, allow_inf_nan=False, use_attribute_docstrings=True
-    )
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
+
+
+def field_docs(section: type[Section]) -> dict[str, str]:
+    """The docstring of each field of a section.
+
+    Pydantic can read them too (`use_attribute_docstrings`), but then every command pays for it.
+    """
+    (definition,) = ast.parse(inspect.getsource(section)).body
+    docs = {}
+    for field, below in itertools.pairwise(definition.body):
+        if isinstance(field, ast.AnnAssign) and isinstance(below, ast.Expr):
+            docs[field.target.id] = inspect.cleandoc(ast.literal_eval(below.value))
+    return docs
 
 
 class Split(Section):
@@ -67,6 +86,13 @@ class Data(Section):
 
     source: str
     """Image folder, CSV manifest, `.npz` in the layout of keras.datasets, `digits` or `mnist`."""
+    classes: (
+        Annotated[tuple[Annotated[str, BeforeValidator(_class_name)], ...], Field(min_length=2)]
+        | None
+    ) = None
+    """Only the images of these classes; left out: all."""
+    train_per_class: Positive | None = None
+    """At most so many training images of each class, drawn by the seed; left out: all."""
     image_size: Annotated[tuple[int, int], BeforeValidator(_height_and_width)] = (180, 180)
     """Height and width in pixels that every image is brought to; one number for a square."""
     resize: Literal["stretch", "crop", "pad"] = "stretch"
@@ -180,11 +206,9 @@ class Schedule(Section):
     """Epochs without progress before `plateau` acts."""
 
 
-class Fit(Section):
-    """`cvtrain fit`: a convnet from scratch, augmented where the config has `augment:`."""
+class Training(Section):
+    """How long and by what rules a network is trained; the same keys in every stage."""
 
-    model: Model = Model()
-    """The network."""
     epochs: Positive = 30
     """How often the network sees the data."""
     steps_per_epoch: Positive | None = None
@@ -203,10 +227,105 @@ class Fit(Section):
     """Stop after so many epochs without progress."""
 
     @model_validator(mode="after")
-    def _warm_up_ends(self) -> "Fit":
+    def _warm_up_ends(self) -> "Training":
         if self.schedule.warmup_epochs >= self.epochs:
             raise ValueError("schedule.warmup_epochs must be smaller than epochs")
         return self
+
+
+class Fit(Training):
+    """`cvtrain fit`: a convnet from scratch, augmented where the config has `augment:`."""
+
+    model: Model = Model()
+    """The network."""
+
+
+class Backbone(Section):
+    """The base whose features are used: a network of keras.applications, or an earlier run."""
+
+    name: str | None = None
+    """Which network, such as `vgg16`; left out where `weights` names a run."""
+    weights: str = "imagenet"
+    """`imagenet` (Keras' download), a weights file, a run folder, or `none` for random ones."""
+    alpha: Rate | None = None
+    """Width multiplier of a MobileNet; left out: 1."""
+    cut: str | None = None
+    """Layer or block whose output is the feature; left out: the last one."""
+
+    @model_validator(mode="after")
+    def _names_a_network(self) -> "Backbone":
+        if self.name is None and self.weights in ("imagenet", "none"):
+            raise ValueError("name is missing, such as vgg16 or mobilenet")
+        return self
+
+
+class Head(Section):
+    """What stands on the features: layers that are trained, or a closed form."""
+
+    name: Literal["dense", "logistic", "knn"] = "dense"
+    """`dense` layers, `logistic` regression, or a vote of the nearest neighbours (`knn`)."""
+    pooling: Literal["average", "max", "flatten"] = "average"
+    """How the map becomes a vector; `flatten` keeps where things are, and has more weights."""
+    dense: tuple[Positive, ...] = (256,)
+    """Units of the dense ReLU layers before the classifier; [] for none."""
+    dropout: Annotated[float, Field(ge=0, lt=1)] = 0.5
+    """Share of the values that is dropped in training, before the classifier and between layers."""
+    neighbors: Positive = 20
+    """How many neighbours vote, by cosine similarity (`knn`)."""
+
+
+Views = Positive | Literal["unlimited"]
+
+
+class ExtractFeatures(Training):
+    """`cvtrain extract-features`: a head on the features of a frozen base, computed once."""
+
+    backbone: Backbone = Backbone(name="vgg16")
+    """The base."""
+    views: Views = 1
+    """Augmented views per image that are cached, 1 = the image itself; `unlimited` caches nothing
+    and runs the base in every step."""
+    head: Head = Head()
+    """What is trained on the features."""
+    cache: Literal["bfloat16", "float32"] = "bfloat16"
+    """Number format of the cached training features."""
+
+    @model_validator(mode="after")
+    def _views_of_a_closed_form(self) -> "ExtractFeatures":
+        if self.head.name != "dense" and self.views != 1:
+            raise ValueError(f"a {self.head.name} head sees each image as it is: leave views out")
+        return self
+
+
+class Unfreeze(Training):
+    """One step of fine-tuning: what is trained, and how."""
+
+    unfreeze_from: str | None = None
+    """Layer or block from which on everything is trained."""
+    unfreeze_blocks: Positive | None = None
+    """So many blocks from the top; 1 where neither is said."""
+    rate_decay: Annotated[float, Field(gt=0, le=1)] = 1.0
+    """The learning rate of each block is that of the block above it times this (Howard and Ruder,
+    arXiv:1801.06146, have 1/2.6)."""
+    batch_normalization: Literal["frozen", "train"] = "frozen"
+    """`frozen` keeps statistics and scales of the base, also in the blocks that are trained."""
+    optimizer: Optimizer = Optimizer(learning_rate=1e-5)
+    """The optimizer; its rate should be far below that of the stage before."""
+
+    @model_validator(mode="after")
+    def _one_place(self) -> "Unfreeze":
+        if self.unfreeze_from is not None and self.unfreeze_blocks is not None:
+            raise ValueError("give unfreeze_from or unfreeze_blocks, not both")
+        return self
+
+
+class FineTune(Unfreeze):
+    """`cvtrain finetune`: the top of a run's network is trained on, what is below stays frozen."""
+
+    views: Views | None = None
+    """As in `extract_features`, and left out: what it has there."""
+    then: tuple[Unfreeze, ...] = ()
+    """Further steps, one after the other, each on the result of the one before."""
 
 
 class Config(Section):
@@ -224,3 +343,15 @@ class Config(Section):
     """Random changes of the training images; left out: none."""
     fit: Fit = Fit()
     """The convnet from scratch."""
+    extract_features: ExtractFeatures = ExtractFeatures()
+    """A head on the features of a frozen base."""
+    finetune: FineTune = FineTune()
+    """The top of a network trained on."""
+
+    @model_validator(mode="after")
+    def _views_need_augmentation(self) -> "Config":
+        for key in ("extract_features", "finetune"):
+            views = getattr(self, key).views
+            if views not in (None, 1) and self.augment is None:
+                raise ValueError(f"{key}.views is {views}, and there is no augment section")
+        return self
