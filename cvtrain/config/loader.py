@@ -13,7 +13,7 @@ from typing import Any, Literal, get_args, get_origin
 from pydantic import ValidationError
 
 from cvtrain.config import yaml
-from cvtrain.config.sections import Config, Section
+from cvtrain.config.sections import Config, Section, field_docs
 from cvtrain.errors import ConfigError
 
 KeyPath = tuple[str | int, ...]
@@ -184,7 +184,8 @@ def _what(item: Mapping[str, Any], path: KeyPath) -> str:
             return f"{key}: {text}{tail}"
         case "too_short":
             at_least = item["ctx"]["min_length"]
-            return f"{key}: must have at least {at_least} value; received {_show(received)}"
+            values = "value" if at_least == 1 else "values"
+            return f"{key}: must have at least {at_least} {values}; received {_show(received)}"
         case "model_type" | "model_attributes_type" | "dict_type":
             keys = ", ".join(_fields(path))
             return f"{key}: must be a section with keys ({keys}); received {_show(received)}"
@@ -213,15 +214,18 @@ def _show(value: Any) -> str:
     return json.dumps(value)[:60]
 
 
-def _model_at(path: KeyPath) -> Any:
-    """The section class (or the annotation of the field) at `path`, None where there is none."""
-    annotation: Any = Config
-    for part in path:
-        sections = [a for a in (annotation, *get_args(annotation)) if _is_section(a)]
-        if not sections or part not in sections[0].model_fields:
-            return None
-        annotation = sections[0].model_fields[part].annotation
-    return annotation
+def _annotation_at(path: KeyPath) -> Any:
+    """What the sections declare for the value at `path`; None where there is no such key."""
+    if not path:
+        return Config
+    section = _section_at(path[:-1])
+    known = section is not None and path[-1] in section.model_fields
+    return section.model_fields[path[-1]].annotation if known else None
+
+
+def _section_at(path: KeyPath) -> type[Section] | None:
+    annotation = _annotation_at(path)
+    return next((a for a in (annotation, *get_args(annotation)) if _is_section(a)), None)
 
 
 def _is_section(annotation: Any) -> bool:
@@ -229,21 +233,18 @@ def _is_section(annotation: Any) -> bool:
 
 
 def _fields(path: KeyPath) -> list[str]:
-    annotation = _model_at(path)
-    sections = [a for a in (annotation, *get_args(annotation)) if _is_section(a)]
-    return list(sections[0].model_fields) if sections else []
+    section = _section_at(path)
+    return list(section.model_fields) if section else []
 
 
 def _choices(path: KeyPath) -> tuple[Any, ...]:
-    annotation = _model_at(path)
+    annotation = _annotation_at(path)
     return get_args(annotation) if get_origin(annotation) is Literal else ()
 
 
 def _meaning(path: KeyPath) -> str:
-    parent, name = path[:-1], path[-1]
-    model = _model_at(parent)
-    field = model.model_fields.get(name) if _is_section(model) else None
-    return (field.description or "") if field else ""
+    section = _section_at(path[:-1])
+    return field_docs(section).get(path[-1], "") if section else ""
 
 
 def _did_you_mean(path: KeyPath) -> str:

@@ -36,9 +36,13 @@ def _per_stage(value: Any) -> int | tuple[int, ...]:
     return tuple(values) if isinstance(value, list) else value
 
 
-def _class_name(value: Any) -> Any:
-    """The folder of a digit is written as a number, as in [0, 1, 2]."""
-    return str(value) if _is_whole(value) else value
+def _class_names(value: Any) -> tuple[str, ...]:
+    """Folders of digits may be written as numbers: [0, 1, 2]."""
+    names = value if isinstance(value, list) else []
+    names = tuple(str(name) if _is_whole(name) else name for name in names)
+    if len(names) < 2 or not all(isinstance(name, str) for name in names):
+        raise ValueError("must be a list of at least two class names")
+    return names
 
 
 PerStage = Annotated[int | tuple[int, ...], BeforeValidator(_per_stage)]
@@ -52,12 +56,12 @@ class Section(BaseModel):
 
 
 def field_docs(section: type[Section]) -> dict[str, str]:
-    """The docstring of each field of a section.
+    """The docstring of each field of a section, inherited ones first.
 
     Pydantic can read them too (`use_attribute_docstrings`), but then every command pays for it.
     """
+    docs = {} if section is Section else field_docs(section.__base__)
     (definition,) = ast.parse(inspect.getsource(section)).body
-    docs = {}
     for field, below in itertools.pairwise(definition.body):
         if isinstance(field, ast.AnnAssign) and isinstance(below, ast.Expr):
             docs[field.target.id] = inspect.cleandoc(ast.literal_eval(below.value))
@@ -86,10 +90,7 @@ class Data(Section):
 
     source: str
     """Image folder, CSV manifest, `.npz` in the layout of keras.datasets, `digits` or `mnist`."""
-    classes: (
-        Annotated[tuple[Annotated[str, BeforeValidator(_class_name)], ...], Field(min_length=2)]
-        | None
-    ) = None
+    classes: Annotated[tuple[str, ...], BeforeValidator(_class_names)] | None = None
     """Only the images of these classes; left out: all."""
     train_per_class: Positive | None = None
     """At most so many training images of each class, drawn by the seed; left out: all."""

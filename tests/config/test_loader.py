@@ -4,7 +4,7 @@ import pytest
 import yaml
 
 from cvtrain.config import Config, config_for_source, dump_config, load_config
-from cvtrain.config.sections import Section
+from cvtrain.config.sections import Section, field_docs
 from cvtrain.errors import ConfigError
 
 MINIMAL = "data: {source: digits}\n"
@@ -152,6 +152,10 @@ WRONG_DATA = [
     ("{source: digits, split: {val: 0.1}}", "Did you mean data.split.validation?"),
     ("{source: digits, split: {validation: 0.6, test: 0.5}}", "must leave images for training"),
     ("{source: digits, on_bad: ignore}", "data.on_bad: must be error or skip"),
+    ("{source: digits, classes: [cat]}", "data.classes: must be a list of at least two class"),
+    ("{source: digits, classes: cat}", "data.classes: must be a list of at least two class"),
+    ("{source: digits, classes: [cat, true]}", "data.classes: must be a list of at least two"),
+    ("{source: digits, train_per_class: 0}", "data.train_per_class: must be greater than or equal"),
 ]
 
 
@@ -160,6 +164,11 @@ def test_a_wrong_data_section_is_named(write, text, expected):
     (line,) = mistakes(write(f"seed: 1\ndata: {text}\n"))
     assert line.startswith("config.yaml:2: ")
     assert expected in line
+
+
+def test_classes_may_be_written_as_numbers(write):
+    config = load_config(write("data: {source: digits, classes: [1, seven, 0]}\n"))
+    assert config.data.classes == ("1", "seven", "0")
 
 
 def test_all_mistakes_at_once_in_the_order_of_the_file(write):
@@ -226,8 +235,9 @@ def test_a_byte_order_mark_is_no_mistake(tmp_path):
 
 def test_every_key_is_documented():
     def undocumented(model, prefix):
+        docs = field_docs(model)
         for name, field in model.model_fields.items():
-            if not field.description:
+            if not docs.get(name):
                 yield prefix + name
             for annotation in (field.annotation, *getattr(field.annotation, "__args__", ())):
                 if isinstance(annotation, type) and issubclass(annotation, Section):
