@@ -45,6 +45,7 @@ def _class_names(value: Any) -> tuple[str, ...]:
     return names
 
 
+ImageSize = Annotated[tuple[int, int], BeforeValidator(_height_and_width)]
 PerStage = Annotated[int | tuple[int, ...], BeforeValidator(_per_stage)]
 Byte = Annotated[int, Field(ge=0, le=255)]
 
@@ -94,7 +95,7 @@ class Data(Section):
     """Only the images of these classes; left out: all."""
     train_per_class: Positive | None = None
     """At most so many training images of each class, drawn by the seed; left out: all."""
-    image_size: Annotated[tuple[int, int], BeforeValidator(_height_and_width)] = (180, 180)
+    image_size: ImageSize = (180, 180)
     """Height and width in pixels that every image is brought to; one number for a square."""
     resize: Literal["stretch", "crop", "pad"] = "stretch"
     """stretch ignores the aspect ratio, crop cuts the longer side, pad fills the shorter one."""
@@ -329,6 +330,18 @@ class FineTune(Unfreeze):
     """Further steps, one after the other, each on the result of the one before."""
 
 
+class Probe(Section):
+    """`cvtrain probe`: where to cut a base, measured by a linear classifier at each block."""
+
+    backbones: tuple[Backbone, ...] = ()
+    """Bases to compare, every block of each, whatever its `cut`; left out: that of
+    extract_features."""
+    image_sizes: tuple[ImageSize, ...] = ()
+    """Sizes to compare, each as in data.image_size; left out: that one."""
+    folds: Annotated[int, Field(ge=2)] = 5
+    """Parts of the cross-validation on the training images."""
+
+
 class Config(Section):
     """One project: the shared sections, and one section per stage."""
 
@@ -346,6 +359,8 @@ class Config(Section):
     """The convnet from scratch."""
     extract_features: ExtractFeatures = ExtractFeatures()
     """A head on the features of a frozen base."""
+    probe: Probe = Probe()
+    """Where to cut a base."""
     finetune: FineTune = FineTune()
     """The top of a network trained on."""
 
