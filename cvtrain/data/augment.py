@@ -12,6 +12,9 @@ from typing import Literal
 import cv2
 import numpy as np
 
+AUGMENT_VERSION = 1
+"""Raised by whoever changes what `augment` returns: remembered results depend on it."""
+
 _FLIPS = {  # flip -> (may mirror left and right, may mirror top and bottom)
     "none": (False, False),
     "horizontal": (True, False),

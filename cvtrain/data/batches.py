@@ -9,7 +9,7 @@ import contextlib
 import functools
 import itertools
 from collections import deque
-from collections.abc import Generator, Iterable, Sequence
+from collections.abc import Generator, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Protocol
 
@@ -20,7 +20,8 @@ from cvtrain.data.index import Split
 
 _IMAGES_PER_TASK = 8  # enough tasks to share one batch among threads, few enough to cost nothing
 
-_Draw = tuple[int, int]  # epoch and index of the sample: what an augmented image depends on
+Draw = tuple[int, int]
+"""Pass over the data and index of the sample: what an augmented image depends on."""
 
 
 class PixelSource(Protocol):
@@ -63,15 +64,14 @@ def training_batches(
     Raises:
         DataError: a file cannot be read or decoded; the message names it.
     """
-    num_samples = len(split.paths)
-
-    def draws_of(step: int) -> list[_Draw]:
-        span = batch_span(step, num_samples, batch_size, full=steps_per_epoch is not None)
-        places = [divmod(place, num_samples) for place in span]
-        return [(epoch, int(_order(seed, epoch, num_samples)[place])) for epoch, place in places]
-
-    batches = _made_ahead(
-        map(draws_of, itertools.count(start_step)),
+    batches = drawn_batches(
+        training_draws(
+            len(split.paths),
+            batch_size=batch_size,
+            seed=seed,
+            steps_per_epoch=steps_per_epoch,
+            start_step=start_step,
+        ),
         pixels,
         split.paths,
         augmentation=augmentation,
@@ -126,12 +126,77 @@ def image_batches(
     steps = range(num_steps(len(paths), batch_size))
     spans = (batch_span(step, len(paths), batch_size, full=False) for step in steps)
     draws = ([(0, sample) for sample in span] for span in spans)
-    batches = _made_ahead(
-        draws, pixels, paths, augmentation=None, seed=0, workers=workers, prefetch=prefetch
-    )
+    batches = drawn_batches(draws, pixels, paths, workers=workers, prefetch=prefetch)
     with contextlib.closing(batches):
         for images, _ in batches:
             yield images
+
+
+def drawn_batches(
+    batches: Iterable[list[Draw]],
+    pixels: PixelSource,
+    paths: Sequence[str],
+    *,
+    augmentation: Augmentation | None = None,
+    seed: int = 0,
+    workers: int | None = None,
+    prefetch: int = 4,
+) -> Generator[tuple[np.ndarray, list[Draw]], None, None]:
+    """Make the images of any batches of draws; what all other batches of pixels are made by.
+
+    Args:
+        batches: the draws of each batch, in the order wanted; the samples index `paths`.
+        paths: of all samples; at least one.
+
+    Other arguments and errors as in `training_batches`.
+
+    Yields:
+        images: uint8 (batch, height, width, 3), contiguous, a new array each time.
+        draws: what they were made from.
+    """
+
+    def fill(images: np.ndarray, draws: list[Draw]) -> None:
+        for slot, (epoch, sample) in zip(images, draws, strict=True):
+            try:
+                source = pixels[paths[sample]]
+                if augmentation is not None:
+                    source = augment(source, augmentation, seed=seed, epoch=epoch, sample=sample)
+                slot[...] = source
+            except Exception as error:
+                error.add_note(f"The image was {paths[sample]!r}.")
+                raise
+
+    shape = pixels[paths[0]].shape
+    pending: deque[tuple[np.ndarray, list[Draw], list[Future]]] = deque()
+    pool = ThreadPoolExecutor(workers, thread_name_prefix="batches")
+    try:
+        for draws in batches:
+            images = np.empty((len(draws), *shape), np.uint8)
+            starts = range(0, len(draws), _IMAGES_PER_TASK)
+            parts = [slice(start, start + _IMAGES_PER_TASK) for start in starts]
+            tasks = [pool.submit(fill, images[part], draws[part]) for part in parts]
+            pending.append((images, draws, tasks))
+            if len(pending) > prefetch:
+                yield _finished(*pending.popleft())
+        while pending:
+            yield _finished(*pending.popleft())
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+def training_draws(
+    num_samples: int,
+    *,
+    batch_size: int,
+    seed: int,
+    steps_per_epoch: int | None = None,
+    start_step: int = 0,
+) -> Iterator[list[Draw]]:
+    """The draws of each training batch, without end; arguments as in `training_batches`."""
+    for step in itertools.count(start_step):
+        span = batch_span(step, num_samples, batch_size, full=steps_per_epoch is not None)
+        places = [divmod(place, num_samples) for place in span]
+        yield [(epoch, int(_order(seed, epoch, num_samples)[place])) for epoch, place in places]
 
 
 def num_steps(num_samples: int, batch_size: int) -> int:
@@ -171,50 +236,9 @@ def batch_span(step: int, num_samples: int, batch_size: int, *, full: bool) -> r
 _order = functools.lru_cache(maxsize=4)(sample_order)
 
 
-def _made_ahead(
-    batches: Iterable[list[_Draw]],
-    pixels: PixelSource,
-    paths: Sequence[str],
-    *,
-    augmentation: Augmentation | None,
-    seed: int,
-    workers: int | None,
-    prefetch: int,
-) -> Generator[tuple[np.ndarray, list[_Draw]], None, None]:
-    """Yield the images of each batch and what they were drawn from, in the order of `batches`."""
-
-    def fill(images: np.ndarray, draws: list[_Draw]) -> None:
-        for slot, (epoch, sample) in zip(images, draws, strict=True):
-            try:
-                source = pixels[paths[sample]]
-                if augmentation is not None:
-                    source = augment(source, augmentation, seed=seed, epoch=epoch, sample=sample)
-                slot[...] = source
-            except Exception as error:
-                error.add_note(f"The image was {paths[sample]!r}.")
-                raise
-
-    shape = pixels[paths[0]].shape
-    pending: deque[tuple[np.ndarray, list[_Draw], list[Future]]] = deque()
-    pool = ThreadPoolExecutor(workers, thread_name_prefix="batches")
-    try:
-        for draws in batches:
-            images = np.empty((len(draws), *shape), np.uint8)
-            starts = range(0, len(draws), _IMAGES_PER_TASK)
-            parts = [slice(start, start + _IMAGES_PER_TASK) for start in starts]
-            tasks = [pool.submit(fill, images[part], draws[part]) for part in parts]
-            pending.append((images, draws, tasks))
-            if len(pending) > prefetch:
-                yield _finished(*pending.popleft())
-        while pending:
-            yield _finished(*pending.popleft())
-    finally:
-        pool.shutdown(cancel_futures=True)
-
-
 def _finished(
-    images: np.ndarray, draws: list[_Draw], tasks: list[Future]
-) -> tuple[np.ndarray, list[_Draw]]:
+    images: np.ndarray, draws: list[Draw], tasks: list[Future]
+) -> tuple[np.ndarray, list[Draw]]:
     for task in tasks:
         task.result()
     return images, draws

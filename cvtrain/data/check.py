@@ -7,7 +7,7 @@ takes a fraction of the first. The first one leaves the decoded pixels behind fo
 import hashlib
 import itertools
 import os
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -64,12 +64,14 @@ class Report:
         digest: SHA-256 over split, path, class and content of every file, in hexadecimal digits.
         num_files: how many files were checked.
         num_decoded: how many of them had to be decoded; the others were known from before.
+        pixels: SHA-256 of the decoded pixels by path; empty where there are none.
     """
 
     problems: tuple[Problem, ...]
     digest: str
     num_files: int
     num_decoded: int
+    pixels: Mapping[str, bytes]
 
 
 class _Sample(NamedTuple):
@@ -124,7 +126,13 @@ def check_index(
         for finding in found.findings
     ]
     problems += _duplicates(samples, facts)
-    return Report(tuple(problems), _digest(samples, facts), len(samples), num_decoded)
+    return Report(
+        tuple(problems),
+        digest=_digest(samples, facts),
+        num_files=len(samples),
+        num_decoded=num_decoded,
+        pixels={sample.path: found.pixels for sample, found in zip(samples, facts, strict=True)},
+    )
 
 
 def resolve(index: Index, report: Report, *, on_bad: str, on_leak: str) -> tuple[Index, list[str]]:

@@ -26,11 +26,13 @@ class Dataset:
         index: which images, which class, which split.
         pixels: their decoded pixels, by path.
         digest: SHA-256 over split, path, class and content of every file.
+        pixels_digests: SHA-256 of the decoded pixels by path.
     """
 
     index: Index
     pixels: Pixels
     digest: str
+    pixels_digests: Mapping[str, bytes]
 
     def describe(self) -> dict[str, Any]:
         """The part `data` of run.json."""
@@ -88,7 +90,7 @@ def open_dataset(config: Config, stop: Stop, console: Console) -> Dataset:
                 f"Add a {split} folder, or set data.split.{split} above 0.",
             )
     console.remark(f"data: {summary(index.counts)}")
-    return Dataset(index, pixels, report.digest)
+    return Dataset(index, pixels, report.digest, report.pixels)
 
 
 def decoder_of(config: Config) -> Decoder:

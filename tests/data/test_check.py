@@ -71,6 +71,16 @@ def test_the_digest_is_over_split_path_class_and_content(root):
     assert checked(root)[2].digest != expected.hexdigest()
 
 
+def test_the_digest_of_the_pixels_is_known_to_each_path(root):
+    (root / "test/b/0.png").write_text("<html>")
+    report = checked(root)[2]
+    assert len(report.pixels) == 14
+    assert report.pixels["test/b/0.png"] == b""
+    decoded = Decoder((16, 16))((root / "train/a/0.png").read_bytes()).pixels
+    assert report.pixels["train/a/0.png"] == hashlib.sha256(decoded.tobytes()).digest()
+    assert checked(root)[2].pixels == report.pixels
+
+
 def test_unusable_files_are_bad_and_named(root):
     whole = (root / "train/a/0.png").read_bytes()
     (root / "train/a/0.png").write_bytes(whole[: len(whole) // 2])
