@@ -1,7 +1,9 @@
 """Decoded pixels of the files under one folder, kept in bounded memory."""
 
+import hashlib
 import os
 import threading
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
@@ -24,6 +26,8 @@ class Pixels:
 
     Attributes:
         kept_bytes: how many bytes of pixels are kept.
+        digests: SHA-256 of the pixels by path, set by whoever has checked the files; one that
+            decodes to something else by now is refused.
     """
 
     def __init__(self, root: Path, decoder: Decoder, *, memory_limit: int | None = None):
@@ -31,6 +35,7 @@ class Pixels:
         self.decoder = decoder
         self.memory_limit = available_memory() // 4 if memory_limit is None else memory_limit
         self.kept_bytes = 0
+        self.digests: Mapping[str, bytes] = {}
         self._kept: dict[str, np.ndarray] = {}
         self._lock = threading.Lock()
 
@@ -38,7 +43,8 @@ class Pixels:
         """Pixels of the file at `path`: uint8 RGB of shape (height, width, 3), read-only.
 
         Raises:
-            DataError: the file cannot be read or decoded; the message names it.
+            DataError: the file cannot be read or decoded, or it changed since it was checked; the
+                message names it.
         """
         pixels = self._kept.get(path)
         if pixels is not None:
@@ -47,6 +53,12 @@ class Pixels:
             pixels = self.decoder(read_image(self.root / path)).pixels
         except DecodeError as error:
             raise DataError(f"{printable(path)}: {error.message}", error.advice) from error
+        expected = self.digests.get(path)
+        if expected is not None and hashlib.sha256(pixels).digest() != expected:
+            raise DataError(
+                f"{printable(path)}: changed since it was checked",
+                "Leave the images as they are while a command runs; start it again.",
+            )
         self.keep(path, pixels)
         return pixels
 

@@ -1,3 +1,4 @@
+import hashlib
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
@@ -68,6 +69,16 @@ def test_a_bad_file_is_named(folder):
         pixels["bad\x1b.png"]
     with pytest.raises(DataError, match=r"missing.png: cannot be read"):
         pixels["missing.png"]
+
+
+def test_a_file_that_changed_since_it_was_checked_is_refused(folder):
+    pixels = Pixels(folder, Decoder((8, 8)), memory_limit=0)
+    pixels.digests = {"0.png": hashlib.sha256(bytes(IMAGE_BYTES)).digest()}
+    assert (pixels["0.png"] == 0).all()
+    assert (pixels["1.png"] == (1, 0, 0)).all()
+    Image.new("RGB", (8, 8), (9, 0, 0)).save(folder / "0.png")
+    with pytest.raises(DataError, match=r"0.png: changed since"):
+        pixels["0.png"]
 
 
 def test_a_quarter_of_the_available_memory_is_the_default(folder, monkeypatch):
