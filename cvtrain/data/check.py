@@ -9,7 +9,7 @@ import itertools
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import NamedTuple
 
@@ -60,18 +60,19 @@ class Report:
     """What a check has found.
 
     Attributes:
+        index: that was checked. Where its images were dealt out here, all copies of one are in the
+            first of the splits that they fell into.
         problems: in the order of the index, duplicates last.
         digest: SHA-256 over split, path, class and content of every file, in hexadecimal digits.
         num_files: how many files were checked.
         num_decoded: how many of them had to be decoded; the others were known from before.
-        pixels: SHA-256 of the decoded pixels by path; empty where there are none.
     """
 
+    index: Index
     problems: tuple[Problem, ...]
     digest: str
     num_files: int
     num_decoded: int
-    pixels: Mapping[str, bytes]
 
 
 class _Sample(NamedTuple):
@@ -92,7 +93,7 @@ def check_index(
 
     Args:
         index: whose files are checked.
-        pixels: decodes them, and keeps what it decodes while it has room.
+        pixels: decodes them, keeps what it decodes while it has room, and is told the digests.
         stop: polled every hundred files or so.
         on_progress: called with how many files are done, and of how many.
         workers: threads; None is one per processor.
@@ -100,38 +101,41 @@ def check_index(
     Raises:
         Stopped: `stop` asked for it; what was found so far is remembered.
     """
-    samples = [
-        _Sample(name, path, index.class_names[label])
-        for name, split in index.splits.items()
-        for path, label in zip(split.paths, split.labels.tolist(), strict=True)
-    ]
-    facts: list[Facts] = []
+    paths = [path for split in index.splits.values() for path in split.paths]
+    facts: dict[str, Facts] = {}
     num_decoded = 0
     with (
         FindingsCache(pixels.decoder) as cache,
         ThreadPoolExecutor(workers or os.cpu_count()) as pool,
     ):
-        for start in range(0, len(samples), _FILES_AT_ONCE):
+        for start in range(0, len(paths), _FILES_AT_ONCE):
             if stop is not None and stop.requested:
                 raise Stopped("stopped while checking the images", "The same command goes on.")
-            paths = [sample.path for sample in samples[start : start + _FILES_AT_ONCE]]
-            found, num_fresh = _facts_of(paths, pixels, cache, pool)
-            facts += found
+            part = paths[start : start + _FILES_AT_ONCE]
+            found, num_fresh = _facts_of(part, pixels, cache, pool)
+            facts |= zip(part, found, strict=True)
             num_decoded += num_fresh
             if on_progress is not None:
-                on_progress(len(facts), len(samples))
+                on_progress(len(facts), len(paths))
+    index = _with_copies_together(index, facts)
+    samples = [
+        _Sample(name, path, index.class_names[label])
+        for name, split in index.splits.items()
+        for path, label in zip(split.paths, split.labels.tolist(), strict=True)
+    ]
     problems = [
         Problem(sample.path, *finding)
-        for sample, found in zip(samples, facts, strict=True)
-        for finding in found.findings
+        for sample in samples
+        for finding in facts[sample.path].findings
     ]
     problems += _duplicates(samples, facts)
+    pixels.digests = {path: found.pixels for path, found in facts.items() if found.pixels}
     return Report(
+        index,
         tuple(problems),
         digest=_digest(samples, facts),
         num_files=len(samples),
         num_decoded=num_decoded,
-        pixels={sample.path: found.pixels for sample, found in zip(samples, facts, strict=True)},
     )
 
 
@@ -217,13 +221,28 @@ def _doubts(path: str, decoded: Decoded) -> Iterator[Finding]:
         yield Finding("doubtful", "one colour all over", "Remove it if it shows nothing.")
 
 
-def _duplicates(samples: Sequence[_Sample], facts: Sequence[Facts]) -> Iterator[Problem]:
-    def pixels_of(i: int) -> bytes:
-        return facts[i].pixels
+def _with_copies_together(index: Index, facts: Mapping[str, Facts]) -> Index:
+    """The index without the leaks that come from dealing copies of an image into two splits."""
+    split_of: dict[bytes, str] = {}
+    moves = {}
+    for split in index.dealt:
+        for path in index.splits[split].paths:
+            pixels = facts[path].pixels
+            if pixels and split_of.setdefault(pixels, split) != split:
+                moves[path] = split_of[pixels]
+    if not moves:
+        return index
+    note = f"images that were moved into the split that holds the same image: {len(moves):,}"
+    return replace(index.moved(moves), notes=(*index.notes, note))
 
-    decoded = (i for i in range(len(facts)) if facts[i].pixels)
+
+def _duplicates(samples: Sequence[_Sample], facts: Mapping[str, Facts]) -> Iterator[Problem]:
+    def pixels_of(sample: _Sample) -> bytes:
+        return facts[sample.path].pixels
+
+    decoded = filter(pixels_of, samples)
     for _, group in itertools.groupby(sorted(decoded, key=pixels_of), key=pixels_of):
-        same = [samples[i] for i in group]
+        same = list(group)
         if len(same) > 1:
             yield from _same_image(same)
 
@@ -245,10 +264,10 @@ def _same_image(same: Sequence[_Sample]) -> Iterator[Problem]:
             yield Problem(sample.path, "doubtful", what, "Remove one: the image counts double.")
 
 
-def _digest(samples: Iterable[_Sample], facts: Iterable[Facts]) -> str:
+def _digest(samples: Iterable[_Sample], facts: Mapping[str, Facts]) -> str:
     digest = hashlib.sha256()
-    for sample, found in zip(samples, facts, strict=True):
-        line = "\0".join((*sample, found.content.hex())) + "\n"
+    for sample in samples:
+        line = "\0".join((*sample, facts[sample.path].content.hex())) + "\n"
         digest.update(line.encode(errors="surrogateescape"))
     return digest.hexdigest()
 

@@ -1,16 +1,13 @@
 """Which images, of which class, in which split.
 
 A source is a folder of split folders of class folders, one folder of class folders, or a CSV
-manifest. What it does not split itself is split here: a share of each class, chosen by a hash of
-the seed and each file's name. So the split depends on nothing else: not on the order of listing,
-hardly on which other files there are.
+manifest. What it does not split itself is split by `shares`.
 """
 
 import difflib
-import hashlib
 import unicodedata
 from collections import Counter
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -18,7 +15,15 @@ from pathlib import Path
 import numpy as np
 
 from cvtrain.data.manifest import SPLIT_NAMES, read_manifest
-from cvtrain.data.scan import Listing, describe_ignored, images_below, list_folder, natural_key
+from cvtrain.data.scan import (
+    Listing,
+    describe_ignored,
+    images_below,
+    list_folder,
+    listed,
+    natural_key,
+)
+from cvtrain.data.shares import choose, divided
 from cvtrain.errors import DataError
 from cvtrain.files import printable
 
@@ -50,6 +55,8 @@ class Index:
         splits: by name, in the order train, validation, test; none is empty.
         ignored: how many files and folders were left out, by reason.
         notes: what a person should know about how the source was read.
+        dealt: the splits among which images were dealt out here, train first; empty for those of
+            the source.
     """
 
     root: Path
@@ -57,6 +64,7 @@ class Index:
     splits: Mapping[str, Split]
     ignored: Mapping[str, int]
     notes: tuple[str, ...] = ()
+    dealt: tuple[str, ...] = ()
 
     @cached_property
     def counts(self) -> dict[str, dict[str, int]]:
@@ -76,6 +84,15 @@ class Index:
                 splits[name] = Split(tuple(split.paths[i] for i in kept), split.labels[kept])
         return replace(self, splits=splits)
 
+    def moved(self, to_split: Mapping[str, str]) -> "Index":
+        """The same index with the samples at some paths in another split: {path: split}."""
+        found = {split: {name: [] for name in self.class_names} for split in self.splits}
+        for split, classes in self.by_class().items():
+            for name, paths in classes.items():
+                for path in paths:
+                    found[to_split.get(path, split)][name].append(path)
+        return replace(self, splits=_splits(found, self.class_names))
+
     def by_class(self) -> dict[str, dict[str, list[str]]]:
         """{split: {class: [path, ...]}}, which a run records and `recorded_index` reads back."""
         return {
@@ -93,6 +110,8 @@ def build_index(
     validation: float,
     test: float,
     seed: int,
+    classes: Collection[str] | None = None,
+    train_per_class: int | None = None,
     class_names: Sequence[str] | None = None,
 ) -> Index:
     """Index the images of a source.
@@ -103,6 +122,9 @@ def build_index(
             they are taken from the training images, class by class.
         test: the same for the test.
         seed: another seed gives another split.
+        classes: the others are left out; None: none is.
+        train_per_class: at most so many training images of each class are taken, by the hash that
+            splits; more includes fewer. None: all.
         class_names: of a trained model; the classes of the source are matched by name and may be
             fewer, and the source needs no training images. None: the source decides.
 
@@ -125,15 +147,21 @@ def build_index(
             f"{printable(source)}: no images{describe_ignored(ignored)}",
             "Put one folder of images per class there; JPEG, PNG, BMP, GIF and WebP are read.",
         )
+    if classes is not None:
+        found = _only(source, found, [unicodedata.normalize("NFC", name) for name in classes])
     names = _class_names(source, found, class_names)
+    own = set(found)
     # The test comes first, so that another share for validation leaves it as it is.
-    found = _divided(source, found, {"test": test, "validation": validation}, seed)
-    splits = {
-        name: _split(found[name], names) for name in SPLITS if any(found.get(name, {}).values())
-    }
+    found = divided(source, found, {"test": test, "validation": validation}, seed)
+    if train_per_class is not None:
+        found["train"] = {
+            name: choose(paths, train_per_class, seed) for name, paths in found["train"].items()
+        }
+    splits = _splits(found, names)
     if class_names is None:
         notes += _missing_classes(splits, names)
-    return Index(root, names, splits, dict(ignored), tuple(notes))
+    dealt = tuple(name for name in splits if name == "train" or name not in own)
+    return Index(root, names, splits, dict(ignored), tuple(notes), dealt)
 
 
 def recorded_index(
@@ -141,12 +169,7 @@ def recorded_index(
 ) -> Index:
     """The index that `Index.by_class` recorded, whatever has been added to the folder since."""
     names = tuple(class_names)
-    splits = {
-        name: _split({c: list(paths) for c, paths in by_class[name].items()}, names)
-        for name in SPLITS
-        if name in by_class
-    }
-    return Index(Path(root), names, splits, {})
+    return Index(Path(root), names, _splits(by_class, names), {})
 
 
 def _group(samples: list[tuple[str, str, str]]) -> dict[str, _Classes]:
@@ -230,6 +253,20 @@ def _read_classes(
     return classes
 
 
+def _only(source: Path, found: dict[str, _Classes], wanted: Sequence[str]) -> dict[str, _Classes]:
+    known = sorted({name for classes in found.values() for name in classes}, key=natural_key)
+    if unknown := [name for name in wanted if name not in known]:
+        near = difflib.get_close_matches(unknown[0], known, n=1)
+        raise DataError(
+            f"{printable(source)}: there is no class {listed(unknown)}, as data.classes says",
+            f"Did you mean {near[0]}?" if near else f"The classes are {listed(known)}.",
+        )
+    return {
+        split: {name: paths for name, paths in classes.items() if name in wanted}
+        for split, classes in found.items()
+    }
+
+
 def _class_names(
     source: Path, found: dict[str, _Classes], given: Sequence[str] | None
 ) -> tuple[str, ...]:
@@ -246,11 +283,11 @@ def _class_names(
             (name for name, paths in training.items() if not paths), key=natural_key
         ):
             raise DataError(
-                f"{where}: no images in class {_listed(empty)}", "Fill or remove the folder."
+                f"{where}: no images in class {listed(empty)}", "Fill or remove the folder."
             )
         if len(training) < 2:
             raise DataError(
-                f"{where}: only one class, {_listed(training)}",
+                f"{where}: only one class, {listed(training)}",
                 "A classifier needs at least two folders of images, one per class.",
             )
         given = sorted(training, key=natural_key)
@@ -259,62 +296,24 @@ def _class_names(
         if unknown:
             near = difflib.get_close_matches(unknown[0], given, n=1)
             raise DataError(
-                f"{where}: {split or 'the data'} has class {_listed(unknown)}, "
+                f"{where}: {split or 'the data'} has class {listed(unknown)}, "
                 "which training does not know",
                 f"Did you mean {near[0]}? Class names must match exactly."
                 if near
-                else f"The classes are {_listed(given)}.",
+                else f"The classes are {listed(given)}.",
             )
     return tuple(given)
 
 
-def _divided(
-    source: Path, found: dict[str, _Classes], shares: Mapping[str, float], seed: int
-) -> dict[str, _Classes]:
-    """Give the splits that the source lacks their share of the training images."""
-    found = dict(found)
-    training = found.pop("", None) or found.get("train")
-    shares = {split: share for split, share in shares.items() if share > 0 and split not in found}
-    if training is None:
-        return found
-    found["train"] = training
-    if not shares:
-        return found
-    small = [name for name, paths in training.items() if 0 < len(paths) <= len(shares)]
-    if small:
-        raise DataError(
-            f"{printable(source)}: too few images to share among train, {', '.join(shares)} "
-            f"in class {_listed(sorted(small, key=natural_key))}",
-            f"Each class needs at least {len(shares) + 1}: add images or remove the class.",
-        )
-    for split in ("train", *shares):
-        found[split] = {}
-    for name, paths in training.items():
-        for split, part in _divide(paths, shares, seed).items():
-            found[split][name] = part
-    return found
+def _splits(
+    found: Mapping[str, Mapping[str, Sequence[str]]], names: Sequence[str]
+) -> dict[str, Split]:
+    return {
+        name: _split(found[name], names) for name in SPLITS if any(found.get(name, {}).values())
+    }
 
 
-def _divide(paths: list[str], shares: Mapping[str, float], seed: int) -> dict[str, list[str]]:
-    """Deal out one class; each split gets its share, at least one, and so does train."""
-
-    def draw(path: str) -> bytes:
-        return hashlib.sha256(f"{seed}/{path}".encode(errors="surrogateescape")).digest()
-
-    drawn = sorted(paths, key=draw)
-    split_of = {}
-    for number_served, (split, share) in enumerate(shares.items()):
-        left = drawn[len(split_of) :]
-        spare = len(left) - (len(shares) - number_served)  # one for each later split and for train
-        number = min(max(1, round(share * len(paths))), spare)
-        split_of |= dict.fromkeys(left[: max(0, number)], split)
-    parts = {split: [] for split in ("train", *shares)}
-    for path in paths:
-        parts[split_of.get(path, "train")].append(path)
-    return parts
-
-
-def _split(classes: _Classes, names: Sequence[str]) -> Split:
+def _split(classes: Mapping[str, Sequence[str]], names: Sequence[str]) -> Split:
     paths = [classes.get(name, []) for name in names]
     labels = np.repeat(np.arange(len(names), dtype=np.int32), [len(part) for part in paths])
     return Split(tuple(path for part in paths for path in part), labels)
@@ -325,11 +324,5 @@ def _missing_classes(splits: Mapping[str, Split], names: Sequence[str]) -> list[
     for split, samples in splits.items():
         present = set(samples.labels.tolist())
         if missing := [name for label, name in enumerate(names) if label not in present]:
-            notes.append(f"{split} has no images of class {_listed(missing)}")
+            notes.append(f"{split} has no images of class {listed(missing)}")
     return notes
-
-
-def _listed(names: Iterable[str], most: int = 10) -> str:
-    names = list(names)
-    more = f" and {len(names) - most:,} more" if len(names) > most else ""
-    return ", ".join(printable(name) for name in names[:most]) + more

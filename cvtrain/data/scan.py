@@ -144,6 +144,13 @@ def describe_ignored(ignored: Counter[str]) -> str:
     return f" (ignored: {listed})" if listed else ""
 
 
+def listed(names: Iterable[str], most: int = 10) -> str:
+    """`cat, dog and 3 more`: the first few names, printable."""
+    names = list(names)
+    more = f" and {len(names) - most:,} more" if len(names) > most else ""
+    return ", ".join(printable(name) for name in names[:most]) + more
+
+
 def _reason_to_ignore(entry: os.DirEntry) -> str:
     """Why an entry counts neither as a folder nor as an image; empty when it does."""
     name = entry.name

@@ -26,13 +26,11 @@ class Dataset:
         index: which images, which class, which split.
         pixels: their decoded pixels, by path.
         digest: SHA-256 over split, path, class and content of every file.
-        pixels_digests: SHA-256 of the decoded pixels by path.
     """
 
     index: Index
     pixels: Pixels
     digest: str
-    pixels_digests: Mapping[str, bytes]
 
     def describe(self) -> dict[str, Any]:
         """The part `data` of run.json."""
@@ -56,8 +54,11 @@ def scan(config: Config, stop: Stop, console: Console) -> tuple[Index, Pixels, R
         validation=config.data.split.validation,
         test=config.data.split.test,
         seed=config.seed,
+        classes=config.data.classes,
+        train_per_class=config.data.train_per_class,
     )
-    return (index, *check(index, decoder_of(config), stop, console))
+    pixels, report = check(index, decoder_of(config), stop, console)
+    return report.index, pixels, report
 
 
 def check(index: Index, decoder: Decoder, stop: Stop, console: Console) -> tuple[Pixels, Report]:
@@ -90,7 +91,7 @@ def open_dataset(config: Config, stop: Stop, console: Console) -> Dataset:
                 f"Add a {split} folder, or set data.split.{split} above 0.",
             )
     console.remark(f"data: {summary(index.counts)}")
-    return Dataset(index, pixels, report.digest, report.pixels)
+    return Dataset(index, pixels, report.digest)
 
 
 def decoder_of(config: Config) -> Decoder:

@@ -71,14 +71,13 @@ def test_the_digest_is_over_split_path_class_and_content(root):
     assert checked(root)[2].digest != expected.hexdigest()
 
 
-def test_the_digest_of_the_pixels_is_known_to_each_path(root):
+def test_pixels_are_told_their_digests(root):
     (root / "test/b/0.png").write_text("<html>")
-    report = checked(root)[2]
-    assert len(report.pixels) == 14
-    assert report.pixels["test/b/0.png"] == b""
+    pixels = checked(root)[1]
+    assert len(pixels.digests) == 13
     decoded = Decoder((16, 16))((root / "train/a/0.png").read_bytes()).pixels
-    assert report.pixels["train/a/0.png"] == hashlib.sha256(decoded.tobytes()).digest()
-    assert checked(root)[2].pixels == report.pixels
+    assert pixels.digests["train/a/0.png"] == hashlib.sha256(decoded.tobytes()).digest()
+    assert checked(root)[1].digests == pixels.digests
 
 
 def test_unusable_files_are_bad_and_named(root):
@@ -202,6 +201,78 @@ def test_resolve_refuses_to_empty_a_class(root):
     index, _, report = checked(root)
     with pytest.raises(DataError, match="validation has no images of class b"):
         resolve(index, report, on_bad="skip", on_leak="error")
+
+
+@pytest.fixture
+def flat(tmp_path):
+    """Two classes in one folder, 20 images each, the first of each five times."""
+    generator = np.random.default_rng(0)
+    for name in ("a", "b"):
+        (tmp_path / "flat" / name).mkdir(parents=True)
+        for i in range(20):
+            noise = generator.integers(0, 256, (16, 16, 3), np.uint8)
+            Image.fromarray(noise).save(tmp_path / "flat" / name / f"{i}.png")
+        for i in (3, 7, 11, 19):
+            copy(tmp_path / "flat", f"{name}/0.png", f"{name}/{i}.png")
+    return tmp_path / "flat"
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_copies_that_were_dealt_into_two_splits_come_together(flat, seed):
+    index = build_index(flat, validation=0.3, test=0.3, seed=seed)
+    report = check_index(index, Pixels(flat, Decoder((16, 16))))
+    split_of = {
+        path: split for split, samples in report.index.splits.items() for path in samples.paths
+    }
+    for name in ("a", "b"):
+        copies = [f"{name}/{i}.png" for i in (0, 3, 7, 11, 19)]
+        (home,) = {split_of.pop(path) for path in copies}
+        first = next(s for s in index.splits if set(copies) & set(index.splits[s].paths))
+        assert home == first
+    for path, split in split_of.items():
+        assert path in index.splits[split].paths
+    assert not any(problem.is_leak for problem in report.problems)
+    assert "moved into the split" in report.index.notes[-1]
+    assert resolve(report.index, report, on_bad="error", on_leak="error") == (report.index, [])
+
+
+def test_copies_come_together_whatever_they_look_like_on_disk(flat):
+    for path in sorted(flat.glob("*/*.png")):
+        if path.name in ("3.png", "7.png", "11.png", "19.png"):
+            Image.open(path).save(path.with_suffix(".bmp"))
+            path.unlink()
+    index = build_index(flat, validation=0.3, test=0.3, seed=0)
+    report = check_index(index, Pixels(flat, Decoder((16, 16))))
+    assert not any(problem.is_leak for problem in report.problems)
+
+
+def test_copies_of_two_classes_are_no_leak_but_one_image_under_two_labels(flat):
+    copy(flat, "a/1.png", "b/1.png")
+    for seed in range(5):
+        index = build_index(flat, validation=0.3, test=0.3, seed=seed)
+        report = check_index(index, Pixels(flat, Decoder((16, 16))))
+        bad = [problem for problem in report.problems if problem.severity == "bad"]
+        assert {problem.path for problem in bad} == {"a/1.png", "b/1.png"}
+        assert not any(problem.is_leak for problem in bad)
+
+
+def test_a_leak_of_the_source_stays_one(root):
+    copy(root, "test/a/0.png", "train/a/leak.png")
+    index = build_index(root, validation=0.5, test=0.5, seed=0)
+    report = check_index(index, Pixels(root, Decoder((16, 16))))
+    assert report.index is index
+    assert [problem.path for problem in report.problems] == ["train/a/leak.png"]
+
+
+def test_a_leak_out_of_the_images_that_were_dealt_is_one_of_the_source(root):
+    (root / "validation").rename(root.parent / "elsewhere")
+    for i in range(8):
+        copy(root, "test/a/0.png", f"train/a/leak{i}.png")
+    index = build_index(root, validation=0.4, test=0, seed=0)
+    report = check_index(index, Pixels(root, Decoder((16, 16))))
+    leaks = sorted(problem.path for problem in report.problems if problem.is_leak)
+    assert leaks == [f"train/a/leak{i}.png" for i in range(8)]
+    assert not any("leak" in path for path in report.index.splits["validation"].paths)
 
 
 def test_a_second_check_decodes_nothing(root):

@@ -119,6 +119,82 @@ def test_large_shares_leave_something_to_train_on(make):
     assert all(count >= 1 for counts in index.counts.values() for count in counts.values())
 
 
+def test_classes_may_be_chosen_and_keep_their_natural_order(make):
+    root = make({"train/10": 9, "train/9": 9, "train/1": 9, "test/9": 2, "test/x": 2})
+    index = build_index(root, **SHARES, classes=["10", "9"])
+    assert index.class_names == ("9", "10")
+    assert index.counts == {
+        "train": {"9": 7, "10": 7},
+        "validation": {"9": 2, "10": 2},
+        "test": {"9": 2, "10": 0},
+    }
+    everything = build_index(make({"10": 9, "9": 9, "1": 9}, "other"), **SHARES)
+    some = build_index(make({}, "other"), **SHARES, classes=["10", "9"])
+    assert all(
+        paths == everything.by_class()[split][name]
+        for split, classes in some.by_class().items()
+        for name, paths in classes.items()
+    )
+
+
+def test_a_chosen_class_may_be_written_in_another_unicode_form(make):
+    root = make({"cafe\u0301": 3, "tea": 3, "juice": 3})
+    index = build_index(root, **SHARES, classes=["caf\xe9", "tea"])
+    assert index.class_names == ("caf\xe9", "tea")
+
+
+def test_an_unknown_chosen_class_is_an_error_with_a_suggestion(make):
+    root = make({"dress": 3, "hat": 3})
+    with pytest.raises(DataError, match="no class dres, as data") as caught:
+        build_index(root, **SHARES, classes=["hat", "dres"])
+    assert caught.value.advice == "Did you mean dress?"
+    with pytest.raises(DataError) as caught:
+        build_index(root, **SHARES, classes=["hat", "zzz"])
+    assert caught.value.advice == "The classes are dress, hat."
+
+
+def test_a_subset_for_training_leaves_the_other_splits_and_grows_by_adding(make):
+    root = make({"a": 50, "b": 10})
+    everything = build_index(root, **SHARES)
+    ten = build_index(root, **SHARES, train_per_class=10)
+    assert ten.counts["train"] == {"a": 10, "b": 6}
+    for split in ("validation", "test"):
+        assert ten.splits[split].paths == everything.splits[split].paths
+    twenty = build_index(root, **SHARES, train_per_class=20)
+    assert set(ten.splits["train"].paths) < set(twenty.splits["train"].paths)
+    assert set(twenty.splits["train"].paths) < set(everything.splits["train"].paths)
+    other = build_index(root, **SHARES | {"seed": 1}, train_per_class=10)
+    assert other.splits["train"].paths != ten.splits["train"].paths
+
+
+def test_a_subset_of_given_splits(make):
+    root = make({f"{split}/{name}": 9 for split in ("train", "val", "test") for name in "ab"})
+    index = build_index(root, **SHARES, train_per_class=4)
+    assert [sum(counts.values()) for counts in index.counts.values()] == [8, 18, 18]
+
+
+def test_an_index_knows_among_which_splits_it_dealt(make):
+    def dealt(folders):
+        return build_index(make({f"{f}/{c}": 9 for f in folders for c in "ab"}), **SHARES).dealt
+
+    assert build_index(make({"a": 9, "b": 9}, "flat"), **SHARES).dealt == (
+        "train",
+        "validation",
+        "test",
+    )
+    assert dealt(["train", "test"]) == ("train", "validation")
+    assert "test" not in dealt(["train", "test", "validation"])
+
+
+def test_samples_can_be_moved(make):
+    index = build_index(make({"a": 5, "b": 5}), **SHARES)
+    path = index.by_class()["test"]["b"][0]
+    moved = index.moved({path: "validation"})
+    assert path in moved.by_class()["validation"]["b"]
+    assert moved.counts["test"] == {"a": 1, "b": 0}
+    assert moved.splits["train"].paths == index.splits["train"].paths
+
+
 def test_nested_folders_belong_to_their_class(make):
     index = build_index(make({"a/x/y": 2, "a/z": 1, "b": 3}), validation=0, test=0, seed=0)
     assert index.counts == {"train": {"a": 3, "b": 3}}

@@ -1,0 +1,68 @@
+"""The start of every command that reads images, as the config says."""
+
+import shutil
+
+import pytest
+from tiny_images import make_images
+
+from cvtrain.config import config_for_source
+from cvtrain.console import Console
+from cvtrain.errors import DataError
+from cvtrain.pipelines.data_check import data_check
+from cvtrain.pipelines.dataset import open_dataset
+from cvtrain.pipelines.evaluate import evaluate
+from cvtrain.signals import Stop
+
+SMALL = ["data.image_size=16"]
+
+
+def opened(source, *overrides):
+    config = config_for_source(str(source), [*SMALL, *overrides])
+    return open_dataset(config, Stop(), Console(quiet=True))
+
+
+def test_a_subset_is_opened_as_the_config_says(tmp_path):
+    source = make_images(tmp_path / "images", {"red": 20, "green": 20, "blue": 20})
+    dataset = opened(source, "data.classes=[red, blue]", "data.train_per_class=5")
+    assert dataset.index.class_names == ("blue", "red")
+    assert dataset.describe()["counts"] == {
+        "train": {"blue": 5, "red": 5},
+        "validation": {"blue": 3, "red": 3},
+        "test": {"blue": 3, "red": 3},
+    }
+
+
+def test_copies_in_an_unsplit_folder_are_no_reason_to_stop(tmp_path, capsys):
+    source = make_images(tmp_path / "images", {"red": 20, "blue": 20})
+    for i in range(5):
+        shutil.copy(source / "red" / "000.png", source / "red" / f"copy{i}.png")
+    config = config_for_source(str(source), SMALL)
+    dataset = opened(source)
+    warning = capsys.readouterr().err
+    assert "images that were moved into the split that holds the same image" in warning
+    homes = {
+        split
+        for split, samples in dataset.index.splits.items()
+        for path in samples.paths
+        if "copy" in path or path == "red/000.png"
+    }
+    assert len(homes) == 1
+    assert opened(source).digest == dataset.digest
+    data_check(config, console=Console(quiet=True))
+
+
+def test_a_class_that_is_not_there_is_an_error(tmp_path):
+    source = make_images(tmp_path / "images", {"red": 4, "blue": 4})
+    with pytest.raises(DataError, match="no class bleu") as caught:
+        opened(source, "data.classes=[red, bleu]")
+    assert caught.value.advice == "Did you mean blue?"
+
+
+def test_a_run_on_a_subset_is_measured_on_it(train, tmp_path):
+    overrides = ["data.classes=[red, blue]", "data.train_per_class=4", "fit.epochs=1"]
+    run = train(tmp_path / "run", *overrides)
+    assert run.record["class_names"] == ["blue", "red"]
+    assert run.record["data"]["counts"]["train"] == {"blue": 4, "red": 4}
+    metrics = evaluate(run, source=None, split="test", output=None, console=Console(quiet=True))
+    assert metrics["accuracy"] == run.record["metrics"]["test"]["accuracy"]
+    assert metrics["num_images"] == sum(run.record["data"]["counts"]["test"].values())
