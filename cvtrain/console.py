@@ -1,7 +1,8 @@
 """What a person sees: lines, tables and progress, pleasant on a terminal and plain when piped.
 
 Results go to standard output; progress and warnings go to standard error, so that a pipe holds
-results alone. Every line also goes to the log of the run, once there is one.
+results alone. Every line also goes to the log of the run, once there is one. Rich is imported when
+there is something to show: a mistake in a config is told without it.
 """
 
 import contextlib
@@ -9,13 +10,13 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import datetime
+from functools import cached_property
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
-from rich.console import Console as RichConsole
-from rich.markup import escape
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-from rich.table import Table
+if TYPE_CHECKING:
+    from rich.console import Console as RichConsole
+    from rich.progress import Progress, ProgressColumn
 
 
 class Console:
@@ -27,8 +28,6 @@ class Console:
 
     def __init__(self, quiet: bool = False):
         self.quiet = quiet
-        self._out = RichConsole(highlight=False, soft_wrap=True)
-        self._err = RichConsole(stderr=True, highlight=False, soft_wrap=True)
         self._log: Path | None = None
         self._unlogged: list[str] = []
 
@@ -40,18 +39,20 @@ class Console:
     def result(self, text: str) -> None:
         """A line that was asked for: standard output, also when quiet."""
         self._write_log(text)
-        self._out.print(escape(text))
+        self._out.print(text, markup=False)
 
     def remark(self, text: str) -> None:
         """A line that is good to know: standard error, not when quiet."""
         self._write_log(text)
         if not self.quiet:
-            self._err.print(escape(text))
+            self._err.print(text, markup=False)
 
     def warn(self, text: str) -> None:
         """A line that should be read: standard error, also when quiet."""
         self._write_log(f"warning: {text}")
-        self._err.print(f"[yellow]warning:[/] {escape(text)}")
+        from rich.text import Text
+
+        self._err.print(Text.assemble(("warning:", "yellow"), f" {text}"))
 
     def table(self, columns: Sequence[str], rows: Sequence[Sequence[str]], title: str = "") -> None:
         """A table on a terminal; lines separated by tabs when piped. The first column is text."""
@@ -61,6 +62,9 @@ class Console:
             for row in (columns, *rows):
                 sys.stdout.write("\t".join(row) + "\n")
             return
+        from rich.markup import escape
+        from rich.table import Table
+
         table = Table(title=title or None, title_justify="left", header_style="bold")
         for i, column in enumerate(columns):
             table.add_column(column, justify="right" if i else "left", overflow="fold")
@@ -74,10 +78,9 @@ class Console:
         if not self._is_live:
             yield lambda _done, _total: None
             return
-        columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
-        with Progress(
-            *columns, TimeRemainingColumn(), console=self._err, transient=True
-        ) as progress:
+        from rich.progress import TimeRemainingColumn
+
+        with self._progress(TimeRemainingColumn()) as progress:
             task = progress.add_task(text, total=None)
             yield lambda done, total: progress.update(task, completed=done, total=total)
 
@@ -87,15 +90,28 @@ class Console:
         if not self._is_live:
             yield TrainingView(self, None)
             return
-        columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
-        with Progress(
-            *columns, TextColumn("{task.fields[detail]}"), console=self._err, transient=True
-        ) as progress:
+        from rich.progress import TextColumn
+
+        with self._progress(TextColumn("{task.fields[detail]}")) as progress:
             yield TrainingView(self, progress)
+
+    @cached_property
+    def _out(self) -> "RichConsole":
+        return _rich_console(stderr=False)
+
+    @cached_property
+    def _err(self) -> "RichConsole":
+        return _rich_console(stderr=True)
 
     @property
     def _is_live(self) -> bool:
         return self._err.is_terminal and not self.quiet
+
+    def _progress(self, last_column: "ProgressColumn") -> "Progress":
+        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
+
+        columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
+        return Progress(*columns, last_column, console=self._err, transient=True)
 
     def _write_log(self, text: str = "") -> None:
         stamp = datetime.now().isoformat(sep=" ", timespec="seconds")
@@ -105,6 +121,13 @@ class Console:
             with contextlib.suppress(OSError), self._log.open("a", encoding="utf-8") as file:
                 file.writelines(self._unlogged)
             self._unlogged.clear()
+
+
+def _rich_console(*, stderr: bool) -> "RichConsole":
+    from rich.console import Console as RichConsole
+
+    # Texts are shown as they are: a file may be called :smile:.jpg.
+    return RichConsole(stderr=stderr, highlight=False, soft_wrap=True, emoji=False)
 
 
 class ProgressOfTraining(Protocol):
@@ -122,7 +145,7 @@ class ProgressOfTraining(Protocol):
 class TrainingView:
     """Training as it goes: epoch, step, images/s, time left, metrics."""
 
-    def __init__(self, console: Console, bar: Progress | None):
+    def __init__(self, console: Console, bar: "Progress | None"):
         self._console = console
         self._bar = bar
         self._task = bar.add_task("", total=None, detail="") if bar else None
