@@ -13,6 +13,8 @@ INTERRUPTED = 130
 
 def main() -> None:
     """Run the command line and exit with the code of what happened (see `errors`)."""
+    # Pydantic would look for plugins in every package that is installed; a config needs none.
+    os.environ.setdefault("PYDANTIC_DISABLE_PLUGINS", "__all__")
     meta: dict[str, bool] = {}
     try:
         with cli.make_context("cvtrain", sys.argv[1:]) as context:

@@ -65,7 +65,7 @@ def test_help_imports_click_and_nothing_else(arguments, tmp_path):
 
 def test_a_config_error_comes_without_heavy_imports(tmp_path):
     (tmp_path / "config.yaml").write_text("fit: {epoch: 3}\n")
-    assert not loaded_modules(["fit"], tmp_path) & (HEAVY | {"PIL", "cv2"})
+    assert not loaded_modules(["fit"], tmp_path) & (HEAVY | {"numpy", "rich", "PIL", "cv2"})
 
 
 def test_data_check_does_not_import_the_engine(tmp_path, image_folder):

@@ -44,8 +44,12 @@ def test_quiet_leaves_results_and_warnings(capsys):
 
 
 def test_names_are_no_markup(capsys):
-    Console().result("[red]name[/red] [/]")
-    assert capsys.readouterr().out == "[red]name[/red] [/]\n"
+    for text in ("[red]name[/red] [/]", ":smile:.jpg"):
+        Console().result(text)
+        Console().warn(text)
+        captured = capsys.readouterr()
+        assert captured.out == f"{text}\n"
+        assert captured.err == f"warning: {text}\n"
 
 
 def test_a_piped_table_is_tab_separated(capsys):
