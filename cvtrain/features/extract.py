@@ -1,0 +1,233 @@
+"""Compute the features that are missing: pixels -> frozen layers -> shards on disk.
+
+Images are decoded and changed ahead of the model by a pool of threads, and shards are committed
+behind it by another thread, so that the model never waits.
+"""
+
+import contextlib
+import shutil
+import time
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+
+from cvtrain import backend
+from cvtrain.backend import keras
+from cvtrain.data.augment import Augmentation
+from cvtrain.data.batches import Draw, PixelSource, drawn_batches
+from cvtrain.errors import ResourceError, Stopped
+from cvtrain.features.keys import image_keys, model_keys
+from cvtrain.features.store import KEY_BYTES, FeatureStore
+from cvtrain.files import cache_dir
+from cvtrain.signals import Stop
+
+_BATCH_SIZE = 32
+# A kill loses what was computed since the last commit, at most as much as either of these.
+_SHARD_BYTES = 64 * 2**20
+_SHARD_SECONDS = 30.0
+_SPARE_BYTES = 100 * 2**20  # of the disk, for everything else
+
+
+@dataclass(frozen=True, eq=False)
+class Views:
+    """Whose features are wanted: the images of a split, as they are or in augmented views.
+
+    Attributes:
+        paths: of the samples.
+        digests: SHA-256 of the decoded pixels of each sample, as `data.pixels.Pixels.digests`
+            has them by path.
+        augmentation: what view v changes in sample i is what `data.augment.augment` changes in
+            pass v; None, and every view is the image itself.
+        seed: of the augmentation.
+        num_views: how many views each sample has.
+    """
+
+    paths: Sequence[str]
+    digests: Sequence[bytes]
+    augmentation: Augmentation | None = None
+    seed: int = 0
+    num_views: int = 1
+
+    @cached_property
+    def keys(self) -> list[bytes]:
+        """The keys, view by view: that of view v of sample i is at v * len(paths) + i."""
+        return image_keys(self.digests, self.augmentation, seed=self.seed, num_views=self.num_views)
+
+
+def open_stores(
+    prefix: keras.Model,
+    *,
+    dtype: str = "bfloat16",
+    warn: Callable[[str], None] = lambda _: None,
+) -> list[FeatureStore]:
+    """The stores in the cache folder for each output of `prefix`.
+
+    Args:
+        prefix: a flat functional model that takes images of one size.
+        dtype: `bfloat16` or `float32`: how values are stored.
+        warn: called with one line for each damaged file.
+    """
+    return [
+        FeatureStore(cache_dir() / "features" / key, shape=output.shape[1:], dtype=dtype, warn=warn)
+        for key, output in zip(model_keys(prefix, dtype=dtype), prefix.outputs, strict=True)
+    ]
+
+
+@backend.memory_errors()
+def extract(
+    prefix: keras.Model,
+    stores: Sequence[FeatureStore],
+    pixels: PixelSource,
+    views: Sequence[Views],
+    *,
+    stop: Stop | None = None,
+    on_progress: Callable[[int, int], None] | None = None,
+) -> int:
+    """Compute the rows that a store lacks, in one forward pass for all outputs of `prefix`.
+
+    Args:
+        prefix: a flat functional model.
+        stores: of its outputs, as `open_stores` returns them.
+        pixels: of all paths.
+        views: the images whose rows are wanted.
+        stop: polled after each batch.
+        on_progress: called with how many images are done, and of how many that had to be.
+
+    Returns:
+        How many images had to be computed; 0 when the stores had all.
+
+    Raises:
+        Stopped: on request; what was computed is kept.
+        DataError: an image cannot be read; what was computed is kept.
+        ResourceError: the disk has no room for the rows, or the memory does not suffice.
+    """
+    wanted = _missing(stores, views)
+    total = sum(map(len, wanted))
+    if not total:
+        return 0
+    forward = backend.inference(prefix, dtype=stores[0].dtype.name)
+    num_done = 0
+    with _committing(stores, total) as keep:
+        for view, draws in zip(views, wanted, strict=True):
+            for images, made in _batches(pixels, view, draws):
+                if stop is not None and stop.requested:
+                    raise Stopped(
+                        f"stopped after the features of {num_done:,} of {total:,} images",
+                        "They are kept: the same command goes on.",
+                    )
+                outputs = forward(images)
+                keep(
+                    [view.keys[epoch * len(view.paths) + sample] for epoch, sample in made],
+                    outputs if isinstance(outputs, list) else [outputs],
+                )
+                num_done += len(made)
+                if on_progress is not None:
+                    on_progress(num_done, total)
+    return total
+
+
+def _missing(stores: Sequence[FeatureStore], views: Sequence[Views]) -> list[list[Draw]]:
+    """For each of `views`, what has to be computed; an image that occurs twice only once."""
+    seen: set[bytes] = set()
+    wanted = []
+    for view in views:
+        lacking = sorted(set().union(*(store.missing(view.keys) for store in stores)))
+        draws = []
+        for place in lacking:
+            if view.keys[place] not in seen:
+                seen.add(view.keys[place])
+                draws.append(divmod(place, len(view.paths)))
+        wanted.append(draws)
+    return wanted
+
+
+def _batches(
+    pixels: PixelSource, view: Views, draws: Sequence[Draw]
+) -> Iterator[tuple[np.ndarray, list[Draw]]]:
+    """Full batches: what is lacking in the last one are zeros, so that each is computed alike."""
+    if not draws:
+        return
+    parts = (list(draws[i : i + _BATCH_SIZE]) for i in range(0, len(draws), _BATCH_SIZE))
+    batches = drawn_batches(
+        parts, pixels, view.paths, augmentation=view.augmentation, seed=view.seed
+    )
+    with contextlib.closing(batches):
+        for images, made in batches:
+            lacking = _BATCH_SIZE - len(images)
+            yield (
+                np.pad(images, [(0, lacking), (0, 0), (0, 0), (0, 0)]) if lacking else images,
+                made,
+            )
+
+
+@contextlib.contextmanager
+def _committing(
+    stores: Sequence[FeatureStore], num_rows: int
+) -> Iterator[Callable[[list[bytes], list[np.ndarray]], None]]:
+    """Yield a function that takes a batch of rows of each store; all are committed at the end.
+
+    However the block ends, what was computed until then is committed.
+    """
+    with contextlib.ExitStack() as stack:
+        for store in stores:
+            stack.enter_context(store.writing())
+        _refuse_full_disk(stores, num_rows)
+        shards = _Shards(stores, stack.enter_context(ThreadPoolExecutor(1)))
+        try:
+            yield shards.add
+        finally:
+            shards.commit()
+            shards.wait()
+
+
+class _Shards:
+    """Collects rows and commits them in a thread of its own, one shard of each store at a time."""
+
+    def __init__(self, stores: Sequence[FeatureStore], pool: ThreadPoolExecutor):
+        self._stores = stores
+        self._pool = pool
+        self._pending: Future[None] | None = None
+        self._begin()
+
+    def add(self, keys: list[bytes], outputs: list[np.ndarray]) -> None:
+        self._keys += keys
+        for parts, output in zip(self._parts, outputs, strict=True):
+            parts.append(output[: len(keys)])
+        num_bytes = len(self._keys) * sum(store.row_bytes for store in self._stores)
+        if num_bytes >= _SHARD_BYTES or time.monotonic() - self._begun >= _SHARD_SECONDS:
+            self.commit()
+
+    def commit(self) -> None:
+        self.wait()
+        if self._keys:
+            self._pending = self._pool.submit(self._write, self._keys, self._parts)
+            self._begin()
+
+    def wait(self) -> None:
+        if self._pending is not None:
+            self._pending.result()
+
+    def _begin(self) -> None:
+        self._keys: list[bytes] = []
+        self._parts: list[list[np.ndarray]] = [[] for _ in self._stores]
+        self._begun = time.monotonic()
+
+    def _write(self, keys: list[bytes], parts: list[list[np.ndarray]]) -> None:
+        for store, arrays in zip(self._stores, parts, strict=True):
+            store.commit(keys, arrays)
+
+
+def _refuse_full_disk(stores: Sequence[FeatureStore], num_rows: int) -> None:
+    folder = stores[0].folder
+    needed = num_rows * sum(store.row_bytes + KEY_BYTES for store in stores) + _SPARE_BYTES
+    free = shutil.disk_usage(folder).free
+    if needed > free:
+        raise ResourceError(
+            f"{folder}: features of {num_rows:,} images take {needed / 1e6:,.0f} MB, "
+            f"and {free / 1e6:,.0f} MB are free",
+            "Free some room, let CVTRAIN_CACHE name a folder on another disk, ask for fewer views, "
+            "or cut the model where its maps are smaller.",
+        )

@@ -1,0 +1,113 @@
+"""What features depend on, as digests: equal keys mean equal features.
+
+A feature is a function of an image's pixels and of a model up to one of its outputs. Each of the
+two has a key: whatever could change the feature changes one of them, and names, seeds, files and
+what lies behind the output change neither.
+"""
+
+import hashlib
+import json
+import struct
+from collections.abc import Sequence
+from dataclasses import asdict
+from typing import Any
+
+import cv2
+import numpy as np
+
+from cvtrain import backend
+from cvtrain.backend import keras
+from cvtrain.data.augment import AUGMENT_VERSION, Augmentation
+
+# Of a layer's config. What its weights are drawn and trained by is in the weights themselves.
+_WITHOUT_EFFECT = {"name", "trainable", "seed", "momentum"}
+_WITHOUT_EFFECT_ENDINGS = ("_initializer", "_regularizer", "_constraint")
+
+
+def model_keys(model: keras.Model, *, dtype: str) -> list[str]:
+    """The key of each output of a functional model, in hexadecimal digits.
+
+    It covers every layer that the output is computed from, with its weights, its precision and its
+    wiring, the versions of Keras and of the engine, and the type that values are stored in.
+
+    Args:
+        model: flat; its precision is that of its layers.
+        dtype: `bfloat16` or `float32`, of the stored values.
+    """
+    config = model.get_config()
+    layers = {layer.name: layer for layer in model.layers}
+    calls: dict[tuple[str, int], str] = {}
+
+    def tensor(name: str, call: int, position: int) -> list:
+        return [calls[name, call], position]
+
+    def wired(value: Any) -> Any:
+        """The arguments of a call, each tensor replaced by how it is computed."""
+        if isinstance(value, dict):
+            if value.get("class_name") == "__keras_tensor__":
+                return tensor(*value["config"]["keras_history"])
+            return {key: wired(each) for key, each in value.items()}
+        return [wired(each) for each in value] if isinstance(value, list | tuple) else value
+
+    for layer in config["layers"]:  # from the input on
+        settings = {
+            key: value
+            for key, value in layer["config"].items()
+            if key not in _WITHOUT_EFFECT and not key.endswith(_WITHOUT_EFFECT_ENDINGS)
+        }
+        name = layer["name"]
+        weights = _weights_digest(layers[name]) if name in layers else None
+        what = [layer["module"], layer["class_name"], settings, weights]
+        for number, arguments in enumerate(layer["inbound_nodes"] or [None]):
+            calls[name, number] = _digest([what, wired(arguments)])
+
+    outputs = config["output_layers"]
+    if isinstance(outputs[0], str):  # one output alone is not in a list
+        outputs = [outputs]
+    versions = backend.versions()
+    engine = {name: versions[name] for name in ("keras", backend.ENGINE)}
+    return [_digest([tensor(*output), dtype, engine]) for output in outputs]
+
+
+def image_keys(
+    pixels: Sequence[bytes],
+    augmentation: Augmentation | None = None,
+    *,
+    seed: int = 0,
+    num_views: int = 1,
+) -> list[bytes]:
+    """The keys of the views of some samples: 32 bytes each, view by view.
+
+    Args:
+        pixels: SHA-256 of the decoded pixels of each sample, as `data.check.Report.pixels` has it.
+        augmentation: by which a view differs from the image; None, and every view is the image.
+        seed: of the augmentation.
+        num_views: view v is the image as `data.augment.augment` changes it in pass v.
+
+    Returns:
+        The key of view v of sample i at v * len(pixels) + i.
+    """
+    if augmentation is None:
+        return [hashlib.sha256(digest).digest() for digest in pixels] * num_views
+    change = _digest([AUGMENT_VERSION, cv2.__version__, asdict(augmentation), seed])
+    base = hashlib.sha256(change.encode())
+    keys = []
+    for view in range(num_views):
+        for sample, digest in enumerate(pixels):
+            key = base.copy()
+            key.update(digest + struct.pack("<QQ", view, sample))
+            keys.append(key.digest())
+    return keys
+
+
+def _weights_digest(layer: keras.Layer) -> str:
+    digest = hashlib.sha256()
+    for weight in layer.weights:
+        values = np.ascontiguousarray(weight.numpy())
+        digest.update(f"{weight.name} {values.dtype.str} {values.shape}\n".encode())
+        digest.update(values.tobytes())
+    return digest.hexdigest()
+
+
+def _digest(content: Any) -> str:
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()

@@ -1,0 +1,296 @@
+"""Features on disk: the rows that one model has computed, found by the keys of their images.
+
+A store is a folder of shards. A shard is committed as one file and never changed:
+
+    a .npy of the values    shape (rows, ...); numpy.load(file, mmap_mode="r") reads it as it is
+    the keys                32 bytes each
+    two CRC-32              of the values, and of the keys and the first CRC; little-endian
+
+bfloat16, which the .npy format has no name for, is stored as the uint16 of the same bits. Any
+number of processes may use one store: names of shards are random, and a row that two processes
+have computed is there twice, which does no harm.
+"""
+
+import contextlib
+import fcntl
+import io
+import itertools
+import os
+import secrets
+import struct
+import zlib
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from operator import itemgetter
+from pathlib import Path
+
+import ml_dtypes
+import numpy as np
+
+from cvtrain.errors import ResourceError
+from cvtrain.files import TEMPORARY_PREFIX, committed, disk_errors, printable
+
+KEY_BYTES = 32
+
+_DTYPES = {  # name -> in memory, on disk
+    "bfloat16": (np.dtype(ml_dtypes.bfloat16), np.dtype("<u2")),
+    "float32": (np.dtype(np.float32), np.dtype("<f4")),
+}
+_TAIL = struct.Struct("<II")
+_CHUNK = 4 * 2**20
+
+
+@dataclass
+class _Shard:
+    """A shard whose keys are known; `first` is the place of its first row in the store."""
+
+    path: Path
+    first: int
+    num_rows: int
+    values_at: int
+    values_crc: int
+    is_checked: bool
+
+
+class FeatureStore:
+    """The rows of one model in one folder.
+
+    Opening reads the keys of every shard. The values of a shard are checked once, before a row of
+    it counts as there. A damaged shard is renamed to end in `.damaged`, and its rows are missing.
+
+    Args:
+        folder: made when the first rows are written.
+        shape: of one row.
+        dtype: `bfloat16` or `float32`, of the values in memory and on disk.
+        warn: called with one line for each damaged shard.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        shape: Sequence[int],
+        dtype: str = "bfloat16",
+        warn: Callable[[str], None] = lambda _: None,
+    ):
+        self.folder = Path(folder)
+        self.shape = tuple(shape)
+        self.dtype, self._stored = _DTYPES[dtype]
+        self.row_bytes = int(np.prod(self.shape)) * self.dtype.itemsize
+        self._warn = warn
+        self._shards: list[_Shard] = []
+        self._places: dict[bytes, int] = {}
+        self._num_places = 0
+        for path in sorted(self.folder.glob("[!.]*.npy")):
+            self._open(path)
+
+    def __len__(self) -> int:
+        """How many images there are rows of."""
+        return len(self._places)
+
+    @property
+    def size(self) -> int:
+        """Bytes that they take on disk."""
+        return len(self._places) * (self.row_bytes + KEY_BYTES)
+
+    def missing(self, keys: Sequence[bytes]) -> list[int]:
+        """Positions in `keys`, ascending, of those whose rows are not there."""
+        return np.flatnonzero(self._find(keys) < 0).tolist()
+
+    def rows(self, keys: Sequence[bytes]) -> "Rows":
+        """The rows of `keys`, in their order.
+
+        Raises:
+            KeyError: one is missing.
+        """
+        places = self._find(keys)
+        if num_missing := int((places < 0).sum()):
+            raise KeyError(f"{num_missing} of {len(keys)} rows are not in {self.folder}")
+        return Rows(tuple(self._shards), places, self.shape, self.dtype)
+
+    @contextlib.contextmanager
+    def writing(self) -> Iterator[None]:
+        """Make the folder ready for `commit`, and remove what writers left that were killed.
+
+        Raises:
+            ResourceError: the folder cannot be written.
+        """
+        with disk_errors(self.folder):
+            self.folder.mkdir(parents=True, exist_ok=True)
+            lock = os.open(self.folder / ".lock", os.O_RDWR | os.O_CREAT, 0o644)
+        try:
+            with disk_errors(self.folder):
+                # Writers share the lock. Who can have it alone is the only one, and so unfinished
+                # files are nobody's; the kernel frees the lock of a process that was killed.
+                with contextlib.suppress(BlockingIOError):
+                    fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                    for left_by_a_kill in self.folder.glob(f"{TEMPORARY_PREFIX}*"):
+                        left_by_a_kill.unlink(missing_ok=True)
+                fcntl.flock(lock, fcntl.LOCK_SH)
+            yield
+        finally:
+            os.close(lock)
+
+    def commit(self, keys: Sequence[bytes], parts: Sequence[np.ndarray]) -> None:
+        """Commit rows as one shard; only within `writing`.
+
+        Args:
+            keys: of the rows.
+            parts: the rows, in any number of arrays of shape (n, *shape).
+
+        Raises:
+            ResourceError: the disk refuses; earlier shards are intact.
+        """
+        path = self.folder / f"{secrets.token_hex(8)}.npy"
+        header, joined = self._header(len(keys)), b"".join(keys)
+        crc = 0
+        with committed(path) as temporary, temporary.open("wb") as file:
+            file.write(header)
+            for part in parts:
+                values = np.ascontiguousarray(part, self.dtype).view(np.uint8)
+                file.write(values)
+                crc = zlib.crc32(values, crc)
+            file.write(joined)
+            file.write(_TAIL.pack(crc, _keys_crc(joined, crc)))
+        self._add(path, joined, len(header), crc, is_checked=True)
+
+    def _header(self, num_rows: int) -> bytes:
+        """The beginning of a shard; its length does not depend on `num_rows`."""
+        file = io.BytesIO()
+        shape = (num_rows, *self.shape)
+        header = {"descr": self._stored.str, "fortran_order": False, "shape": shape}
+        np.lib.format.write_array_header_1_0(file, header)
+        return file.getvalue()
+
+    def _open(self, path: Path) -> None:
+        try:
+            with path.open("rb") as file:
+                size = os.fstat(file.fileno()).st_size
+                header = self._header(self._num_rows(size))
+                is_intact = file.read(len(header)) == header
+                file.seek(len(header) + self._num_rows(size) * self.row_bytes)
+                keys = file.read(self._num_rows(size) * KEY_BYTES)
+                crc, keys_crc = _TAIL.unpack(file.read())
+                is_intact &= keys_crc == _keys_crc(keys, crc)
+        except (OSError, struct.error):
+            is_intact = False
+        if is_intact:
+            self._add(path, keys, len(header), crc, is_checked=False)
+        else:
+            self._set_aside(path)
+
+    def _num_rows(self, size: int) -> int:
+        """Rows of a shard of so many bytes; 0 for what is too small to be one."""
+        rows = size - len(self._header(0)) - _TAIL.size
+        return max(0, rows // (self.row_bytes + KEY_BYTES))
+
+    def _add(self, path: Path, keys: bytes, values_at: int, crc: int, *, is_checked: bool) -> None:
+        first, num_rows = self._num_places, len(keys) // KEY_BYTES
+        self._shards.append(_Shard(path, first, num_rows, values_at, crc, is_checked))
+        for row in range(num_rows):
+            self._places[keys[row * KEY_BYTES : (row + 1) * KEY_BYTES]] = first + row
+        self._num_places += num_rows
+
+    def _find(self, keys: Sequence[bytes]) -> np.ndarray:
+        """The place of each row, int64; -1 where it is missing."""
+        places = np.fromiter((self._places.get(key, -1) for key in keys), np.int64, len(keys))
+        used = np.unique(_shard_numbers(self._shards, places[places >= 0]))
+        unchecked = [self._shards[i] for i in used if not self._shards[i].is_checked]
+        with ThreadPoolExecutor() as pool:
+            for shard, is_sound in zip(unchecked, pool.map(self._is_sound, unchecked), strict=True):
+                shard.is_checked = True
+                if not is_sound:
+                    self._set_aside(shard.path)
+                    lost = range(shard.first, shard.first + shard.num_rows)
+                    self._places = {k: p for k, p in self._places.items() if p not in lost}
+                    places[(places >= lost.start) & (places < lost.stop)] = -1
+        return places
+
+    def _is_sound(self, shard: _Shard) -> bool:
+        crc, left = 0, shard.num_rows * self.row_bytes
+        try:
+            with shard.path.open("rb") as file:
+                file.seek(shard.values_at)
+                while left and (chunk := file.read(min(left, _CHUNK))):
+                    crc = zlib.crc32(chunk, crc)
+                    left -= len(chunk)
+        except OSError:
+            return False
+        return not left and crc == shard.values_crc
+
+    def _set_aside(self, path: Path) -> None:
+        self._warn(f"{printable(path)} is damaged and set aside; its features are computed again")
+        # Another process may have done it before, or the folder may not be ours to write.
+        with contextlib.suppress(OSError):
+            path.rename(path.with_suffix(".damaged"))
+
+
+class Rows:
+    """Rows of a store, in some order; read from the disk each time they are taken.
+
+    Attributes:
+        shape: (rows, ...).
+        dtype: of the values.
+    """
+
+    def __init__(
+        self,
+        shards: Sequence[_Shard],
+        places: np.ndarray,
+        shape: tuple[int, ...],
+        dtype: np.dtype,
+    ):
+        self.shape = (len(places), *shape)
+        self.dtype = dtype
+        self._shards = shards
+        self._places = places
+
+    def __len__(self) -> int:
+        """How many rows there are."""
+        return len(self._places)
+
+    def take(self, indices: Sequence[int] | np.ndarray) -> np.ndarray:
+        """Read some rows: (len(indices), ...), a new array.
+
+        Raises:
+            ResourceError: the files are gone or cannot be read.
+        """
+        places = self._places[np.asarray(indices, np.int64)]
+        rows = np.empty((len(places), *self.shape[1:]), self.dtype)
+        into = rows.view(np.uint8).reshape(
+            len(places), int(np.prod(rows.shape[1:])) * rows.itemsize
+        )
+        order = np.argsort(places)
+        shards = _shard_numbers(self._shards, places[order]).tolist()
+        for shard, group in itertools.groupby(
+            zip(shards, order.tolist(), strict=True), key=itemgetter(0)
+        ):
+            self._read(self._shards[shard], [i for _, i in group], places, into)
+        return rows
+
+    def _read(
+        self, shard: _Shard, positions: Sequence[int], places: np.ndarray, into: np.ndarray
+    ) -> None:
+        # Not through a memory map: its pages count as this process's memory, its page faults hold
+        # up all threads, and a file that someone truncates would kill the process.
+        row_bytes = into.shape[1]
+        try:
+            with shard.path.open("rb", buffering=0) as file:
+                for i in positions:
+                    start = shard.values_at + (int(places[i]) - shard.first) * row_bytes
+                    if os.preadv(file.fileno(), [into[i]], start) != row_bytes:
+                        raise OSError("it is too short")
+        except OSError as error:
+            raise ResourceError(
+                f"{printable(shard.path)}: cannot be read: {error.strerror or error}",
+                "Start the same command again: it computes the features that are missing.",
+            ) from error
+
+
+def _shard_numbers(shards: Sequence[_Shard], places: np.ndarray) -> np.ndarray:
+    return np.searchsorted([shard.first for shard in shards], places, side="right") - 1
+
+
+def _keys_crc(keys: bytes, values_crc: int) -> int:
+    return zlib.crc32(values_crc.to_bytes(4, "little"), zlib.crc32(keys))
