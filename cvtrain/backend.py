@@ -13,7 +13,7 @@ import platform
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -206,19 +206,26 @@ def train_step(
     return step(model, optimizer, class_weights)
 
 
-def inference(model: keras.Model) -> Callable[[np.ndarray], np.ndarray]:
-    """Compile `model` for inference: a batch of any size -> its output as float32.
+def inference(model: keras.Model, *, dtype: str = "float32") -> Callable[[np.ndarray], Any]:
+    """Compile `model` for inference: a batch of any size -> its output, or a list of its outputs.
 
     A last, smaller batch costs at most one more compilation for the whole life of the function.
+
+    Args:
+        model: with one output, or a list of them.
+        dtype: of the arrays that come out: `float32` or `bfloat16`.
     """
+    convert = keras.tree.map_structure
     if ENGINE != "tensorflow":
-        return lambda batch: np.asarray(model.predict_on_batch(batch), np.float32)
+        return lambda batch: convert(
+            lambda output: np.asarray(output).astype(dtype), model.predict_on_batch(batch)
+        )
 
     @tf.function(jit_compile=False, reduce_retracing=True, autograph=False)
     def run(batch):
-        return tf.cast(model(batch, training=False), tf.float32)
+        return convert(lambda output: tf.cast(output, dtype), model(batch, training=False))
 
-    return lambda batch: run(batch).numpy()
+    return lambda batch: convert(lambda output: output.numpy(), run(batch))
 
 
 class _TensorFlowStep:

@@ -17,14 +17,16 @@ import numpy as np
 from cvtrain import backend
 from cvtrain.backend import keras
 from cvtrain.data.augment import Augmentation
-from cvtrain.data.batches import Draw, PixelSource, drawn_batches
+from cvtrain.data.batches import PixelSource, drawn_batches
 from cvtrain.errors import ResourceError, Stopped
 from cvtrain.features.keys import image_keys, model_keys
 from cvtrain.features.store import KEY_BYTES, FeatureStore
 from cvtrain.files import cache_dir
 from cvtrain.signals import Stop
 
-_BATCH_SIZE = 32
+BATCH_SIZE = 32
+"""Images in each forward pass."""
+
 # A kill loses what was computed since the last commit, at most as much as either of these.
 _SHARD_BYTES = 64 * 2**20
 _SHARD_SECONDS = 30.0
@@ -111,56 +113,56 @@ def extract(
     forward = backend.inference(prefix, dtype=stores[0].dtype.name)
     num_done = 0
     with _committing(stores, total) as keep:
-        for view, draws in zip(views, wanted, strict=True):
-            for images, made in _batches(pixels, view, draws):
+        for view, places in zip(views, wanted, strict=True):
+            for images, keys in _batches(pixels, view, places):
                 if stop is not None and stop.requested:
                     raise Stopped(
                         f"stopped after the features of {num_done:,} of {total:,} images",
                         "They are kept: the same command goes on.",
                     )
                 outputs = forward(images)
-                keep(
-                    [view.keys[epoch * len(view.paths) + sample] for epoch, sample in made],
-                    outputs if isinstance(outputs, list) else [outputs],
-                )
-                num_done += len(made)
+                keep(keys, outputs if isinstance(outputs, list) else [outputs])
+                num_done += len(keys)
                 if on_progress is not None:
                     on_progress(num_done, total)
     return total
 
 
-def _missing(stores: Sequence[FeatureStore], views: Sequence[Views]) -> list[list[Draw]]:
-    """For each of `views`, what has to be computed; an image that occurs twice only once."""
+def _missing(stores: Sequence[FeatureStore], views: Sequence[Views]) -> list[list[int]]:
+    """For each of `views`, which of its keys to compute; one that occurs twice only once."""
     seen: set[bytes] = set()
     wanted = []
     for view in views:
-        lacking = sorted(set().union(*(store.missing(view.keys) for store in stores)))
-        draws = []
-        for place in lacking:
+        places = []
+        for place in sorted(set().union(*(store.missing(view.keys) for store in stores))):
             if view.keys[place] not in seen:
                 seen.add(view.keys[place])
-                draws.append(divmod(place, len(view.paths)))
-        wanted.append(draws)
+                places.append(place)
+        wanted.append(places)
     return wanted
 
 
 def _batches(
-    pixels: PixelSource, view: Views, draws: Sequence[Draw]
-) -> Iterator[tuple[np.ndarray, list[Draw]]]:
-    """Full batches: what is lacking in the last one are zeros, so that each is computed alike."""
-    if not draws:
+    pixels: PixelSource, view: Views, places: Sequence[int]
+) -> Iterator[tuple[np.ndarray, list[bytes]]]:
+    """Images and keys. All batches of images are full, so that each image is computed alike:
+    zeros follow the last ones.
+    """
+    if not places:
         return
-    parts = (list(draws[i : i + _BATCH_SIZE]) for i in range(0, len(draws), _BATCH_SIZE))
+    parts = [places[i : i + BATCH_SIZE] for i in range(0, len(places), BATCH_SIZE)]
     batches = drawn_batches(
-        parts, pixels, view.paths, augmentation=view.augmentation, seed=view.seed
+        ([divmod(place, len(view.paths)) for place in part] for part in parts),
+        pixels,
+        view.paths,
+        augmentation=view.augmentation,
+        seed=view.seed,
     )
     with contextlib.closing(batches):
-        for images, made in batches:
-            lacking = _BATCH_SIZE - len(images)
-            yield (
-                np.pad(images, [(0, lacking), (0, 0), (0, 0), (0, 0)]) if lacking else images,
-                made,
-            )
+        for (images, _), part in zip(batches, parts, strict=True):
+            if lacking := BATCH_SIZE - len(part):
+                images = np.pad(images, [(0, lacking), (0, 0), (0, 0), (0, 0)])
+            yield images, [view.keys[place] for place in part]
 
 
 @contextlib.contextmanager

@@ -275,10 +275,9 @@ def test_a_disk_that_fills_up_keeps_what_was_committed(prefix, monkeypatch):
         if len(calls) > 4:  # a shard takes two: the file and the folder
             raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(os, "fsync", fsync)
-    with pytest.raises(ResourceError, match="the disk is full"):
+    with monkeypatch.context() as patch, pytest.raises(ResourceError, match="the disk is full"):
+        patch.setattr(os, "fsync", fsync)
         extract(prefix, stores, images, [images.views()])
-    monkeypatch.undo()
     assert len(open_stores(prefix)[0]) == 64
 
 
