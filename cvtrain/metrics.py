@@ -45,6 +45,29 @@ def calibration_error(labels: np.ndarray, probabilities: np.ndarray) -> float:
     return float(sum(gaps))
 
 
+def mcnemar(correct_a: np.ndarray, correct_b: np.ndarray) -> dict[str, Any]:
+    """McNemar's exact test of two classifiers on the same images: are they equally accurate?
+
+    Only images that one of them has right and the other wrong can tell; if both are as good, each
+    of these is a fair coin. McNemar (1947), Psychometrika 12, 153-157, with the binomial itself in
+    place of its approximation.
+
+    Args:
+        correct_a, correct_b: (n,) bool, one entry an image, in the same order.
+
+    Returns:
+        `only_a` and `only_b`, the images that one alone has right, and `p`, the two-sided
+        probability of a difference at least as large by chance; 1.0 where no image differs.
+    """
+    from scipy.stats import binomtest
+
+    only_a = int(np.count_nonzero(correct_a & ~correct_b))
+    only_b = int(np.count_nonzero(correct_b & ~correct_a))
+    differ = only_a + only_b
+    p = float(binomtest(only_a, differ, 0.5).pvalue) if differ else 1.0
+    return {"only_a": only_a, "only_b": only_b, "p": p}
+
+
 def log_losses(labels: np.ndarray, probabilities: np.ndarray) -> np.ndarray:
     """Cross-entropy in nats of each image, (n,); probabilities have a floor of 1e-7 as in Keras."""
     chosen = probabilities[np.arange(len(labels)), labels].astype(np.float64)

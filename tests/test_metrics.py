@@ -11,6 +11,7 @@ from cvtrain.metrics import (
     calibration_error,
     classification_report,
     log_losses,
+    mcnemar,
     summarize,
 )
 
@@ -50,6 +51,28 @@ def test_a_calibrated_model_has_no_calibration_error():
     probabilities = np.tile([confidence, 1 - confidence], (400, 1))
     labels = np.array([0] * 300 + [1] * 100)
     assert calibration_error(labels, probabilities) == pytest.approx(0.0, abs=1e-12)
+
+
+def answers(both, only_a, only_b, neither):
+    a = [True] * both + [True] * only_a + [False] * only_b + [False] * neither
+    b = [True] * both + [False] * only_a + [True] * only_b + [False] * neither
+    return np.array(a), np.array(b)
+
+
+@pytest.mark.parametrize(("only_a", "only_b"), [(1, 9), (9, 1), (12, 5), (40, 71), (0, 6)])
+def test_mcnemar_sums_the_tails_of_the_fair_coin(only_a, only_b):
+    differ = only_a + only_b
+    tail = sum(math.comb(differ, k) for k in range(min(only_a, only_b) + 1)) / 2**differ
+    assert mcnemar(*answers(80, only_a, only_b, 7)) == {
+        "only_a": only_a,
+        "only_b": only_b,
+        "p": pytest.approx(2 * tail),
+    }
+
+
+@pytest.mark.parametrize("each", [0, 1, 8])
+def test_mcnemar_finds_nothing_where_both_win_as_often(each):
+    assert mcnemar(*answers(3, each, each, 2))["p"] == pytest.approx(1.0)
 
 
 def test_losses_are_cross_entropy_with_keras_floor():
