@@ -140,6 +140,80 @@ def draw_mistakes(images: Sequence[np.ndarray], captions: Sequence[str]) -> Figu
     return figure
 
 
+def draw_probe(
+    depths: Sequence[Mapping[str, Any]], recommended: Mapping[str, Any], threshold: float
+) -> Figure:
+    """Accuracy of a linear classifier against depth and against cost, one line a backbone and size.
+
+    Args:
+        depths: rows with backbone, image_size, block, multiply_adds, accuracy and standard_error;
+            those of one backbone and size in the order of the forward pass.
+        recommended: the one of them to mark.
+        threshold: the least accuracy that counts as good as the best.
+    """
+    figure = Figure(figsize=(12, 5), layout="constrained")
+    by_depth, by_cost = figure.subplots(1, 2, sharey=True)
+    lines: dict[tuple[str, int, int], list[Mapping[str, Any]]] = {}
+    for row in depths:
+        lines.setdefault((row["backbone"], *row["image_size"]), []).append(row)
+    for (backbone, height, width), rows in lines.items():
+        places = {
+            by_depth: list(range(1, len(rows) + 1)),
+            by_cost: [row["multiply_adds"] / 1e6 for row in rows],
+        }
+        accuracies = [row["accuracy"] for row in rows]
+        errors = [row["standard_error"] for row in rows]
+        for axes, x in places.items():
+            label = f"{_short(backbone, 40)}, {height}x{width}"
+            bars = axes.errorbar(x, accuracies, errors, marker=".", capsize=2, label=label)
+            if recommended in rows:
+                i = rows.index(recommended)
+                name = f"recommended cut: {_short(recommended['block'])}"
+                style = {"s": 160, "facecolors": "none", "edgecolors": "black", "zorder": 3}
+                axes.scatter(x[i], accuracies[i], label=name, **style)
+                axes.axvline(x[i], color=bars[0].get_color(), linestyle=":", linewidth=1)
+    for axes in places:
+        axes.axhline(threshold, color="0.6", linestyle="--", linewidth=1, label="as good as best")
+        axes.grid(alpha=0.25)
+    names = {tuple(row["block"] for row in rows) for rows in lines.values()}
+    if len(names) == 1:
+        (blocks,) = names
+        by_depth.set_xticks(places[by_depth], map(_short, blocks), rotation=90, fontsize=8)
+    else:
+        by_depth.get_xaxis().get_major_locator().set_params(integer=True)
+    by_depth.set(xlabel="block, from the input up", ylabel="accuracy of a linear classifier")
+    by_cost.set(xlabel="million multiply-adds an image", xscale="log")
+    by_cost.legend(fontsize=9)
+    return figure
+
+
+def draw_ladder(rungs: Sequence[Mapping[str, Any]]) -> Figure:
+    """Accuracy with its interval and minutes of each rung, the first one at the bottom.
+
+    Args:
+        rungs: rows with name, accuracy, accuracy_interval (low, high) and minutes.
+    """
+    figure = Figure(figsize=(11, 0.6 * len(rungs) + 1.6), layout="constrained")
+    left, right = figure.subplots(1, 2, sharey=True, width_ratios=(3, 2))
+    places = range(len(rungs))
+    accuracies = np.array([rung["accuracy"] for rung in rungs])
+    ends = np.array([rung["accuracy_interval"] for rung in rungs])
+    reach = np.abs(ends.T - accuracies)
+    left.errorbar(accuracies, places, xerr=reach, fmt="o", color=_TRAIN, capsize=4)
+    for place, accuracy in zip(places, accuracies, strict=True):
+        above = {"xytext": (0, 6), "textcoords": "offset points", "ha": "center", "fontsize": 9}
+        left.annotate(f"{accuracy:.3f}", (accuracy, place), **above)
+    left.set_yticks(places, [_short(rung["name"]) for rung in rungs])
+    left.set(xlabel="test accuracy, 95 % interval", ylim=(-0.5, len(rungs) - 0.3))
+    bars = right.barh(places, [rung["minutes"] for rung in rungs], height=0.5, color="0.75")
+    right.bar_label(bars, fmt="%.1f", padding=4, fontsize=9)
+    right.set(xlabel="minutes")
+    right.margins(x=0.15)
+    for axes in (left, right):
+        axes.grid(alpha=0.25, axis="x")
+    return figure
+
+
 def _show(axes: Axes, pixels: np.ndarray) -> None:
     axes.imshow(pixels, interpolation="nearest" if min(pixels.shape[:2]) < 64 else "antialiased")
     axes.set_xticks([])

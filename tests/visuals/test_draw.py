@@ -58,3 +58,54 @@ def test_augmented_samples(tmp_path):
 def test_mistakes(tmp_path, num_images):
     images = [np.full((16, 16, 3), 100, np.uint8)] * num_images
     drawn(draw.draw_mistakes(images, ["cat 99%\nis dog 1%\nfile.jpg"] * num_images), tmp_path)
+
+
+def probed(backbone, image_size, num_blocks):
+    return [
+        {
+            "backbone": backbone,
+            "image_size": [image_size, image_size],
+            "block": f"block{i}",
+            "multiply_adds": (i * image_size) ** 2,
+            "accuracy": 1 - 1 / (i + 1),
+            "standard_error": 0.01,
+        }
+        for i in range(1, num_blocks + 1)
+    ]
+
+
+@pytest.mark.parametrize(
+    "lines", [[("a", 32, 1)], [("a", 32, 9), ("a", 64, 9)], [("a", 32, 5), ("$b$", 64, 30)]]
+)
+def test_probe(tmp_path, lines):
+    rows = [row for line in lines for row in probed(*line)]
+    drawn(draw.draw_probe(rows, rows[-1], 0.9), tmp_path)
+
+
+def test_probe_shows_every_row_by_depth_and_by_cost():
+    rows = probed("a", 32, 4) + probed("b", 64, 3)
+    figure = draw.draw_probe(rows, rows[1], 0.6)
+    for axes, places in zip(figure.axes, ([1, 2, 3, 4, 1, 2, 3], None), strict=True):
+        points = np.concatenate([bars[0].get_xydata() for bars in axes.containers])
+        costs = [row["multiply_adds"] / 1e6 for row in rows]
+        assert points[:, 0] == pytest.approx(places or costs)
+        assert points[:, 1] == pytest.approx([row["accuracy"] for row in rows])
+
+
+@pytest.mark.parametrize("num_rungs", [1, 5])
+def test_ladder(tmp_path, num_rungs):
+    rungs = [
+        {
+            "name": f"rung {i}",
+            "accuracy": 0.5 + i / 10,
+            "accuracy_interval": [0.45 + i / 10, 0.53 + i / 10],
+            "minutes": 0.1 + i,
+        }
+        for i in range(num_rungs)
+    ]
+    figure = draw.draw_ladder(rungs)
+    drawn(figure, tmp_path)
+    (bars,) = figure.axes[0].containers
+    assert bars[0].get_xdata() == pytest.approx([rung["accuracy"] for rung in rungs])
+    ends = [segment[:, 0] for segment in bars[2][0].get_segments()]
+    assert np.array(ends) == pytest.approx(np.array([r["accuracy_interval"] for r in rungs]))
