@@ -1,0 +1,89 @@
+"""Linear probes against scikit-learn, chance and closed forms; the one-standard-error rule."""
+
+import math
+
+import numpy as np
+import pytest
+from sklearn.linear_model import LogisticRegression
+from sklearn.model_selection import StratifiedKFold, cross_val_score
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
+
+from cvtrain.training.linear_probe import linear_accuracy, recommend
+
+
+def blobs(num_images, *, channels=6, spread=1.0, seed=0):
+    """Three classes of features around three means."""
+    generator = np.random.default_rng(seed)
+    labels = np.arange(num_images) % 3
+    means = np.random.default_rng(9).normal(size=(3, channels))
+    features = means[labels] + spread * generator.normal(size=(num_images, channels))
+    return features.astype(np.float32), labels
+
+
+def test_accuracy_is_that_of_scikit_learns_cross_validation():
+    features, labels = blobs(240, spread=1.5)
+    row = linear_accuracy((features, labels), blobs(90, spread=1.5, seed=1), folds=4, seed=5)
+    folds = StratifiedKFold(4, shuffle=True, random_state=5)
+    by_strength = [
+        cross_val_score(
+            make_pipeline(StandardScaler(), LogisticRegression(C=strength, max_iter=1000)),
+            features,
+            labels,
+            cv=folds,
+        ).mean()
+        for strength in (1e-3, 1e-2, 1e-1, 1.0)
+    ]
+    assert 0.5 < row["accuracy"] < 0.95
+    assert row["accuracy"] == pytest.approx(max(by_strength), abs=2 / 240)
+    assert row["validation_accuracy"] == pytest.approx(row["accuracy"], abs=0.15)
+
+
+def test_the_standard_error_is_that_of_a_share():
+    row = linear_accuracy(blobs(150, spread=2), blobs(30, spread=2, seed=1), folds=3, seed=0)
+    wrong = 1 - row["accuracy"]
+    assert row["standard_error"] == pytest.approx(math.sqrt(row["accuracy"] * wrong / 150))
+
+
+def test_features_of_far_blobs_are_told_apart_without_error():
+    row = linear_accuracy(blobs(60, spread=0.05), blobs(30, spread=0.05, seed=1), folds=3, seed=0)
+    assert row == {"accuracy": 1.0, "standard_error": 0.0, "validation_accuracy": 1.0}
+
+
+def test_features_that_say_nothing_are_no_better_than_chance():
+    features = np.random.default_rng(0).normal(size=(600, 40)).astype(np.float32)
+    labels = np.arange(600) % 3
+    row = linear_accuracy((features, labels), (features[:60], labels[:60]), folds=5, seed=0)
+    assert row["accuracy"] == pytest.approx(1 / 3, abs=4 * math.sqrt(2 / 9 / 600))
+
+
+def test_a_constant_channel_harms_nothing():
+    features, labels = blobs(60, spread=0.05)
+    constant = np.concatenate([features, np.full((60, 2), 7, np.float32)], axis=1)
+    row = linear_accuracy((constant, labels), (constant, labels), folds=3, seed=0)
+    assert row["accuracy"] == 1.0
+
+
+def row(block, multiply_adds, accuracy, standard_error=0.01):
+    return {
+        "block": block,
+        "multiply_adds": multiply_adds,
+        "accuracy": accuracy,
+        "standard_error": standard_error,
+    }
+
+
+def test_the_cheapest_within_one_standard_error_is_recommended():
+    rows = [row("a", 1, 0.70), row("b", 2, 0.891), row("c", 3, 0.889), row("d", 4, 0.90)]
+    best, cut = recommend(rows)
+    assert (best["block"], cut["block"]) == ("d", "b")
+
+
+def test_the_best_is_recommended_where_nothing_comes_near():
+    best, cut = recommend([row("a", 1, 0.70), row("b", 2, 0.90), row("c", 3, 0.88)])
+    assert best == cut == row("b", 2, 0.90)
+
+
+def test_of_two_best_the_cheaper_one_counts():
+    best, _ = recommend([row("a", 5, 0.9), row("b", 2, 0.9)])
+    assert best["block"] == "b"
