@@ -1,0 +1,207 @@
+"""A probe measures every block once, says what plain Keras and scikit-learn say, and goes on."""
+
+import csv
+
+import keras
+import numpy as np
+import pytest
+import yaml
+from PIL import Image
+from sklearn.linear_model import LogisticRegression
+from sklearn.model_selection import StratifiedKFold, cross_val_score
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
+
+from cvtrain.config import load_config
+from cvtrain.console import Console
+from cvtrain.errors import ConfigError, DataError, RunError, Stopped
+from cvtrain.features import extract
+from cvtrain.models.backbones import blocks, build_backbone, find_cut
+from cvtrain.pipelines import probe as pipeline
+from cvtrain.pipelines.probe import probe
+from cvtrain.run import Run, newest_run
+
+CONFIG = """
+seed: 3
+precision: float32
+data: {{source: {source}, image_size: 32}}
+extract_features: {{backbone: {{name: mobilenet, alpha: 0.25, weights: none}}}}
+probe: {{folds: 3}}
+"""
+
+
+@pytest.fixture(scope="module")
+def start(tmp_path_factory, image_folder):
+    """start(folder, *overrides, resume=False) -> Run"""
+    path = tmp_path_factory.mktemp("config") / "tiny.yaml"
+    path.write_text(CONFIG.format(source=image_folder))
+
+    def run(folder, *overrides, resume=False):
+        config = load_config(path, overrides)
+        return probe(config, folder, name="tiny", resume=resume, console=Console(quiet=True))
+
+    return run
+
+
+@pytest.fixture(scope="module")
+def probed(start, tmp_path_factory):
+    return start(tmp_path_factory.mktemp("runs") / "probe")
+
+
+@pytest.fixture(scope="module")
+def base():
+    return build_backbone("mobilenet", image_size=(32, 32), weights=None, alpha=0.25, seed=3)
+
+
+def test_the_run_folder_is_complete_and_has_no_model(probed):
+    names = {str(p.relative_to(probed.path)) for p in probed.path.rglob("*") if p.is_file()}
+    assert {"run.json", "config.yaml", "log.txt", "probe.csv", "figures/probe.png"} <= names
+    record = Run.open(probed.path).record
+    assert (record["command"], record["status"]) == ("probe", "finished")
+    assert {"data", "import", "extract", "classify", "draw"} <= set(record["seconds"])
+    with pytest.raises(RunError):
+        newest_run(probed.path.parent, has_model=True)
+
+
+def test_every_block_has_a_row_in_the_order_of_the_forward_pass(probed, base):
+    rows = probed.record["blocks"]
+    assert [(row["block"], row["layer"]) for row in rows] == [
+        (block.name, block.layer) for block in blocks(base)
+    ]
+    for row in rows:
+        shape = base.get_layer(row["layer"]).output.shape
+        assert (*row["map_size"], row["channels"]) == shape[1:]
+    costs = [row["multiply_adds"] for row in rows]
+    assert costs == sorted(costs)
+
+
+@pytest.mark.parametrize("number", [0, 8, -1])
+def test_the_accuracy_is_what_keras_and_scikit_learn_make_it(probed, base, image_folder, number):
+    row = probed.record["blocks"][number]
+    images, labels = [], []
+    for label, name in enumerate(probed.record["class_names"]):
+        for path in sorted((image_folder / "train" / name).iterdir()):
+            images.append(np.asarray(Image.open(path).convert("RGB").resize((32, 32), 2)))
+            labels.append(label)
+    maps = keras.Model(base.input, base.get_layer(row["layer"]).output)
+    features = maps.predict(np.stack(images).astype(np.float32), verbose=0).mean(axis=(1, 2))
+    accuracies = [
+        cross_val_score(
+            make_pipeline(StandardScaler(), LogisticRegression(C=strength, max_iter=1000)),
+            features,
+            labels,
+            cv=StratifiedKFold(3, shuffle=True, random_state=3),
+        ).mean()
+        for strength in (1e-3, 1e-2, 1e-1, 1.0)
+    ]
+    assert row["accuracy"] == pytest.approx(max(accuracies), abs=2 / len(labels))
+
+
+def test_the_table_on_disk_is_the_record(probed):
+    with (probed.path / "probe.csv").open(newline="") as file:
+        lines = list(csv.DictReader(file))
+    rows = probed.record["blocks"]
+    assert [line["layer"] for line in lines] == [row["layer"] for row in rows]
+    assert [float(line["accuracy"]) for line in lines] == pytest.approx(
+        [row["accuracy"] for row in rows]
+    )
+    (chosen,) = [line for line in lines if line["recommended"] == "1"]
+    assert chosen["layer"] == probed.record["recommended"]["layer"]
+
+
+def test_images_that_differ_in_colour_need_no_deep_features(probed):
+    assert probed.record["best"]["accuracy"] == 1.0
+    assert probed.record["recommended"] == probed.record["blocks"][0]
+
+
+def test_what_it_says_to_write_is_a_config(start, base, tmp_path, image_folder, capsys):
+    start(tmp_path / "run")
+    printed = capsys.readouterr().out
+    text = printed.partition("Write into the config:\n")[2].partition(str(tmp_path))[0]
+    values = yaml.safe_load(text)
+    values["data"]["source"] = str(image_folder)
+    path = tmp_path / "config.yaml"
+    path.write_text(yaml.safe_dump(values))
+    config = load_config(path)
+    assert config.data.image_size == (32, 32)
+    backbone = config.extract_features.backbone
+    assert (backbone.name, backbone.alpha, backbone.weights) == ("mobilenet", 0.25, "none")
+    assert find_cut(base, backbone.cut) == blocks(base)[0].layer
+
+
+def test_a_second_probe_computes_no_features_again(start, probed, tmp_path, monkeypatch):
+    monkeypatch.setattr(extract.backend, "inference", lambda *_, **__: pytest.fail("computed"))
+    again = start(tmp_path / "again")
+    assert again.record["blocks"] == probed.record["blocks"]
+
+
+def test_a_stopped_probe_goes_on_after_its_last_block(start, probed, tmp_path, monkeypatch):
+    calls = []
+
+    def stopping_at(number):
+        def accuracy(*arguments, **keywords):
+            if len(calls) == number:
+                raise Stopped("stopped", "Go on.")
+            calls.append(arguments)
+            return measured(*arguments, **keywords)
+
+        return accuracy
+
+    measured = pipeline.linear_accuracy
+    monkeypatch.setattr(pipeline, "linear_accuracy", stopping_at(4))
+    with pytest.raises(Stopped):
+        start(tmp_path / "run")
+    stopped = Run.open(tmp_path / "run").record
+    assert stopped["status"] == "stopped"
+    assert stopped["blocks"] == probed.record["blocks"][:4]
+    monkeypatch.setattr(pipeline, "linear_accuracy", stopping_at(-1))
+    again = start(tmp_path / "run", resume=True)
+    assert again.record["blocks"] == probed.record["blocks"]
+    assert len(calls) == len(probed.record["blocks"])
+    # The config that the run keeps names the base, wherever it stood before.
+    monkeypatch.setattr(pipeline, "linear_accuracy", stopping_at(len(calls)))
+    kept = load_config(tmp_path / "run" / "config.yaml")
+    assert kept.probe.backbones[0].name == "mobilenet"
+    assert kept.probe.image_sizes == ((32, 32),)
+
+
+def test_another_config_does_not_continue_a_run(start, tmp_path, monkeypatch):
+    monkeypatch.setattr(pipeline, "measure", lambda *_: pytest.fail("went on"))
+    with pytest.raises(pytest.fail.Exception):
+        start(tmp_path / "run")
+    with pytest.raises(RunError, match="the config changed"):
+        start(tmp_path / "run", "probe.folds=4", resume=True)
+
+
+def test_sizes_and_bases_are_compared(start, tmp_path):
+    bases = "[{name: mobilenet, alpha: 0.25, weights: none}, {name: vgg16, weights: none}]"
+    run = start(tmp_path / "run", f"probe.backbones={bases}", "probe.image_sizes=[32, [40, 48]]")
+    measured = [(row["backbone"], tuple(row["image_size"])) for row in run.record["blocks"]]
+    assert list(dict.fromkeys(measured)) == [
+        ("mobilenet 0.25 (none)", (32, 32)),
+        ("vgg16 (none)", (32, 32)),
+        ("mobilenet 0.25 (none)", (40, 48)),
+        ("vgg16 (none)", (40, 48)),
+    ]
+    assert measured.count(("vgg16 (none)", (40, 48))) == 5
+
+
+def test_a_run_is_a_base(start, finished, tmp_path):
+    run = start(
+        tmp_path / "run",
+        f"extract_features.backbone={{weights: {finished.path}}}",
+        "data.image_size=[16, 20]",
+    )
+    assert [row["block"] for row in run.record["blocks"]] == ["conv1", "conv2"]
+    assert run.record["blocks"][0]["backbone"] == "(finished)"
+
+
+def test_every_fold_needs_an_image_of_each_class(start, tmp_path):
+    with pytest.raises(DataError, match="12 training images"):
+        start(tmp_path / "run", "probe.folds=13")
+
+
+def test_a_base_named_twice_is_refused_before_anything_else(start, tmp_path):
+    with pytest.raises(ConfigError, match="only 1 can be told apart: vgg16"):
+        start(tmp_path / "run", "probe.backbones=[{name: vgg16}, {name: vgg16}]")
+    assert not (tmp_path / "run").exists()
