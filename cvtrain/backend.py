@@ -11,7 +11,7 @@ import contextlib
 import os
 import platform
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -192,6 +192,7 @@ def train_step(
     optimizer: keras.optimizers.Optimizer,
     *,
     class_weights: np.ndarray | None = None,
+    rates: Sequence[float] | None = None,
 ) -> TrainStep:
     """Compile the training step of `model`, which returns logits, for the engine.
 
@@ -199,11 +200,14 @@ def train_step(
         model: from a batch of images to logits (n, classes).
         optimizer: updates `model.trainable_variables`; built here if it is not yet.
         class_weights: (classes,) factors of the loss; None for ones.
+        rates: factor of the learning rate of each of `model.trainable_variables`; None for ones.
+            Every optimizer here moves a variable in proportion to its rate, so the factor is
+            applied to the movement.
     """
     if not optimizer.built:
         optimizer.build(model.trainable_variables)
     step = _TensorFlowStep if ENGINE == "tensorflow" else _KerasStep
-    return step(model, optimizer, class_weights)
+    return step(model, optimizer, class_weights, rates or [1.0] * len(model.trainable_variables))
 
 
 def inference(model: keras.Model, *, dtype: str = "float32") -> Callable[[np.ndarray], Any]:
@@ -228,17 +232,27 @@ def inference(model: keras.Model, *, dtype: str = "float32") -> Callable[[np.nda
     return lambda batch: convert(lambda output: output.numpy(), run(batch))
 
 
+def _slowed(model, rates):
+    """The trainable variables whose learning rate has a factor, with it."""
+    pairs = zip(model.trainable_variables, rates, strict=True)
+    return [(variable, rate) for variable, rate in pairs if rate != 1.0]
+
+
 class _TensorFlowStep:
-    def __init__(self, model, optimizer, class_weights):
+    def __init__(self, model, optimizer, class_weights, rates):
         self._sums = tf.Variable(np.zeros(3), dtype=tf.float64)
         weights = None if class_weights is None else tf.constant(class_weights, tf.float32)
 
+        slowed = _slowed(model, rates)
         # An optimizer is many small operations on large arrays: XLA fuses them, on processors too.
         on_cpu = not tf.config.get_visible_devices("GPU")
 
         @tf.function(jit_compile=on_cpu, autograph=False)
         def update(*gradients):
+            before = [tf.identity(variable.value) for variable, _ in slowed]
             optimizer.apply(gradients, model.trainable_variables)
+            for (variable, rate), old in zip(slowed, before, strict=True):
+                variable.assign(old + rate * (variable.value - old))
 
         @tf.function(jit_compile=False, reduce_retracing=True, autograph=False)
         def step(images, labels, learning_rate):
@@ -271,11 +285,12 @@ class _TensorFlowStep:
 
 
 class _KerasStep:
-    def __init__(self, model, optimizer, class_weights):
+    def __init__(self, model, optimizer, class_weights, rates):
         loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
         model.compile(optimizer, loss, metrics=["sparse_categorical_accuracy"])
         self._model = model
         self._class_weights = class_weights
+        self._slowed = _slowed(model, rates)
         self.totals = np.zeros(3)
 
     def __call__(self, images, labels, learning_rate):
@@ -283,6 +298,9 @@ class _KerasStep:
         weights = None if self._class_weights is None else self._class_weights[labels]
         # Keras' metrics run on from batch to batch and cannot be set: read each batch's own.
         self._model.reset_metrics()
+        before = [np.array(variable) for variable, _ in self._slowed]
         batch = self._model.train_on_batch(images, labels, weights, return_dict=True)
+        for (variable, rate), old in zip(self._slowed, before, strict=True):
+            variable.assign(old + rate * (np.array(variable) - old))
         means = np.array([batch["loss"], batch["sparse_categorical_accuracy"], 1.0], np.float64)
         self.totals = self.totals + len(labels) * means

@@ -9,7 +9,7 @@ import contextlib
 import math
 import os
 import time
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 
 import numpy as np
@@ -106,6 +106,7 @@ def train(
     stop: Stop,
     plateau: Plateau | None = None,
     class_weights: np.ndarray | None = None,
+    rates: Sequence[float] | None = None,
     monitor: str = "val_loss",
     patience: int | None = None,
     checkpoints: Checkpoints | None = None,
@@ -127,6 +128,7 @@ def train(
         stop: polled; the step that runs is finished, then all is committed.
         plateau: lowers what `schedule` says when the monitored value does not improve.
         class_weights: (classes,) factors of the training loss; the validation loss has none.
+        rates: factor of the learning rate of each trainable variable of `model`; None for ones.
         monitor: `val_loss` or `val_accuracy`; its best epoch is the one that counts, the first
             among equals.
         patience: epochs without improvement, at least 1, before an early end; None for never.
@@ -147,7 +149,7 @@ def train(
     loop = _Loop(
         model=model,
         optimizer=optimizer,
-        step=backend.train_step(logits, optimizer, class_weights=class_weights),
+        step=backend.train_step(logits, optimizer, class_weights=class_weights, rates=rates),
         predict=backend.inference(logits),
         epochs=epochs,
         steps_per_epoch=steps_per_epoch,
