@@ -4,17 +4,38 @@ The shared sections are `data:` and `augment:`; every stage (`fit:`, ...) has on
 """
 
 from cvtrain.config.loader import config_for_source, dump_config, load_config
-from cvtrain.config.sections import Augment, Config, Data, Fit, Model, Optimizer, Schedule, Split
+from cvtrain.config.sections import (
+    Augment,
+    Backbone,
+    Config,
+    Data,
+    ExtractFeatures,
+    FineTune,
+    Fit,
+    Head,
+    Model,
+    Optimizer,
+    Schedule,
+    Split,
+    Training,
+    Unfreeze,
+)
 
 __all__ = [
     "Augment",
+    "Backbone",
     "Config",
     "Data",
+    "ExtractFeatures",
+    "FineTune",
     "Fit",
+    "Head",
     "Model",
     "Optimizer",
     "Schedule",
     "Split",
+    "Training",
+    "Unfreeze",
     "config_for_source",
     "dump_config",
     "load_config",

@@ -13,7 +13,7 @@ from typing import Any, Literal, get_args, get_origin
 from pydantic import ValidationError
 
 from cvtrain.config import yaml
-from cvtrain.config.sections import Config, Section, field_docs
+from cvtrain.config.sections import STAGES, Config, Section, field_docs
 from cvtrain.errors import ConfigError
 
 KeyPath = tuple[str | int, ...]
@@ -32,9 +32,7 @@ def load_config(path: Path, overrides: Iterable[str] = ()) -> Config:
     values, origins = _read_file(path)
     for override in overrides:
         _apply(values, origins, override)
-    config = _validate(values, origins, str(path))
-    overridden = ("data", "source") in origins.overridden
-    return _with_absolute_source(config, Path() if overridden else path.parent)
+    return _validate(values, origins, str(path), folder=path.parent)
 
 
 def config_for_source(source: str, overrides: Iterable[str] = ()) -> Config:
@@ -47,14 +45,20 @@ def config_for_source(source: str, overrides: Iterable[str] = ()) -> Config:
     origins = Origins("defaults", {})
     for override in overrides:
         _apply(values, origins, override)
-    return _with_absolute_source(_validate(values, origins, source), Path())
+    return _validate(values, origins, source, folder=Path())
 
 
-def dump_config(config: Config) -> str:
-    """The config as YAML, every default written out; `load_config` reads it back equal."""
+def dump_config(config: Config, command: str | None = None) -> str:
+    """The config as YAML, every default written out; `load_config` reads it back.
+
+    Args:
+        command: leave out the sections that this command does not read; None keeps all.
+    """
     import yaml as pyyaml
 
-    return pyyaml.safe_dump(config.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
+    unread = set().union(*STAGES.values()) - STAGES[command] if command else None
+    values = config.model_dump(mode="json", exclude=unread)
+    return pyyaml.safe_dump(values, sort_keys=False, allow_unicode=True)
 
 
 class Origins:
@@ -126,10 +130,12 @@ def _apply(values: dict[str, Any], origins: Origins, override: str) -> None:
     origins.overridden[path] = f"--set {override}"
 
 
-def _validate(values: dict[str, Any], origins: Origins, name: str) -> Config:
+def _validate(values: dict[str, Any], origins: Origins, name: str, *, folder: Path) -> Config:
     try:
         # JSON, because strict typing then still takes a list for a tuple.
-        return Config.model_validate_json(json.dumps(values))
+        Config.model_validate_json(json.dumps(values))
+        absolute = _with_absolute_paths(values, (), origins, folder)
+        return Config.model_validate_json(json.dumps(absolute))
     except ValidationError as error:
         problems = _explain(error, values, origins)
     count = "1 mistake" if len(problems) == 1 else f"{len(problems)} mistakes"
@@ -181,7 +187,7 @@ def _what(item: Mapping[str, Any], path: KeyPath) -> str:
         case "value_error":
             text = str(item["ctx"]["error"])
             tail = "" if isinstance(received, dict) else f"; received {_show(received)}"
-            return f"{key}: {text}{tail}"
+            return f"{key}: {text}{tail}" if key else text
         case "too_short":
             at_least = item["ctx"]["min_length"]
             values = "value" if at_least == 1 else "values"
@@ -271,11 +277,19 @@ def _all_keys(model: type[Section], prefix: str) -> list[str]:
     return keys
 
 
-def _with_absolute_source(config: Config, base: Path) -> Config:
+def _with_absolute_paths(value: Any, path: KeyPath, origins: Origins, folder: Path) -> Any:
     """Relative paths in a config count from its folder; those of --set from the current one."""
     from cvtrain.data.sources import NAMED_SETS
 
-    if config.data.source in NAMED_SETS:
-        return config
-    source = str((base / Path(config.data.source).expanduser()).absolute())
-    return config.model_copy(update={"data": config.data.model_copy(update={"source": source})})
+    if isinstance(value, dict):
+        return {
+            key: _with_absolute_paths(each, (*path, key), origins, folder)
+            for key, each in value.items()
+        }
+    if isinstance(value, list):
+        return [_with_absolute_paths(each, (*path, 0), origins, folder) for each in value]
+    words = {"source": NAMED_SETS, "weights": ("imagenet", "none")}.get(str(path[-1]))
+    if not isinstance(value, str) or words is None or value in words:
+        return value
+    overridden = any(path[:length] in origins.overridden for length in range(1, len(path) + 1))
+    return str(((Path() if overridden else folder) / Path(value).expanduser()).absolute())

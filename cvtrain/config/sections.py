@@ -4,6 +4,7 @@ Each field's docstring is its documentation everywhere: in errors, in the refere
 """
 
 import ast
+import difflib
 import inspect
 import itertools
 from typing import Annotated, Any, Literal
@@ -256,8 +257,18 @@ class Backbone(Section):
 
     @model_validator(mode="after")
     def _names_a_network(self) -> "Backbone":
-        if self.name is None and self.weights in ("imagenet", "none"):
-            raise ValueError("name is missing, such as vgg16 or mobilenet")
+        if self.name is None:
+            if self.weights in ("imagenet", "none"):
+                raise ValueError("name is missing, such as vgg16 or mobilenet")
+            return self
+        from cvtrain.models.architectures import ARCHITECTURES
+
+        if self.name not in ARCHITECTURES:
+            close = difflib.get_close_matches(self.name, ARCHITECTURES, 1)
+            hint = f"did you mean {close[0]}?" if close else f"known: {', '.join(ARCHITECTURES)}"
+            raise ValueError(f"there is no network '{self.name}'; {hint}")
+        if self.alpha is not None and not ARCHITECTURES[self.name].has_alpha:
+            raise ValueError(f"{self.name} has no alpha; leave it out")
         return self
 
 
@@ -289,8 +300,6 @@ class ExtractFeatures(Training):
     and runs the base in every step."""
     head: Head = Head()
     """What is trained on the features."""
-    cache: Literal["bfloat16", "float32"] = "bfloat16"
-    """Number format of the cached training features."""
 
     @model_validator(mode="after")
     def _views_of_a_closed_form(self) -> "ExtractFeatures":
@@ -342,6 +351,15 @@ class Probe(Section):
     """Parts of the cross-validation on the training images."""
 
 
+STAGES = {
+    "fit": {"fit"},
+    "extract-features": {"extract_features", "finetune"},
+    "finetune": {"finetune"},
+    "probe": {"probe", "extract_features"},
+}
+"""The sections that each command reads besides the shared ones."""
+
+
 class Config(Section):
     """One project: the shared sections, and one section per stage."""
 
@@ -351,6 +369,8 @@ class Config(Section):
     """Where to compute; auto takes a GPU when there is one."""
     precision: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
     """Of training; auto measures on this machine. The saved model computes in float32 always."""
+    cached_features: Literal["bfloat16", "float32"] = "bfloat16"
+    """Number format of the features that training reads from the cache."""
     data: Data
     """Which images, and how they are read."""
     augment: Augment | None = None
@@ -361,13 +381,13 @@ class Config(Section):
     """A head on the features of a frozen base."""
     probe: Probe = Probe()
     """Where to cut a base."""
-    finetune: FineTune = FineTune()
-    """The top of a network trained on."""
+    finetune: FineTune | None = None
+    """The top of a network trained on; left out: the defaults."""
 
     @model_validator(mode="after")
     def _views_need_augmentation(self) -> "Config":
         for key in ("extract_features", "finetune"):
-            views = getattr(self, key).views
+            views = getattr(getattr(self, key), "views", None)
             if views not in (None, 1) and self.augment is None:
                 raise ValueError(f"{key}.views is {views}, and there is no augment section")
         return self
