@@ -7,6 +7,7 @@ imported where a model is built, so that sizes can be checked without it.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -114,10 +115,7 @@ def build_convnet(
     layers = keras.layers
     policy = precision if precision == "float32" else f"mixed_{precision}"
 
-    def initializer(name: str) -> keras.Initializer:
-        # From the layer's name: adding a layer leaves the first weights of the others as they were.
-        return keras.initializers.GlorotUniform(_seed_of(seed, name))
-
+    initializer = partial(initializer_of, seed)
     images = keras.Input((*image_size, 3), name="images")
     if grayscale:
         x = _to_gray(images)
@@ -146,7 +144,7 @@ def build_convnet(
     gather = layers.GlobalAveragePooling2D if global_average_pooling else layers.Flatten
     x = gather(dtype=policy, name="features")(x)
     if dropout:
-        x = layers.Dropout(dropout, seed=_seed_of(seed, "dropout"), dtype=policy, name="dropout")(x)
+        x = layers.Dropout(dropout, seed=seed_of(seed, "dropout"), dtype=policy, name="dropout")(x)
     for i, units in enumerate(dense, 1):
         x = layers.Dense(
             units,
@@ -161,6 +159,18 @@ def build_convnet(
     # In float32 always: a softmax in bfloat16 has two digits.
     probabilities = layers.Softmax(dtype="float32", name="probabilities")(logits)
     return keras.Model(images, probabilities, name="convnet")
+
+
+def initializer_of(seed: int, name: str) -> keras.Initializer:
+    """Glorot's uniform initial weights of the layer `name`: Keras' default, a function of both."""
+    from cvtrain.backend import keras
+
+    return keras.initializers.GlorotUniform(seed_of(seed, name))
+
+
+def seed_of(seed: int, name: str) -> int:
+    """The seed of one layer: adding a layer leaves what the others draw as it was."""
+    return int(np.random.SeedSequence([seed, *name.encode()]).generate_state(1)[0] >> 1)
 
 
 def _to_gray(images: keras.KerasTensor) -> keras.KerasTensor:
@@ -189,7 +199,3 @@ def _per_stage(filters: Sequence[int], **options: int | Sequence[int]) -> list[l
             )
         columns.append(column)
     return columns
-
-
-def _seed_of(seed: int, name: str) -> int:
-    return int(np.random.SeedSequence([seed, *name.encode()]).generate_state(1)[0] >> 1)

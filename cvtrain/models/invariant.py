@@ -34,6 +34,13 @@ def weights_digest(model: keras.Model) -> str:
     return digest.hexdigest()
 
 
+def copy_weights(source: keras.Model, target: keras.Model) -> None:
+    """Carry the weights of the source's layers over to the target's layers of the same names."""
+    for layer in source.layers:
+        if layer.weights:
+            target.get_layer(layer.name).set_weights(layer.get_weights())
+
+
 def save_model(model: keras.Model, path: Path) -> None:
     """Commit `model` to `path`. Raises ResourceError when the disk refuses."""
     with committed(path) as temporary:

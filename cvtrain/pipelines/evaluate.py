@@ -3,7 +3,7 @@
 import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -18,8 +18,12 @@ from cvtrain.errors import DataError, Stopped
 from cvtrain.files import commit_json, commit_text, csv_text
 from cvtrain.metrics import classification_report, log_losses
 from cvtrain.pipelines.dataset import DATA_DIR, check
+from cvtrain.pipelines.job import Job
 from cvtrain.run import Run
 from cvtrain.signals import Stop, stop_on_signals
+
+if TYPE_CHECKING:
+    import keras
 
 BATCH_SIZE = 64
 
@@ -86,6 +90,16 @@ def decoder_of_run(run: Run) -> Decoder:
         (height, width),
         resize=settings["resize"],
         background=tuple(settings["background"]),
+    )
+
+
+def image_predictor(job: Job, model: "keras.Model") -> Callable[[str], np.ndarray]:
+    """The saved model as `finish` takes it: name of a split -> probabilities."""
+    from cvtrain.backend import inference
+
+    predict, dataset = inference(model), job.dataset
+    return lambda name: predict_split(
+        predict, dataset.pixels, dataset.index.splits[name], job.stop, job.console
     )
 
 

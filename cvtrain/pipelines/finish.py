@@ -1,64 +1,46 @@
 """The end of every command that trains: the saved model is measured, drawn and recorded."""
 
 import shutil
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Mapping
 
 import numpy as np
 
-from cvtrain.console import Console, duration
+from cvtrain.console import duration
+from cvtrain.data.index import Split
 from cvtrain.files import commit_text
 from cvtrain.metrics import classification_report, log_losses, summarize
 from cvtrain.pipelines.dataset import Dataset
 from cvtrain.pipelines.evaluate import (
-    predict_split,
     predictions_csv,
     show_metrics,
     write_confusion_matrix,
 )
+from cvtrain.pipelines.job import Job
 from cvtrain.run import Run
-from cvtrain.signals import Stop
-from cvtrain.stopwatch import Stopwatch
-
-if TYPE_CHECKING:
-    import keras
 
 NUM_MISTAKES = 24
 
 
-def finish(
-    run: Run,
-    model: "keras.Model",
-    dataset: Dataset,
-    *,
-    watch: Stopwatch,
-    stop: Stop,
-    console: Console,
-) -> None:
-    """Measure the saved model on every split, draw, and complete `run.json`.
+def finish(job: Job, parts: Mapping[str, Split], predict: Callable[[str], np.ndarray]) -> None:
+    """Measure the saved model, draw, and complete `run.json`.
 
     Args:
-        model: as it was saved in the run.
+        parts: the samples to measure it on: train (all or some of them), validation, test.
+        predict: name of a part -> probabilities (n, classes) of the model as it was saved.
 
     Raises:
         Stopped: on request; the model is saved, `--resume` measures it.
     """
-    from cvtrain.backend import inference
-
+    run, dataset, watch, console = job.run, job.dataset, job.watch, job.console
     index = dataset.index
     with watch.phase("evaluate"):
-        predict = inference(model)
-        probabilities = {
-            name: predict_split(predict, dataset.pixels, split, stop, console)
-            for name, split in index.splits.items()
-        }
-    metrics = {
-        name: summarize(split.labels, probabilities[name]) for name, split in index.splits.items()
-    }
-    test = index.splits["test"]
+        probabilities = {name: predict(name) for name in parts}
+    metrics = {name: summarize(split.labels, probabilities[name]) for name, split in parts.items()}
+    test = parts["test"]
     metrics["test"] = classification_report(test.labels, probabilities["test"], index.class_names)
     with watch.phase("draw"):
-        for name in ("validation", "test"):
-            text = predictions_csv(index.splits[name], probabilities[name], index.class_names)
+        for name, split in parts.items():
+            text = predictions_csv(split, probabilities[name], index.class_names)
             commit_text(run.path / f"predictions-{name}.csv", text)
         write_confusion_matrix(run.path, metrics["test"]["confusion_matrix"], index.class_names)
         draw_worst_mistakes(run, dataset, probabilities["test"])

@@ -6,12 +6,17 @@ from pathlib import Path
 from cvtrain.config import Config
 from cvtrain.console import Console
 from cvtrain.models.convnet import build_convnet, output_sizes
-from cvtrain.pipelines.dataset import open_dataset
+from cvtrain.pipelines.evaluate import image_predictor
 from cvtrain.pipelines.finish import finish
-from cvtrain.pipelines.train import start_run, train_on_images
+from cvtrain.pipelines.job import finished_run, start_job
+from cvtrain.pipelines.train import (
+    augmentation_of,
+    draw_augmentation,
+    image_feed,
+    in_best_precision,
+    train_stage,
+)
 from cvtrain.run import Run
-from cvtrain.signals import stop_on_signals
-from cvtrain.stopwatch import Stopwatch
 
 
 def fit(config: Config, path: Path, *, name: str, resume: bool, console: Console) -> Run:
@@ -34,26 +39,27 @@ def fit(config: Config, path: Path, *, name: str, resume: bool, console: Console
     settings = config.fit.model.model_dump(exclude={"name"})
     sizing = ("filters", "kernel_size", "padding", "strides", "pooling")
     output_sizes(config.data.image_size, **{key: settings[key] for key in sizing})
-    run = Run.open(path) if resume else None
-    if run and run.record["status"] == "finished":
-        console.result(f"{path} is finished; there is nothing to resume")
-        return run
-    watch = Stopwatch(run.record.get("seconds") if run else None)
-    with stop_on_signals() as stop:
-        with watch.phase("data"):
-            dataset = open_dataset(config, stop, console)
-        run = run or Run.create(path, "fit")
-        with run.locked(), run.recording_failure(watch):
-            start_run(run, config, dataset, name=name, watch=watch, console=console)
-            build = partial(
-                build_convnet,
-                image_size=config.data.image_size,
-                num_classes=len(dataset.index.class_names),
-                seed=config.seed,
-                **settings,
-            )
-            model = train_on_images(
-                build, config.fit, config, dataset, run, watch=watch, stop=stop, console=console
-            )
-            finish(run, model, dataset, watch=watch, stop=stop, console=console)
-    return run
+    if done := finished_run(path, resume=resume, console=console):
+        return done
+    with start_job("fit", config, path, name=name, resume=resume, console=console) as job:
+        build = partial(
+            build_convnet,
+            image_size=config.data.image_size,
+            num_classes=len(job.dataset.index.class_names),
+            seed=config.seed,
+            **settings,
+        )
+        augmentation = augmentation_of(config.augment)
+        if augmentation:
+            draw_augmentation(job, augmentation)
+        feed = image_feed(job, config.fit, augmentation)
+        model = in_best_precision(
+            job,
+            lambda precision: build(precision=precision, for_training=True),
+            config.fit,
+            feed,
+        )
+        saved = build(precision="float32")
+        train_stage(job, model, saved, config.fit, feed)
+        finish(job, job.dataset.index.splits, image_predictor(job, saved))
+    return job.run

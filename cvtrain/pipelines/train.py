@@ -1,74 +1,86 @@
 """The middle of every command that trains on images: a run is started, a model trained in it."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from cvtrain.config import Augment, Config, Fit, Schedule, dump_config
-from cvtrain.console import Console, duration
+from cvtrain.config import Augment, Schedule, Training
+from cvtrain.console import duration
 from cvtrain.data.augment import Augmentation, augment
 from cvtrain.data.batches import num_steps, ordered_batches, training_batches
-from cvtrain.data.index import Split
 from cvtrain.errors import Stopped, TrainingError
-from cvtrain.files import commit_json, commit_text, csv_text, sha256_bytes
-from cvtrain.pipelines.dataset import Dataset
+from cvtrain.files import commit_text, csv_text
+from cvtrain.pipelines.job import Job
 from cvtrain.run import Run
-from cvtrain.signals import Stop
-from cvtrain.stopwatch import Stopwatch
 
 if TYPE_CHECKING:
     import keras
 
-    from cvtrain.training.loop import Row, Trained
+    from cvtrain.training.loop import Batches, Row
     from cvtrain.training.schedules import Plateau
 
 VALIDATION_BATCH_SIZE = 64
 
 
-def start_run(
-    run: Run, config: Config, dataset: Dataset, *, name: str, watch: Stopwatch, console: Console
-) -> None:
-    """Record what is known before training, and load the engine."""
-    console.log_to(run.path / "log.txt")
-    console.remark(f"run: {run.path}")
-    run.record.pop("error", None)
-    commit_text(run.path / "config.yaml", dump_config(config))
-    commit_json(run.path / "split.json", dataset.index.by_class())
-    run.update(
-        name=name,
-        status="running",
-        seed=config.seed,
-        class_names=list(dataset.index.class_names),
-        image_size=list(config.data.image_size),
-        decoder={"resize": config.data.resize, "background": list(config.data.background)},
-        data=dataset.describe(),
+@dataclass(frozen=True)
+class Feed:
+    """What a training reads.
+
+    Attributes:
+        batches: from a global step on, the endless training batches.
+        validation: the validation batches, once through.
+        labels: (n,) of the training samples.
+    """
+
+    batches: "Callable[[int], Batches]"
+    validation: "Callable[[], Batches]"
+    labels: np.ndarray
+
+
+def image_feed(job: Job, stage: Training, augmentation: Augmentation | None) -> Feed:
+    """Batches of pixels; the training images are augmented anew in every pass."""
+    pixels, splits = job.dataset.pixels, job.dataset.index.splits
+    samples, validation = splits["train"], splits["validation"]
+    return Feed(
+        batches=lambda step: training_batches(
+            pixels,
+            samples,
+            batch_size=stage.batch_size,
+            seed=job.config.seed,
+            steps_per_epoch=stage.steps_per_epoch,
+            start_step=step,
+            augmentation=augmentation,
+        ),
+        validation=lambda: ordered_batches(pixels, validation, batch_size=VALIDATION_BATCH_SIZE),
+        labels=samples.labels,
     )
-    with watch.phase("import"):
-        from cvtrain import backend
-    device = backend.set_up(seed=config.seed, device=config.device)
-    run.update(device=device, versions=backend.versions())
 
 
-def train_on_images(
-    build: Callable[..., "keras.Model"],
-    stage: Fit,
-    config: Config,
-    dataset: Dataset,
-    run: Run,
+def train_stage(
+    job: Job,
+    model: "keras.Model",
+    saved: "keras.Model",
+    stage: Training,
+    feed: Feed,
     *,
-    watch: Stopwatch,
-    stop: Stop,
-    console: Console,
-) -> "keras.Model":
-    """Train a model and save its best weights.
+    rates: Sequence[float] | None = None,
+    number: int = 1,
+    earlier: "Sequence[Row]" = (),
+) -> "list[Row]":
+    """Train a model, carry its best weights into the one that is saved, save and record that.
 
     Args:
-        build: `build(precision=..., for_training=...)` makes the model.
+        model: what is trained, whole or the upper part; its precision is the run's.
+        saved: the whole, computing in float32, with layers of the same names.
         stage: how to train.
+        rates: factor of the learning rate of each trainable variable; None for ones.
+        number: of the stage in its run, from 1.
+        earlier: the history of the stages before.
 
     Returns:
-        The best model, computing in float32, as it was saved.
+        The history of all stages up to this one.
 
     Raises:
         TrainingError, ResourceError, RunError: as `training.loop.train` does.
@@ -79,118 +91,106 @@ def train_on_images(
     from cvtrain.training.optimizers import build_optimizer
     from cvtrain.training.schedules import build_schedule
 
-    samples, validation = dataset.index.splits["train"], dataset.index.splits["validation"]
-    steps = stage.steps_per_epoch or num_steps(len(samples.paths), stage.batch_size)
-    augmentation = augmentation_of(config.augment)
-    if augmentation:
-        draw_augmentation(run, dataset, augmentation, config.seed)
-    with watch.phase("precision"):
-        model = build_in_best_precision(build, stage, config, steps, run, console)
-    identity = {"config": sha256_bytes(dump_config(config).encode()), "data": dataset.digest}
-
-    with watch.phase("train"), console.training() as view:
+    run, steps = job.run, steps_of(stage, feed)
+    settings = stage.optimizer.model_dump()
+    checkpoints = Checkpoints(
+        run.checkpoints / str(number), identity=job.identity, warn=job.console.warn
+    )
+    with job.watch.phase("train"), job.console.training() as view:
 
         def on_epoch(rows: "list[Row]") -> None:
-            write_history(run, rows)
+            write_history(run, joined(earlier, rows))
             view.epoch(rows[-1])
 
         try:
             trained = train(
                 model,
-                batches=lambda step: training_batches(
-                    dataset.pixels,
-                    samples,
-                    batch_size=stage.batch_size,
-                    seed=config.seed,
-                    steps_per_epoch=stage.steps_per_epoch,
-                    start_step=step,
-                    augmentation=augmentation,
-                ),
-                validation=lambda: ordered_batches(
-                    dataset.pixels, validation, batch_size=VALIDATION_BATCH_SIZE
-                ),
+                batches=feed.batches,
+                validation=feed.validation,
                 epochs=stage.epochs,
                 steps_per_epoch=steps,
-                optimizer=build_optimizer(
-                    **stage.optimizer.model_dump(), precision=run.record["precision"]
-                ),
+                optimizer=build_optimizer(**settings, precision=run.record["precision"]),
                 schedule=build_schedule(**schedule_settings(stage, steps)),
                 plateau=plateau_of(stage.schedule),
-                class_weights=class_weights_of(stage, samples),
+                class_weights=class_weights_of(stage, feed.labels),
+                rates=rates,
                 monitor=stage.monitor,
                 patience=stage.early_stopping,
-                checkpoints=Checkpoints(run.checkpoints, identity=identity, warn=console.warn),
-                stop=stop,
+                checkpoints=checkpoints,
+                stop=job.stop,
                 on_step=view.step,
                 on_epoch=on_epoch,
             )
         except TrainingError:
             # Without a finished epoch there are no best weights, only those that are not finite.
             if all(np.isfinite(weights).all() for weights in model.get_weights()):
-                save(run, build, model)
+                save(run, saved, model)
             raise
-    best = save(run, build, model)
-    record_training(run, trained)
-    return best
+    save(run, saved, model)
+    history = joined(earlier, trained.history)
+    write_history(run, history)
+    best_epoch = len(earlier) + trained.best_epoch
+    draw_history(run, history, best_epoch)
+    run.update(outcome=trained.outcome, epochs=len(history), best_epoch=best_epoch)
+    if trained.outcome == "stopped":
+        raise Stopped(
+            f"stopped in epoch {len(history) + 1}; what was learnt is in {run.path}",
+            f"Go on: cvtrain {run.record['command']} {run.path} --resume",
+        )
+    return history
 
 
-def build_in_best_precision(
-    build: Callable[..., "keras.Model"],
-    stage: Fit,
-    config: Config,
-    steps_per_epoch: int,
-    run: Run,
-    console: Console,
+def steps_of(stage: Training, feed: Feed) -> int:
+    """Batches in an epoch."""
+    return stage.steps_per_epoch or num_steps(len(feed.labels), stage.batch_size)
+
+
+def in_best_precision(
+    job: Job, build: "Callable[[str], keras.Model]", stage: Training, feed: Feed
 ) -> "keras.Model":
     """Choose the precision, record it, say how long training will take, and build the model.
 
     A run that is continued keeps its precision, whatever would be measured today.
+
+    Args:
+        build: precision -> model.
     """
     from cvtrain import backend
     from cvtrain.training.precision import choose_precision
 
-    device = run.record["device"]
-    with backend.memory_errors():
+    device = job.run.record["device"]
+    with job.watch.phase("precision"), backend.memory_errors():
         choice = choose_precision(
-            run.record.get("precision", config.precision),
-            build=lambda precision: build(precision=precision, for_training=True),
+            job.run.record.get("precision", job.config.precision),
+            build=build,
             batch_size=stage.batch_size,
             device=device,
         )
-        model = build(precision=choice.precision, for_training=True)
+        model = build(choice.precision)
+    job.run.update(precision=choice.precision)
     size = model.count_params()
-    run.update(precision=choice.precision, num_parameters=size)
-    console.remark(f"{size:,} parameters, {choice.precision} ({choice.reason}), {device}")
+    job.console.remark(f"{size:,} parameters, {choice.precision} ({choice.reason}), {device}")
     if speed := choice.images_per_second.get(choice.precision):
-        seconds = stage.epochs * steps_per_epoch * stage.batch_size / speed
-        console.remark(
-            f"{stage.epochs} epochs of {steps_per_epoch} steps: about {duration(seconds)}"
-        )
+        steps = steps_of(stage, feed)
+        seconds = stage.epochs * steps * stage.batch_size / speed
+        job.console.remark(f"{stage.epochs} epochs of {steps} steps: about {duration(seconds)}")
     return model
 
 
-def record_training(run: Run, trained: "Trained") -> None:
-    """Write and draw the history; a training that was stopped on request raises Stopped."""
-    write_history(run, trained.history)
-    draw_history(run, trained.history, trained.best_epoch)
-    num_epochs = len(trained.history)
-    run.update(outcome=trained.outcome, epochs=num_epochs, best_epoch=trained.best_epoch)
-    if trained.outcome == "stopped":
-        raise Stopped(
-            f"stopped in epoch {num_epochs + 1}; what was learnt is in {run.path}",
-            f"Go on: cvtrain {run.record['command']} {run.path} --resume",
-        )
+def save(run: Run, saved: "keras.Model", trained: "keras.Model") -> None:
+    """Carry the trained weights over to the model that is saved, and commit that."""
+    from cvtrain.models.invariant import copy_weights, save_model, weights_digest
+
+    copy_weights(trained, saved)
+    save_model(saved, run.model_path)
+    run.update(weights_sha256=weights_digest(saved), num_parameters=saved.count_params())
 
 
-def save(run: Run, build: Callable[..., "keras.Model"], trained: "keras.Model") -> "keras.Model":
-    """Commit a model that computes in float32 with the weights of `trained`; returns it."""
-    from cvtrain.models.invariant import save_model, weights_digest
-
-    model = build(precision="float32")
-    model.set_weights(trained.get_weights())
-    save_model(model, run.model_path)
-    run.update(weights_sha256=weights_digest(model))
-    return model
+def joined(earlier: "Sequence[Row]", rows: "Sequence[Row]") -> "list[Row]":
+    """The rows of a stage after those of the stages before it; epochs and steps go on counting."""
+    epochs, steps = (earlier[-1]["epoch"], earlier[-1]["step"]) if earlier else (0, 0)
+    later = [row | {"epoch": row["epoch"] + epochs, "step": row["step"] + steps} for row in rows]
+    return [*earlier, *later]
 
 
 def write_history(run: Run, rows: "list[Row]") -> None:
@@ -208,24 +208,24 @@ def draw_history(run: Run, rows: "list[Row]", best_epoch: int) -> None:
         draw.save(draw.draw_curves(rows, best_epoch), run.figures / "curves.png")
 
 
-def draw_augmentation(
-    run: Run, dataset: Dataset, augmentation: Augmentation, seed: int, num_views: int = 7
-) -> None:
+def draw_augmentation(job: Job, augmentation: Augmentation, num_views: int = 7) -> None:
     """Draw one image of each class (eight at most) as the first passes of training see it."""
     from cvtrain.visuals import draw
 
-    samples = dataset.index.splits["train"]
+    index, seed = job.dataset.index, job.config.seed
+    samples = index.splits["train"]
     _, firsts = np.unique(samples.labels, return_index=True)
     rows = []
     for i in firsts[:8].tolist():
-        pixels = dataset.pixels[samples.paths[i]]
+        pixels = job.dataset.pixels[samples.paths[i]]
         views = [
             augment(pixels, augmentation, seed=seed, epoch=epoch, sample=i)
             for epoch in range(num_views)
         ]
         rows.append([pixels, *views])
-    names = [dataset.index.class_names[samples.labels[i]] for i in firsts[:8]]
-    draw.save(draw.draw_augmented_samples(rows, names), run.figures / "augmented_samples.png")
+    names = [index.class_names[samples.labels[i]] for i in firsts[:8]]
+    figure = draw.draw_augmented_samples(rows, names)
+    draw.save(figure, job.run.figures / "augmented_samples.png")
 
 
 def augmentation_of(section: Augment | None) -> Augmentation | None:
@@ -235,7 +235,7 @@ def augmentation_of(section: Augment | None) -> Augmentation | None:
     return None if augmentation == unchanged else augmentation
 
 
-def schedule_settings(stage: Fit, steps_per_epoch: int) -> dict[str, Any]:
+def schedule_settings(stage: Training, steps_per_epoch: int) -> dict[str, Any]:
     """What `build_schedule` takes, in steps, from what a config says in epochs."""
     schedule = stage.schedule
     period = schedule.every if schedule.name == "step" else 1
@@ -259,12 +259,12 @@ def plateau_of(schedule: Schedule) -> "Plateau | None":
     return Plateau(factor=schedule.factor, patience=schedule.patience)
 
 
-def class_weights_of(stage: Fit, samples: Split) -> np.ndarray | None:
+def class_weights_of(stage: Training, labels: np.ndarray) -> np.ndarray | None:
     """Weights (classes,) by which every class counts the same in the loss; None for no weights.
 
     n / (classes * n_c), the heuristic of King and Zeng (2001) that scikit-learn calls balanced.
     """
     if stage.class_weights == "none":
         return None
-    counts = np.bincount(samples.labels)
-    return len(samples.labels) / (len(counts) * counts)
+    counts = np.bincount(labels)
+    return len(labels) / (len(counts) * counts)

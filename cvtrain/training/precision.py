@@ -46,17 +46,19 @@ def choose_precision(
     build: Callable[[str], keras.Model],
     batch_size: int,
     device: str,
+    training: bool = True,
 ) -> Choice:
     """Take the precision asked for; for `auto` the fastest, if it wins by more than 5 %.
 
-    Measures a few training steps of each candidate, two seconds or so for each, and remembers the
-    choice for this machine, these versions, this model and batch in `files.cache_dir()`.
+    Measures a few steps of each candidate, two seconds or so for each, and remembers the choice for
+    this machine, these versions, this model and batch in `files.cache_dir()`.
 
     Args:
         requested: `auto`, `float32`, `bfloat16` or `float16`.
-        build: precision -> a new model ending in `logits` and `probabilities`.
+        build: precision -> a new model; for training it ends in `logits` and `probabilities`.
         batch_size: images in a batch.
         device: as `backend.set_up` returned it; float16 is a candidate on GPUs only.
+        training: measure training steps; else the forward pass.
 
     Raises:
         ResourceError: the memory does not suffice.
@@ -65,12 +67,12 @@ def choose_precision(
         return Choice(requested, "as the config says", {})
     store = files.cache_dir() / "precision.json"
     remembered = _read(store)
-    key = _key(build("float32"), batch_size, device)
+    key = _key(build("float32"), batch_size, device, training)
     if key in remembered:
         return Choice(**remembered[key])
     on_gpu = device.startswith("gpu")
     candidates = ["float32", "bfloat16", "float16"] if on_gpu else ["float32", "bfloat16"]
-    choice = _choose(_measure(build, candidates, batch_size))
+    choice = _choose(_measure(build, candidates, batch_size, training))
     files.commit_json(store, _read(store) | {key: asdict(choice)})
     return choice
 
@@ -84,45 +86,59 @@ def _choose(images_per_second: dict[str, float]) -> Choice:
 
 
 def _measure(
-    build: Callable[[str], keras.Model], candidates: Sequence[str], batch_size: int
+    build: Callable[[str], keras.Model],
+    candidates: Sequence[str],
+    batch_size: int,
+    training: bool,
 ) -> dict[str, float]:
-    """Images per second of the training step in each precision, at its fastest."""
-    generator = np.random.default_rng(0)
-    steps = {}
-    for precision in candidates:
-        model = build(precision)
-        optimizer = build_optimizer("sgd", learning_rate=0.0, precision=precision)
-        steps[precision] = backend.train_step(logits_model(model), optimizer)
-    shape = (batch_size, *model.input_shape[1:])
-    images = generator.integers(0, 256, shape, dtype=np.uint8)
-    labels = np.zeros(batch_size, np.int32)
-
-    def seconds(step: backend.TrainStep) -> float:
-        started = time.perf_counter()
-        step(images, labels, 0.0)
-        step.totals  # noqa: B018 - reading waits for the device
-        return time.perf_counter() - started
-
+    """Images per second of a step in each precision, at its fastest."""
+    steps = {
+        precision: _step(build(precision), batch_size, precision, training)
+        for precision in candidates
+    }
     for step in steps.values():
-        seconds(step)  # compiles
+        step()  # compiles
     best = dict.fromkeys(candidates, float("inf"))
     # In turns, so that whatever else the machine does hits all of them; the fastest counts, because
     # noise only ever adds.
     ends = time.perf_counter() + _SECONDS * len(candidates)
     for _ in range(_ROUNDS):
         for precision, step in steps.items():
-            best[precision] = min(best[precision], seconds(step))
+            started = time.perf_counter()
+            step()
+            best[precision] = min(best[precision], time.perf_counter() - started)
         if time.perf_counter() > ends:
             break
     return {precision: batch_size / best[precision] for precision in candidates}
 
 
-def _key(model: keras.Model, batch_size: int, device: str) -> str:
+def _step(
+    model: keras.Model, batch_size: int, precision: str, training: bool
+) -> Callable[[], object]:
+    """One step on random values that waits for the device."""
+    shape = (batch_size, *model.input_shape[1:])
+    images = np.random.default_rng(0).integers(0, 256, shape, dtype=np.uint8)
+    if not training:
+        predict = backend.inference(model)
+        return lambda: predict(images)
+    labels = np.zeros(batch_size, np.int32)
+    optimizer = build_optimizer("sgd", learning_rate=0.0, precision=precision)
+    step = backend.train_step(logits_model(model), optimizer)
+
+    def train() -> np.ndarray:
+        step(images, labels, 0.0)
+        return step.totals  # reading waits for the device
+
+    return train
+
+
+def _key(model: keras.Model, batch_size: int, device: str, training: bool) -> str:
     # Speed does not depend on the seeds of initial weights and dropout.
     architecture = re.sub(r'"seed": \d+', "", model.to_json())
     digest = files.sha256_bytes(architecture.encode())
     versions = backend.versions()
-    return json.dumps([platform.node(), device, versions, digest, batch_size], sort_keys=True)
+    what = [platform.node(), device, versions, digest, batch_size, training]
+    return json.dumps(what, sort_keys=True)
 
 
 def _read(store: Path) -> dict[str, dict]:
