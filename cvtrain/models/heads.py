@@ -1,0 +1,181 @@
+"""What stands on the features of a base: layers to be trained, or a classifier in closed form.
+
+Each head ends in the layers `logits` and `probabilities`, as every model of a run does, and is made
+of stock Keras layers and operations.
+"""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from cvtrain.backend import keras
+from cvtrain.errors import ConfigError
+from cvtrain.models.blocks import blocks
+from cvtrain.models.convnet import initializer_of, seed_of
+
+FEATURES = "features"
+"""The layer that makes a vector of the map; every head begins with it."""
+
+_GATHER = {
+    "average": keras.layers.GlobalAveragePooling2D,
+    "max": keras.layers.GlobalMaxPooling2D,
+    "flatten": keras.layers.Flatten,
+}
+
+
+def attach_dense(
+    base: keras.Model,
+    cut: str,
+    *,
+    num_classes: int,
+    pooling: str,
+    dense: Sequence[int] = (),
+    dropout: float = 0.0,
+    seed: int = 0,
+) -> keras.Model:
+    """The base up to a layer and dense layers on it, as one flat model.
+
+    Args:
+        base: flat, from RGB pixels 0..255.
+        cut: name of the layer whose output, a map (n, height, width, channels), is the feature.
+        num_classes: length of the output.
+        pooling: `average`, `max` or `flatten`: how the map becomes a vector.
+        dense: units of the relu layers before the last; each is followed by the dropout.
+        dropout: share of the values dropped; without dense layers, of the vector itself.
+        seed: of the new layers' initial weights and of the dropout.
+
+    Raises:
+        ConfigError: the output of `cut` is no map.
+    """
+    layers = keras.layers
+
+    def drop(x, name):
+        return layers.Dropout(dropout, seed=seed_of(seed, name), name=name)(x) if dropout else x
+
+    x = _gather(base, cut, pooling)
+    if not dense:
+        x = drop(x, "dropout")
+    for i, units in enumerate(dense, 1):
+        initializer = initializer_of(seed, f"dense{i}")
+        x = layers.Dense(
+            units, activation="relu", kernel_initializer=initializer, name=f"dense{i}"
+        )(x)
+        x = drop(x, f"dropout{i}")
+    initializer = initializer_of(seed, "logits")
+    logits = layers.Dense(num_classes, kernel_initializer=initializer, name="logits")(x)
+    return _classifier(base, logits)
+
+
+def attach_logistic(
+    base: keras.Model, cut: str, *, pooling: str, coefficients: np.ndarray, intercepts: np.ndarray
+) -> keras.Model:
+    """The base up to a layer and a logistic regression on it.
+
+    Args:
+        coefficients: (channels, classes).
+        intercepts: (classes,).
+
+    Other arguments and errors as in `attach_dense`.
+    """
+    model = attach_dense(base, cut, num_classes=len(intercepts), pooling=pooling)
+    model.get_layer("logits").set_weights([coefficients, intercepts])
+    return model
+
+
+def attach_neighbors(
+    base: keras.Model,
+    cut: str,
+    *,
+    pooling: str,
+    examples: np.ndarray,
+    labels: np.ndarray,
+    num_classes: int,
+    neighbors: int,
+) -> keras.Model:
+    """The base up to a layer, and a vote of the examples that are nearest by cosine similarity.
+
+    With n_c of k neighbours in class c of C, its probability is (n_c + 1/C) / (k + 1): one vote
+    more is spread evenly, so that none is zero.
+
+    Args:
+        examples: (n, channels) pooled features.
+        labels: (n,) their classes.
+        neighbors: k; at most n vote.
+
+    Other arguments and errors as in `attach_dense`.
+    """
+    layers = keras.layers
+    count = min(neighbors, len(labels))
+    unit = examples / np.maximum(np.linalg.norm(examples, axis=1, keepdims=True), 1e-12)
+
+    x = layers.UnitNormalization(name="unit_length")(_gather(base, cut, pooling))
+    similarities = layers.Dense(len(labels), use_bias=False, trainable=False, name="similarities")
+    votes = layers.Embedding(len(labels), num_classes, trainable=False, name="votes")
+    _, nearest = keras.ops.top_k(similarities(x), count)
+    shares = layers.GlobalAveragePooling1D(name="shares")(votes(nearest))
+    smooth = layers.Rescaling(
+        count / (count + 1), offset=1 / (num_classes * (count + 1)), name="one_vote_more"
+    )
+    logits = layers.Activation("linear", name="logits")(keras.ops.log(smooth(shares)))
+    model = _classifier(base, logits)
+    similarities.set_weights([unit.T.astype(np.float32)])
+    votes.set_weights([np.eye(num_classes, dtype=np.float32)[labels]])
+    return model
+
+
+def fit_logistic(
+    train: tuple[np.ndarray, np.ndarray], validation: tuple[np.ndarray, np.ndarray]
+) -> tuple[np.ndarray, np.ndarray, float]:
+    """Logistic regression on standardised features, with the L2 penalty that validates best.
+
+    Args:
+        train, validation: features (n, channels) and labels (n,).
+
+    Returns:
+        Coefficients (channels, classes) and intercepts (classes,) for the features as they are,
+        and the inverse penalty C that was chosen by the validation loss.
+    """
+    from sklearn.linear_model import LogisticRegression
+    from sklearn.metrics import log_loss
+    from sklearn.preprocessing import StandardScaler
+
+    scaler = StandardScaler().fit(train[0])
+    features, held_out = scaler.transform(train[0]), scaler.transform(validation[0])
+    model = LogisticRegression(max_iter=1000, warm_start=True)
+    best_loss, best = np.inf, None
+    for strength in (1e-4, 1e-3, 1e-2, 1e-1, 1.0):
+        model.set_params(C=strength).fit(features, train[1])
+        loss = log_loss(validation[1], model.predict_proba(held_out), labels=model.classes_)
+        if loss < best_loss:
+            best_loss, best = loss, (model.coef_.copy(), model.intercept_.copy(), strength)
+    coefficients, intercepts, strength = best
+    if len(coefficients) == 1:  # of two classes: the log-odds z of the second; softmax of -z/2, z/2
+        coefficients = np.concatenate([-coefficients, coefficients]) / 2
+        intercepts = np.concatenate([-intercepts, intercepts]) / 2
+    coefficients = coefficients / scaler.scale_
+    intercepts = intercepts - coefficients @ scaler.mean_
+    return coefficients.T.astype(np.float32), intercepts.astype(np.float32), strength
+
+
+def pooled(maps: np.ndarray, pooling: str) -> np.ndarray:
+    """Maps (n, height, width, channels) as vectors (n, size) float32, as the layers do it."""
+    maps = maps.astype(np.float32)
+    if pooling == "flatten":
+        return maps.reshape(len(maps), -1)
+    return maps.mean(axis=(1, 2)) if pooling == "average" else maps.max(axis=(1, 2))
+
+
+def _gather(base: keras.Model, cut: str, pooling: str) -> keras.KerasTensor:
+    output = base.get_layer(cut).output
+    if len(output.shape) != 4:
+        raise ConfigError(
+            f"backbone.cut: {cut} gives a shape of {tuple(output.shape[1:])}, not a map of "
+            "height, width and channels",
+            f"Cut at a block: {', '.join(block.name for block in blocks(base))}.",
+        )
+    return _GATHER[pooling](name=FEATURES)(output)
+
+
+def _classifier(base: keras.Model, logits: keras.KerasTensor) -> keras.Model:
+    probabilities = keras.layers.Activation("softmax", dtype="float32", name="probabilities")
+    return keras.Model(base.input, probabilities(logits), name=base.name)

@@ -1,0 +1,226 @@
+"""A flat model -> a frozen prefix and a trained suffix, and the proof that it stayed so.
+
+A flat graph splits at any layer where it narrows to one tensor: the prefix computes that tensor,
+the suffix goes on from it, both share their layers with the whole. So what is frozen is computed
+once for each image, and only the suffix is trained.
+"""
+
+import hashlib
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from cvtrain.backend import keras
+from cvtrain.errors import ConfigError, TrainingError
+from cvtrain.models.blocks import blocks, find_cut, narrow_layers
+from cvtrain.models.heads import FEATURES
+from cvtrain.models.invariant import copy_weights
+
+
+def layers_above(model: keras.Model, cut: str) -> list[str]:
+    """Names of the layers after `cut` in the order of computation."""
+    names = [layer.name for layer in model.layers]
+    return names[names.index(cut) + 1 :]
+
+
+@dataclass(frozen=True)
+class Unfrozen:
+    """Which part of a model is trained.
+
+    Attributes:
+        split: the layer that the trained part starts after: all before it is frozen and gives one
+            tensor; None when the first layers are trained.
+        layers: names of the layers with weights that are trained.
+        rates: factor of the learning rate of each of these layers.
+    """
+
+    split: str | None
+    layers: tuple[str, ...]
+    rates: Mapping[str, float]
+
+
+def unfreeze(
+    model: keras.Model,
+    *,
+    unfreeze_from: str | None = None,
+    unfreeze_blocks: int | None = None,
+    rate_decay: float = 1.0,
+    train_batch_normalization: bool = False,
+) -> Unfrozen:
+    """Choose the layers that are trained: everything from one place up to the output.
+
+    Args:
+        model: flat, ending in a head (`features` ... `logits`, `probabilities`).
+        unfreeze_from: a layer, or a block, whose first layer is meant.
+        unfreeze_blocks: so many blocks below the head; 1 where neither is said.
+        rate_decay: the rate of each block is that of the block above it (or the head) times this.
+        train_batch_normalization: also train batch normalisation in these blocks. It is left out
+            by default: its statistics of small batches undo what the base has learnt
+            (github.com/keras-team/keras/issues/9214).
+
+    Raises:
+        ConfigError: there is no such layer, or the model has fewer blocks.
+    """
+    names = [layer.name for layer in model.layers]
+    ends = [names.index(block.layer) for block in blocks(model)]
+    first = _first_unfrozen(model, names, ends, unfreeze_from, unfreeze_blocks)
+    below = [name for name in narrow_layers(model) if names.index(name) < first]
+    # Fewer blocks above it, a smaller depth: 0 for the head, 1 for the block below it.
+    depths = {name: sum(end >= i for end in ends) for i, name in enumerate(names)}
+    trained = [
+        layer.name
+        for layer in model.layers[first:]
+        if layer.weights
+        and layer.name != "preprocess"
+        and (train_batch_normalization or not _normalizes(layer))
+    ]
+    if not any(name not in _head(names) for name in trained):
+        raise ConfigError(
+            "finetune: nothing of the base would be trained: "
+            f"{names[first]} and what follows it have no weights to train",
+            f"Unfreeze from lower down: {', '.join(block.name for block in blocks(model))}.",
+        )
+    return Unfrozen(
+        split=below[-1] if len(below) > 1 else None,
+        layers=tuple(trained),
+        rates={name: rate_decay ** depths[name] for name in trained},
+    )
+
+
+def set_trainable(model: keras.Model, trained: Collection[str]) -> None:
+    """Let the layers of these names be trained and no others.
+
+    Batch normalisation that is not trained runs on the statistics that it has.
+    """
+    for layer in model.layers:
+        layer.trainable = layer.name in trained
+
+
+def variable_rates(model: keras.Model, unfrozen: Unfrozen) -> list[float]:
+    """The factor of the learning rate of each of the model's trainable variables."""
+    by_variable = {
+        id(variable): unfrozen.rates.get(layer.name, 1.0)
+        for layer in model.layers
+        for variable in layer.trainable_variables
+    }
+    return [by_variable[id(variable)] for variable in model.trainable_variables]
+
+
+def prefix_of(model: keras.Model, *layers: str) -> keras.Model:
+    """From the model's input to the outputs of some layers; layers are shared."""
+    outputs = [model.get_layer(layer).output for layer in layers]
+    return keras.Model(model.input, outputs, name=f"{model.name}_prefix")
+
+
+def suffix_of(model: keras.Model, layer: str) -> keras.Model:
+    """From the output of a layer where the graph is narrow to the model's output.
+
+    Its layers are those of the whole, called a second time; what trains it takes a copy
+    (`in_precision`), where each layer is called once.
+    """
+    return keras.Model(model.get_layer(layer).output, model.output, name=f"{model.name}_suffix")
+
+
+def in_precision(model: keras.Model, precision: str) -> keras.Model:
+    """A copy that computes in `float32`, `bfloat16` or `float16`, with weights in float32.
+
+    Preprocessing and the last softmax stay in float32: pixels and their means do not fit into the
+    eight bits of bfloat16.
+    """
+    policy = precision if precision == "float32" else f"mixed_{precision}"
+
+    def copy(layer):
+        config = layer.get_config()
+        kept = layer.name in ("preprocess", "probabilities")
+        kept = kept or isinstance(layer, keras.layers.Rescaling | keras.layers.Normalization)
+        return type(layer).from_config(config if kept else config | {"dtype": policy})
+
+    copied = keras.models.clone_model(model, clone_function=copy)
+    copy_weights(model, copied)
+    for mine, theirs in zip(copied.layers, model.layers, strict=True):
+        mine.trainable = theirs.trainable
+    return copied
+
+
+def layer_digests(model: keras.Model) -> dict[str, str]:
+    """SHA-256 over dtype, shape and bytes of the weights of each layer that has any."""
+    return {layer.name: _digest(layer) for layer in model.layers if layer.weights}
+
+
+def prove_freeze(
+    before: Mapping[str, str], after: Mapping[str, str], trained: Collection[str]
+) -> dict[str, dict[str, object]]:
+    """Compare the layers before and after training with what was meant to be trained.
+
+    Args:
+        before, after: as `layer_digests` gives them, of the same model.
+        trained: names of the layers that were meant to be trained; all others were frozen.
+
+    Returns:
+        For each layer `trained` (bool), `before` and `after`: the part `freeze_proof` of run.json.
+
+    Raises:
+        TrainingError: a frozen layer changed, or a trained one did not.
+    """
+    moved = [name for name in before if name not in trained and before[name] != after[name]]
+    still = [name for name in before if name in trained and before[name] == after[name]]
+    complaints = []
+    if moved:
+        complaints.append(f"frozen layers changed: {_some(moved)}")
+    if still:
+        complaints.append(f"layers to be trained did not change: {_some(still)}")
+    if complaints:
+        raise TrainingError(
+            f"freeze proof: {'; '.join(complaints)}",
+            "The weights are not what the config says; do not use them. A layer that never changes "
+            "may see no gradient: a learning rate too small, or units that are always zero.",
+        )
+    return {
+        name: {"trained": name in trained, "before": before[name], "after": after[name]}
+        for name in before
+    }
+
+
+def _first_unfrozen(
+    model: keras.Model,
+    names: Sequence[str],
+    ends: Sequence[int],
+    unfreeze_from: str | None,
+    unfreeze_blocks: int | None,
+) -> int:
+    """Index of the lowest layer that is trained."""
+    if unfreeze_from is not None:
+        last = names.index(find_cut(model, unfreeze_from))
+        if names[last] == unfreeze_from:
+            return last
+        return max((end + 1 for end in ends if end < last), default=0)
+    count = unfreeze_blocks or 1
+    if count > len(ends):
+        raise ConfigError(
+            f"finetune.unfreeze_blocks: must be at most {len(ends)}, the number of blocks; "
+            f"received {count}",
+            f"The blocks are {', '.join(block.name for block in blocks(model))}.",
+        )
+    return ends[-count - 1] + 1 if count < len(ends) else 0
+
+
+def _head(names: Sequence[str]) -> set[str]:
+    return set(names[names.index(FEATURES) :])
+
+
+def _normalizes(layer: keras.layers.Layer) -> bool:
+    return isinstance(layer, keras.layers.BatchNormalization)
+
+
+def _digest(layer: keras.layers.Layer) -> str:
+    digest = hashlib.sha256()
+    for values in map(np.ascontiguousarray, layer.get_weights()):
+        digest.update(f"{values.dtype.str} {values.shape}\n".encode())
+        digest.update(values.tobytes())
+    return digest.hexdigest()
+
+
+def _some(names: Sequence[str], most: int = 5) -> str:
+    more = f" and {len(names) - most} more" if len(names) > most else ""
+    return ", ".join(names[:most]) + more
