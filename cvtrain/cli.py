@@ -28,6 +28,8 @@ RUNS_DIR = Path("runs")
 Start here:
   cvtrain data check photos/           is every image usable?
   cvtrain fit config.yaml              train, evaluate, draw
+  cvtrain extract-features config.yaml train a head on a pretrained base
+  cvtrain finetune config.yaml         train the top of that base, too
   cvtrain predict photos/new/*.jpg     what does the newest run say?
 \b
 Exit codes: 0 done, 1 our fault, 2 command line or config, 3 data, 4 run folder or model,
@@ -100,27 +102,131 @@ def fit(
 
     With an `augment:` section each epoch sees the images changed at random.
     """
-    from cvtrain.config import load_config
-    from cvtrain.run import Run, new_run_path, newest_run, refuse_existing
-
-    if (config / "run.json").is_file():
-        if not resume:
-            raise ConfigError(
-                f"{config} is a run folder", f"To continue it: cvtrain fit {config} --resume"
-            )
-        run_dir, config = config, config / "config.yaml"
-        name = Run.open(run_dir).field("name", str)
-    else:
-        name = config.stem
-    settings = load_config(config, overrides)
-    if resume:
-        path = run_dir or newest_run(RUNS_DIR, command="fit", name=name).path
-    else:
-        path = run_dir or new_run_path(RUNS_DIR, "fit", name)
-        refuse_existing(path)
+    settings, path, name = _project("fit", config, overrides, run_dir, resume)
     from cvtrain.pipelines.fit import fit as run_fit
 
     run_fit(settings, path, name=name, resume=resume, console=console)
+
+
+@cli.command(
+    epilog="""\b
+Examples:
+  cvtrain probe                                  where to cut the base of ./config.yaml?
+  cvtrain probe --set 'probe.image_sizes=[96, 160, 224]'
+  cvtrain probe --set 'probe.backbones=[{name: vgg16}, {name: mobilenet, alpha: 0.25}]'
+  cvtrain probe --set data.train_per_class=100   sooner, less exact
+\b
+The run folder then holds probe.csv and figures/probe.png, and no model.""",
+)
+@click.argument("config", default="config.yaml", type=click.Path(path_type=Path))
+@set_option
+@run_dir_option
+@click.option("--resume", is_flag=True, help="Continue an unfinished run from its last block.")
+@common_options
+def probe(
+    console: "Console",
+    config: Path,
+    overrides: tuple[str, ...],
+    run_dir: Path | None,
+    resume: bool,
+) -> None:
+    """Measure how well each block of a base tells the classes apart, and recommend where to cut.
+
+    A linear classifier on the pooled features of each block, cross-validated on the training
+    images: early blocks are generic and cheap, late ones specific to what the base was trained on.
+    """
+    settings, path, name = _project("probe", config, overrides, run_dir, resume)
+    from cvtrain.pipelines.probe import probe as run_probe
+
+    run_probe(settings, path, name=name, resume=resume, console=console)
+
+
+@cli.command(
+    "extract-features",
+    epilog="""\b
+Examples:
+  cvtrain extract-features                       ./config.yaml
+  cvtrain extract-features config.yaml --set extract_features.backbone.name=mobilenet
+  cvtrain extract-features config.yaml --set extract_features.views=8
+  cvtrain extract-features config.yaml --set extract_features.head.name=logistic
+  cvtrain extract-features config.yaml --features-only
+\b
+Features are kept in $CVTRAIN_CACHE, by default ~/.cache/cvtrain: a second head costs seconds.""",
+)
+@click.argument("config", default="config.yaml", type=click.Path(path_type=Path))
+@set_option
+@run_dir_option
+@click.option("--resume", is_flag=True, help="Continue an unfinished run from its last commit.")
+@click.option(
+    "--features-only", is_flag=True, help="Write the features as .npy and .parquet; train nothing."
+)
+@common_options
+def extract_features(
+    console: "Console",
+    config: Path,
+    overrides: tuple[str, ...],
+    run_dir: Path | None,
+    resume: bool,
+    features_only: bool,
+) -> None:
+    """Train a head on the features of a pretrained base, which is run once for each image.
+
+    The base stays frozen, and the run proves it. With `views:` above 1 and an `augment:` section
+    so many augmented views of each training image are computed and kept.
+    """
+    settings, path, name = _project("extract-features", config, overrides, run_dir, resume)
+    from cvtrain.pipelines.extract_features import extract_features as run_extract_features
+
+    run_extract_features(
+        settings, path, name=name, resume=resume, features_only=features_only, console=console
+    )
+
+
+@cli.command(
+    epilog="""\b
+Examples:
+  cvtrain finetune                               the newest extract-features run
+  cvtrain finetune config.yaml --from runs/20260101-120000-extract-features-config
+  cvtrain finetune --set finetune.unfreeze_from=block5_conv1
+  cvtrain finetune --set finetune.unfreeze_blocks=3 --set finetune.views=unlimited""",
+)
+@click.argument("config", default="config.yaml", type=click.Path(path_type=Path))
+@click.option(
+    "--from",
+    "source",
+    type=click.Path(path_type=Path),
+    metavar="RUN",
+    help="The run to start from; default: the newest extract-features run.",
+)
+@set_option
+@run_dir_option
+@click.option("--resume", is_flag=True, help="Continue an unfinished run from its last commit.")
+@common_options
+def finetune(
+    console: "Console",
+    config: Path,
+    source: Path | None,
+    overrides: tuple[str, ...],
+    run_dir: Path | None,
+    resume: bool,
+) -> None:
+    """Train the top of a run's network on, at a low learning rate; what is below stays frozen.
+
+    The frozen part comes from the cache, so that only the top is computed in every step.
+    """
+    settings, path, name = _project("finetune", config, overrides, run_dir, resume)
+    from cvtrain.run import Run, newest_run
+
+    if resume and source is None:
+        source = Path(Run.open(path).field("source", dict)["run"])
+    if source is None:
+        start = newest_run(RUNS_DIR, command="extract-features", has_model=True)
+        console.remark(f"from: {start.path} (the newest extract-features run)")
+    else:
+        start = Run.open(source)
+    from cvtrain.pipelines.finetune import finetune as run_finetune
+
+    run_finetune(settings, path, source=start, name=name, resume=resume, console=console)
 
 
 @cli.command(
@@ -230,6 +336,38 @@ def check(console: "Console", path: str, overrides: tuple[str, ...]) -> None:
         load_config(Path(path), overrides) if is_config else config_for_source(path, overrides)
     )
     data_check(config, console=console)
+
+
+def _project(
+    command: str,
+    config: Path,
+    overrides: tuple[str, ...],
+    run_dir: Path | None,
+    resume: bool,
+) -> tuple["Config", Path, str]:
+    """The config, the run folder to write or continue, and the name of the config.
+
+    With --resume, CONFIG may be the run folder itself; else the newest unfinished run is taken.
+    """
+    from cvtrain.config import load_config
+    from cvtrain.run import Run, new_run_path, newest_run, refuse_existing
+
+    if (config / "run.json").is_file():
+        if not resume:
+            raise ConfigError(
+                f"{config} is a run folder", f"To continue it: cvtrain {command} {config} --resume"
+            )
+        run_dir, config = config, config / "config.yaml"
+        name = Run.open(run_dir).field("name", str)
+    else:
+        name = config.stem
+    settings = load_config(config, overrides)
+    if resume:
+        path = run_dir or newest_run(RUNS_DIR, command=command, name=name).path
+    else:
+        path = run_dir or new_run_path(RUNS_DIR, command, name)
+        refuse_existing(path)
+    return settings, path, name
 
 
 def _open_run(path: Path | None, console: "Console") -> "Run":

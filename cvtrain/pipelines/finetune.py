@@ -1,0 +1,169 @@
+"""`cvtrain finetune`: the top of a run's network is trained on, what is below stays frozen."""
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from cvtrain.config import Config, FineTune, Unfreeze
+from cvtrain.console import Console
+from cvtrain.data.augment import Augmentation
+from cvtrain.data.index import Split
+from cvtrain.errors import ConfigError
+from cvtrain.pipelines.evaluate import image_predictor
+from cvtrain.pipelines.finish import finish
+from cvtrain.pipelines.frozen import (
+    FrozenPart,
+    evaluation_parts,
+    feature_feed,
+    feature_predictor,
+    how_to_unfreeze,
+    open_model,
+    record_proof,
+    refuse_seen_images,
+)
+from cvtrain.pipelines.job import Job, finished_run, start_job
+from cvtrain.pipelines.train import (
+    augmentation_of,
+    draw_augmentation,
+    image_feed,
+    in_best_precision,
+    train_stage,
+)
+from cvtrain.run import Run
+
+if TYPE_CHECKING:
+    import keras
+
+    from cvtrain.training.loop import Row
+
+
+def finetune(
+    config: Config, path: Path, *, source: Run, name: str, resume: bool, console: Console
+) -> Run:
+    """Train the top of a run's network on, in one step or several.
+
+    Args:
+        config: the checked config; its images must be of the classes of `source`.
+        path: the run folder to write, or to continue.
+        source: the run whose model is the start.
+        name: of the config, for the record.
+        resume: continue the run at `path`.
+
+    Returns:
+        The finished run.
+
+    Raises:
+        ConfigError, DataError, RunError: before anything is trained.
+        TrainingError, ResourceError: training cannot go on; the best model so far is saved.
+        Stopped: on request; the best model so far is saved, and `resume` continues.
+    """
+    from cvtrain.models.transfer import layer_digests
+
+    if done := finished_run(path, resume=resume, console=console):
+        return done
+    section = config.finetune or FineTune()
+    views = section.views or config.extract_features.views
+    config = config.model_copy(update={"finetune": section.model_copy(update={"views": views})})
+    augmentation = augmentation_of(config.augment) if views != 1 else None
+    with start_job("finetune", config, path, name=name, resume=resume, console=console) as job:
+        refuse_other_classes(source, job)
+        refuse_seen_images(source, job.dataset)
+        model = open_model(source, image_size=config.data.image_size)
+        job.run.update(
+            source={"run": str(source.path.absolute()), "weights": source.record["weights_sha256"]}
+        )
+        if augmentation:
+            draw_augmentation(job, augmentation)
+        before = layer_digests(model)
+        trained: set[str] = set()
+        history: list[Row] = []
+        for number, step in enumerate((section, *section.then), 1):
+            stage = _Stage(job, model, step, number, augmentation, views)
+            history = stage.train(history)
+            trained.update(stage.unfrozen.layers)
+        record_proof(job, before, layer_digests(model), trained)
+        finish(job, *stage.evaluation())
+    return job.run
+
+
+def refuse_other_classes(source: Run, job: Job) -> None:
+    """Raise ConfigError unless the images are of the classes that the run tells apart."""
+    known, names = source.field("class_names", list), list(job.dataset.index.class_names)
+    if known != names:
+        raise ConfigError(
+            f"{source.path} tells {', '.join(known)} apart, and the images are of "
+            f"{', '.join(names)}",
+            "For other classes put a new head on it: extract_features.backbone.weights names "
+            "the run.",
+        )
+
+
+class _Stage:
+    """One step of fine-tuning: what is frozen, what is trained, and from what."""
+
+    def __init__(
+        self,
+        job: Job,
+        model: "keras.Model",
+        step: Unfreeze,
+        number: int,
+        augmentation: Augmentation | None,
+        views: int | str,
+    ):
+        from cvtrain.models.transfer import set_trainable, unfreeze
+
+        self.job, self.model, self.step, self.number = job, model, step, number
+        self.augmentation = augmentation
+        self.unfrozen = unfreeze(model, **how_to_unfreeze(step))
+        set_trainable(model, self.unfrozen.layers)
+        layer = self.unfrozen.split
+        self.frozen = (
+            FrozenPart(job, model, layer, augmentation, int(views))
+            if layer and views != "unlimited"
+            else None
+        )
+        self.parts = evaluation_parts(job.dataset) if self.frozen else job.dataset.index.splits
+        self.exact = self.frozen.exact_rows(self.parts) if self.frozen else {}
+
+    def train(self, earlier: "list[Row]") -> "list[Row]":
+        """Train the upper part on cached features, or the whole on images; the whole history."""
+        from cvtrain.models.transfer import in_precision, suffix_of, variable_rates
+
+        job, step = self.job, self.step
+        upper = self.model
+        if self.frozen:
+            upper = suffix_of(self.model, self.frozen.layer)
+            rows, validation = self.frozen.training_rows(), self.exact["validation"]
+            num_views = self.frozen.num_views
+            feed = feature_feed(job, step, rows, validation, num_views=num_views)
+        else:
+            feed = image_feed(job, step, self.augmentation)
+        source = f"the cached {self.frozen.layer}" if self.frozen else "the images"
+        job.console.remark(
+            f"step {self.number}: {len(self.unfrozen.layers)} layers are trained, "
+            f"from {self.unfrozen.layers[0]} on, reading {source}"
+        )
+        trained = in_best_precision(
+            job, lambda precision: in_precision(upper, precision), step, feed
+        )
+        return train_stage(
+            job,
+            trained,
+            self.model,
+            step,
+            feed,
+            rates=variable_rates(trained, self.unfrozen),
+            number=self.number,
+            earlier=earlier,
+        )
+
+    def evaluation(self) -> "tuple[Mapping[str, Split], Callable[[str], np.ndarray]]":
+        """What the saved model is measured on, and how: as `finish` takes it."""
+        from cvtrain.models.transfer import suffix_of
+
+        if not self.frozen:
+            return self.parts, image_predictor(self.job, self.model)
+        suffix = suffix_of(self.model, self.frozen.layer)
+        return self.parts, feature_predictor(self.job, suffix, self.exact)

@@ -1,0 +1,250 @@
+"""Features are computed once, the head is trained on them, and the run is a normal one."""
+
+import json
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from cvtrain.config import load_config
+from cvtrain.console import Console
+from cvtrain.errors import ConfigError, DataError
+from cvtrain.features import extract as extraction
+from cvtrain.pipelines.extract_features import extract_features
+
+CONFIG = """
+seed: 3
+precision: float32
+data: {{source: {source}, image_size: [16, 20]}}
+augment: {{flip: horizontal, rotate: 10}}
+extract_features:
+  backbone: {{weights: {base}, cut: pool1}}
+  head: {{dense: [8], dropout: 0.2}}
+  epochs: 3
+  batch_size: 8
+  optimizer: {{name: adam, learning_rate: 1e-2}}
+"""
+
+
+@pytest.fixture(scope="module")
+def transfer_config(tmp_path_factory, image_folder, finished):
+    path = tmp_path_factory.mktemp("config") / "tiny.yaml"
+    path.write_text(CONFIG.format(source=image_folder, base=finished.path))
+    return path
+
+
+@pytest.fixture
+def extract(tmp_path, transfer_config, extracted, monkeypatch):
+    """extract(folder, *overrides, **options) -> Run; the cache has what `extracted` left."""
+    shutil.copytree(extracted.path.parent / "cache", tmp_path / "cache")
+    monkeypatch.setenv("CVTRAIN_CACHE", str(tmp_path / "cache"))
+
+    def run(folder, *overrides, features_only=False):
+        return extract_features(
+            load_config(transfer_config, overrides),
+            tmp_path / folder,
+            name="tiny",
+            resume=False,
+            features_only=features_only,
+            console=Console(quiet=True),
+        )
+
+    return run
+
+
+@pytest.fixture(scope="module")
+def extracted(tmp_path_factory, transfer_config):
+    """A finished run that had to compute all features."""
+    folder = tmp_path_factory.mktemp("extracted")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("CVTRAIN_CACHE", str(folder / "cache"))
+        return extract_features(
+            load_config(transfer_config),
+            folder / "run",
+            name="tiny",
+            resume=False,
+            console=Console(quiet=True),
+        )
+
+
+@pytest.fixture
+def count_forward(monkeypatch):
+    """How many images were computed, one entry for each extraction."""
+    counts = []
+    original = extraction.extract
+
+    def counting(*args, **kwargs):
+        counts.append(original(*args, **kwargs))
+        return counts[-1]
+
+    monkeypatch.setattr(extraction, "extract", counting)
+    return counts
+
+
+def test_the_run_is_a_normal_one(extracted):
+    run = extracted
+    names = {str(p.relative_to(run.path)) for p in run.path.rglob("*") if p.is_file()}
+    assert {
+        "config.yaml",
+        "run.json",
+        "split.json",
+        "history.csv",
+        "model.keras",
+        "predictions-train.csv",
+        "predictions-test.csv",
+        "figures/curves.png",
+    } <= names
+    record = json.loads((run.path / "run.json").read_text())
+    assert record["command"] == "extract-features"
+    assert record["status"] == "finished"
+    assert record["metrics"]["test"]["num_images"] == 15
+    assert record["base"]["cut"] == "pool1"
+
+
+def test_the_base_is_frozen_and_the_head_is_not(extracted):
+    proof = extracted.record["freeze_proof"]
+    assert {name for name, layer in proof.items() if layer["trained"]} == {"dense1", "logits"}
+    assert {"conv1", "conv1_norm"} <= {n for n, each in proof.items() if not each["trained"]}
+    for layer in proof.values():
+        assert (layer["before"] != layer["after"]) == layer["trained"]
+
+
+def test_the_numbers_are_those_of_the_saved_model(extracted, tmp_path):
+    """Plain Keras on the saved model, against the predictions that came from the cache."""
+    run = extracted
+    rows = [line.split(",") for line in (run.path / "predictions-test.csv").read_text().split()]
+    files, probabilities = [], []
+    for row in rows[1:]:
+        files.append(row[0])
+        probabilities.append([float(p) for p in row[-3:]])
+    code = """
+import json, sys
+import keras, numpy as np
+model = keras.saving.load_model(sys.argv[1])
+print(json.dumps(model.predict(np.load(sys.argv[2]), verbose=0).tolist()))
+"""
+    from cvtrain.pipelines.evaluate import decoder_of_run
+
+    root, decoder = run.record["data"]["root"], decoder_of_run(run)
+    pixels = [decoder((Path(root) / f).read_bytes()).pixels for f in files]
+    np.save(tmp_path / "pixels.npy", np.stack(pixels))
+    done = subprocess.run(
+        [sys.executable, "-c", code, run.model_path, tmp_path / "pixels.npy"],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    np.testing.assert_allclose(json.loads(done.stdout), probabilities, atol=1e-6)
+
+
+def test_the_same_seed_gives_the_same_weights(extract, extracted):
+    assert extract("a").record["weights_sha256"] == extracted.record["weights_sha256"]
+
+
+def test_each_image_is_computed_once(extracted):
+    assert extracted.record["features"]["pool1"]["num_computed"] == 36
+
+
+@pytest.mark.parametrize(
+    "head",
+    ["{pooling: flatten, dense: []}", "{name: logistic}", "{name: knn, neighbors: 3}"],
+)
+def test_another_head_computes_no_features_and_learns(extract, count_forward, head):
+    epochs = "extract_features.epochs=15"
+    run = extract("b", f"extract_features.head={head}", epochs)
+    assert sum(count_forward) == 0
+    assert run.record["metrics"]["test"]["accuracy"] >= 0.8
+
+
+@pytest.mark.parametrize(
+    ("changes", "num_computed"),
+    [
+        (["extract_features.backbone.cut=conv1_relu"], 63),
+        (["data.image_size=[16,20]"], 0),
+        (["extract_features.epochs=2"], 0),
+        (["extract_features.views=2"], 72),
+    ],
+)
+def test_what_changes_the_features_computes_them_anew(
+    extract, count_forward, changes, num_computed
+):
+    extract("b", *changes)
+    assert sum(count_forward) == num_computed
+
+
+def test_a_changed_image_is_computed_alone(extract, count_forward, image_folder, tmp_path):
+    copy = tmp_path / "images"
+    shutil.copytree(image_folder, copy)
+    victim = sorted((copy / "train" / "red").iterdir())[0]
+    pixels = np.asarray(Image.open(victim)).copy()
+    pixels[0, 0] ^= 64
+    Image.fromarray(pixels).save(victim)
+    extract("b", f"data.source={copy}")
+    assert sum(count_forward) == 1
+
+
+def test_views_are_computed_once_each(extract):
+    run = extract("a", "extract_features.views=3", "extract_features.epochs=6")
+    assert run.record["features"]["pool1"]["num_computed"] == 3 * 36
+    assert (run.path / "figures" / "augmented_samples.png").exists()
+
+
+def test_views_without_augmentation_are_refused(extract):
+    with pytest.raises(ConfigError, match="no augment section"):
+        extract("a", "extract_features.views=3", "augment=null")
+
+
+def test_unlimited_views_run_the_base_in_every_step(extract, count_forward):
+    run = extract("a", "extract_features.views=unlimited")
+    assert count_forward == []
+    trained = {n for n, layer in run.record["freeze_proof"].items() if layer["trained"]}
+    assert trained == {"dense1", "logits"}
+
+
+def test_arrays_for_use_elsewhere(extract):
+    from pyarrow import parquet
+
+    run = extract("a", features_only=True)
+    assert run.record["status"] == "finished"
+    assert not run.model_path.exists()
+    features = np.load(run.path / "features" / "test.npy")
+    table = parquet.read_table(run.path / "features" / "test.parquet").to_pydict()
+    assert features.shape == (15, 4)
+    np.testing.assert_array_equal(np.array(table["features"], np.float32), features)
+    assert sorted(set(table["class"])) == ["blue", "green", "red"]
+    assert all(
+        f"test/{name}/" in path for name, path in zip(table["class"], table["file"], strict=True)
+    )
+
+
+def test_a_network_of_keras_by_name(extract):
+    run = extract(
+        "a",
+        "extract_features.backbone={name: mobilenet, alpha: 0.25, weights: none, cut: conv_pw_2}",
+        "data.image_size=32",
+        "extract_features.epochs=1",
+    )
+    assert run.record["base"]["cut"] == "conv_pw_2_relu"
+
+
+def test_a_run_knows_its_network(extract):
+    with pytest.raises(ConfigError, match="Leave out name"):
+        extract("a", "extract_features.backbone.name=vgg16")
+
+
+def test_images_that_the_base_was_trained_on_do_not_test_it(extract, image_folder):
+    """The same images under another split."""
+    lines = ["path,label,split"]
+    for split, other in {"train": "test", "validation": "validation", "test": "train"}.items():
+        for path in sorted((image_folder / split).rglob("*.png")):
+            lines.append(f"{path.relative_to(image_folder)},{path.parent.name},{other}")
+    (image_folder / "other.csv").write_text("\n".join(lines))
+    try:
+        with pytest.raises(DataError, match="was trained on 36 of the test images"):
+            extract("a", f"data.source={image_folder / 'other.csv'}")
+    finally:
+        (image_folder / "other.csv").unlink()
