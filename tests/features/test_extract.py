@@ -5,6 +5,7 @@ import subprocess
 import sys
 import threading
 from collections import Counter
+from pathlib import Path
 from types import SimpleNamespace
 
 import ml_dtypes
@@ -275,9 +276,10 @@ def test_a_disk_that_fills_up_keeps_what_was_committed(prefix, monkeypatch):
         if len(calls) > 4:  # a shard takes two: the file and the folder
             raise OSError(28, "No space left on device")
 
-    with monkeypatch.context() as patch, pytest.raises(ResourceError, match="the disk is full"):
+    with monkeypatch.context() as patch:
         patch.setattr(os, "fsync", fsync)
-        extract(prefix, stores, images, [images.views()])
+        with pytest.raises(ResourceError, match="the disk is full"):
+            extract(prefix, stores, images, [images.views()])
     assert len(open_stores(prefix)[0]) == 64
 
 
@@ -347,7 +349,6 @@ print(landed)
 
 @pytest.mark.slow
 def test_kills_during_extraction_leave_no_wrong_feature(tmp_path):
-    here = os.path.dirname(__file__)  # noqa: PTH120
-    command = [sys.executable, "-c", DRIVER, here, str(tmp_path), "40"]
+    command = [sys.executable, "-c", DRIVER, str(Path(__file__).parent), str(tmp_path), "40"]
     landed = int(subprocess.run(command, check=True, stdout=subprocess.PIPE).stdout)
     assert landed >= 50

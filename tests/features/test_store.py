@@ -3,6 +3,7 @@ import os
 import subprocess
 import sys
 from hashlib import sha256
+from pathlib import Path
 
 import ml_dtypes
 import numpy as np
@@ -12,6 +13,7 @@ from cvtrain.errors import ResourceError
 from cvtrain.features.store import FeatureStore
 
 SHAPE = (2, 3, 5)
+HERE = str(Path(__file__).parent)
 
 
 def make_keys(count, first=0):
@@ -234,9 +236,8 @@ with store.writing():
 
 
 def test_processes_that_write_at_once_do_not_disturb_each_other(tmp_path):
-    here = os.path.dirname(__file__)  # noqa: PTH120
     commands = [
-        [sys.executable, "-c", WRITER, here, str(tmp_path), str(first)] for first in (0, 30, 60)
+        [sys.executable, "-c", WRITER, HERE, str(tmp_path), str(first)] for first in (0, 30, 60)
     ]
     processes = [subprocess.Popen(command) for command in commands]
     assert [process.wait() for process in processes] == [0, 0, 0]
@@ -271,8 +272,7 @@ def test_memory_holds_the_rows_that_are_taken_and_not_the_store(tmp_path):
             values = np.full((256, 32, 1024), first, ml_dtypes.bfloat16)
             store.commit(make_keys(256, first), [values])
     assert store.size > 2**27
-    here = os.path.dirname(__file__)  # noqa: PTH120
-    command = [sys.executable, "-c", READER, here, str(tmp_path)]
+    command = [sys.executable, "-c", READER, HERE, str(tmp_path)]
     grown = int(subprocess.run(command, check=True, capture_output=True).stdout)
     assert grown < 2**25  # a batch is 4 MiB
 
