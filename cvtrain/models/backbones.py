@@ -1,0 +1,283 @@
+"""The pretrained networks of `keras.applications` as flat models of RGB pixels.
+
+The table of names is there without Keras, so that configs can be checked against it.
+"""
+
+from __future__ import annotations
+
+import functools
+import re
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from cvtrain.errors import ConfigError
+from cvtrain.models.blocks import Block, blocks, find_cut, narrow_layers
+from cvtrain.models.convnet import seed_of
+from cvtrain.models.imagenet import imagenet_weights
+from cvtrain.models.weights import load_weights
+
+if TYPE_CHECKING:
+    import keras
+
+__all__ = [
+    "BACKBONES",
+    "Backbone",
+    "Block",
+    "blocks",
+    "build_backbone",
+    "find_cut",
+    "imagenet_weights",
+    "narrow_layers",
+]
+
+
+@dataclass(frozen=True)
+class Backbone:
+    """One architecture.
+
+    Attributes:
+        constructor: its name in `keras.applications`.
+        preprocessing: `caffe`, `tf` or `torch`, as Keras calls them; `inside`: the network itself
+            begins with it.
+        smallest_side: of the images, in pixels.
+        has_alpha: its width is scaled by a factor `alpha`.
+    """
+
+    constructor: str
+    preprocessing: str
+    smallest_side: int = 32
+    has_alpha: bool = False
+
+
+BACKBONES: dict[str, Backbone] = {
+    "vgg16": Backbone("VGG16", "caffe"),
+    "vgg19": Backbone("VGG19", "caffe"),
+    "resnet50": Backbone("ResNet50", "caffe"),
+    "resnet101": Backbone("ResNet101", "caffe"),
+    "resnet152": Backbone("ResNet152", "caffe"),
+    "resnet50v2": Backbone("ResNet50V2", "tf"),
+    "resnet101v2": Backbone("ResNet101V2", "tf"),
+    "resnet152v2": Backbone("ResNet152V2", "tf"),
+    "inception_v3": Backbone("InceptionV3", "tf", 75),
+    "inception_resnet_v2": Backbone("InceptionResNetV2", "tf", 75),
+    "xception": Backbone("Xception", "tf", 71),
+    "mobilenet": Backbone("MobileNet", "tf", has_alpha=True),
+    "mobilenet_v2": Backbone("MobileNetV2", "tf", has_alpha=True),
+    "mobilenet_v3_small": Backbone("MobileNetV3Small", "inside", has_alpha=True),
+    "mobilenet_v3_large": Backbone("MobileNetV3Large", "inside", has_alpha=True),
+    "densenet121": Backbone("DenseNet121", "torch"),
+    "densenet169": Backbone("DenseNet169", "torch"),
+    "densenet201": Backbone("DenseNet201", "torch"),
+    "nasnet_mobile": Backbone("NASNetMobile", "tf"),
+    "nasnet_large": Backbone("NASNetLarge", "tf"),
+    "efficientnet_b0": Backbone("EfficientNetB0", "inside"),
+    "efficientnet_b1": Backbone("EfficientNetB1", "inside"),
+    "efficientnet_b2": Backbone("EfficientNetB2", "inside"),
+    "efficientnet_b3": Backbone("EfficientNetB3", "inside"),
+    "efficientnet_b4": Backbone("EfficientNetB4", "inside"),
+    "efficientnet_b5": Backbone("EfficientNetB5", "inside"),
+    "efficientnet_b6": Backbone("EfficientNetB6", "inside"),
+    "efficientnet_b7": Backbone("EfficientNetB7", "inside"),
+    "efficientnet_v2_b0": Backbone("EfficientNetV2B0", "inside"),
+    "efficientnet_v2_b1": Backbone("EfficientNetV2B1", "inside"),
+    "efficientnet_v2_b2": Backbone("EfficientNetV2B2", "inside"),
+    "efficientnet_v2_b3": Backbone("EfficientNetV2B3", "inside"),
+    "efficientnet_v2_s": Backbone("EfficientNetV2S", "inside"),
+    "efficientnet_v2_m": Backbone("EfficientNetV2M", "inside"),
+    "efficientnet_v2_l": Backbone("EfficientNetV2L", "inside"),
+    "convnext_tiny": Backbone("ConvNeXtTiny", "inside"),
+    "convnext_small": Backbone("ConvNeXtSmall", "inside"),
+    "convnext_base": Backbone("ConvNeXtBase", "inside"),
+    "convnext_large": Backbone("ConvNeXtLarge", "inside"),
+    "convnext_xlarge": Backbone("ConvNeXtXLarge", "inside"),
+}
+"""Every architecture by the name that a config uses."""
+
+_IMAGENET_MEAN = np.float64([0.485, 0.456, 0.406])  # of RGB in 0..1, as are the deviations
+_IMAGENET_STD = np.float64([0.229, 0.224, 0.225])
+_PREPROCESSING: dict[str, tuple[np.ndarray, np.ndarray]] = {
+    "caffe": (np.eye(3)[::-1], -np.float64([103.939, 116.779, 123.68])),
+    "tf": (np.eye(3) / 127.5, np.full(3, -1.0)),
+    "torch": (np.diag(1 / (255 * _IMAGENET_STD)), -_IMAGENET_MEAN / _IMAGENET_STD),
+}
+"""Matrix (in, out) and offset of each mode: they are all affine maps of the RGB values."""
+
+
+def build_backbone(
+    name: str,
+    *,
+    image_size: Sequence[int],
+    weights: Path | None,
+    alpha: float | None = None,
+    seed: int = 0,
+) -> keras.Model:
+    """Build a network without its classifier: RGB pixels 0..255 in, the last feature map out.
+
+    The graph is flat and in float32: `images` (height, width, 3), float32 or uint8; `preprocess`,
+    a frozen 1x1 convolution, unless the network begins with a preprocessing of its own; its
+    layers. Names and initial weights do not depend on what the process has built before.
+
+    Args:
+        name: a key of `BACKBONES`.
+        image_size: height, width in pixels.
+        weights: a file of `keras.applications`, as `load_weights` takes; None: random.
+        alpha: width of a MobileNet relative to the full one; None is 1.
+        seed: the random weights depend on it and on the architecture alone.
+
+    Raises:
+        ConfigError: there is no such network, or not with this size or alpha.
+        RunError: the file is not readable or not of this network.
+    """
+    from cvtrain.backend import keras
+
+    backbone = _checked(name, image_size, alpha)
+    what = name if alpha is None else f"{name} with alpha {alpha}"
+    width = {} if alpha is None else {"alpha": alpha}
+    constructor = getattr(keras.applications, backbone.constructor)
+    try:
+        network = constructor(
+            include_top=False, weights=None, input_shape=(*image_size, 3), **width
+        )
+    except ValueError as error:
+        raise ConfigError(
+            f"backbone: {what} cannot be built at {image_size[0]}x{image_size[1]}: "
+            f"{str(error).strip().splitlines()[0]}",
+            "Use larger images (data.image_size) or another alpha.",
+        ) from error
+    if weights is not None:
+        load_weights(network, weights, name=what)
+        if name.startswith("efficientnet_b"):
+            _correct_normalization(network)
+    return _flat(network, backbone, name=name, seed=seed, keep_weights=weights is not None)
+
+
+def _checked(name: str, image_size: Sequence[int], alpha: float | None) -> Backbone:
+    backbone = BACKBONES.get(name)
+    if backbone is None:
+        raise ConfigError(
+            f"backbone.name: there is no {name}", f"Use one of {', '.join(BACKBONES)}."
+        )
+    if min(image_size) < backbone.smallest_side:
+        raise ConfigError(
+            f"data.image_size: {image_size[0]}x{image_size[1]} is too small for {name}",
+            f"It needs {backbone.smallest_side} pixels on each side.",
+        )
+    if alpha is not None and not backbone.has_alpha:
+        having = ", ".join(key for key, each in BACKBONES.items() if each.has_alpha)
+        raise ConfigError(
+            f"backbone.alpha: {name} has no alpha, and {alpha} was given",
+            f"Leave it out, or use one of {having}.",
+        )
+    return backbone
+
+
+def _correct_normalization(network: keras.Model) -> None:
+    # The ImageNet files of the first EfficientNets hold the deviations where the layer takes the
+    # variances; Keras makes up for it in a layer that it adds for `weights="imagenet"` alone
+    # (github.com/tensorflow/tensorflow/issues/49930).
+    from cvtrain.backend import keras
+
+    kind = keras.layers.Normalization
+    mean, variance, _ = next(each for each in network.layers if isinstance(each, kind)).weights
+    if np.allclose(mean.numpy(), _IMAGENET_MEAN, atol=1e-3):
+        variance.assign(variance.numpy() * _IMAGENET_STD)
+
+
+def _flat(
+    network: keras.Model, backbone: Backbone, *, name: str, seed: int, keep_weights: bool
+) -> keras.Model:
+    """Copy `network` onto an input of RGB pixels, layer by layer, under reproducible names."""
+    from cvtrain.backend import keras
+
+    images = keras.Input((*network.input.shape[1:],), name="images")
+    pixels = _preprocess(images, backbone.preprocessing)
+    new_names = _numbered_anew(network)
+    copied: list[tuple[keras.Layer, keras.Layer]] = []
+
+    def copy(operation: keras.Operation) -> keras.Operation:
+        layer = _copy(operation, new_names.get(operation.name, operation.name), seed)
+        if isinstance(operation, keras.Layer):
+            copied.append((operation, layer))
+        return layer
+
+    def copy_flat(operation: keras.Operation) -> list[keras.Operation]:
+        inner = operation.layers if isinstance(operation, keras.Sequential) else [operation]
+        return [copy(each) for each in inner]
+
+    def call(copies: list[keras.Operation], *args, **kwargs):
+        if len(copies) > 1:
+            return functools.reduce(lambda x, layer: layer(x), copies, args[0])
+        args = [pixels if argument is images else argument for argument in args]
+        if isinstance(copies[0], keras.layers.Add) and len(args) == 2:
+            args = [args]
+        return copies[0](*args, **kwargs)
+
+    flat = keras.models.clone_model(
+        network, input_tensors=images, clone_function=copy_flat, call_function=call
+    )
+    if keep_weights:
+        for old, new in copied:
+            if new.weights:
+                new.set_weights(old.get_weights())
+    return keras.Model(images, flat.output, name=name)
+
+
+def _preprocess(images: keras.KerasTensor, mode: str) -> keras.KerasTensor:
+    from cvtrain.backend import keras
+
+    if mode == "inside":
+        return images
+    matrix, offset = _PREPROCESSING[mode]
+    return keras.layers.Conv2D(
+        3,
+        1,
+        kernel_initializer=keras.initializers.Constant(matrix[None, None].tolist()),
+        bias_initializer=keras.initializers.Constant(offset.tolist()),
+        trainable=False,
+        dtype="float32",
+        name="preprocess",
+    )(images)
+
+
+def _copy(operation: keras.Operation, name: str, seed: int) -> keras.Operation:
+    from cvtrain.backend import keras
+
+    if type(operation).__name__ == "Add" and len(keras.tree.flatten(operation.input)) == 2:
+        # `x + y` between two tensors is no layer yet; features can be taken from a layer only.
+        return keras.layers.Add(dtype="float32", name=name)
+    config = operation.get_config() | {"name": name}
+    if isinstance(operation, keras.Layer):
+        config["dtype"] = "float32"
+    if isinstance(operation, keras.layers.Normalization) and operation.weights:
+        # As constants: as weights they count after `finalize_state` only, which is soon forgotten.
+        mean, variance, _ = operation.get_weights()
+        config |= {"mean": mean.tolist(), "variance": variance.tolist()}
+    if "seed" in config:
+        config["seed"] = seed_of(seed, name)
+    for key, value in config.items():
+        if key.endswith("_initializer") and "seed" in value["config"]:
+            value["config"]["seed"] = seed_of(seed, f"{name}/{key}")
+    return type(operation).from_config(config)
+
+
+def _numbered_anew(network: keras.Model) -> dict[str, str]:
+    """The names that Keras numbered in this process -> those that it would give in a new one.
+
+    Layers without a name of their own are numbered by kind, and the count runs on from network to
+    network: `add_3` of the second Xception is `add_15`.
+    """
+    numbered = defaultdict(list)
+    for operation in network.operations:
+        kind, number = re.fullmatch(r"(.*?)(?:_(\d+))?", operation.name).groups()
+        if kind.replace("_", "") == type(operation).__name__.lower():
+            numbered[kind].append((int(number or 0), operation.name))
+    return {
+        name: f"{kind}_{i}" if i else kind
+        for kind, names in numbered.items()
+        for i, (_, name) in enumerate(sorted(names))
+    }

@@ -1,0 +1,131 @@
+"""The blocks of a flat model, and the places where it can be cut in two."""
+
+from __future__ import annotations
+
+import difflib
+import re
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from cvtrain.errors import ConfigError
+
+if TYPE_CHECKING:
+    import keras
+
+
+@dataclass(frozen=True)
+class Block:
+    """A block of a network.
+
+    Attributes:
+        name: what the names of its layers begin with.
+        layer: name of its last layer through which everything passes.
+    """
+
+    name: str
+    layer: str
+
+
+_BLOCK = re.compile(
+    r"""(?P<block>
+        convnext_\w+_(?:stage_\d+_block_\d+ | stem)
+      | conv\d+_block\d+                      # ResNet, DenseNet
+      | pool\d+ (?=_(?:bn|relu|conv))         # DenseNet's transitions
+      | block_\d+ | expanded_conv(?:_\d+)?    # MobileNetV2, V3
+      | block\d+_\d+                          # InceptionResNetV2
+      | block\d+[a-z]?                        # VGG, Xception, EfficientNet
+      | mixed_?\d+[a-z]?                      # Inception
+      | (?:normal|reduction)_concat_\w+       # NASNet
+      | [Cc]onv_?\d+b? | conv | stem | top
+    )(?:_|$)""",
+    re.VERBOSE,
+)
+_BLOCK_IN_PARTS: dict[re.Pattern[str], str] = {
+    re.compile(r"conv_(?:pad|dw|pw)_(\d+)(?:_|$)"): r"conv_pw_\1",  # MobileNet
+    re.compile(r"(\w+_downsampling)_(?:layernorm|conv)_(\d+)$"): r"\1_block_\2",  # ConvNeXt
+}
+
+
+def blocks(model: keras.Model) -> list[Block]:
+    """The blocks of a flat model up to its classifier, in the order of computation.
+
+    A block ends where the whole graph narrows to one tensor, so a branch is none. Layers whose name
+    says nothing (`add_3`, `out_relu`) belong to the block of the layer before them, and before the
+    first block to `stem`.
+    """
+    narrow = set(narrow_layers(model))
+    ends: dict[str, str] = {}
+    block = "stem"
+    for layer in _base_layers(model):
+        block = _block_of(layer.name) or block
+        if layer.name in narrow:
+            ends[block] = layer.name
+    return [Block(name, layer) for name, layer in ends.items()]
+
+
+def find_cut(model: keras.Model, cut: str | None) -> str:
+    """The name of the layer where `cut` says to cut a flat model.
+
+    Args:
+        model: as `build_backbone` or a run has it; what it has from `features` on is no base.
+        cut: a block, whose last layer is meant, or a layer; None: the end of the last block.
+
+    Raises:
+        ConfigError: there is no such block and no such layer.
+    """
+    ends = {block.name: block.layer for block in blocks(model)}
+    if cut is None:
+        return list(ends.values())[-1]
+    names = [layer.name for layer in _base_layers(model)]
+    if cut not in ends and cut not in names:
+        near = difflib.get_close_matches(cut, [*ends, *names])
+        raise ConfigError(
+            f"backbone.cut: {model.name} has no block and no layer {cut}",
+            (f"Did you mean {' or '.join(near)}? " if near else "")
+            + f"Its blocks: {', '.join(ends)}.",
+        )
+    return ends.get(cut, cut)
+
+
+def narrow_layers(model: keras.Model) -> list[str]:
+    """The layers through which every path from the input to the output passes, in depth order.
+
+    Where a flat model is split after one of them, one tensor passes between the two parts.
+    """
+    from cvtrain.backend import keras
+
+    # Depth order is topological: a layer is narrow if nothing computed before it is used after it.
+    position = {id(operation.output): i for i, operation in enumerate(model.operations)}
+    last_use = list(range(len(position)))
+    for i, operation in enumerate(model.operations):
+        for tensor in keras.tree.flatten(operation.input):
+            if id(tensor) in position:
+                last_use[position[id(tensor)]] = i
+    narrow, reach = [], 0
+    for i, operation in enumerate(model.operations):
+        if reach <= i and isinstance(operation, keras.Layer):
+            narrow.append(operation.name)
+        reach = max(reach, last_use[i])
+    return narrow
+
+
+def _base_layers(model: keras.Model) -> list[keras.Layer]:
+    """The layers between preprocessing and classifier."""
+    from cvtrain.backend import keras
+
+    before = (keras.layers.InputLayer, keras.layers.Rescaling, keras.layers.Normalization)
+    base = []
+    for layer in model.layers:
+        if layer.name == "features":
+            break
+        if layer.name != "preprocess" and not isinstance(layer, before):
+            base.append(layer)
+    return base
+
+
+def _block_of(name: str) -> str | None:
+    for pattern, block in _BLOCK_IN_PARTS.items():
+        if match := pattern.match(name):
+            return match.expand(block)
+    match = _BLOCK.match(name)
+    return match["block"] if match else None

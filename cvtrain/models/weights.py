@@ -1,0 +1,178 @@
+"""Read the weights of a pretrained network from a file that may be a stranger's.
+
+Files are HDF5, in one of two layouts. Neither holds code, and only plain arrays of the expected
+shapes are read: no links, no data in other files, nothing that unpacks to more than it should be.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+import re
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from cvtrain.errors import RunError
+from cvtrain.files import printable
+
+if TYPE_CHECKING:
+    import h5py
+    import keras
+
+_MOST_TOP_LAYERS = 3
+"""With weights, in a classifier of `keras.applications`: fc1, fc2, predictions."""
+_MOST_NAMES = 10_000
+
+
+def load_weights(network: keras.Model, path: Path, *, name: str) -> None:
+    """Read the weights of `network` from a file of `keras.applications`.
+
+    Args:
+        network: as `keras.applications` builds it without its classifier.
+        path: `.h5` as older Keras wrote it, or `.weights.h5`; with or without the classifier.
+        name: of the network, for errors.
+
+    Raises:
+        RunError: the file is missing or damaged, or belongs to another network; the weights of
+            `network` are undefined then.
+    """
+    import h5py
+
+    shown = printable(path)
+    if not path.is_file():
+        what = "is a folder" if path.is_dir() else "there is no such file"
+        raise RunError(
+            f"{shown}: {what}; expected the weights of {name}",
+            "backbone.weights: is imagenet, none, a file of Keras' weights or a finished run.",
+        )
+    try:
+        with h5py.File(path, "r") as file:
+            layout = _keras3_layers if file.id.links.exists(b"layers") else _h5_layers
+            for layer, group, names, variables in layout(file, network):
+                if len(names) != len(variables):
+                    raise ValueError(
+                        f"layer {layer} has {len(names)} weights and should have {len(variables)}"
+                    )
+                for weight, variable in zip(names, variables, strict=True):
+                    variable.assign(_read(group, weight, tuple(variable.shape), layer))
+    except Exception as error:  # HDF5 raises nearly anything for a damaged or hostile file.
+        reason = printable(str(error).strip().partition("\n")[0])[:200] or type(error).__name__
+        raise RunError(
+            f"{shown}: not usable as the weights of {name}: {reason}",
+            "Use a file that Keras wrote for this network and this alpha, or weights: imagenet.",
+        ) from error
+
+
+_Layer = tuple[str, "h5py.Group", Sequence[str], Sequence["keras.Variable"]]
+"""Its name in the network; the group of its arrays, their names there; its variables in order."""
+
+
+def _h5_layers(file: h5py.File, network: keras.Model) -> Iterator[_Layer]:
+    """Keras' older layout: layers in the order of computation, whatever their names."""
+    root = file if _has_names(file) else _child(file, "model_weights")  # of a whole model
+    stored = []
+    for name in _names(root, "layer_names"):
+        group = _child(root, name)
+        if names := _names(group, "weight_names"):
+            stored.append((group, names))
+    layers = [layer for layer in network.layers if layer.weights]
+    _check_count(len(stored), len(layers))
+    for (group, names), layer in zip(stored, layers, strict=False):  # then come those of the top
+        yield layer.name, group, names, layer.trainable_weights + layer.non_trainable_weights
+
+
+def _keras3_layers(file: h5py.File, network: keras.Model) -> Iterator[_Layer]:
+    """Keras 3's layout: layers by class, numbered in the order of computation."""
+    stored = set()
+    root = _child(file, "layers")
+    root.visit(lambda path: stored.add(path.rpartition("/vars/")[0]))
+    stored = {path for path in stored if path and not path.endswith("seed_generator")}
+    layers = list(_keras3_paths(network.layers))
+    _check_count(len(stored), len(layers))
+    for path, layer in layers:
+        if path not in stored:
+            raise ValueError(f"it has nothing at layers/{path}, which should be layer {layer.name}")
+        group = _child(root, f"{path}/vars")
+        yield layer.name, group, sorted(group, key=int), layer.weights
+
+
+def _keras3_paths(
+    layers: Sequence[keras.Layer], root: str = ""
+) -> Iterator[tuple[str, keras.Layer]]:
+    numbers = Counter()
+    for layer in layers:
+        kind = re.sub(r"(.)([A-Z][a-z]+)", r"\1_\2", type(layer).__name__)
+        kind = re.sub(r"([a-z])([A-Z])", r"\1_\2", kind).lower()
+        path = f"{root}{kind}_{numbers[kind]}" if numbers[kind] else f"{root}{kind}"
+        numbers[kind] += 1
+        if hasattr(layer, "layers"):
+            yield from _keras3_paths(layer.layers, f"{path}/layers/")
+        elif layer.weights:
+            yield path, layer
+
+
+def _check_count(received: int, expected: int) -> None:
+    if not expected <= received <= expected + _MOST_TOP_LAYERS:
+        raise ValueError(
+            f"it has {received} layers with weights and should have {expected}, "
+            f"or up to {_MOST_TOP_LAYERS} more with a classifier"
+        )
+
+
+def _has_names(group: h5py.Group) -> bool:
+    return "layer_names" in group.attrs or "layer_names0" in group.attrs
+
+
+def _names(group: h5py.Group, key: str) -> list[str]:
+    """A list of names; an attribute holds 64 KiB, longer lists are spread over key0, key1, ..."""
+    import h5py
+
+    keys = [key] if key in group.attrs else (f"{key}{i}" for i in itertools.count())
+    names = []
+    for each in itertools.takewhile(group.attrs.__contains__, keys):
+        attribute = group.attrs.get_id(each)
+        size = math.prod(attribute.shape)
+        if size:  # a list of none has no type
+            if size > _MOST_NAMES or not h5py.check_string_dtype(attribute.dtype):
+                raise ValueError(f"{each} is no list of names")
+            names += [getattr(name, "decode", name.__str__)() for name in group.attrs[each]]
+    return names
+
+
+def _child(group: h5py.Group, path: str) -> h5py.Group | h5py.Dataset:
+    import h5py
+
+    for part in path.split("/"):
+        key = part.encode()
+        links = group.id.links
+        if not links.exists(key):
+            raise ValueError(f"it has no {path}")
+        if links.get_info(key).type != h5py.h5l.TYPE_HARD:
+            raise ValueError(f"{path} is a link to somewhere else")
+        group = group[part]
+    return group
+
+
+def _read(group: h5py.Group, path: str, shape: tuple[int, ...], layer: str) -> np.ndarray:
+    import h5py
+
+    array = _child(group, path)
+    if not isinstance(array, h5py.Dataset) or array.dtype.kind not in "fiu":
+        raise ValueError(f"{path} of layer {layer} is no array of numbers")
+    if array.shape != shape:
+        raise ValueError(f"layer {layer}: {path} is {array.shape} and should be {shape}")
+    # As Keras writes them. Chunks and compression could unpack to anything, and virtual and
+    # external storage is in other files.
+    layouts = h5py.h5d.CONTIGUOUS, h5py.h5d.COMPACT
+    if array.id.get_create_plist().get_layout() not in layouts or array.external:
+        raise ValueError(f"layer {layer}: {path} is not stored as a plain array")
+    if array.id.get_storage_size() != math.prod(shape) * array.dtype.itemsize:
+        raise ValueError(f"layer {layer}: {path} was never written")
+    values = array[()]
+    if not np.isfinite(values).all():
+        raise ValueError(f"layer {layer}: {path} is not finite")
+    return values
