@@ -7,6 +7,7 @@ cvtrain.
 """
 
 import hashlib
+import re
 from pathlib import Path
 
 import numpy as np
@@ -29,7 +30,9 @@ def weights_digest(model: keras.Model) -> str:
     digest = hashlib.sha256()
     for weight in model.weights:
         values = np.ascontiguousarray(weight.numpy())
-        digest.update(f"{weight.path} {values.dtype.str} {values.shape}\n".encode())
+        # Keras counts weights without a name, ConvNeXt's scales, through the process.
+        path = re.sub(r"/variable(_\d+)?$", "/variable", weight.path)
+        digest.update(f"{path} {values.dtype.str} {values.shape}\n".encode())
         digest.update(values.tobytes())
     return digest.hexdigest()
 
