@@ -68,6 +68,12 @@ def test_a_config_error_comes_without_heavy_imports(tmp_path):
     assert not loaded_modules(["fit"], tmp_path) & (HEAVY | {"numpy", "rich", "PIL", "cv2"})
 
 
+@pytest.mark.parametrize("command", ["fit", "probe", "extract-features"])
+def test_missing_images_are_told_before_the_engine_is_loaded(command, tmp_path):
+    (tmp_path / "config.yaml").write_text("data: {source: nothing}\n")
+    assert not loaded_modules([command], tmp_path) & {"tensorflow", "keras"}
+
+
 def test_data_check_does_not_import_the_engine(tmp_path, image_folder):
     assert not loaded_modules(["data", "check", image_folder], tmp_path) & {"tensorflow", "keras"}
 

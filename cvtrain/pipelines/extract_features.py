@@ -62,21 +62,21 @@ def extract_features(
         TrainingError, ResourceError: training cannot go on; features are kept.
         Stopped: on request; what was computed is kept, and `resume` continues.
     """
-    from cvtrain.models.blocks import find_cut
-    from cvtrain.models.transfer import (
-        in_precision,
-        layer_digests,
-        layers_above,
-        prefix_of,
-        suffix_of,
-    )
-
     if done := finished_run(path, resume=resume, console=console):
         return done
     stage = config.extract_features
     with start_job(
         "extract-features", config, path, name=name, resume=resume, console=console
     ) as job:
+        from cvtrain.models.blocks import find_cut
+        from cvtrain.models.transfer import (
+            in_precision,
+            layer_digests,
+            layers_above,
+            prefix_of,
+            suffix_of,
+        )
+
         base = open_base(
             stage.backbone,
             image_size=config.data.image_size,

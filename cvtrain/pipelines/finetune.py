@@ -59,8 +59,6 @@ def finetune(
         TrainingError, ResourceError: training cannot go on; the best model so far is saved.
         Stopped: on request; the best model so far is saved, and `resume` continues.
     """
-    from cvtrain.models.transfer import layer_digests
-
     if done := finished_run(path, resume=resume, console=console):
         return done
     section = config.finetune or FineTune()
@@ -68,11 +66,17 @@ def finetune(
     config = config.model_copy(update={"finetune": section.model_copy(update={"views": views})})
     augmentation = augmentation_of(config.augment) if views != 1 else None
     with start_job("finetune", config, path, name=name, resume=resume, console=console) as job:
+        from cvtrain.models.transfer import layer_digests
+
         refuse_other_classes(source, job)
         refuse_seen_images(source, job.dataset)
         model = open_model(source, image_size=config.data.image_size)
         job.run.update(
             source={"run": str(source.path.absolute()), "weights": source.record["weights_sha256"]}
+        )
+        # In another precision the same layer's features would be others, and computed anew.
+        job.run.update(
+            features=source.record.get("features", {}) | job.run.record.get("features", {})
         )
         if augmentation:
             draw_augmentation(job, augmentation)
