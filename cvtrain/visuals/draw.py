@@ -13,6 +13,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.text import Text
+from matplotlib.ticker import LogLocator
 
 from cvtrain.files import committed
 
@@ -173,7 +174,8 @@ def draw_probe(
                 axes.scatter(x[i], accuracies[i], label=name, **style)
                 axes.axvline(x[i], color=bars[0].get_color(), linestyle=":", linewidth=1)
     for axes in places:
-        axes.axhline(threshold, color="0.6", linestyle="--", linewidth=1, label="as good as best")
+        label = "the best less one standard error"
+        axes.axhline(threshold, color="0.6", linestyle="--", linewidth=1, label=label)
         axes.grid(alpha=0.25)
     names = {tuple(row["block"] for row in rows) for rows in lines.values()}
     if len(names) == 1:
@@ -183,6 +185,9 @@ def draw_probe(
         by_depth.get_xaxis().get_major_locator().set_params(integer=True)
     by_depth.set(xlabel="block, from the input up", ylabel="accuracy of a linear classifier")
     by_cost.set(xlabel="million multiply-adds an image", xscale="log")
+    by_cost.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    by_cost.xaxis.set_major_formatter("{x:,g}")
+    by_cost.xaxis.set_minor_formatter("")
     by_cost.legend(fontsize=9)
     return figure
 
