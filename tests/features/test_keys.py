@@ -132,6 +132,23 @@ def test_a_layer_that_is_called_twice_is_told_apart():
     assert model_keys(once, dtype="float32") != model_keys(twice, dtype="float32")
 
 
+class Scale(layers.Layer):
+    """Like ConvNeXt's: its weight has no name, so Keras makes one by counting."""
+
+    def build(self, shape):
+        self.scale = self.add_weight(shape=shape[1:], initializer="ones")
+
+    def call(self, x):
+        return x * self.scale
+
+
+def test_names_that_keras_counts_leave_the_key():
+    images = keras.Input((2, 2, 3))
+    one, other = (keras.Model(images, Scale(name="scale")(images)) for _ in range(2))
+    assert one.weights[0].name != other.weights[0].name
+    assert model_keys(one, dtype="float32") == model_keys(other, dtype="float32")
+
+
 # Images
 
 
