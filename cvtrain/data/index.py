@@ -82,7 +82,8 @@ class Index:
             kept = [i for i, path in enumerate(split.paths) if path not in paths]
             if kept:
                 splits[name] = Split(tuple(split.paths[i] for i in kept), split.labels[kept])
-        return replace(self, splits=splits)
+        dealt = tuple(name for name in self.dealt if name in splits)
+        return replace(self, splits=splits, dealt=dealt)
 
     def moved(self, to_split: Mapping[str, str]) -> "Index":
         """The same index with the samples at some paths in another split: {path: split}."""
