@@ -110,15 +110,12 @@ def narrow_layers(model: keras.Model) -> list[str]:
 
 
 def _base_layers(model: keras.Model) -> list[keras.Layer]:
-    """The layers between preprocessing and classifier."""
-    from cvtrain.backend import keras
-
-    before = (keras.layers.InputLayer, keras.layers.Rescaling, keras.layers.Normalization)
+    """The layers from the first that has learnt something up to the classifier."""
     base = []
     for layer in model.layers:
         if layer.name == "features":
             break
-        if layer.name != "preprocess" and not isinstance(layer, before):
+        if base or (layer.weights and layer.name != "preprocess"):
             base.append(layer)
     return base
 
