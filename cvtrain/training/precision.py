@@ -64,7 +64,7 @@ def choose_precision(
         ResourceError: the memory does not suffice.
     """
     if requested != "auto":
-        return Choice(requested, "as the config says", {})
+        return Choice(requested, "as given", {})
     store = files.cache_dir() / "precision.json"
     remembered = _read(store)
     key = _key(build("float32"), batch_size, device, training)

@@ -37,7 +37,7 @@ def _measured(monkeypatch, **images_per_second):
 
 def test_what_is_asked_for_is_taken_unmeasured(monkeypatch):
     calls = _measured(monkeypatch)
-    assert _choose("bfloat16") == Choice("bfloat16", "as the config says", {})
+    assert _choose("bfloat16") == Choice("bfloat16", "as given", {})
     assert not calls
 
 
