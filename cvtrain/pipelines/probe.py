@@ -69,12 +69,16 @@ def with_bases(config: Config) -> Config:
 
 
 def bases_by_label(bases: Sequence[Backbone]) -> dict[str, Backbone]:
-    """The bases by what they are called in tables.
+    """The bases by what they are called in tables: `mobilenet 0.25`, and weights where that helps.
 
     Raises:
         ConfigError: two of them cannot be told apart.
     """
-    by_label = {label(base): base for base in bases}
+    by_label = {}
+    networks = [_network(base) for base in bases]
+    for base, network in zip(bases, networks, strict=True):
+        says_weights = base.weights == "none" or networks.count(network) > 1
+        by_label[f"{network} ({Path(base.weights).name})" if says_weights else network] = base
     if len(by_label) < len(bases):
         raise ConfigError(
             f"probe.backbones: {len(bases)} bases, and only {len(by_label)} can be told apart: "
@@ -82,14 +86,6 @@ def bases_by_label(bases: Sequence[Backbone]) -> dict[str, Backbone]:
             "Name each base once; different weights files need different names.",
         )
     return by_label
-
-
-def label(base: Backbone) -> str:
-    """`mobilenet`, `mobilenet 0.25`, `vgg16 (none)`, `mobilenet 0.25 (weights.h5)`."""
-    words = [str(word) for word in (base.name, base.alpha) if word is not None]
-    if base.weights != "imagenet":
-        words.append(f"({Path(base.weights).name})")
-    return " ".join(words)
 
 
 def refuse_small_classes(job: Job) -> None:
@@ -245,19 +241,32 @@ def show(run: Run, base: Backbone, console: Console) -> None:
             f"recommended cut: {_in_words(cut)}; within one standard error of the best "
             f"it is the cheapest, with {spared:.0%} less to compute"
         )
+    last = [row for row in rows if _series(row) == _series(cut)][-1]
+    if last["accuracy"] < least_accuracy(best):
+        console.result(
+            f"Above it the blocks do worse, {last['accuracy']:.4f} at the end: they know what is "
+            "special to the classes that the base was trained on."
+        )
     settings = {
         "data": {"image_size": cut["image_size"]},
         "extract_features": {
             "backbone": base.model_dump(exclude_defaults=True) | {"cut": cut["layer"]}
         },
     }
-    text = yaml.safe_dump(settings, default_flow_style=None, sort_keys=False)
+    text = yaml.safe_dump(settings, default_flow_style=None, sort_keys=False, width=1000)
     console.result(f"\nWrite into the config:\n{text}")
     console.result(
         f"{run.path}/ holds probe.csv, run.json and figures/probe.png "
         f"({duration(run.record['seconds']['total'])})"
     )
     console.result("Next:\n  train on these features   cvtrain extract-features")
+
+
+def _network(base: Backbone) -> str:
+    """`vgg16`, `mobilenet 0.25`, or the name of the run folder."""
+    if base.name is None:
+        return Path(base.weights).name
+    return base.name if base.alpha is None else f"{base.name} {base.alpha}"
 
 
 def _words(row: Row) -> tuple[str, ...]:
@@ -280,6 +289,10 @@ def _in_words(row: Row) -> str:
         f"accuracy {row['accuracy']:.4f} +- {row['standard_error']:.4f}, "
         f"{row['multiply_adds'] / 1e6:,.1f} million multiply-adds"
     )
+
+
+def _series(row: Row) -> tuple[Any, Any]:
+    return row["backbone"], row["image_size"]
 
 
 def _size(size: Sequence[int]) -> str:

@@ -12,13 +12,13 @@ from sklearn.model_selection import StratifiedKFold, cross_val_score
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from cvtrain.config import load_config
+from cvtrain.config import Backbone, load_config
 from cvtrain.console import Console
 from cvtrain.errors import ConfigError, DataError, RunError, Stopped
 from cvtrain.features import extract
 from cvtrain.models.backbones import blocks, build_backbone, find_cut
 from cvtrain.pipelines import probe as pipeline
-from cvtrain.pipelines.probe import probe
+from cvtrain.pipelines.probe import bases_by_label, probe
 from cvtrain.run import Run, newest_run
 
 CONFIG = """
@@ -75,7 +75,7 @@ def test_every_block_has_a_row_in_the_order_of_the_forward_pass(probed, base):
     assert costs == sorted(costs)
 
 
-@pytest.mark.parametrize("number", [0, 8, -1])
+@pytest.mark.parametrize("number", [0, -1])
 def test_the_accuracy_is_what_keras_and_scikit_learn_make_it(probed, base, image_folder, number):
     row = probed.record["blocks"][number]
     images, labels = [], []
@@ -92,7 +92,7 @@ def test_the_accuracy_is_what_keras_and_scikit_learn_make_it(probed, base, image
             labels,
             cv=StratifiedKFold(3, shuffle=True, random_state=3),
         ).mean()
-        for strength in (1e-3, 1e-2, 1e-1, 1.0)
+        for strength in (1e-4, 1e-3, 1e-2, 1e-1, 1.0)
     ]
     assert row["accuracy"] == pytest.approx(max(accuracies), abs=2 / len(labels))
 
@@ -114,11 +114,17 @@ def test_images_that_differ_in_colour_need_no_deep_features(probed):
     assert probed.record["recommended"] == probed.record["blocks"][0]
 
 
-def test_what_it_says_to_write_is_a_config(start, base, tmp_path, image_folder, capsys):
-    start(tmp_path / "run")
-    printed = capsys.readouterr().out
-    text = printed.partition("Write into the config:\n")[2].partition(str(tmp_path))[0]
-    values = yaml.safe_load(text)
+def test_a_second_probe_computes_no_features_again(start, probed, tmp_path, monkeypatch):
+    monkeypatch.setattr(extract.backend, "inference", lambda *_, **__: pytest.fail("computed"))
+    again = start(tmp_path / "again")
+    assert again.record["blocks"] == probed.record["blocks"]
+
+
+def test_what_it_says_to_write_is_a_config(probed, base, tmp_path, image_folder, capsys):
+    section = Backbone(name="mobilenet", alpha=0.25, weights="none")
+    pipeline.show(probed, section, Console(quiet=True))
+    text = capsys.readouterr().out.partition("Write into the config:\n")[2]
+    values = yaml.safe_load(text.partition(str(probed.path))[0])
     values["data"]["source"] = str(image_folder)
     path = tmp_path / "config.yaml"
     path.write_text(yaml.safe_dump(values))
@@ -129,40 +135,41 @@ def test_what_it_says_to_write_is_a_config(start, base, tmp_path, image_folder, 
     assert find_cut(base, backbone.cut) == blocks(base)[0].layer
 
 
-def test_a_second_probe_computes_no_features_again(start, probed, tmp_path, monkeypatch):
-    monkeypatch.setattr(extract.backend, "inference", lambda *_, **__: pytest.fail("computed"))
-    again = start(tmp_path / "again")
-    assert again.record["blocks"] == probed.record["blocks"]
+def on_run(run):
+    """Overrides by which a run of `fit` is the base."""
+    return f"extract_features.backbone={{weights: {run.path}}}", "data.image_size=[16, 20]"
 
 
-def test_a_stopped_probe_goes_on_after_its_last_block(start, probed, tmp_path, monkeypatch):
-    calls = []
+def test_a_run_is_a_base(start, finished, tmp_path):
+    run = start(tmp_path / "run", *on_run(finished))
+    assert [row["block"] for row in run.record["blocks"]] == ["conv1", "conv2"]
+    assert run.record["blocks"][0]["backbone"] == "finished"
 
-    def stopping_at(number):
-        def accuracy(*arguments, **keywords):
-            if len(calls) == number:
-                raise Stopped("stopped", "Go on.")
-            calls.append(arguments)
-            return measured(*arguments, **keywords)
 
-        return accuracy
+def test_a_stopped_probe_goes_on_after_its_last_block(start, finished, tmp_path, monkeypatch):
+    whole = start(tmp_path / "whole", *on_run(finished)).record["blocks"]
+    measured, calls = pipeline.linear_accuracy, []
 
-    measured = pipeline.linear_accuracy
-    monkeypatch.setattr(pipeline, "linear_accuracy", stopping_at(4))
+    def stop_at_the_second(*arguments, **keywords):
+        calls.append(arguments)
+        if len(calls) == 2:
+            raise Stopped("stopped", "Go on.")
+        return measured(*arguments, **keywords)
+
+    monkeypatch.setattr(pipeline, "linear_accuracy", stop_at_the_second)
     with pytest.raises(Stopped):
-        start(tmp_path / "run")
+        start(tmp_path / "run", *on_run(finished))
     stopped = Run.open(tmp_path / "run").record
-    assert stopped["status"] == "stopped"
-    assert stopped["blocks"] == probed.record["blocks"][:4]
-    monkeypatch.setattr(pipeline, "linear_accuracy", stopping_at(-1))
-    again = start(tmp_path / "run", resume=True)
-    assert again.record["blocks"] == probed.record["blocks"]
-    assert len(calls) == len(probed.record["blocks"])
-    # The config that the run keeps names the base, wherever it stood before.
-    monkeypatch.setattr(pipeline, "linear_accuracy", stopping_at(len(calls)))
-    kept = load_config(tmp_path / "run" / "config.yaml")
-    assert kept.probe.backbones[0].name == "mobilenet"
-    assert kept.probe.image_sizes == ((32, 32),)
+    assert (stopped["status"], stopped["blocks"]) == ("stopped", whole[:1])
+    again = start(tmp_path / "run", *on_run(finished), resume=True)
+    assert again.record["blocks"] == whole
+    assert len(calls) == 3
+
+
+def test_the_config_of_the_run_names_what_was_measured(probed):
+    kept = load_config(probed.path / "config.yaml").probe
+    assert [base.name for base in kept.backbones] == ["mobilenet"]
+    assert kept.image_sizes == ((32, 32),)
 
 
 def test_another_config_does_not_continue_a_run(start, tmp_path, monkeypatch):
@@ -173,27 +180,22 @@ def test_another_config_does_not_continue_a_run(start, tmp_path, monkeypatch):
         start(tmp_path / "run", "probe.folds=4", resume=True)
 
 
-def test_sizes_and_bases_are_compared(start, tmp_path):
-    bases = "[{name: mobilenet, alpha: 0.25, weights: none}, {name: vgg16, weights: none}]"
-    run = start(tmp_path / "run", f"probe.backbones={bases}", "probe.image_sizes=[32, [40, 48]]")
-    measured = [(row["backbone"], tuple(row["image_size"])) for row in run.record["blocks"]]
-    assert list(dict.fromkeys(measured)) == [
-        ("mobilenet 0.25 (none)", (32, 32)),
-        ("vgg16 (none)", (32, 32)),
-        ("mobilenet 0.25 (none)", (40, 48)),
-        ("vgg16 (none)", (40, 48)),
-    ]
-    assert measured.count(("vgg16 (none)", (40, 48))) == 5
-
-
-def test_a_run_is_a_base(start, finished, tmp_path):
+def test_every_base_is_measured_at_every_size(start, tmp_path, monkeypatch):
+    same = {"accuracy": 0.5, "standard_error": 0.1, "validation_accuracy": 0.5}
+    monkeypatch.setattr(pipeline, "linear_accuracy", lambda *_, **__: same)
+    bases = [f"{{name: mobilenet, alpha: {alpha}, weights: none}}" for alpha in (0.25, 0.5)]
     run = start(
         tmp_path / "run",
-        f"extract_features.backbone={{weights: {finished.path}}}",
-        "data.image_size=[16, 20]",
+        f"probe.backbones=[{', '.join(bases)}]",
+        "probe.image_sizes=[32, [40, 48]]",
     )
-    assert [row["block"] for row in run.record["blocks"]] == ["conv1", "conv2"]
-    assert run.record["blocks"][0]["backbone"] == "(finished)"
+    measured = [(row["backbone"], *row["image_size"]) for row in run.record["blocks"]]
+    assert measured == [
+        *[("mobilenet 0.25 (none)", 32, 32)] * 14,
+        *[("mobilenet 0.5 (none)", 32, 32)] * 14,
+        *[("mobilenet 0.25 (none)", 40, 48)] * 14,
+        *[("mobilenet 0.5 (none)", 40, 48)] * 14,
+    ]
 
 
 def test_every_fold_needs_an_image_of_each_class(start, tmp_path):
@@ -201,7 +203,15 @@ def test_every_fold_needs_an_image_of_each_class(start, tmp_path):
         start(tmp_path / "run", "probe.folds=13")
 
 
+def test_weights_are_named_where_they_tell_bases_apart():
+    file = Backbone(name="vgg16", weights="/weights/mine.h5")
+    random = Backbone(name="mobilenet", alpha=0.5, weights="none")
+    assert list(bases_by_label([file, random])) == ["vgg16", "mobilenet 0.5 (none)"]
+    both = bases_by_label([file, Backbone(name="vgg16")])
+    assert list(both) == ["vgg16 (mine.h5)", "vgg16 (imagenet)"]
+
+
 def test_a_base_named_twice_is_refused_before_anything_else(start, tmp_path):
-    with pytest.raises(ConfigError, match="only 1 can be told apart: vgg16"):
+    with pytest.raises(ConfigError, match="only 1 can be told apart"):
         start(tmp_path / "run", "probe.backbones=[{name: vgg16}, {name: vgg16}]")
     assert not (tmp_path / "run").exists()
