@@ -7,9 +7,12 @@ import pytest
 from tiny_images import make_images
 
 
-@pytest.fixture(autouse=True)
-def _own_cache(tmp_path_factory, monkeypatch):
-    monkeypatch.setenv("CVTRAIN_CACHE", str(tmp_path_factory.getbasetemp() / "cache"))
+@pytest.fixture(autouse=True, scope="session")
+def _own_cache(tmp_path_factory):
+    # Of the session, so that fixtures of a session or a module have it too.
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("CVTRAIN_CACHE", str(tmp_path_factory.getbasetemp() / "cache"))
+        yield
 
 
 @pytest.fixture(scope="session")
