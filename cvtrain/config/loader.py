@@ -224,6 +224,8 @@ def _annotation_at(path: KeyPath) -> Any:
     """What the sections declare for the value at `path`; None where there is no such key."""
     if not path:
         return Config
+    if isinstance(path[-1], int):  # an entry of a list: the list's type names that of its entries
+        return _annotation_at(path[:-1])
     section = _section_at(path[:-1])
     known = section is not None and path[-1] in section.model_fields
     return section.model_fields[path[-1]].annotation if known else None

@@ -116,6 +116,13 @@ WRONG = [
     ("fit: {schedule: {name: cosin}}", "received the text 'cosin'. Did you mean cosine?"),
     ("fit: {epochs: 2, schedule: {warmup_epochs: 2}}", "warmup_epochs must be smaller than epochs"),
     ("fit: {optimizer: {name: adma}}", "fit.optimizer.name: must be sgd, rmsprop, adam or adamw"),
+    (
+        "probe: {backbones: [{name: vgg16}, {name: vgg16, cat: x}]}",
+        "probe.backbones.1.cat: there is no such key. Did you mean probe.backbones.1.cut?",
+    ),
+    ("probe: {backbones: [{name: vgg17}]}", "probe.backbones.0: there is no network 'vgg17'"),
+    ("probe: {image_sizes: [96, 3]}", "probe.image_sizes.1: must be between 4 and 4096 pixels"),
+    ("probe: {folds: 1}", "probe.folds: must be greater than or equal to 2; received 1"),
     ("fit: {optimizer: {lr: 0.1}}", "fit.optimizer.lr: there is no such key."),
     ("fit: {optimizer: {learning_rate: 0}}", "learning_rate: must be greater than 0; received 0"),
     ("fit: {optimizer: {name: adam, momentum: 0.9}}", "adam has no momentum; leave it out"),
