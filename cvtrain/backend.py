@@ -47,6 +47,10 @@ with _quiet():
     if ENGINE == "tensorflow":
         import tensorflow as tf
 
+        if os.environ["TF_CPP_MIN_LOG_LEVEL"] != "0":
+            # A command compiles several models, which TensorFlow takes for one compiled too often.
+            tf.get_logger().setLevel("ERROR")
+
 
 # Devices
 

@@ -232,6 +232,36 @@ def finetune(
 @cli.command(
     epilog="""\b
 Examples:
+  cvtrain ladder                                 ./config.yaml
+  cvtrain ladder configs/digits-transfer.yaml    offline, in minutes
+  cvtrain ladder config.yaml --resume            go on with the rung that was stopped""",
+)
+@click.argument("config", default="config.yaml", type=click.Path(path_type=Path))
+@set_option
+@run_dir_option
+@click.option("--resume", is_flag=True, help="Continue with the rung that was not finished.")
+@common_options
+def ladder(
+    console: "Console",
+    config: Path,
+    overrides: tuple[str, ...],
+    run_dir: Path | None,
+    resume: bool,
+) -> None:
+    """Climb from a convnet from scratch to a fine-tuned base, and tell what each rung gains.
+
+    Scratch, augmented, features, features with views, fine-tuned: all on one split, each compared
+    with the one below by a paired test. Says first how long it will take.
+    """
+    settings, path, name = _project("ladder", config, overrides, run_dir, resume)
+    from cvtrain.pipelines.ladder import ladder as run_ladder
+
+    run_ladder(settings, path, name=name, resume=resume, console=console)
+
+
+@cli.command(
+    epilog="""\b
+Examples:
   cvtrain evaluate                               the newest run on its own test images
   cvtrain evaluate RUN --split validation
   cvtrain evaluate RUN --data photos/from-march  other images with the same class names""",

@@ -30,6 +30,16 @@ class Console:
         self.quiet = quiet
         self._log: Path | None = None
         self._unlogged: list[str] = []
+        self._part = False
+
+    @contextlib.contextmanager
+    def part_of_a_whole(self) -> Iterator[None]:
+        """While the block runs, results are of a part: they are logged, and not printed."""
+        self._part = True
+        try:
+            yield
+        finally:
+            self._part = False
 
     def log_to(self, path: Path) -> None:
         """Append every line to `path`, with the time; those that were said before come first."""
@@ -39,7 +49,8 @@ class Console:
     def result(self, text: str) -> None:
         """A line that was asked for: standard output, also when quiet."""
         self._write_log(text)
-        self._out.print(text, markup=False)
+        if not self._part:
+            self._out.print(text, markup=False)
 
     def remark(self, text: str) -> None:
         """A line that is good to know: standard error, not when quiet."""
@@ -58,6 +69,8 @@ class Console:
         """A table on a terminal; lines separated by tabs when piped. The first column is text."""
         for row in rows:
             self._write_log("  ".join(row))
+        if self._part:
+            return
         if not self._out.is_terminal:
             for row in (columns, *rows):
                 sys.stdout.write("\t".join(row) + "\n")

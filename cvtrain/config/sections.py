@@ -356,6 +356,7 @@ STAGES = {
     "extract-features": {"extract_features", "finetune"},
     "finetune": {"finetune"},
     "probe": {"probe", "extract_features"},
+    "ladder": {"fit", "extract_features", "finetune"},
 }
 """The sections that each command reads besides the shared ones."""
 

@@ -1,7 +1,9 @@
 """`cvtrain fit`: a convnet from scratch, augmented where the config says so."""
 
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from cvtrain.config import Config
 from cvtrain.console import Console
@@ -17,6 +19,9 @@ from cvtrain.pipelines.train import (
     train_stage,
 )
 from cvtrain.run import Run
+
+if TYPE_CHECKING:
+    import keras
 
 
 def fit(config: Config, path: Path, *, name: str, resume: bool, console: Console) -> Run:
@@ -42,24 +47,35 @@ def fit(config: Config, path: Path, *, name: str, resume: bool, console: Console
     if done := finished_run(path, resume=resume, console=console):
         return done
     with start_job("fit", config, path, name=name, resume=resume, console=console) as job:
-        build = partial(
-            build_convnet,
-            image_size=config.data.image_size,
-            num_classes=len(job.dataset.index.class_names),
-            seed=config.seed,
-            **settings,
-        )
+        build = builder(config, len(job.dataset.index.class_names))
         augmentation = augmentation_of(config.augment)
         if augmentation:
             draw_augmentation(job, augmentation)
         feed = image_feed(job, config.fit, augmentation)
         model = in_best_precision(
             job,
-            lambda precision: build(precision=precision, for_training=True),
+            partial(build, for_training=True),
             config.fit,
             feed,
         )
-        saved = build(precision="float32")
+        saved = build("float32")
         train_stage(job, model, saved, config.fit, feed)
         finish(job, job.dataset.index.splits, image_predictor(job, saved))
     return job.run
+
+
+def builder(config: Config, num_classes: int) -> Callable[..., "keras.Model"]:
+    """The convnet of a config as a function: `build(precision, for_training=False)`."""
+    settings = config.fit.model.model_dump(exclude={"name"})
+
+    def build(precision: str, *, for_training: bool = False) -> "keras.Model":
+        return build_convnet(
+            image_size=config.data.image_size,
+            num_classes=num_classes,
+            seed=config.seed,
+            precision=precision,
+            for_training=for_training,
+            **settings,
+        )
+
+    return build

@@ -178,10 +178,10 @@ class FrozenPart:
             "precision": choice.precision,
             "dtype": dtype,
             "views": self.num_views,
-            "shape": list(rows.shape[1:]),
             "num_computed": num_computed,
         }
-        job.run.update(features=features | {self.layer: what})
+        computed = dict.fromkeys((self.layer, *self.also), what)
+        job.run.update(features=features | computed)
         return rows
 
     def exact_rows(self, parts: Mapping[str, Split]) -> "dict[str, Rows]":

@@ -77,6 +77,22 @@ def choose_precision(
     return choice
 
 
+def images_per_second(
+    requested: str,
+    *,
+    build: Callable[[str], keras.Model],
+    batch_size: int,
+    device: str,
+    training: bool = True,
+) -> float:
+    """How fast the precision is that `choose_precision` takes; arguments and errors as there."""
+    choice = choose_precision(
+        requested, build=build, batch_size=batch_size, device=device, training=training
+    )
+    speeds = choice.images_per_second or _measure(build, [choice.precision], batch_size, training)
+    return speeds[choice.precision]
+
+
 def _choose(images_per_second: dict[str, float]) -> Choice:
     base = images_per_second["float32"]
     fastest = max(images_per_second, key=lambda precision: images_per_second[precision])

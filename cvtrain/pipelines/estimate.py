@@ -1,0 +1,109 @@
+"""How long a stage will take on this machine: its work in images, over speeds measured here."""
+
+from collections.abc import Callable
+from functools import partial
+from typing import TYPE_CHECKING
+
+from cvtrain.config import Config, Training
+from cvtrain.data.batches import num_steps
+from cvtrain.pipelines.frozen import BATCH_SIZE, evaluation_parts, how_to_unfreeze, open_base
+from cvtrain.pipelines.job import Job
+
+if TYPE_CHECKING:
+    import keras
+
+
+_OVERHEAD_SECONDS = 8.0
+"""What a stage takes besides its images: compiling, saving and drawing, seen on two cores."""
+
+
+def estimate_fit(job: Job, config: Config) -> float:
+    """Seconds that `fit` will take: its steps, validation after each epoch, the evaluation."""
+    from cvtrain.pipelines.fit import builder
+
+    build = builder(config, len(job.dataset.index.class_names))
+    counts = _counts(job)
+    trained = _images_trained(config.fit, counts["train"])
+    evaluated = config.fit.epochs * counts["validation"] + sum(counts.values())
+    speed = _speed(job, partial(build, for_training=True), config.fit.batch_size)
+    steps = trained / speed
+    return steps + evaluated / _forward_speed(job, build) + _OVERHEAD_SECONDS
+
+
+def estimate_features(job: Job, config: Config, *, finetuning: bool = False) -> float:
+    """Seconds that `extract-features` will take, or `finetune` after it: what its steps train, and
+    for the former the extraction.
+    """
+    from cvtrain.models.blocks import find_cut
+    from cvtrain.models.transfer import (
+        in_precision,
+        prefix_of,
+        set_trainable,
+        suffix_of,
+        unfreeze,
+    )
+    from cvtrain.pipelines.extract_features import finetuning_splits, with_dense_head
+
+    stage = config.extract_features
+    base = open_base(
+        stage.backbone,
+        image_size=config.data.image_size,
+        seed=config.seed,
+        dataset=job.dataset,
+    )
+    cut = find_cut(base, stage.backbone.cut)
+    model = with_dense_head(job, base, cut)
+    counts = _counts(job)
+    if finetuning:
+        seconds = _OVERHEAD_SECONDS
+        for step in (config.finetune, *config.finetune.then):
+            unfrozen = unfreeze(model, **how_to_unfreeze(step))
+            set_trainable(model, unfrozen.layers)
+            upper = suffix_of(model, unfrozen.split) if unfrozen.split else model
+            speed = _speed(job, partial(in_precision, upper), step.batch_size)
+            seconds += _images_trained(step, counts["train"]) / speed
+        return seconds
+    prefix = prefix_of(model, *dict.fromkeys((cut, *finetuning_splits(config, model))))
+    views = _forward_speed(job, partial(in_precision, prefix), job.config.precision)
+    exact = sum(len(part.paths) for part in evaluation_parts(job.dataset).values())
+    seconds = _OVERHEAD_SECONDS + counts["train"] * stage.views / views
+    seconds += exact / _forward_speed(job, partial(in_precision, prefix))
+    if stage.head.name == "dense":
+        head = suffix_of(model, cut)
+        set_trainable(model, [layer.name for layer in head.layers])
+        speed = _speed(job, lambda _: in_precision(head, "float32"), stage.batch_size)
+        seconds += _images_trained(stage, counts["train"]) / speed
+    return seconds
+
+
+def _counts(job: Job) -> dict[str, int]:
+    return {name: len(split.paths) for name, split in job.dataset.index.splits.items()}
+
+
+def _images_trained(stage: Training, num_samples: int) -> int:
+    steps = stage.steps_per_epoch or num_steps(num_samples, stage.batch_size)
+    return stage.epochs * steps * stage.batch_size
+
+
+def _speed(job: Job, build: Callable[[str], "keras.Model"], batch_size: int) -> float:
+    """Images per second of training steps."""
+    from cvtrain.training.precision import images_per_second
+
+    return images_per_second(
+        job.config.precision, build=build, batch_size=batch_size, device=job.run.record["device"]
+    )
+
+
+def _forward_speed(
+    job: Job, build: Callable[[str], "keras.Model"], precision: str = "float32"
+) -> float:
+    """Images per second of the forward pass."""
+    from cvtrain.training.precision import images_per_second
+
+    return images_per_second(
+        precision,
+        build=build,
+        batch_size=BATCH_SIZE,
+        device=job.run.record["device"],
+        training=False,
+    )
