@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import itertools
 import math
+import mmap
 import re
+import struct
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -26,6 +28,7 @@ if TYPE_CHECKING:
 _MOST_TOP_LAYERS = 3
 """With weights, in a classifier of `keras.applications`: fc1, fc2, predictions."""
 _MOST_NAMES = 10_000
+_HEAP = b"GCOL\x01\0\0\0"
 
 
 def load_weights(network: keras.Model, path: Path, *, name: str) -> None:
@@ -50,7 +53,10 @@ def load_weights(network: keras.Model, path: Path, *, name: str) -> None:
             "backbone.weights: is imagenet, none, a file of Keras' weights or a finished run.",
         )
     try:
+        _check_heaps(path)
         with h5py.File(path, "r") as file:
+            if file.id.get_create_plist().get_sizes() != (8, 8):
+                raise ValueError("its addresses are not of 64 bits")
             layout = _keras3_layers if file.id.links.exists(b"layers") else _h5_layers
             for layer, group, names, variables in layout(file, network):
                 if len(names) != len(variables):
@@ -123,6 +129,26 @@ def _check_count(received: int, expected: int) -> None:
         )
 
 
+def _check_heaps(path: Path) -> None:
+    """Check the entries of the heaps of strings, in some of which HDF5 1.14 would walk for ever.
+
+    The HDF5 File Format Specification 3.0, III.E: 16 bytes, then entries of index, length, content.
+    """
+    with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
+        heap = content.find(_HEAP)
+        while heap >= 0:
+            end = heap + int.from_bytes(content[heap + 8 : heap + 16], "little")
+            entry = heap + 16
+            while entry + 16 <= min(end, len(content)):
+                index, length = struct.unpack("<H6xQ", content[entry : entry + 16])
+                # Entry 0 is what is free; its length counts these 16 bytes.
+                length = 16 + -(-length // 8) * 8 if index else length
+                if not 16 <= length <= end - entry:
+                    raise ValueError("a heap of strings in it is damaged")
+                entry += length
+            heap = content.find(_HEAP, heap + 16)
+
+
 def _has_names(group: h5py.Group) -> bool:
     return "layer_names" in group.attrs or "layer_names0" in group.attrs
 
@@ -139,7 +165,8 @@ def _names(group: h5py.Group, key: str) -> list[str]:
         if size:  # a list of none has no type
             if size > _MOST_NAMES or not h5py.check_string_dtype(attribute.dtype):
                 raise ValueError(f"{each} is no list of names")
-            names += [getattr(name, "decode", name.__str__)() for name in group.attrs[each]]
+            found = group.attrs[each]
+            names += [name.decode() if isinstance(name, bytes) else name for name in found]
     return names
 
 

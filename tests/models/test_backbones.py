@@ -82,11 +82,9 @@ def test_features_are_those_of_plain_keras(name, tmp_path):
     assert not any(hasattr(layer, "layers") for layer in model.layers)
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("name", sorted(set(BACKBONES) - set(FAMILIES)))
-def test_every_name_builds(name):
-    model = build(name)
-    assert np.isfinite(model(images_of(name), training=False)).all()
+def test_every_name_is_an_architecture_of_keras():
+    constructors = [getattr(keras.applications, each.constructor) for each in BACKBONES.values()]
+    assert len(set(constructors)) == len(BACKBONES)
 
 
 def test_weights_depend_on_the_seed_alone():

@@ -1,4 +1,5 @@
 import shutil
+from pathlib import Path
 
 import h5py
 import numpy as np
@@ -52,7 +53,7 @@ def files(plain, tmp_path_factory):
 @pytest.fixture
 def file(files, tmp_path):
     """A copy to spoil."""
-    return shutil.copy(files[0], tmp_path / "weights.h5")
+    return Path(shutil.copy(files[0], tmp_path / "weights.h5"))
 
 
 @pytest.fixture
@@ -278,3 +279,12 @@ def test_names_that_are_none(names, file, refused):
         del h5.attrs["layer_names"]
         h5.attrs["layer_names"] = np.array(names, "S" if isinstance(names, list) else None)
     refused(file)
+
+
+def test_a_heap_in_which_hdf5_would_walk_for_ever(file, refused):
+    content = bytearray(file.read_bytes())
+    heap = content.index(b"GCOL")
+    free = content.index(b"\0\0\0\0\0\0\0\0", heap + 16)  # index 0: the free space
+    content[free + 8 : free + 16] = bytes(8)
+    file.write_bytes(content)
+    refused(file, "heap of strings")
