@@ -16,24 +16,11 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from cvtrain.errors import ConfigError
-from cvtrain.models.blocks import Block, blocks, find_cut, narrow_layers
 from cvtrain.models.convnet import seed_of
-from cvtrain.models.imagenet import imagenet_weights
 from cvtrain.models.weights import load_weights
 
 if TYPE_CHECKING:
     import keras
-
-__all__ = [
-    "BACKBONES",
-    "Backbone",
-    "Block",
-    "blocks",
-    "build_backbone",
-    "find_cut",
-    "imagenet_weights",
-    "narrow_layers",
-]
 
 
 @dataclass(frozen=True)

@@ -141,7 +141,7 @@ def at_size(job: Job, image_size: tuple[int, int]) -> Dataset:
 
 def describe(base: "keras.Model", name: str) -> list[Row]:
     """Where the blocks of a base end and what they cost, from the input up."""
-    from cvtrain.models.backbones import blocks
+    from cvtrain.models.blocks import blocks
     from cvtrain.models.cost import cost_up_to
 
     rows = []

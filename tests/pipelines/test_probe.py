@@ -16,7 +16,8 @@ from cvtrain.config import Backbone, load_config
 from cvtrain.console import Console
 from cvtrain.errors import ConfigError, DataError, RunError, Stopped
 from cvtrain.features import extract
-from cvtrain.models.backbones import blocks, build_backbone, find_cut
+from cvtrain.models.backbones import build_backbone
+from cvtrain.models.blocks import blocks, find_cut
 from cvtrain.pipelines import probe as pipeline
 from cvtrain.pipelines.probe import bases_by_label, probe
 from cvtrain.run import Run, newest_run
