@@ -5,13 +5,13 @@ import numpy as np
 from keras.src.legacy.saving import legacy_h5_format
 
 from cvtrain.backend import keras
-from cvtrain.models.backbones import BACKBONES
+from cvtrain.models.backbones import ARCHITECTURES
 
 
 def network(name, image_size=(32, 32), *, include_top=False, **options):
     """Plain Keras, random weights: also scales and statistics, which begin as ones and zeros."""
     shape = None if include_top else (*image_size, 3)
-    constructor = getattr(keras.applications, BACKBONES[name].constructor)
+    constructor = getattr(keras.applications, ARCHITECTURES[name].constructor)
     model = constructor(include_top=include_top, weights=None, input_shape=shape, **options)
     rng = np.random.default_rng(0)
     for layer in model.layers:

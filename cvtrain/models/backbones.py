@@ -1,7 +1,4 @@
-"""The pretrained networks of `keras.applications` as flat models of RGB pixels.
-
-The table of names is there without Keras, so that configs can be checked against it.
-"""
+"""The networks of `keras.applications` as flat models of RGB pixels."""
 
 from __future__ import annotations
 
@@ -9,81 +6,18 @@ import functools
 import re
 from collections import defaultdict
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from cvtrain.errors import ConfigError
+from cvtrain.models.architectures import ARCHITECTURES, Architecture
 from cvtrain.models.convnet import seed_of
 from cvtrain.models.weights import load_weights
 
 if TYPE_CHECKING:
     import keras
-
-
-@dataclass(frozen=True)
-class Backbone:
-    """One architecture.
-
-    Attributes:
-        constructor: its name in `keras.applications`.
-        preprocessing: `caffe`, `tf` or `torch`, as Keras calls them; `inside`: the network itself
-            begins with it.
-        smallest_side: of the images, in pixels.
-        has_alpha: its width is scaled by a factor `alpha`.
-    """
-
-    constructor: str
-    preprocessing: str
-    smallest_side: int = 32
-    has_alpha: bool = False
-
-
-BACKBONES: dict[str, Backbone] = {
-    "vgg16": Backbone("VGG16", "caffe"),
-    "vgg19": Backbone("VGG19", "caffe"),
-    "resnet50": Backbone("ResNet50", "caffe"),
-    "resnet101": Backbone("ResNet101", "caffe"),
-    "resnet152": Backbone("ResNet152", "caffe"),
-    "resnet50v2": Backbone("ResNet50V2", "tf"),
-    "resnet101v2": Backbone("ResNet101V2", "tf"),
-    "resnet152v2": Backbone("ResNet152V2", "tf"),
-    "inception_v3": Backbone("InceptionV3", "tf", 75),
-    "inception_resnet_v2": Backbone("InceptionResNetV2", "tf", 75),
-    "xception": Backbone("Xception", "tf", 71),
-    "mobilenet": Backbone("MobileNet", "tf", has_alpha=True),
-    "mobilenet_v2": Backbone("MobileNetV2", "tf", has_alpha=True),
-    "mobilenet_v3_small": Backbone("MobileNetV3Small", "inside", has_alpha=True),
-    "mobilenet_v3_large": Backbone("MobileNetV3Large", "inside", has_alpha=True),
-    "densenet121": Backbone("DenseNet121", "torch"),
-    "densenet169": Backbone("DenseNet169", "torch"),
-    "densenet201": Backbone("DenseNet201", "torch"),
-    "nasnet_mobile": Backbone("NASNetMobile", "tf"),
-    "nasnet_large": Backbone("NASNetLarge", "tf"),
-    "efficientnet_b0": Backbone("EfficientNetB0", "inside"),
-    "efficientnet_b1": Backbone("EfficientNetB1", "inside"),
-    "efficientnet_b2": Backbone("EfficientNetB2", "inside"),
-    "efficientnet_b3": Backbone("EfficientNetB3", "inside"),
-    "efficientnet_b4": Backbone("EfficientNetB4", "inside"),
-    "efficientnet_b5": Backbone("EfficientNetB5", "inside"),
-    "efficientnet_b6": Backbone("EfficientNetB6", "inside"),
-    "efficientnet_b7": Backbone("EfficientNetB7", "inside"),
-    "efficientnet_v2_b0": Backbone("EfficientNetV2B0", "inside"),
-    "efficientnet_v2_b1": Backbone("EfficientNetV2B1", "inside"),
-    "efficientnet_v2_b2": Backbone("EfficientNetV2B2", "inside"),
-    "efficientnet_v2_b3": Backbone("EfficientNetV2B3", "inside"),
-    "efficientnet_v2_s": Backbone("EfficientNetV2S", "inside"),
-    "efficientnet_v2_m": Backbone("EfficientNetV2M", "inside"),
-    "efficientnet_v2_l": Backbone("EfficientNetV2L", "inside"),
-    "convnext_tiny": Backbone("ConvNeXtTiny", "inside"),
-    "convnext_small": Backbone("ConvNeXtSmall", "inside"),
-    "convnext_base": Backbone("ConvNeXtBase", "inside"),
-    "convnext_large": Backbone("ConvNeXtLarge", "inside"),
-    "convnext_xlarge": Backbone("ConvNeXtXLarge", "inside"),
-}
-"""Every architecture by the name that a config uses."""
 
 _IMAGENET_MEAN = np.float64([0.485, 0.456, 0.406])  # of RGB in 0..1, as are the deviations
 _IMAGENET_STD = np.float64([0.229, 0.224, 0.225])
@@ -110,7 +44,7 @@ def build_backbone(
     layers. Names and initial weights do not depend on what the process has built before.
 
     Args:
-        name: a key of `BACKBONES`.
+        name: a key of `ARCHITECTURES`.
         image_size: height, width in pixels.
         weights: a file of `keras.applications`, as `load_weights` takes; None: random.
         alpha: width of a MobileNet relative to the full one; None is 1.
@@ -143,11 +77,11 @@ def build_backbone(
     return _flat(network, backbone, name=name, seed=seed, keep_weights=weights is not None)
 
 
-def _checked(name: str, image_size: Sequence[int], alpha: float | None) -> Backbone:
-    backbone = BACKBONES.get(name)
+def _checked(name: str, image_size: Sequence[int], alpha: float | None) -> Architecture:
+    backbone = ARCHITECTURES.get(name)
     if backbone is None:
         raise ConfigError(
-            f"backbone.name: there is no {name}", f"Use one of {', '.join(BACKBONES)}."
+            f"backbone.name: there is no {name}", f"Use one of {', '.join(ARCHITECTURES)}."
         )
     if min(image_size) < backbone.smallest_side:
         raise ConfigError(
@@ -155,7 +89,7 @@ def _checked(name: str, image_size: Sequence[int], alpha: float | None) -> Backb
             f"It needs {backbone.smallest_side} pixels on each side.",
         )
     if alpha is not None and not backbone.has_alpha:
-        having = ", ".join(key for key, each in BACKBONES.items() if each.has_alpha)
+        having = ", ".join(key for key, each in ARCHITECTURES.items() if each.has_alpha)
         raise ConfigError(
             f"backbone.alpha: {name} has no alpha, and {alpha} was given",
             f"Leave it out, or use one of {having}.",
@@ -176,7 +110,7 @@ def _correct_normalization(network: keras.Model) -> None:
 
 
 def _flat(
-    network: keras.Model, backbone: Backbone, *, name: str, seed: int, keep_weights: bool
+    network: keras.Model, backbone: Architecture, *, name: str, seed: int, keep_weights: bool
 ) -> keras.Model:
     """Copy `network` onto an input of RGB pixels, layer by layer, under reproducible names."""
     from cvtrain.backend import keras

@@ -137,7 +137,7 @@ def imagenet_weights(name: str, *, alpha: float | None = None) -> Path:
     and checked against Keras' digests.
 
     Args:
-        name: a key of `backbones.BACKBONES`.
+        name: a key of `backbones.ARCHITECTURES`.
         alpha: of a MobileNet; None is 1.
 
     Raises:

@@ -6,6 +6,7 @@ once for each image, and only the suffix is trained.
 """
 
 import hashlib
+import itertools
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -20,7 +21,7 @@ from cvtrain.models.invariant import copy_weights
 
 def layers_above(model: keras.Model, cut: str) -> list[str]:
     """Names of the layers after `cut` in the order of computation."""
-    names = [layer.name for layer in model.layers]
+    names = _names(model)
     return names[names.index(cut) + 1 :]
 
 
@@ -62,7 +63,7 @@ def unfreeze(
     Raises:
         ConfigError: there is no such layer, or the model has fewer blocks.
     """
-    names = [layer.name for layer in model.layers]
+    names = _names(model)
     ends = [names.index(block.layer) for block in blocks(model)]
     first = _first_unfrozen(model, names, ends, unfreeze_from, unfreeze_blocks)
     below = [name for name in narrow_layers(model) if names.index(name) < first]
@@ -126,14 +127,23 @@ def in_precision(model: keras.Model, precision: str) -> keras.Model:
     """A copy that computes in `float32`, `bfloat16` or `float16`, with weights in float32.
 
     Preprocessing and the last softmax stay in float32: pixels and their means do not fit into the
-    eight bits of bfloat16.
+    eight bits of bfloat16. Dropout inside the frozen part is off in the copy, as it is for features
+    from the cache.
     """
     policy = precision if precision == "float32" else f"mixed_{precision}"
+    frozen = {
+        layer.name
+        for layer in itertools.takewhile(
+            lambda layer: layer.name != FEATURES and not layer.trainable_weights, model.layers
+        )
+    }
 
     def copy(layer):
         config = layer.get_config()
         kept = layer.name in ("preprocess", "probabilities")
         kept = kept or isinstance(layer, keras.layers.Rescaling | keras.layers.Normalization)
+        if isinstance(layer, keras.layers.Dropout) and layer.name in frozen:
+            config |= {"rate": 0.0}
         return type(layer).from_config(config if kept else config | {"dtype": policy})
 
     copied = keras.models.clone_model(model, clone_function=copy)
@@ -207,6 +217,10 @@ def _first_unfrozen(
 
 def _head(names: Sequence[str]) -> set[str]:
     return set(names[names.index(FEATURES) :])
+
+
+def _names(model: keras.Model) -> list[str]:
+    return [layer.name for layer in model.layers]
 
 
 def _normalizes(layer: keras.layers.Layer) -> bool:

@@ -4,7 +4,7 @@ import pytest
 
 from cvtrain.backend import keras
 from cvtrain.errors import ConfigError, ResourceError
-from cvtrain.models.backbones import BACKBONES
+from cvtrain.models.backbones import ARCHITECTURES
 from cvtrain.models.imagenet import imagenet_weights
 
 
@@ -39,7 +39,7 @@ def asked(monkeypatch):
 def check(asked, name, **options):
     with pytest.raises(ResourceError):
         imagenet_weights(name, **options)
-    constructor = getattr(keras.applications, BACKBONES[name].constructor)
+    constructor = getattr(keras.applications, ARCHITECTURES[name].constructor)
     with pytest.raises(LookupError, match="asked"):
         constructor(include_top=False, weights="imagenet", input_shape=(224, 224, 3), **options)
     ours, plain = asked
@@ -63,10 +63,10 @@ def test_networks_come_from_where_keras_has_them(name, asked):
 
 
 def test_every_network_has_a_file(asked):
-    for name in BACKBONES:
+    for name in ARCHITECTURES:
         with pytest.raises(ResourceError):
             imagenet_weights(name)
-    assert len({address for _, address, _ in asked}) == len(BACKBONES)
+    assert len({address for _, address, _ in asked}) == len(ARCHITECTURES)
 
 
 @pytest.mark.usefixtures("offline")

@@ -161,6 +161,22 @@ def test_a_copy_in_bfloat16_computes_in_it_and_keeps_preprocessing_exact(model):
     np.testing.assert_allclose(copy.predict(IMAGES, verbose=0), expected, atol=0.03)
 
 
+def test_dropout_is_off_where_the_model_is_frozen():
+    """EfficientNets have dropout inside; frozen features are those of inference."""
+    images = keras.Input((4, 4, 3))
+    x = keras.layers.Conv2D(8, 3, name="lower")(images)
+    x = keras.layers.Dropout(0.5, name="inner")(x)
+    x = keras.layers.Flatten(name="features")(x)
+    x = keras.layers.Dropout(0.5, name="outer")(x)
+    model = keras.Model(images, keras.layers.Dense(2, name="logits")(x))
+    set_trainable(model, ["logits"])
+    copy = in_precision(model, "float32")
+    assert (copy.get_layer("inner").rate, copy.get_layer("outer").rate) == (0.0, 0.5)
+    assert model.get_layer("inner").rate == 0.5
+    set_trainable(model, ["lower", "logits"])
+    assert in_precision(model, "float32").get_layer("inner").rate == 0.5
+
+
 def test_a_copy_of_a_suffix_has_its_weights_and_gives_them_back(model):
     suffix = suffix_of(model, "pool2")
     copy = in_precision(suffix, "float32")
