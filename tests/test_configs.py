@@ -1,6 +1,7 @@
 """Every recipe is valid, says how to run it, and runs."""
 
 import math
+import re
 from pathlib import Path
 
 import pytest
@@ -8,6 +9,8 @@ import pytest
 from cvtrain.config import load_config
 from cvtrain.console import Console
 from cvtrain.models.convnet import build_convnet
+from cvtrain.pipelines.extract_features import extract_features
+from cvtrain.pipelines.finetune import finetune
 from cvtrain.pipelines.fit import fit
 
 FOLDER = Path(__file__).parents[1] / "configs"
@@ -15,24 +18,74 @@ RECIPES = sorted(FOLDER.glob("*.yaml"))
 
 
 def test_there_are_recipes():
-    assert {"digits", "mnist", "scratch", "augmented"} <= {path.stem for path in RECIPES}
+    assert {
+        "digits",
+        "mnist",
+        "scratch",
+        "augmented",
+        "vgg16",
+        "clothing-mobilenet",
+        "digits-transfer",
+    } <= {path.stem for path in RECIPES}
 
 
 @pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.stem)
 def test_the_header_says_the_command(path):
     header = [line for line in path.read_text().splitlines() if line.startswith("#")]
-    assert f"cvtrain fit configs/{path.name}" in " ".join(header)
+    commands = "fit|extract-features|ladder"
+    assert re.search(rf"cvtrain ({commands}) configs/{path.name}", " ".join(header))
 
 
-@pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.stem)
-def test_it_runs_for_a_step_or_two(path, tmp_path, image_folder, monkeypatch):
+@pytest.fixture
+def _two_steps(monkeypatch):
     monkeypatch.setenv("KERAS_MAX_EPOCHS", "1")
     monkeypatch.setenv("KERAS_MAX_STEPS_PER_EPOCH", "2")
-    overrides = [f"data.source={image_folder}", "precision=float32", "fit.batch_size=4"]
-    config = load_config(path, overrides)
+
+
+def overrides(path, image_folder):
+    """What lets a recipe run on the tiny images, in a moment."""
+    sections = [
+        name for name in ("fit", "extract_features", "finetune") if name in path.read_text()
+    ]
+    views = ["extract_features.views=2"] if "extract_features" in sections else []
+    return [
+        f"data={{source: {image_folder}, image_size: {load_config(path).data.image_size[0]}}}",
+        "precision=float32",
+        *(f"{section}.batch_size=4" for section in sections),
+        *views,
+    ]
+
+
+def of_command(section):
+    found = [path for path in RECIPES if f"\n{section}:" in path.read_text()]
+    return pytest.mark.parametrize("path", found, ids=lambda path: path.stem)
+
+
+@of_command("fit")
+@pytest.mark.usefixtures("_two_steps")
+def test_it_runs_for_a_step_or_two(path, tmp_path, image_folder):
+    config = load_config(path, overrides(path, image_folder))
     run = fit(config, tmp_path / "run", name=path.stem, resume=False, console=Console(quiet=True))
     assert run.record["status"] == "finished"
     assert run.record["metrics"]["test"]["num_images"] == 15
+
+
+@of_command("extract_features")
+@pytest.mark.usefixtures("_two_steps")
+def test_its_base_runs_for_a_step_or_two(path, tmp_path, image_folder):
+    """With random weights: those of ImageNet cannot be fetched in a test."""
+    base = load_config(path).extract_features.backbone
+    name = base.name or "mobilenet"
+    cut = base.cut if base.name else "conv_pw_3"
+    settings = overrides(path, image_folder)
+    settings.append(f"extract_features.backbone={{name: {name}, weights: none, cut: {cut}}}")
+    settings.append("data.image_size=64")
+    config = load_config(path, [text.replace("cut: None", "cut: null") for text in settings])
+    options = {"name": path.stem, "resume": False, "console": Console(quiet=True)}
+    source = extract_features(config, tmp_path / "features", **options)
+    run = finetune(config, tmp_path / "tuned", source=source, **options)
+    assert run.record["status"] == "finished"
+    assert sum(layer["trained"] for layer in run.record["freeze_proof"].values()) >= 2
 
 
 @pytest.mark.parametrize(
