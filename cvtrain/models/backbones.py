@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import re
+import sys
+import warnings
 from collections import defaultdict
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
-from cvtrain.errors import ConfigError
+from cvtrain.errors import ConfigError, ResourceError
+from cvtrain.files import printable
 from cvtrain.models.architectures import ARCHITECTURES, Architecture
 from cvtrain.models.convnet import seed_of
 from cvtrain.models.weights import load_weights
@@ -33,7 +37,7 @@ def build_backbone(
     name: str,
     *,
     image_size: Sequence[int],
-    weights: Path | None,
+    weights: Path | Literal["imagenet"] | None,
     alpha: float | None = None,
     seed: int = 0,
 ) -> keras.Model:
@@ -46,12 +50,14 @@ def build_backbone(
     Args:
         name: a key of `ARCHITECTURES`.
         image_size: height, width in pixels.
-        weights: a file of `keras.applications`, as `load_weights` takes; None: random.
+        weights: `imagenet`, which Keras downloads once and checks by its digest; a file, as
+            `load_weights` takes it; None: random.
         alpha: width of a MobileNet relative to the full one; None is 1.
         seed: the random weights depend on it and on the architecture alone.
 
     Raises:
         ConfigError: there is no such network, or not with this size or alpha.
+        ResourceError: the weights cannot be downloaded; says which file it is.
         RunError: the file is not readable or not of this network.
     """
     from cvtrain.backend import keras
@@ -60,17 +66,31 @@ def build_backbone(
     what = name if alpha is None else f"{name} with alpha {alpha}"
     width = {} if alpha is None else {"alpha": alpha}
     constructor = getattr(keras.applications, backbone.constructor)
+    download = "imagenet" if weights == "imagenet" else None
     try:
-        network = constructor(
-            include_top=False, weights=None, input_shape=(*image_size, 3), **width
-        )
+        # Keras' progress goes where ours goes: stdout is for results.
+        with contextlib.redirect_stdout(sys.stderr), warnings.catch_warnings():
+            # MobileNets have weights for some sizes alone; those of 224 pixels do for the others.
+            warnings.filterwarnings("ignore", "`input_shape` is undefined")
+            network = constructor(
+                include_top=False, weights=download, input_shape=(*image_size, 3), **width
+            )
     except ValueError as error:
         raise ConfigError(
             f"backbone: {what} cannot be built at {image_size[0]}x{image_size[1]}: "
             f"{str(error).strip().splitlines()[0]}",
-            "Use larger images (data.image_size) or another alpha.",
+            "Use larger images (data.image_size), another alpha or other weights.",
         ) from error
-    if weights is not None:
+    except Exception as error:  # Keras raises Exception itself for a failed download.
+        if download is None:
+            raise
+        raise ResourceError(
+            f"backbone.weights: cannot get the ImageNet weights of {what}: "
+            f"{printable(str(error).strip().splitlines()[0])}",
+            "Without a network: download that file elsewhere and say where it is with "
+            "backbone.weights: FILE; or use weights: none.",
+        ) from error
+    if isinstance(weights, Path):
         load_weights(network, weights, name=what)
         if name.startswith("efficientnet_b"):
             _correct_normalization(network)

@@ -50,7 +50,6 @@ def open_base(
         RunError: the file or the run is unusable.
     """
     from cvtrain.models.backbones import build_backbone
-    from cvtrain.models.imagenet import imagenet_weights
 
     path = Path(section.weights)
     if (path / "run.json").is_file():
@@ -67,11 +66,12 @@ def open_base(
             f"backbone.weights: {path} is no run folder, and backbone.name is missing",
             "Name the network that the file is of, such as vgg16, or a run folder.",
         )
-    weights = {"imagenet": None, "none": None}.get(section.weights, path)
-    if section.weights == "imagenet":
-        weights = imagenet_weights(section.name, alpha=section.alpha)
     return build_backbone(
-        section.name, image_size=image_size, weights=weights, alpha=section.alpha, seed=seed
+        section.name,
+        image_size=image_size,
+        weights={"imagenet": "imagenet", "none": None}.get(section.weights, path),
+        alpha=section.alpha,
+        seed=seed,
     )
 
 

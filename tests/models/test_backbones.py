@@ -1,12 +1,13 @@
 import subprocess
 import sys
+import urllib.error
 
 import numpy as np
 import pytest
 from plain_keras import network, write_h5, write_keras3
 
 from cvtrain.backend import keras
-from cvtrain.errors import ConfigError
+from cvtrain.errors import ConfigError, ResourceError
 from cvtrain.models.architectures import ARCHITECTURES
 from cvtrain.models.backbones import build_backbone
 from cvtrain.models.invariant import weights_digest
@@ -166,6 +167,7 @@ def test_plain_keras_opens_them_without_cvtrain(names, tmp_path):
     np.savez(tmp_path / "images.npz", **images)
     code = """
 import sys
+import urllib.error
 sys.modules["cvtrain"] = None
 import keras, numpy
 images = numpy.load("images.npz")
@@ -229,3 +231,33 @@ def test_real_weights_give_the_features_of_plain_keras(shared):
 def test_impossible_bases_are_refused(name, options, words):
     with pytest.raises(ConfigError, match=words):
         build_backbone(name, image_size=(32, 32), weights=None, **options)
+
+
+def test_imagenet_weights_are_those_that_keras_fetches(tmp_path, monkeypatch):
+    """Keras' own download is stood in for by a file that Keras wrote."""
+    plain = keras.applications.MobileNet(include_top=False, weights=None, alpha=0.25)
+    plain.save_weights(tmp_path / "file.weights.h5")
+    asked = []
+
+    def get_file(name, origin, **_):
+        asked.append((name, origin))
+        return str(tmp_path / "file.weights.h5")
+
+    monkeypatch.setattr("keras.src.utils.file_utils.get_file", get_file)
+    model = build_backbone("mobilenet", image_size=(96, 96), weights="imagenet", alpha=0.25)
+    assert [name for name, _ in asked] == ["mobilenet_2_5_224_tf_no_top.h5"]
+    np.testing.assert_array_equal(
+        model.get_layer("conv_pw_13").get_weights()[0],
+        plain.get_layer("conv_pw_13").get_weights()[0],
+    )
+
+
+def test_without_a_network_the_error_names_the_file(tmp_path, monkeypatch):
+    def refuse(*_):
+        raise urllib.error.URLError("no network")
+
+    monkeypatch.setenv("KERAS_HOME", str(tmp_path))
+    monkeypatch.setattr("keras.src.utils.file_utils.urlretrieve", refuse)
+    with pytest.raises(ResourceError, match=r"vgg16_weights\w+notop\.h5.*no network") as caught:
+        build_backbone("vgg16", image_size=(64, 64), weights="imagenet")
+    assert "backbone.weights: FILE" in caught.value.advice
