@@ -75,6 +75,19 @@ run_dir_option = click.option(
 )
 
 
+def project_options(command: Callable[..., None]) -> Callable[..., None]:
+    """CONFIG, --set, --run-dir and --resume, of every command that writes a run."""
+    for option in (
+        common_options,
+        click.option("--resume", is_flag=True, help="Go on with an unfinished run."),
+        run_dir_option,
+        set_option,
+        click.argument("config", default="config.yaml", type=click.Path(path_type=Path)),
+    ):
+        command = option(command)
+    return command
+
+
 @cli.command(
     epilog="""\b
 Examples:
@@ -86,11 +99,7 @@ Examples:
 \b
 The run folder then holds model.keras, run.json, history.csv, predictions-*.csv, figures/.""",
 )
-@click.argument("config", default="config.yaml", type=click.Path(path_type=Path))
-@set_option
-@run_dir_option
-@click.option("--resume", is_flag=True, help="Continue an unfinished run from its last commit.")
-@common_options
+@project_options
 def fit(
     console: "Console",
     config: Path,
@@ -118,11 +127,7 @@ Examples:
 \b
 The run folder then holds probe.csv and figures/probe.png, and no model.""",
 )
-@click.argument("config", default="config.yaml", type=click.Path(path_type=Path))
-@set_option
-@run_dir_option
-@click.option("--resume", is_flag=True, help="Continue an unfinished run from its last block.")
-@common_options
+@project_options
 def probe(
     console: "Console",
     config: Path,
@@ -153,14 +158,10 @@ Examples:
 \b
 Features are kept in $CVTRAIN_CACHE, by default ~/.cache/cvtrain: a second head costs seconds.""",
 )
-@click.argument("config", default="config.yaml", type=click.Path(path_type=Path))
-@set_option
-@run_dir_option
-@click.option("--resume", is_flag=True, help="Continue an unfinished run from its last commit.")
 @click.option(
     "--features-only", is_flag=True, help="Write the features as .npy and .parquet; train nothing."
 )
-@common_options
+@project_options
 def extract_features(
     console: "Console",
     config: Path,
@@ -190,7 +191,6 @@ Examples:
   cvtrain finetune --set finetune.unfreeze_from=block5_conv1
   cvtrain finetune --set finetune.unfreeze_blocks=3 --set finetune.views=unlimited""",
 )
-@click.argument("config", default="config.yaml", type=click.Path(path_type=Path))
 @click.option(
     "--from",
     "source",
@@ -198,10 +198,7 @@ Examples:
     metavar="RUN",
     help="The run to start from; default: the newest extract-features run.",
 )
-@set_option
-@run_dir_option
-@click.option("--resume", is_flag=True, help="Continue an unfinished run from its last commit.")
-@common_options
+@project_options
 def finetune(
     console: "Console",
     config: Path,
@@ -236,11 +233,7 @@ Examples:
   cvtrain ladder configs/digits-transfer.yaml    offline, in minutes
   cvtrain ladder config.yaml --resume            go on with the rung that was stopped""",
 )
-@click.argument("config", default="config.yaml", type=click.Path(path_type=Path))
-@set_option
-@run_dir_option
-@click.option("--resume", is_flag=True, help="Continue with the rung that was not finished.")
-@common_options
+@project_options
 def ladder(
     console: "Console",
     config: Path,
