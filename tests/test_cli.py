@@ -125,3 +125,35 @@ def test_a_closed_pipe_is_no_error(tmp_path, image_folder):
     done = subprocess.run(command, shell=True, capture_output=True, text=True, cwd=tmp_path)
     assert "Traceback" not in done.stderr
     assert "BrokenPipe" not in done.stderr
+
+
+PROJECT = """
+precision: float32
+data: {{source: {source}, image_size: [16, 20]}}
+fit:
+  model: {{filters: [4, 8], dense: []}}
+  epochs: 1
+extract_features:
+  backbone: {{weights: runs/base}}
+  head: {{dense: []}}
+  epochs: 1
+finetune: {{epochs: 1}}
+"""
+
+
+@pytest.mark.slow
+def test_the_commands_follow_one_another_without_an_argument(tmp_path, image_folder):
+    (tmp_path / "config.yaml").write_text(PROJECT.format(source=image_folder))
+    for arguments in (
+        ["fit", "--run-dir", "runs/base"],
+        ["extract-features"],
+        ["finetune"],
+        ["evaluate"],
+        ["predict", image_folder / "test" / "red"],
+    ):
+        done = run(*arguments, cwd=tmp_path)
+        assert done.returncode == 0, done.stderr
+    commands = [path.name.split("-", 2)[2] for path in sorted((tmp_path / "runs").glob("2*"))]
+    assert commands == ["extract-features-config", "finetune-config"]
+    newest = sorted((tmp_path / "runs").glob("2*"))[-1]
+    assert (newest / "evaluate" / "test" / "metrics.json").exists()
