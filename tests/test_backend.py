@@ -73,15 +73,22 @@ def test_importing_and_setting_up_is_silent():
 
 
 @on_tensorflow
-@pytest.mark.parametrize("class_weights", [None, np.array([0.5, 1.0, 4.0])])
-def test_the_compiled_step_is_kerass_own(class_weights):
+@pytest.mark.parametrize(
+    ("class_weights", "rates"),
+    [
+        (None, [1.0] * 6),
+        (np.array([0.5, 1.0, 4.0]), [1.0] * 6),
+        (None, [0.0, 0.5, 0.25, 1.0, 1.0, 0.125]),
+    ],
+)
+def test_the_compiled_step_is_kerass_own(class_weights, rates):
     results = []
     for step_type in (backend._TensorFlowStep, backend._KerasStep):
         model = _model()
         # With Adam's own epsilon, the rounding of a gradient of 1e-9 would be a step of full size.
         optimizer = keras.optimizers.Adam(1.0, epsilon=1e-3)
         optimizer.build(model.trainable_variables)
-        step = step_type(model, optimizer, class_weights)
+        step = step_type(model, optimizer, class_weights, rates)
         for n in (6, 6, 4):
             step(*_batch(n), 1e-3)
         results.append((step.totals, model.get_weights()))
@@ -98,7 +105,7 @@ def test_totals_are_sums_over_images_and_can_be_set(step_type):
     model.layers[-2].rate = 0.0
     optimizer = keras.optimizers.SGD(1.0)
     optimizer.build(model.trainable_variables)
-    step = step_type(model, optimizer, None)
+    step = step_type(model, optimizer, None, [1.0] * 6)
     images, labels = _batch()
     logits = keras.ops.convert_to_numpy(model(images, training=True)).astype(np.float64)
     shares = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
