@@ -20,7 +20,7 @@ demo: $(READY) ## train on scikit-learn's handwritten digits, offline, in minute
 	@echo 'To have cvtrain at hand in this shell: source $(BIN)/activate'
 
 test: $(READY) lint ## lint, import contracts, every test
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest --numprocesses auto --dist loadfile
 
 lint: $(READY) ## format and lint, checked only
 	$(BIN)/ruff format --check .
