@@ -87,7 +87,7 @@ def extract_features(
         job.run.update(base=stage.backbone.model_dump() | {"cut": cut})
         augmentation = augmentation_of(config.augment) if stage.views != 1 else None
         if augmentation:
-            draw_augmentation(job, augmentation)
+            draw_augmentation(job, augmentation, stage.views)
         model = with_dense_head(job, base, cut)
         frozen = FrozenPart(
             job,

@@ -79,7 +79,7 @@ def finetune(
             features=source.record.get("features", {}) | job.run.record.get("features", {})
         )
         if augmentation:
-            draw_augmentation(job, augmentation)
+            draw_augmentation(job, augmentation, views)
         before = layer_digests(model)
         trained: set[str] = set()
         history: list[Row] = []

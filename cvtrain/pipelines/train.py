@@ -208,11 +208,16 @@ def draw_history(run: Run, rows: "list[Row]", best_epoch: int) -> None:
         draw.save(draw.draw_curves(rows, best_epoch), run.figures / "curves.png")
 
 
-def draw_augmentation(job: Job, augmentation: Augmentation, num_views: int = 7) -> None:
-    """Draw one image of each class (eight at most) as the first passes of training see it."""
+def draw_augmentation(job: Job, augmentation: Augmentation, views: int | str = "unlimited") -> None:
+    """Draw one image of each class (eight at most) as the first passes of training see it.
+
+    Args:
+        views: how many there are of each image; seven at most are drawn.
+    """
     from cvtrain.visuals import draw
 
     index, seed = job.dataset.index, job.config.seed
+    num_views = 7 if views == "unlimited" else min(7, int(views))
     samples = index.splits["train"]
     _, firsts = np.unique(samples.labels, return_index=True)
     rows = []
