@@ -65,6 +65,18 @@ class Run:
         """Where the saved model is, or will be."""
         return self.path / "model.keras"
 
+    def require_model(self) -> Path:
+        """Where the saved model is; RunError when the run has none."""
+        if self.model_path.exists():
+            return self.model_path
+        finished = self.record["status"] == "finished"
+        raise RunError(
+            f"{self.path}: there is no model in this run of {self.record['command']}",
+            "Name a run of fit, extract-features or finetune."
+            if finished
+            else "The run did not finish; continue it with --resume.",
+        )
+
     @property
     def figures(self) -> Path:
         """The folder of the pictures."""

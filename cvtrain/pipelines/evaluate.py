@@ -78,7 +78,7 @@ def load_predictor(run: Run, num_classes: int) -> Callable[[np.ndarray], np.ndar
 
     backend.set_up(seed=0)
     height, width = run.field("image_size", list)
-    model = load_model(run.model_path, image_size=(height, width), num_classes=num_classes)
+    model = load_model(run.require_model(), image_size=(height, width), num_classes=num_classes)
     return backend.inference(model)
 
 

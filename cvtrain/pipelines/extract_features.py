@@ -7,6 +7,7 @@ import numpy as np
 
 from cvtrain.config import Config
 from cvtrain.console import Console
+from cvtrain.errors import ConfigError
 from cvtrain.files import committed
 from cvtrain.pipelines.evaluate import image_predictor
 from cvtrain.pipelines.finish import finish
@@ -65,6 +66,11 @@ def extract_features(
     if done := finished_run(path, resume=resume, console=console):
         return done
     stage = config.extract_features
+    if features_only and stage.views == "unlimited":
+        raise ConfigError(
+            "extract_features.views: unlimited caches no features, and --features-only writes them",
+            "Say how many: --set extract_features.views=4",
+        )
     with start_job(
         "extract-features", config, path, name=name, resume=resume, console=console
     ) as job:

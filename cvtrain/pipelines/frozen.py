@@ -91,7 +91,7 @@ def open_model(run: Run, *, image_size: tuple[int, int]) -> "keras.Model":
             f"Go on at that size: --set data.image_size=[{height},{width}]",
         )
     num_classes = len(run.field("class_names", list))
-    return load_model(run.model_path, image_size=image_size, num_classes=num_classes)
+    return load_model(run.require_model(), image_size=image_size, num_classes=num_classes)
 
 
 def refuse_seen_images(run: Run, dataset: Dataset) -> None:

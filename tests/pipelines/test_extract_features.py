@@ -12,7 +12,7 @@ from PIL import Image
 
 from cvtrain.config import load_config
 from cvtrain.console import Console
-from cvtrain.errors import ConfigError, DataError
+from cvtrain.errors import ConfigError, DataError, RunError
 from cvtrain.features import extract as extraction
 from cvtrain.pipelines.extract_features import extract_features
 
@@ -210,7 +210,8 @@ def test_arrays_for_use_elsewhere(extract):
 
     run = extract("a", features_only=True)
     assert run.record["status"] == "finished"
-    assert not run.model_path.exists()
+    with pytest.raises(RunError, match="no model in this run of extract-features"):
+        run.require_model()
     features = np.load(run.path / "features" / "test.npy")
     table = parquet.read_table(run.path / "features" / "test.parquet").to_pydict()
     assert features.shape == (15, 4)
@@ -219,6 +220,11 @@ def test_arrays_for_use_elsewhere(extract):
     assert all(
         f"test/{name}/" in path for name, path in zip(table["class"], table["file"], strict=True)
     )
+
+
+def test_arrays_of_unlimited_views_are_refused(extract):
+    with pytest.raises(ConfigError, match="unlimited"):
+        extract("a", "extract_features.views=unlimited", features_only=True)
 
 
 def test_a_network_of_keras_by_name(extract):
