@@ -81,8 +81,9 @@ def build_backbone(
             f"{str(error).strip().splitlines()[0]}",
             "Use larger images (data.image_size), another alpha or other weights.",
         ) from error
-    except Exception as error:  # Keras raises Exception itself for a failed download.
-        if download is None:
+    except Exception as error:
+        # A failed download is an OSError or Exception itself; any other kind is a defect.
+        if download is None or not (isinstance(error, OSError) or type(error) is Exception):
             raise
         raise ResourceError(
             f"backbone.weights: cannot get the ImageNet weights of {what}: "
