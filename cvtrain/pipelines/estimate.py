@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from cvtrain.config import Config, Training
 from cvtrain.data.batches import num_steps
-from cvtrain.pipelines.frozen import BATCH_SIZE, evaluation_parts, how_to_unfreeze, open_base
+from cvtrain.pipelines.frozen import BATCH_SIZE, evaluation_parts, how_to_unfreeze
 from cvtrain.pipelines.job import Job
 
 if TYPE_CHECKING:
@@ -34,7 +34,6 @@ def estimate_features(job: Job, config: Config, *, finetuning: bool = False) -> 
     """Seconds that `extract-features` will take, or `finetune` after it: what its steps train, and
     for the former the extraction.
     """
-    from cvtrain.models.blocks import find_cut
     from cvtrain.models.transfer import (
         in_precision,
         prefix_of,
@@ -42,16 +41,10 @@ def estimate_features(job: Job, config: Config, *, finetuning: bool = False) -> 
         suffix_of,
         unfreeze,
     )
-    from cvtrain.pipelines.extract_features import finetuning_splits, with_dense_head
+    from cvtrain.pipelines.extract_features import cut_base, finetuning_splits, with_dense_head
 
     stage = config.extract_features
-    base = open_base(
-        stage.backbone,
-        image_size=config.data.image_size,
-        seed=config.seed,
-        dataset=job.dataset,
-    )
-    cut = find_cut(base, stage.backbone.cut)
+    base, cut = cut_base(job, config)
     model = with_dense_head(job, base, cut)
     counts = _counts(job)
     if finetuning:

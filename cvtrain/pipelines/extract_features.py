@@ -74,7 +74,6 @@ def extract_features(
     with start_job(
         "extract-features", config, path, name=name, resume=resume, console=console
     ) as job:
-        from cvtrain.models.blocks import find_cut
         from cvtrain.models.transfer import (
             in_precision,
             layer_digests,
@@ -83,13 +82,7 @@ def extract_features(
             suffix_of,
         )
 
-        base = open_base(
-            stage.backbone,
-            image_size=config.data.image_size,
-            seed=config.seed,
-            dataset=job.dataset,
-        )
-        cut = find_cut(base, stage.backbone.cut)
+        base, cut = cut_base(job, config)
         job.run.update(base=stage.backbone.model_dump() | {"cut": cut})
         augmentation = augmentation_of(config.augment) if stage.views != 1 else None
         if augmentation:
@@ -127,6 +120,17 @@ def extract_features(
         record_proof(job, before, after, trained=layers_above(model, cut))
         finish(job, parts, predict)
     return job.run
+
+
+def cut_base(job: Job, config: Config) -> "tuple[keras.Model, str]":
+    """The base that a config names, and the layer where it is cut."""
+    from cvtrain.models.blocks import find_cut
+
+    section = config.extract_features.backbone
+    base = open_base(
+        section, image_size=config.data.image_size, seed=config.seed, dataset=job.dataset
+    )
+    return base, find_cut(base, section.cut)
 
 
 def finetuning_splits(config: Config, model: "keras.Model") -> tuple[str, ...]:
