@@ -1,0 +1,80 @@
+"""What every method of explaining returns, and the bookkeeping they share.
+
+It lies below the methods (`cams`, `attributions`), and `explain` above them, which lists them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+
+@dataclass(frozen=True)
+class Explanation:
+    """Where n images speak for k classes each.
+
+    Attributes:
+        maps: float32, shape (n, k, h, w), at the size of the layer or of the input: raw, before
+            relu and scaling; positive speaks for the class, negative against it. Always finite.
+        scores: float32, shape (n, k): the logit of the class. Always finite.
+        notes: for each image and class "" or remarks, such as `all negative` or `constant`.
+    """
+
+    maps: np.ndarray
+    scores: np.ndarray
+    notes: list[list[str]]
+
+
+# Images (n, height, width, channels) float32 as the model takes them and classes (n, k) integers.
+Explain = Callable[[np.ndarray, np.ndarray], Explanation]
+
+
+def explanation(
+    maps: np.ndarray, scores: np.ndarray, remarks: Sequence[Sequence[str]] | None = None
+) -> Explanation:
+    """Put together what a method found, with a note on every map that shows nothing.
+
+    Args:
+        maps: raw maps (n, k, h, w). One with a value that is not finite becomes all zeros.
+        scores: (n, k).
+        remarks: of the method, for each image and class; "" for none.
+    """
+    maps = np.array(maps, np.float32)
+    broken = ~np.isfinite(maps).all(axis=(2, 3))
+    maps[broken] = 0
+    notes = []
+    for i, row in enumerate(maps):
+        notes.append([])
+        for j, each in enumerate(row):
+            note = "not finite" if broken[i, j] else _note(each)
+            remark = remarks[i][j] if remarks else ""
+            notes[-1].append("; ".join(filter(None, (note, remark))))
+    return Explanation(maps, np.nan_to_num(np.asarray(scores, np.float32)), notes)
+
+
+def padded_batches(
+    *arrays: np.ndarray, batch_size: int
+) -> Iterator[tuple[slice, tuple[np.ndarray, ...]]]:
+    """Walk through arrays of the same length in batches that all have one size.
+
+    The last rows are repeated until the last batch is full, so that whatever is compiled for a
+    batch is compiled once; fewer rows than `batch_size` are one batch of just these.
+
+    Yields:
+        The rows that the batch stands for, and the batch of each array: the first
+        `rows.stop - rows.start` of it count.
+    """
+    n = len(arrays[0])
+    size = min(batch_size, n)
+    for start in range(0, n, max(size, 1)):
+        rows = slice(start, min(start + size, n))
+        index = np.minimum(np.arange(start, start + size), n - 1)
+        yield rows, tuple(array[index] for array in arrays)
+
+
+def _note(values: np.ndarray) -> str:
+    if np.ptp(values) <= 1e-6 * np.abs(values).max():
+        return "constant"
+    return "all negative" if values.max() <= 0 else ""
