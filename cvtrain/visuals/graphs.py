@@ -1,0 +1,160 @@
+"""Calling the layers of any model again: as copies of their own, or from another place on.
+
+A functional model is a graph of calls; models inside it are calls like any other, with graphs of
+their own. Walking through the calls in order and making them again, on other tensors, is all it
+takes to flatten a model, to copy it, and to cut it in two.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from cvtrain.backend import keras
+
+_layers = keras.layers
+# Whatever they are called with, they return it, unless they are trained.
+_AUGMENTATIONS = {
+    *(_layers.AugMix, _layers.CutMix, _layers.MixUp, _layers.RandAugment),
+    *(getattr(_layers, name) for name in dir(_layers) if name.startswith("Random")),
+} - {_layers.RandomCrop}  # which resizes
+
+
+def operation_of(tensor: keras.KerasTensor) -> keras.Operation:
+    """The layer or the operation of `keras.ops` that computes a tensor of `OpenedModel.layers`."""
+    return tensor._keras_history.operation
+
+
+def node_of(tensor):
+    """The call that computes a tensor."""
+    return operation_of(tensor)._inbound_nodes[tensor._keras_history.node_index]
+
+
+def nodes(model) -> Iterator[Any]:
+    """The calls in the graph of a functional model, in an order of computation."""
+    for depth in sorted(model._nodes_by_depth, reverse=True):
+        yield from (node for node in model._nodes_by_depth[depth] if not node.is_input)
+
+
+def replay(
+    calls: Iterable[Any],
+    tensors: dict[int, keras.KerasTensor],
+    call: Callable[..., Any] = lambda operation, *args, **kwargs: operation(*args, **kwargs),
+) -> None:
+    """Make the calls again, on other tensors.
+
+    Args:
+        calls: as `nodes` gives them.
+        tensors: for the id of each tensor that they start from, what takes its place. What takes
+            the place of the tensors that they compute is added.
+        call: makes one call.
+    """
+    for node in calls:
+        args, kwargs = node.arguments.fill_in(tensors)
+        outputs = keras.tree.flatten(call(node.operation, *args, **kwargs))
+        tensors.update(zip(map(id, node.outputs), outputs, strict=True))
+
+
+def is_graph(operation) -> bool:
+    """Is it a Functional or Sequential model that computes its graph and nothing else?"""
+    if not isinstance(operation, keras.Model):
+        return False
+    return type(operation).call.__qualname__ in ("Functional.call", "Sequential.call")
+
+
+def unique_names(model) -> dict[int, str]:
+    """By id, a name for every layer and operation that is no graph; no name is given twice."""
+    found = {id(each): (each.name, path) for each, path in _leaves(model, ())}
+    counts = Counter(name for name, _ in found.values())
+    return {
+        key: name if counts[name] == 1 else ".".join((*path, name))
+        for key, (name, path) in found.items()
+    }
+
+
+def _leaves(operation, path):
+    if not is_graph(operation):
+        yield operation, path
+        return
+    inside = operation.layers if isinstance(operation, keras.Sequential) else operation.operations
+    for each in inside:
+        yield from _leaves(each, (*path, each.name) if is_graph(each) else path)
+
+
+@dataclass
+class Copies:
+    """Calls layers again as copies with the same weights; a layer has one copy.
+
+    Attributes:
+        names: of the copies, by the ids of the originals.
+        layers: see OpenedModel.
+    """
+
+    names: Mapping[int, str]
+    layers: dict[str, keras.KerasTensor] = field(default_factory=dict)
+    _copies: dict[int, keras.Operation] = field(default_factory=dict)
+    _calls: Counter = field(default_factory=Counter)
+
+    def call(self, operation, *args, **kwargs):
+        """Call a copy of the operation; follow it inside if it is a graph."""
+        if is_graph(operation):
+            return self._run(operation, *args, **kwargs)
+        if type(operation) in _AUGMENTATIONS:
+            return args[0]
+        if "training" in kwargs:
+            kwargs["training"] = False
+        if copy := self._copies.get(id(operation)):
+            outputs = copy(*args, **kwargs)
+        else:
+            copy, outputs = _copied(operation, self.names[id(operation)], args, kwargs)
+            self._copies[id(operation)] = copy
+        if isinstance(outputs, keras.KerasTensor):
+            times = self._calls[copy]
+            self.layers[f"{copy.name}:{times}" if times else copy.name] = outputs
+        self._calls[copy] += 1
+        return outputs
+
+    def _run(self, model, inputs, *_training, **_masks):
+        if isinstance(model, keras.Sequential):
+            for layer in model.layers:
+                inputs = self.call(layer, inputs)
+            return inputs
+        tensors = dict(zip(map(id, model.inputs), keras.tree.flatten(inputs), strict=True))
+        replay(nodes(model), tensors, self.call)
+        return keras.tree.map_structure(lambda tensor: tensors[id(tensor)], model.output)
+
+
+def _copied(operation, name, args, kwargs):
+    """A copy of a layer or an operation with what its first call returns."""
+    try:
+        copy = type(operation).from_config(_in_float32(operation.get_config()))
+        copy.name = name
+        # The call builds it, whatever building needs.
+        outputs = copy(*args, **kwargs)
+        if isinstance(copy, keras.Layer):
+            copy.set_weights(operation.get_weights())
+            for layer in copy._flatten_layers():
+                if isinstance(layer, _layers.Normalization):
+                    layer.finalize_state()  # It computes with constants made of its weights.
+    except Exception:  # The layers of strangers raise anything; sharing them works as well.
+        return operation, operation(*args, **kwargs)
+    return copy, outputs
+
+
+def _in_float32(config):
+    """The config of a layer with every other precision in it, at any depth, replaced."""
+    others = ("mixed_float16", "mixed_bfloat16", "float16", "bfloat16", "float64")
+    if isinstance(config, dict):
+        if config.get("class_name") == "DTypePolicy" and config["config"]["name"] in others:
+            return "float32"
+        return {
+            key: "float32"
+            if key == "dtype" and isinstance(value, str) and value in others
+            else _in_float32(value)
+            for key, value in config.items()
+        }
+    if isinstance(config, list | tuple):
+        return type(config)(map(_in_float32, config))
+    return config

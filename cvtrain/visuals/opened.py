@@ -1,0 +1,343 @@
+"""Any Keras 3 model -> a private, flat copy in float32 that ends in scores, to be looked into.
+
+Users bring models that hold other models, augmentation, mixed precision and a softmax. Looking
+inside needs none of these: gradients of a saturated softmax vanish, nested models hide their
+layers, augmentation draws random numbers. So the graph is walked once, nested models are followed
+into their own graphs, and every layer is called again as a copy with the same weights.
+"""
+
+from __future__ import annotations
+
+import difflib
+from dataclasses import dataclass
+
+import numpy as np
+from scipy.special import expit, softmax
+
+from cvtrain.backend import keras
+from cvtrain.errors import ConfigError, CvtrainError, RunError
+from cvtrain.visuals.graphs import (
+    Copies,
+    is_graph,
+    node_of,
+    nodes,
+    operation_of,
+    replay,
+    unique_names,
+)
+
+_NO_LAYER = "saliency, smoothgrad, integrated-gradients, occlusion and rise need no layer"
+
+_layers = keras.layers
+# What follows the last features without adding any.
+_NO_FEATURES = (
+    *(_layers.MaxPooling2D, _layers.AveragePooling2D, _layers.Identity),
+    *(_layers.Dropout, _layers.SpatialDropout2D, _layers.GaussianDropout, _layers.AlphaDropout),
+)
+
+
+@dataclass(frozen=True)
+class OpenedModel:
+    """A private, flat copy of a model, in float32, that ends in scores.
+
+    Attributes:
+        network: pixels (n, height, width, channels), float32 in the range that the original takes,
+            -> scores (n, classes). Call it with `training=False`. Height and width may be None,
+            as in the original.
+        layers: the output of every layer and operation by name, in the order of computation. A
+            second call of a shared layer is `name:1`; where models inside others use a name
+            twice, it is `model.name`. Empty if the original is a subclassed model.
+        output: what the original ended in. `softmax`, or `linear`, which is taken for its logits:
+            scores are the logits. `sigmoid`: scores are the logits; those of a single unit z, also
+            of one without a sigmoid, are -z, z. `log-probability`: the activation is hidden in
+            other layers, scores are the logarithms of probabilities.
+    """
+
+    network: keras.Model
+    layers: dict[str, keras.KerasTensor]
+    output: str
+
+    def probabilities(self, scores: np.ndarray) -> np.ndarray:
+        """Scores (n, classes) -> probabilities, as the original returns them.
+
+        The rows of a sigmoid with several units do not sum to one.
+        """
+        return expit(scores) if self.output == "sigmoid" else softmax(scores, axis=-1)
+
+
+def open_model(model: keras.Model) -> OpenedModel:
+    """Copy a model so that one can look into it. The model itself is never touched.
+
+    Functional and Sequential models inside it are followed, with layers that are shared staying
+    shared. Augmentation that is idle at inference is left out, the last softmax or sigmoid is taken
+    off. A layer that cannot be restored from its config is used as it is, with its variables, and
+    so is a whole subclassed model. That the copy computes what the original does is checked on a
+    random batch.
+
+    Raises:
+        RunError: the model does not take one batch of images or does not return one row of scores
+            for each, was never built, or its copy computes something else.
+    """
+    probe = _probe(_input_shape(model))
+    try:
+        expected = _outputs(model, probe)
+        copies = Copies(unique_names(model))
+        images = keras.Input(_input_shape(model), dtype="float32", name="images")
+        (output,) = keras.tree.flatten(copies.call(model, images))
+        scores, kind = _scores(output, expected)
+        network = keras.Model(images, _of_every_class(scores), name=model.name)
+        received = keras.ops.convert_to_numpy(network(probe, training=False))
+    except CvtrainError:
+        raise
+    except Exception as error:  # The layers of strangers raise anything.
+        reason = str(error).strip().partition("\n")[0][:200] or type(error).__name__
+        raise RunError(
+            f"{model.name}: cannot be opened: {reason}",
+            "One of its layers does not work on symbolic inputs, as functional models need it.",
+        ) from error
+    inside = {id(tensor) for node in nodes(network) for tensor in node.outputs}
+    layers = {name: tensor for name, tensor in copies.layers.items() if id(tensor) in inside}
+    opened = OpenedModel(
+        network,
+        layers if is_graph(model) else {},
+        "sigmoid" if scores.shape[-1] == 1 else kind,
+    )
+    _check(model, opened.probabilities(received), _probabilities(expected, kind))
+    return opened
+
+
+def find_layer(opened: OpenedModel, name: str) -> str:
+    """`name`, if it is one of the layers.
+
+    Raises:
+        ConfigError: there is no such layer, or the layers of this model cannot be seen.
+    """
+    _check_visible(opened)
+    if name not in opened.layers:
+        inside = [each for each in opened.layers if each.endswith(f".{name}")]
+        near = inside or difflib.get_close_matches(name, opened.layers)
+        spatial = [each for each, tensor in opened.layers.items() if is_spatial(tensor)]
+        raise ConfigError(
+            f"{opened.network.name} has no layer {name}",
+            f"Did you mean {' or '.join(near)}?"
+            if near
+            else f"The last of its layers that are maps: {', '.join(spatial[-8:])}.",
+        )
+    return name
+
+
+def last_spatial_layer(opened: OpenedModel) -> str:
+    """The layer whose maps show best what decides: the last before the pixels' places are lost.
+
+    That is the last output with a height and a width (together more than one pixel; an unknown size
+    is taken for more) after the first layer that learns; pooling and dropout, which come after the
+    features and coarsen them, are passed over. Where a residual branch ends, this is the sum.
+
+    Raises:
+        ConfigError: there is none, or the layers of this model cannot be seen.
+    """
+    _check_visible(opened)
+    names, learns = {}, False
+    for name, tensor in opened.layers.items():
+        learns = learns or _learns(operation_of(tensor))
+        if learns and is_spatial(tensor):
+            names[id(tensor)] = name
+    if not names:
+        raise ConfigError(
+            f"{opened.network.name} has no layer with a height and a width after the first that "
+            "learns",
+            f"The methods {_NO_LAYER}.",
+        )
+    tensor = opened.layers[list(names.values())[-1]]
+    while isinstance(operation_of(tensor), _NO_FEATURES):
+        (before,) = node_of(tensor).input_tensors
+        if id(before) not in names:
+            break
+        tensor = before
+    return names[id(tensor)]
+
+
+def split_at(opened: OpenedModel, layer: str) -> tuple[keras.Model, keras.Model]:
+    """Cut the network in two after a layer, also after one inside a branch.
+
+    Returns:
+        body: images -> [A, *rest], where A is the output of the layer and the rest whatever else
+            the head needs: outputs before the layer that skip it. No rest where the graph is
+            narrow; then Keras returns A itself.
+        head: [A, *rest] -> scores. Layers are shared with the network.
+
+    Raises:
+        ConfigError: as `find_layer` does.
+    """
+    network = opened.network
+    cut = opened.layers[find_layer(opened, layer)]
+    after, rest, above = {id(cut)}, {}, []
+    for node in nodes(network):
+        inputs = {id(tensor): tensor for tensor in node.input_tensors}
+        if after & inputs.keys():
+            above.append(node)
+            rest |= {key: inputs[key] for key in inputs.keys() - after}
+            after |= set(map(id, node.outputs))
+    tensors = [cut, *rest.values()]
+    inputs = [keras.Input(batch_shape=each.shape, dtype=each.dtype) for each in tensors]
+    values = dict(zip(map(id, tensors), inputs, strict=True))
+    replay(above, values)
+    head = keras.Model(inputs, values[id(network.output)], name="head")
+    return keras.Model(network.input, tensors, name="body"), head
+
+
+def is_spatial(tensor: keras.KerasTensor) -> bool:
+    """Has it a height and a width, together more than one pixel? Unknown ones are taken for it."""
+    return len(tensor.shape) == 4 and tuple(tensor.shape[1:3]) != (1, 1)
+
+
+# Ending in scores
+
+
+class _BothClasses(keras.Layer):
+    """The logit z of the second of two classes, (n, 1) -> the scores -z, z of both."""
+
+    def call(self, z):
+        return keras.ops.concatenate([-z, z], axis=-1)
+
+
+class _LogProbabilities(keras.Layer):
+    """Probabilities -> their logarithms; a single one is that of the second of two classes."""
+
+    def call(self, p):
+        if p.shape[-1] == 1:
+            p = keras.ops.concatenate([1 - p, p], axis=-1)
+        return keras.ops.log(keras.ops.maximum(p, 1e-30))
+
+
+def _scores(output, expected):
+    """The scores that an output is computed from, and what it ends in: see OpenedModel.output.
+
+    Args:
+        output: of the copy.
+        expected: values of it, of the original.
+    """
+    scores, kind = _without_activation(output)
+    if kind == "linear" and _are_probabilities(expected, operation_of(output)):
+        return _LogProbabilities(name="log_probabilities")(output), "log-probability"
+    return scores, kind
+
+
+def _of_every_class(scores):
+    return _BothClasses(name="both_classes")(scores) if scores.shape[-1] == 1 else scores
+
+
+def _without_activation(output):
+    """What a last softmax or sigmoid is computed from, and which of them it is, or `linear`."""
+    node = node_of(output)
+    operation = node.operation
+    for kind in ("softmax", "sigmoid"):
+        # Both the layer and the operation of keras.ops have this name.
+        if type(operation).__name__.lower() == kind and _is_stock(operation):
+            return node.input_tensors[0], kind
+        if (
+            type(operation) in (_layers.Dense, _layers.Activation)
+            and operation.activation is getattr(keras.activations, kind)
+            and len(operation._inbound_nodes) == 1  # Else it is not ours alone, or not only last.
+        ):
+            operation.activation = keras.activations.linear
+            return output, kind
+    return output, "linear"
+
+
+def _are_probabilities(values, operation):
+    if values.shape[-1] > 1:
+        return bool(values.min() >= 0 and np.allclose(values.sum(axis=-1), 1, atol=1e-2))
+    # A single number between 0 and 1 may also be a logit; the last layer of most models is Dense.
+    return bool(
+        not isinstance(operation, _layers.Dense) and values.min() >= 0 and values.max() <= 1
+    )
+
+
+def _is_stock(operation):
+    return type(operation).__module__.startswith("keras.")
+
+
+# Checks
+
+
+def _check_visible(opened):
+    if not opened.layers:
+        raise ConfigError(
+            "the layers of a subclassed model cannot be seen",
+            f"The methods {_NO_LAYER}.",
+        )
+
+
+def _learns(operation):
+    learnt = getattr(operation, "weights", ()) and not isinstance(operation, _layers.Normalization)
+    return bool(learnt) and operation.name != "preprocess"
+
+
+def _input_shape(model):
+    """Height, width and channels of what the model takes."""
+    if not model.built:
+        raise RunError(
+            f"{model.name}: has not been built, so it is not known what it takes",
+            "Call it once on a batch of images.",
+        )
+    if isinstance(model, keras.Function | keras.Sequential):
+        shapes = [tuple(tensor.shape) for tensor in model.inputs]
+    else:
+        shape = (model.get_build_config() or {}).get("input_shape")
+        shapes = [tuple(shape)] if shape else []
+    if len(shapes) != 1 or len(shapes[0]) != 4 or shapes[0][3] is None:
+        raise RunError(
+            f"{model.name}: takes {' and '.join(map(str, shapes)) or 'something unknown'}",
+            "It has to take one batch of images: (batch, height, width, channels).",
+        )
+    return shapes[0][1:]
+
+
+def _probe(shape):
+    """Two random images, of pixels 0..1 and 0..255. An unknown side is that of ImageNet's."""
+    sides = [224 if side is None else side for side in shape]
+    pixels = np.random.default_rng(0).uniform(size=(2, *sides))
+    return np.float32(pixels * np.reshape([1, 255], (2, 1, 1, 1)))
+
+
+def _outputs(model, probe):
+    """What the original returns for the probe, float64."""
+    # The scope keeps what would change, as the states of random generators, from changing.
+    with keras.StatelessScope():
+        if isinstance(model, keras.Function):
+            outputs = model(keras.tree.pack_sequence_as(model.input, [probe]), training=False)
+        else:
+            outputs = model(probe, training=False)
+    shapes = [tuple(each.shape) for each in keras.tree.flatten(outputs)]
+    if len(shapes) != 1 or len(shapes[0]) != 2:
+        raise RunError(
+            f"{model.name}: returns {' and '.join(map(str, shapes))} for {len(probe)} images",
+            "It has to return one row of scores for each: (batch, classes).",
+        )
+    (output,) = keras.tree.flatten(outputs)
+    return keras.ops.convert_to_numpy(output).astype(np.float64)
+
+
+def _probabilities(outputs, kind):
+    """Outputs of the original that ended in `kind`, as probabilities of every class."""
+    single = outputs.shape[-1] == 1
+    if kind == "linear":
+        outputs = expit(outputs) if single else softmax(outputs, axis=-1)
+    return np.concatenate([1 - outputs, outputs], axis=-1) if single else outputs
+
+
+def _check(model, received, expected):
+    """Compare probabilities of the copy with those of the original."""
+    computes_in = {layer.compute_dtype for layer in model._flatten_layers()}
+    coarse = computes_in & {"float16", "bfloat16"}
+    # Half floats overflow where the copy does not.
+    sound = np.isfinite(expected).all(axis=-1)
+    largest = np.max(expected[sound], axis=-1, keepdims=True)
+    difference = np.max(np.abs(received[sound] - expected[sound]) / largest, initial=0)
+    if not difference <= (0.25 if coarse else 0.02):
+        raise RunError(
+            f"{model.name}: its copy computes something else (probabilities differ by "
+            f"{difference:.0%})",
+            "A layer that is not Keras' own may not restore all it needs from its config.",
+        )
