@@ -126,6 +126,21 @@ def find_layer(opened: OpenedModel, name: str) -> str:
     return name
 
 
+def find_spatial_layer(opened: OpenedModel, name: str) -> str:
+    """`name`, if it is a layer whose output has a height and a width, together above one pixel.
+
+    Raises:
+        ConfigError: as `find_layer` does, or its output has none.
+    """
+    shape = opened.layers[find_layer(opened, name)].shape
+    if not is_spatial(opened.layers[name]):
+        raise ConfigError(
+            f"the output of {name} has the shape {shape}: it is no map",
+            f"The last that is one: {last_spatial_layer(opened)}. The methods {_NO_LAYER}.",
+        )
+    return name
+
+
 def last_spatial_layer(opened: OpenedModel) -> str:
     """The layer whose maps show best what decides: the last before the pixels' places are lost.
 

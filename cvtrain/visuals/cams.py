@@ -1,0 +1,202 @@
+"""Maps from one layer's activation: which places in it speak for a class.
+
+A is the activation (h, w, channels) of a layer, z the logit of a class, g = dz/dA. Maps have the
+size of the layer and are raw: whoever shows them applies the relu that the papers end with. The
+methods by gradients run the layers up to A once for each image, whatever the number of classes, and
+the layers above it forwards and backwards for each class.
+
+Every function takes an opened model, the name of a layer whose output has a height and a width, and
+the number of rows computed at once, and returns what explains images; one that is kept compiles
+once.
+"""
+
+from collections.abc import Callable, Iterator
+
+import numpy as np
+from scipy.special import softmax
+
+from cvtrain.backend import inference, keras, value_and_gradient
+from cvtrain.visuals.attributions import blend, by_batches
+from cvtrain.visuals.explanation import Explain, explanation, padded_batches
+from cvtrain.visuals.opened import OpenedModel, split_at
+from cvtrain.visuals.overlay import upsampled
+
+_EPSILON = 1e-6
+
+
+def gradcam(opened: OpenedModel, layer: str, *, batch_size: int = 32) -> Explain:
+    """The channels, each weighted by its mean gradient: sum_k mean(g_k) A_k.
+
+    Selvaraju et al. (2017), Grad-CAM, equations 1 and 2.
+    """
+    return _by_gradients(opened, layer, batch_size, lambda a, g: _weighted(a, g.mean(axis=(1, 2))))
+
+
+def gradcam_plus_plus(opened: OpenedModel, layer: str, *, batch_size: int = 32) -> Explain:
+    """As Grad-CAM, with weights that count an object's every instance: sum_ij alpha relu(g).
+
+    alpha = g^2 / (2 g^2 + sum(A) g^3), that is 1 / (2 + sum(A) g) where it counts. The equation is
+    for activations that are not negative; elsewhere a negative sum(A) is taken for 0. Chattopadhay
+    et al. (2018), Grad-CAM++, equations 5 and 19.
+    """
+
+    def combine(a, g):
+        rising = np.maximum(g, 0)
+        total = np.maximum(a.sum(axis=(1, 2), keepdims=True), 0)
+        return _weighted(a, (rising / (2 + total * rising)).sum(axis=(1, 2)))
+
+    return _by_gradients(opened, layer, batch_size, combine)
+
+
+def hirescam(opened: OpenedModel, layer: str, *, batch_size: int = 32) -> Explain:
+    """The activation times its gradient, place by place: sum_k g_k A_k.
+
+    Where one linear layer follows, a map sums to the logit less its bias. Draelos and Carin (2020),
+    Use HiResCAM instead of Grad-CAM, equation 4.
+    """
+    return _by_gradients(opened, layer, batch_size, lambda a, g: (g * a).sum(axis=-1))
+
+
+def layercam(opened: OpenedModel, layer: str, *, batch_size: int = 32) -> Explain:
+    """As HiResCAM, with the gradients that are positive alone: sum_k relu(g_k) A_k.
+
+    Also good at early layers. Jiang et al. (2021), LayerCAM, equations 5 and 6.
+    """
+    return _by_gradients(opened, layer, batch_size, lambda a, g: (np.maximum(g, 0) * a).sum(-1))
+
+
+def scorecam(opened: OpenedModel, layer: str, *, batch_size: int = 32) -> Explain:
+    """The channels, each weighted by the score of the image seen through it alone.
+
+    A channel is enlarged to the image and scaled to 0..1; what it hides gets the image's mean
+    colour. A softmax over the channels makes weights of the scores. No gradients, but a pass
+    through the whole network for every channel; only `batch_size` of them are in memory at once.
+    Wang et al. (2020), Score-CAM, algorithm 1.
+    """
+    activations_and_scores = _activations_and_scores(opened, layer, batch_size)
+    forward = inference(opened.network)
+
+    def explain(images, classes):
+        maps, scores = [], []
+        for i, (a, whole) in enumerate(activations_and_scores(images)):
+            seen = np.stack(list(by_batches(forward, _seen_through(a, images[i]), batch_size)))
+            weights = softmax(seen[:, classes[i]], axis=0)
+            maps.append(np.moveaxis(a @ weights, -1, 0))
+            scores.append(whole[classes[i]])
+        return explanation(np.stack(maps), np.stack(scores))
+
+    return explain
+
+
+def eigencam(opened: OpenedModel, layer: str, *, batch_size: int = 32) -> Explain:
+    """The channels' first principal component, not centred: what the layer sees, of no class.
+
+    Its sign is the one with which the map sums to more than zero. Muhammad and Yeasin (2020),
+    Eigen-CAM, section III.
+    """
+    activations_and_scores = _activations_and_scores(opened, layer, batch_size)
+
+    def explain(images, classes):
+        maps, scores = [], []
+        for i, (a, whole) in enumerate(activations_and_scores(images)):
+            places = np.nan_to_num(a).reshape(-1, a.shape[-1])
+            _, _, directions = np.linalg.svd(places, full_matrices=False)
+            projection = a @ directions[0]
+            sign = np.where(projection.sum() < 0, -1, 1)
+            maps.append(np.repeat(sign * projection[None], classes.shape[1], axis=0))
+            scores.append(whole[classes[i]])
+        return explanation(np.stack(maps), np.stack(scores))
+
+    return explain
+
+
+def ablation(opened: OpenedModel, layer: str, *, batch_size: int = 32) -> Explain:
+    """The channels, each weighted by the share of the score y lost without it: (y - y_k) / |y|.
+
+    The paper divides by y, which turns the map of a class with a negative logit upside down; a y of
+    almost 0 does not divide. No gradients, but a pass through the layers above for every channel.
+    Desai and Ramaswamy (2020), Ablation-CAM, equation 3.
+    """
+    body, head = split_at(opened, layer)
+    run_body, run_head = inference(body), inference(head)
+
+    def explain(images, classes):
+        maps, scores = [], []
+        tensors = by_batches(
+            lambda batch: tuple(keras.tree.flatten(run_body(batch))),
+            ((image,) for image in images),
+            batch_size,
+        )
+        for (a, *rest), asked in zip(tensors, classes, strict=True):
+            rows = ((each, *rest) for each in _whole_and_ablated(a))
+            results = list(by_batches(lambda *batch: run_head(list(batch)), rows, batch_size))
+            whole, ablated = results[0][asked], np.stack(results[1:])[:, asked]
+            size = np.where(np.abs(whole) > _EPSILON, np.abs(whole), 1)
+            maps.append(np.moveaxis(a @ ((whole - ablated) / size), -1, 0))
+            scores.append(whole)
+        return explanation(np.stack(maps), np.stack(scores))
+
+    return explain
+
+
+def _by_gradients(
+    opened: OpenedModel,
+    layer: str,
+    batch_size: int,
+    combine: Callable[[np.ndarray, np.ndarray], np.ndarray],
+) -> Explain:
+    """A method that combines A and g, both (n, h, w, channels), to maps (n, h, w)."""
+    body, head = split_at(opened, layer)
+    num_classes = opened.network.output.shape[-1]
+
+    def score(a, *rest_and_classes):
+        *rest, classes = rest_and_classes
+        chosen = keras.ops.one_hot(classes, num_classes, dtype="float32")
+        return keras.ops.sum(head([a, *rest], training=False) * chosen, axis=-1)
+
+    run_body, run_head = inference(body), value_and_gradient(score, head)
+
+    def explain(images, classes):
+        maps, scores = [], []
+        for rows, (batch, asked) in padded_batches(
+            images, classes.astype(np.int32), batch_size=batch_size
+        ):
+            a, *rest = keras.tree.flatten(run_body(batch))
+            found = [run_head(a, *rest, each) for each in asked.T]
+            count = rows.stop - rows.start
+            maps.append(np.stack([combine(a, g) for _, g in found], axis=1)[:count])
+            scores.append(np.stack([values for values, _ in found], axis=1)[:count])
+        return explanation(np.concatenate(maps), np.concatenate(scores))
+
+    return explain
+
+
+def _weighted(a, weights):
+    return np.einsum("nhwk,nk->nhw", a, weights)
+
+
+def _activations_and_scores(
+    opened: OpenedModel, layer: str, batch_size: int
+) -> Callable[[np.ndarray], Iterator[tuple[np.ndarray, np.ndarray]]]:
+    """A function of images that goes through A and the scores of all classes, image by image."""
+    outputs = [opened.layers[layer], opened.network.output]
+    run = inference(keras.Model(opened.network.input, outputs))
+    return lambda images: by_batches(
+        lambda batch: tuple(run(batch)), ((image,) for image in images), batch_size
+    )
+
+
+def _seen_through(a, image) -> Iterator[tuple[np.ndarray]]:
+    for channel in np.moveaxis(a, -1, 0):
+        mask = upsampled(channel, image.shape[:2])
+        extent = np.ptp(mask)
+        # A constant channel shows nothing of the image, so it hides all.
+        yield (blend(image, (mask - mask.min()) / extent if extent > 0 else np.zeros_like(mask)),)
+
+
+def _whole_and_ablated(a) -> Iterator[np.ndarray]:
+    yield a
+    for k in range(a.shape[-1]):
+        without = a.copy()
+        without[..., k] = 0
+        yield without
