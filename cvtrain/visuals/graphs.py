@@ -38,6 +38,23 @@ def nodes(model) -> Iterator[Any]:
         yield from (node for node in model._nodes_by_depth[depth] if not node.is_input)
 
 
+def narrow_places(model) -> list[keras.KerasTensor]:
+    """The tensors through which every path from the input to the output passes, in order."""
+    calls = list(nodes(model))
+    last_use = dict.fromkeys(map(id, model.inputs), 0)
+    for i, node in enumerate(calls):
+        last_use |= dict.fromkeys(map(id, node.outputs), i)
+        last_use |= dict.fromkeys(map(id, node.input_tensors), i)
+    found = []
+    # The order is one of computation: nothing from before a narrow place is used after it.
+    reach = max(last_use[id(tensor)] for tensor in model.inputs)
+    for i, node in enumerate(calls):
+        if reach <= i and len(node.outputs) == 1:
+            found.extend(node.outputs)
+        reach = max(reach, *(last_use[id(tensor)] for tensor in node.outputs))
+    return found
+
+
 def replay(
     calls: Iterable[Any],
     tensors: dict[int, keras.KerasTensor],
@@ -139,8 +156,23 @@ def _copied(operation, name, args, kwargs):
                 if isinstance(layer, _layers.Normalization):
                     layer.finalize_state()  # It computes with constants made of its weights.
     except Exception:  # The layers of strangers raise anything; sharing them works as well.
-        return operation, operation(*args, **kwargs)
+        copy = _Sealed(operation, name=name) if isinstance(operation, keras.Layer) else operation
+        outputs = copy(*args, **kwargs)
     return copy, outputs
+
+
+class _Sealed(keras.Layer):
+    """Somebody else's layer, whose variables are read at every call and never changed by one."""
+
+    def __init__(self, layer, *, name):
+        super().__init__(name=name, dtype=layer.dtype_policy)
+        self.layer = layer
+
+    def call(self, *args, **kwargs):
+        # As they are here: inside another scope, of an engine without variables, what it says.
+        values = [(variable, variable.value) for variable in self.layer.variables]
+        with keras.StatelessScope(values):
+            return self.layer(*args, **kwargs)
 
 
 def _in_float32(config):

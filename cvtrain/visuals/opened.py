@@ -19,6 +19,7 @@ from cvtrain.errors import ConfigError, CvtrainError, RunError
 from cvtrain.visuals.graphs import (
     Copies,
     is_graph,
+    narrow_places,
     node_of,
     nodes,
     operation_of,
@@ -145,8 +146,9 @@ def last_spatial_layer(opened: OpenedModel) -> str:
     """The layer whose maps show best what decides: the last before the pixels' places are lost.
 
     That is the last output with a height and a width (together more than one pixel; an unknown size
-    is taken for more) after the first layer that learns; pooling and dropout, which come after the
-    features and coarsen them, are passed over. Where a residual branch ends, this is the sum.
+    is taken for more) after the first layer that learns. Inside a branch it gives way to an output
+    of the same size where the branches meet; so a residual block is seen after its sum. Pooling
+    and dropout, which come after the features and coarsen them, are passed over.
 
     Raises:
         ConfigError: there is none, or the layers of this model cannot be seen.
@@ -164,6 +166,10 @@ def last_spatial_layer(opened: OpenedModel) -> str:
             f"The methods {_NO_LAYER}.",
         )
     tensor = opened.layers[list(names.values())[-1]]
+    for narrow in reversed(narrow_places(opened.network)):
+        if id(narrow) in names and narrow.shape[1:3] == tensor.shape[1:3]:
+            tensor = narrow
+            break
     while isinstance(operation_of(tensor), _NO_FEATURES):
         (before,) = node_of(tensor).input_tensors
         if id(before) not in names:
