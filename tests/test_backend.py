@@ -135,3 +135,80 @@ def test_inference_is_the_model_and_compiles_at_most_twice():
         assert output.dtype == np.float32
         np.testing.assert_allclose(output, model(images, training=False), atol=1e-6)
     assert len(compiled_for) <= 2
+
+
+def _bent(seed: int = 0):
+    """A smooth net, with what it computes in float64."""
+    generator = np.random.default_rng(seed)
+    hidden, last = generator.normal(0, 0.5, (6, 5)), generator.normal(0, 0.5, (5, 3))
+    inputs = keras.Input((6,))
+    x = keras.layers.Dense(5, activation="tanh", use_bias=False)(inputs)
+    model = keras.Model(inputs, keras.layers.Dense(3, use_bias=False)(x))
+    model.set_weights([hidden, last])
+    return model, lambda x: np.tanh(x @ hidden) @ last
+
+
+def _score(model):
+    def score(x, factor, classes):
+        chosen = keras.ops.one_hot(classes, 3)
+        return factor * keras.ops.sum(model(x, training=False) * chosen, axis=-1)
+
+    return score
+
+
+def test_the_gradient_is_that_of_finite_differences():
+    model, exact = _bent()
+    generator = np.random.default_rng(1)
+    x = generator.normal(size=(4, 6))
+    factor, classes = np.float32([1, -2, 0.5, 3]), np.array([0, 2, 1, 2])
+    values, gradient = backend.value_and_gradient(_score(model), model)(x, factor, classes)
+    rows = np.arange(4)
+    np.testing.assert_allclose(values, factor * exact(x)[rows, classes], rtol=1e-5)
+    step = 1e-5 * np.eye(6)
+    for i in range(6):
+        difference = (exact(x + step[i]) - exact(x - step[i])) / 2e-5
+        np.testing.assert_allclose(gradient[:, i], factor * difference[rows, classes], atol=1e-5)
+    assert values.dtype == gradient.dtype == np.float32
+
+
+def test_the_gradient_sees_weights_that_have_changed_and_changes_none():
+    model, _ = _bent()
+    x = np.random.default_rng(1).normal(size=(2, 6)).astype(np.float32)
+    classes = np.array([0, 1])
+    compute = backend.value_and_gradient(_score(model), model)
+    before, _ = compute(x, np.float32(1), classes)
+    weights = model.get_weights()
+    model.set_weights([weights[0], 2 * weights[1]])
+    after, gradient = compute(x, np.float32(1), classes)
+    np.testing.assert_allclose(after, 2 * before, rtol=1e-6)
+    np.testing.assert_array_equal(model.get_weights()[1], 2 * weights[1])
+    other, _ = _bent(seed=3)
+    model.set_weights(other.get_weights())
+    expected = backend.value_and_gradient(_score(other), other)(x, np.float32(1), classes)
+    received = compute(x, np.float32(1), classes)
+    np.testing.assert_array_equal(received[1], expected[1])
+    assert not np.array_equal(received[1], gradient)
+
+
+def test_what_has_no_effect_has_a_gradient_of_zero():
+    model, _ = _bent()
+    x = np.ones((2, 6), np.float32)
+    nothing = backend.value_and_gradient(lambda _, other: model(other, training=False)[:, 0], model)
+    values, gradient = nothing(x, 2 * x)
+    np.testing.assert_array_equal(gradient, np.zeros((2, 6)))
+    np.testing.assert_allclose(values, keras.ops.convert_to_numpy(model(2 * x))[:, 0], rtol=1e-6)
+
+
+@on_tensorflow
+def test_the_gradient_is_compiled_once_for_a_shape():
+    model, _ = _bent()
+    traces = []
+
+    def noted(*arguments):
+        traces.append(1)
+        return _score(model)(*arguments)
+
+    compute = backend.value_and_gradient(noted, model)
+    for classes in ([0, 1], [2, 2], [1, 0]):
+        compute(np.ones((2, 6), np.float32), np.float32(1), np.array(classes))
+    assert len(traces) == 1
