@@ -36,6 +36,15 @@ def test_the_header_says_the_command(path):
     assert re.search(rf"cvtrain ({commands}) configs/{path.name}", " ".join(header))
 
 
+@pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.stem)
+def test_the_header_says_what_was_measured(path):
+    """Minutes and accuracy, or that nobody has had the weights to measure them."""
+    lines = path.read_text().splitlines()
+    header = " ".join(line.strip("# ") for line in lines if line.startswith("#"))
+    figures = r"Measured on two cores.*(second|minute).*test accuracy [01]\.\d{3}"
+    assert re.search(figures, header) or "Neither minutes nor accuracy were measured" in header
+
+
 @pytest.fixture
 def _two_steps(monkeypatch):
     monkeypatch.setenv("KERAS_MAX_EPOCHS", "1")
