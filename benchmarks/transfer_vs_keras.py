@@ -6,8 +6,7 @@ whole base in every epoch, so it runs only --measured epochs of each stage; the 
 at the median of its epochs after the first. It does not validate; cvtrain does, and runs whole
 commands with nothing remembered from earlier turns, to the last epoch and figure. It runs the base
 once for each of --views augmented views of an image. "another head" is a second `extract-features`
-that finds the features of the first. "extraction" is what a third one takes for as many views more,
-from JPEGs to features on disk, and is compared with the best of forward_rate.py.
+that finds the features of the first; that it computed none is checked.
 
     python benchmarks/transfer_vs_keras.py --data DIR --pairs 3
 
@@ -53,18 +52,18 @@ def main() -> None:
     own, theirs = [], []
     with tempfile.TemporaryDirectory() as folder:
         data = Path(folder, "data")
-        images = copy_images(options.data / "train", data / "train", options.images)
+        copy_images(options.data / "train", data / "train", options.images)
         for split in ("validation", "test"):
             copy_images(options.data / split, data / split, EVALUATION_IMAGES)
         for number in range(options.pairs):
-            own.append(cvtrain(data, images, options))
+            own.append(cvtrain(data, options))
             print(f"turn {number + 1}: cvtrain: {own[-1]}", file=sys.stderr)
             theirs.append(keras_script(data, options))
             print(f"turn {number + 1}: Keras script: {theirs[-1]}", file=sys.stderr)
     print_table(own, theirs, options)
 
 
-def cvtrain(data: Path, images: int, options: argparse.Namespace) -> Turn:
+def cvtrain(data: Path, options: argparse.Namespace) -> Turn:
     """Seconds of each command, with nothing remembered from earlier turns."""
     with tempfile.TemporaryDirectory() as folder:
         environment = os.environ | {"CVTRAIN_CACHE": str(Path(folder, "cache"))}
@@ -79,17 +78,13 @@ def cvtrain(data: Path, images: int, options: argparse.Namespace) -> Turn:
         config.write_text(yaml.safe_dump(recipe(data, options)))
         _, features = run("extract-features", "features", config)
         other_head = ["--set", "extract_features.head.dense=[128]"]
-        _, again = run("extract-features", "again", config, *other_head)
+        record, again = run("extract-features", "again", config, *other_head)
+        assert all(not part["num_computed"] for part in record["features"].values())
         _, finetune = run("finetune", "finetune", config, "--from", Path(folder, "features"))
-        # Nothing but further views: the images as they are, in float32, are there already.
-        more_views = ["--set", f"extract_features.views={2 * options.views}"]
-        record, _ = run("extract-features", "more", config, *more_views)
         return {
             "features": features,
             "another head": again,
             "finetune": finetune,
-            "extraction": images * options.views / record["seconds"]["extract"],
-            "forward": best_forward_rate(options),
         }
 
 
@@ -137,17 +132,6 @@ def keras_script(data: Path, options: argparse.Namespace) -> Turn:
     return turn
 
 
-def best_forward_rate(options: argparse.Namespace) -> float:
-    """Images per second of the base at its fastest precision and batch size."""
-    script = Path(__file__).with_name("forward_rate.py")
-    command = [sys.executable, script, options.base, "--size", str(options.size)]
-    if options.alpha:
-        command += ["--alpha", str(options.alpha)]
-    output, _ = timed(command, dict(os.environ))
-    rows = [json.loads(line) for line in output.splitlines() if line.startswith("{")]
-    return max(row["images_per_second"] for row in rows)
-
-
 def print_table(own: list[Turn], theirs: list[Turn], options: argparse.Namespace) -> None:
     """Medians, and how many times as fast cvtrain was."""
 
@@ -174,11 +158,6 @@ def print_table(own: list[Turn], theirs: list[Turn], options: argparse.Namespace
     print(
         f"| another head | {median(own, 'another head'):.0f} | {median(theirs, 'frozen'):.0f} | "
         f"as above | {ratio(theirs, 'frozen', own, 'another head'):.1f}x |"
-    )
-    print(
-        f"\nextraction: {median(own, 'extraction'):.1f} images/s, "
-        f"{ratio(own, 'extraction', own, 'forward'):.0%} of the best forward rate "
-        f"({median(own, 'forward'):.1f})"
     )
 
 
