@@ -81,7 +81,9 @@ class TestSeenBox:
         for channel in (0, 1):
             back = upsampled(seen[..., channel], size, box)
             expected = photograph[..., channel][inside]
-            np.testing.assert_allclose(back[inside], expected, rtol=0, atol=1)
+            # The decoder rounds to whole levels, and shrinks by whole factors before it resamples.
+            tolerance = 0.5 + 0.15 * max(box[2] / input_size[0], box[3] / input_size[1])
+            np.testing.assert_allclose(back[inside], expected, rtol=0, atol=tolerance)
 
     @staticmethod
     def inner(length, num_cells, start, extent):
