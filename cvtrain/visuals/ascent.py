@@ -21,9 +21,9 @@ import scipy.special
 class Ascent(Protocol):
     """A batch of n images on their way up; each depends on its own generator alone.
 
-    A style is made by `Style(shape, generators, seed=seed, attempt=attempt)`: the shape (height,
-    width, channels) of an image, one generator for the start of each, the seed of what all images
-    have in common, and how many starts were tried before: later ones have more contrast.
+    A style is made by `Style(shape, generators, attempts, seed=seed)`: the shape (height, width,
+    channels) of an image; for each image a generator of its start and how many of its starts were
+    tried before, because later ones have more contrast; the seed of what all images have in common.
     """
 
     steps: int
@@ -39,25 +39,39 @@ class Ascent(Protocol):
 
 
 class Book:
-    """Noise around the middle, moved 30 times by 10 along the gradient of unit length."""
+    """Noise around the middle, moved 30 times by 10 along the gradient of unit length.
+
+    That is by 0.03 for each value of the book's images of 200 x 200 x 3. Images of other sizes move
+    by as much: by 10 in all, the pixels of a digit would jump from black to white and beyond.
+    """
 
     steps = 30
-    _RATE = 10.0
+    _RATE = 10 / (200 * 200 * 3) ** 0.5
     _CROP = 1 / 8  # 25 of the book's 200 pixels: near the border the patterns fade
 
     def __init__(
         self,
         shape: tuple[int, int, int],
         generators: Sequence[np.random.Generator],
+        attempts: Sequence[int],
         *,
         seed: int,  # noqa: ARG002
-        attempt: int = 0,
     ):
-        low, high = (0.0, 1.0) if attempt else (0.4, 0.6)
-        # Fine noise averages out in a convolution: the starts that follow it are coarser.
-        grain = 4**attempt
-        noises = [_noise(shape, grain, generator) for generator in generators]
-        self._images = (low + (high - low) * np.stack(noises)).astype(np.float32)
+        pairs = zip(generators, attempts, strict=True)
+        starts = [self._start(shape, generator, attempt) for generator, attempt in pairs]
+        self._images = np.stack(starts).astype(np.float32)
+
+    @staticmethod
+    def _start(
+        shape: tuple[int, int, int], generator: np.random.Generator, attempt: int
+    ) -> np.ndarray:
+        if attempt == 0:
+            return generator.uniform(0.4, 0.6, shape)
+        # Of black, white and six pure colours; coarser each time, as a convolution averages.
+        height, width, channels = shape
+        side = 4 ** (attempt - 1)
+        squares = generator.integers(0, 2, (-(-height // side), -(-width // side), channels))
+        return squares.repeat(side, axis=0).repeat(side, axis=1)[:height, :width]
 
     def view(self, step: int) -> np.ndarray:  # noqa: ARG002
         """The images themselves."""
@@ -65,7 +79,7 @@ class Book:
 
     def climb(self, gradients: np.ndarray) -> None:
         """Move each image along its gradient; one without a gradient stays where it is."""
-        squares = np.square(gradients, dtype=np.float64).sum(axis=(1, 2, 3), keepdims=True)
+        squares = np.square(gradients, dtype=np.float64).mean(axis=(1, 2, 3), keepdims=True)
         rates = self._RATE / np.sqrt(np.where(squares > 0, squares, 1.0))
         self._images = self._images + rates.astype(np.float32) * gradients
 
@@ -94,15 +108,15 @@ class Distill:
         self,
         shape: tuple[int, int, int],
         generators: Sequence[np.random.Generator],
+        attempts: Sequence[int],
         *,
         seed: int,
-        attempt: int = 0,
     ):
         height, width, channels = self._shape = shape
         self._seed = seed
-        deviation = self._DEVIATION * 10**attempt
         size = (height, width // 2 + 1, channels, 2)
-        starts = [generator.normal(0, deviation, size) for generator in generators]
+        pairs = zip(generators, attempts, strict=True)
+        starts = [each.normal(0, self._DEVIATION * 10**attempt, size) for each, attempt in pairs]
         self._spectra = np.stack(starts).astype(np.float32)
         self._first_moment = np.zeros_like(self._spectra)
         self._second_moment = np.zeros_like(self._spectra)
@@ -160,16 +174,18 @@ def random_move(shape: tuple[int, int], generator: np.random.Generator) -> scipy
     Args:
         shape: height, width of the image.
         generator: draws up to 4 pixels to each side, a scale of 0.9 to 1.1, up to 10 degrees
-            (0 more often than others), and up to 2 pixels to each side.
+            (0 more often than others), and up to 2 pixels to each side; fewer pixels if the image
+            has less than 64.
 
     Returns:
         (height * width, height * width) float32: it takes flat pixels to flat pixels, with zeros
         for what lies outside of the image.
     """
-    first = generator.integers(-4, 5, 2)
+    most = min(4, min(shape) // 16)
+    first = generator.integers(-most, most + 1, 2)
     scale = generator.choice(np.linspace(0.9, 1.1, 11))
     angle = np.deg2rad(generator.choice([*range(-10, 11), 0, 0, 0, 0, 0]))
-    second = generator.integers(-2, 3, 2)
+    second = generator.integers(-(most // 2), most // 2 + 1, 2)
 
     height, width = shape
     middle = (np.array(shape) - 1) / 2
@@ -196,13 +212,6 @@ def _applied(move: scipy.sparse.sparray, images: np.ndarray) -> np.ndarray:
     columns = images.reshape(n, -1, channels).transpose(1, 0, 2).reshape(-1, n * channels)
     moved = (move @ columns).reshape(-1, n, channels).transpose(1, 0, 2)
     return np.ascontiguousarray(moved).reshape(images.shape)
-
-
-def _noise(shape: tuple[int, int, int], grain: int, generator: np.random.Generator) -> np.ndarray:
-    """Uniform noise in 0..1, in squares of `grain` pixels."""
-    height, width, channels = shape
-    squares = generator.random((-(-height // grain), -(-width // grain), channels))
-    return squares.repeat(grain, axis=0).repeat(grain, axis=1)[:height, :width]
 
 
 STYLES: dict[str, type[Ascent]] = {"book": Book, "distill": Distill}

@@ -16,13 +16,22 @@ from cvtrain.backend import keras
 from cvtrain.errors import ConfigError
 from cvtrain.models.transfer import in_precision
 from cvtrain.visuals.ascent import STYLES, Ascent
-from cvtrain.visuals.opened import OpenedModel, find_layer
+from cvtrain.visuals.opened import OpenedModel, find_layer, node_of, operation_of
 
 _STARTS = 4
 _BORDER = 2  # as in the book: near the border a map shows the padding
 _ACTIVATION_BYTES = 2**30  # of a batch; the way back needs about as much again
 _OPEN_SIZE = (200, 200)  # the book's, for models that take any size
 _GREY = 128
+_layers = keras.layers
+_ON_EACH_CHANNEL = (
+    _layers.BatchNormalization,
+    _layers.Activation,
+    _layers.ReLU,
+    _layers.LeakyReLU,
+    _layers.ELU,
+)
+_ACROSS_CHANNELS = (keras.activations.softmax, keras.activations.log_softmax)
 
 Gradient = Callable[..., tuple[np.ndarray, np.ndarray]]
 
@@ -65,7 +74,7 @@ def filter_images(
 
     The image of a filter depends on the model, the layer, the filter, the style and the seed, not
     on which filters are asked for with it. A filter whose activation no pixel changes at its start
-    tries other starts, ever coarser and of more contrast, and is labelled dead after the last.
+    tries other starts, of more contrast and ever coarser, and is labelled dead after the last.
 
     Args:
         opened: the model.
@@ -89,100 +98,128 @@ def filter_images(
         raise ConfigError(f"style: there is no {style}", f"Use one of {', '.join(STYLES)}.")
     steps = steps or STYLES[style].steps
     shape = _image_shape(opened, image_size)
-    body = truncated(opened, layer, precision)
-    gradient = backend.value_and_gradient(_excitation(body, shape), body)
-    one_hot = np.eye(opened.layers[layer].shape[-1], dtype=np.float32)
-    chunks = _chunks(np.arange(len(chosen)), _rows_at_once(body, shape))
-    size = max(map(len, chunks))
-    num_passes = 0
+    size = max(map(len, _chunks(chosen, _rows_at_once(opened, layer, shape))))
+    body = _Body(opened, layer, size, precision)
+    gradient = _in_range(
+        backend.value_and_gradient(_excitation(body.model, shape), body.model), pixel_range
+    )
 
-    def passed() -> None:
-        nonlocal num_passes
-        num_passes += 1
-        on_step(min(1.0, num_passes / (steps * len(chunks))))
+    def begin(filters: np.ndarray, attempts: np.ndarray) -> Ascent:
+        pairs = zip(filters.tolist(), attempts.tolist(), strict=True)
+        generators = [np.random.default_rng([seed, *pair]) for pair in pairs]
+        return STYLES[style](shape, generators, attempts, seed=seed)
 
-    images = None
+    pictures = begin(chosen[:1], np.zeros(1, int)).pictures()
+    images = np.full((len(chosen), *pictures.shape[1:]), _GREY, np.uint8)
     values = np.zeros(len(chosen), np.float32)
-    dead = np.ones(len(chosen), bool)
     with backend.memory_errors():
-        for attempt in range(_STARTS):
-            for rows in chunks if attempt == 0 else _chunks(np.flatnonzero(dead), size):
-                # Padded to one size, so that all is compiled once.
-                wanted = chosen[np.resize(rows, size)]
-                generators = [np.random.default_rng([seed, each, attempt]) for each in wanted]
-                ascent = STYLES[style](shape, generators, seed=seed, attempt=attempt)
-                reached, alive = ascend(
-                    gradient, ascent, one_hot[wanted], steps, pixel_range, passed
-                )
-                pictures = ascent.pictures()
-                if images is None:
-                    images = np.full((len(chosen), *pictures.shape[1:]), _GREY, np.uint8)
-                alive = alive[: len(rows)]
-                images[rows[alive]] = pictures[: len(rows)][alive]
-                values[rows] = reached[: len(rows)]
-                dead[rows] = ~alive
-    return FilterImages(layer, style, chosen, images, values, dead)
+        attempts = _live_starts(gradient, body, begin, chosen, size)
+        chunks = _chunks(np.flatnonzero(attempts < _STARTS), size)
+        for i, rows in enumerate(chunks):
+            padded = np.resize(rows, size)  # so that all is compiled once
+            ascent = begin(chosen[padded], attempts[padded])
+            one_hot = body.want(chosen[padded])
+            for step in range(steps):
+                reached, gradients = gradient(ascent.view(step), one_hot)
+                ascent.climb(gradients)
+                on_step((i * steps + step + 1) / (steps * len(chunks)))
+            images[rows] = ascent.pictures()[: len(rows)]
+            values[rows] = reached[: len(rows)]
+    return FilterImages(layer, style, chosen, images, values, attempts == _STARTS)
 
 
-def ascend(
-    gradient: Gradient,
-    ascent: Ascent,
-    one_hot: np.ndarray,
-    steps: int,
-    pixel_range: tuple[float, float] = (0.0, 1.0),
-    on_step: Callable[[], object] = lambda: None,
-) -> tuple[np.ndarray, np.ndarray]:
-    """Let a batch of images climb, each the activation of its filter.
-
-    Args:
-        gradient: (images as the model takes them, one-hot filters) -> values (n,) and the gradient.
-        ascent: the images, at their start.
-        one_hot: (n, channels) float32, the filter of each image.
-        steps: passes.
-        pixel_range: least and greatest value of a pixel as the model takes it.
-        on_step: called after each pass.
-
-    Returns:
-        The values (n,) float32 at the last step, and which images had a gradient at the first.
-        None of them has one: they stay at their start.
-    """
+def _in_range(gradient: Gradient, pixel_range: tuple[float, float]) -> Gradient:
+    """The same of images in 0..1; what is not finite becomes zero."""
     low, high = pixel_range
-    for step in range(steps):
-        pixels = low + (high - low) * ascent.view(step)
-        values, gradients = gradient(pixels.astype(np.float32), one_hot)
-        gradients = (high - low) * np.nan_to_num(gradients, nan=0, posinf=0, neginf=0)
-        if step == 0:
-            alive = gradients.any(axis=(1, 2, 3))
-        on_step()
-        if not alive.any():
-            break
-        ascent.climb(gradients)
-    return np.nan_to_num(values), alive
+
+    def scaled(images: np.ndarray, one_hot: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        pixels = np.float32(low) + np.float32(high - low) * images
+        values, gradients = gradient(pixels, one_hot)
+        gradients *= np.float32(high - low)
+        return _finite(values), _finite(gradients)
+
+    return scaled
 
 
-def truncated(opened: OpenedModel, layer: str, precision: str = "float32") -> keras.Model:
-    """The part of the model that ends in a layer, computing in `precision`."""
-    body = keras.Model(opened.network.input, opened.layers[layer], name="body")
-    return body if precision == "float32" else in_precision(body, precision)
+def _live_starts(
+    gradient: Gradient,
+    body: "_Body",
+    begin: Callable[[np.ndarray, np.ndarray], Ascent],
+    chosen: np.ndarray,
+    size: int,
+) -> np.ndarray:
+    """For each filter the first of its starts that has a gradient, (k,); `_STARTS` if none has.
+
+    Found before the ascent, so that no filter climbs in a batch that others left.
+    """
+    attempts = np.zeros(len(chosen), int)
+    for attempt in range(_STARTS):
+        for rows in _chunks(np.flatnonzero(attempts == attempt), size):
+            padded = np.resize(rows, size)
+            ascent = begin(chosen[padded], attempts[padded])
+            _, gradients = gradient(ascent.view(0), body.want(chosen[padded]))
+            attempts[rows] += ~gradients.any(axis=(1, 2, 3))[: len(rows)]
+    return attempts
+
+
+class _Body:
+    """The part of a model that ends in a layer, computing the channels that are wanted now.
+
+    Each image wants one channel. So where the part ends in a convolution, and in what acts on each
+    of its channels alone, copies of these layers with `size` channels stand in: a sixth of the work
+    in the middle of VGG16. Any other layer computes all of its channels.
+    """
+
+    def __init__(self, opened: OpenedModel, layer: str, size: int, precision: str):
+        tensor = opened.layers[layer]
+        self._last = _last_convolution(tensor)
+        if self._last:
+            (tensor,) = node_of(self._last[0]).input_tensors
+            for i, layer in enumerate(map(operation_of, self._last)):
+                config = layer.get_config() | {"name": f"wanted_{i}"}
+                narrow = {"filters": size} if "filters" in config else {}
+                tensor = type(layer).from_config(config | narrow)(tensor)
+        model = keras.Model(opened.network.input, tensor, name="body")
+        self.model = model if precision == "float32" else in_precision(model, precision)
+        self._one_hot = np.eye(tensor.shape[-1], dtype=np.float32)
+
+    def want(self, filters: np.ndarray) -> np.ndarray:
+        """Compute these channels, one for each row: one-hot rows (n, channels) that select them."""
+        if not self._last:
+            return self._one_hot[filters]
+        for i, layer in enumerate(map(operation_of, self._last)):
+            # The last axis of all of their weights is the channels.
+            weights = [weight[..., filters] for weight in layer.get_weights()]
+            self.model.get_layer(f"wanted_{i}").set_weights(weights)
+        return self._one_hot
+
+
+def _last_convolution(tensor: keras.KerasTensor) -> list[keras.KerasTensor]:
+    """The outputs from the last convolution to this one if what lies between acts on channels."""
+    outputs = [tensor]
+    while type(operation_of(outputs[0])) in _ON_EACH_CHANNEL:
+        outputs = [*node_of(outputs[0]).input_tensors, *outputs]
+    layers = list(map(operation_of, outputs))
+    mixing = [each for each in layers if getattr(each, "activation", None) in _ACROSS_CHANNELS]
+    narrows = type(layers[0]) is keras.layers.Conv2D and layers[0].groups == 1 and not mixing
+    return outputs if narrows else []
 
 
 def _excitation(body: keras.Model, shape: tuple[int, int, int]) -> Callable:
     """The mean of one channel of the body's output for each row, without the border of its map."""
     ops = keras.ops
     map_size = body.compute_output_shape((1, *shape))[1:-1]
+    share = np.zeros((1, *map_size, 1), np.float32)
     # Less for tiny maps: half of each side at least remains.
-    inner = tuple(
-        slice(border, side - border)
-        for side in map_size
-        for border in [min(_BORDER, (side - 1) // 4)]
-    )
-    axes = tuple(range(1, 1 + len(map_size)))
+    borders = [min(_BORDER, (side - 1) // 4) for side in map_size]
+    inner = tuple(slice(b, side - b) for b, side in zip(borders, map_size, strict=True))
+    share[:, *inner] = 1 / share[:, *inner].size
 
     def excitation(images, one_hot):
         activations = ops.cast(body(images, training=False), "float32")
-        if axes:
-            activations = ops.mean(activations[:, *inner], axis=axes)
-        return ops.sum(activations * one_hot, axis=-1)
+        # A product instead of a slice, whose way back is slow.
+        wanted = ops.reshape(one_hot, (-1, *(1 for _ in map_size), one_hot.shape[-1])) * share
+        return ops.sum(activations * wanted, axis=tuple(range(1, len(share.shape))))
 
     return excitation
 
@@ -210,11 +247,19 @@ def _image_shape(opened: OpenedModel, image_size: tuple[int, int] | None) -> tup
     return height, width, channels
 
 
-def _rows_at_once(body: keras.Model, shape: tuple[int, int, int]) -> int:
-    """How many images' activations, on all layers, fit into memory."""
-    outputs = keras.tree.flatten([operation.output for operation in body.operations])
-    shapes = keras.Model(body.input, outputs).compute_output_shape((1, *shape))
+def _rows_at_once(opened: OpenedModel, layer: str, shape: tuple[int, int, int]) -> int:
+    """How many images' activations, of all layers up to this one, fit into memory."""
+    outputs = []
+    for name, tensor in opened.layers.items():
+        outputs.append(tensor)
+        if name == layer:
+            break
+    shapes = keras.Model(opened.network.input, outputs).compute_output_shape((1, *shape))
     return max(1, _ACTIVATION_BYTES // (4 * sum(map(math.prod, shapes))))
+
+
+def _finite(values: np.ndarray) -> np.ndarray:
+    return np.nan_to_num(values, nan=0, posinf=0, neginf=0)
 
 
 def _chunks(rows: np.ndarray, size: int) -> list[np.ndarray]:
