@@ -119,4 +119,4 @@ VARIANTS = {
 
 def state(model) -> list[bytes]:
     """Every variable of a model, the states of random generators too."""
-    return [np.asarray(variable.value).tobytes() for variable in model.variables]
+    return [variable.numpy().tobytes() for variable in model.variables]

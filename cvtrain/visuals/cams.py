@@ -17,9 +17,9 @@ from scipy.special import softmax
 
 from cvtrain.backend import inference, keras, value_and_gradient
 from cvtrain.visuals.attributions import blend, by_batches
-from cvtrain.visuals.explanation import Explain, explanation, padded_batches
+from cvtrain.visuals.explanation import Explain, Explanation, explanation, padded_batches
+from cvtrain.visuals.fields import field_box, placed
 from cvtrain.visuals.opened import OpenedModel, split_at
-from cvtrain.visuals.overlay import upsampled
 
 _EPSILON = 1e-6
 
@@ -68,7 +68,7 @@ def layercam(opened: OpenedModel, layer: str, *, batch_size: int = 32) -> Explai
 def scorecam(opened: OpenedModel, layer: str, *, batch_size: int = 32) -> Explain:
     """The channels, each weighted by the score of the image seen through it alone.
 
-    A channel is enlarged to the image and scaled to 0..1; what it hides gets the image's mean
+    A channel is placed on the image and scaled to 0..1; what it hides gets the image's mean
     colour. A softmax over the channels makes weights of the scores. No gradients, but a pass
     through the whole network for every channel; only `batch_size` of them are in memory at once.
     Wang et al. (2020), Score-CAM, algorithm 1.
@@ -79,11 +79,13 @@ def scorecam(opened: OpenedModel, layer: str, *, batch_size: int = 32) -> Explai
     def explain(images, classes):
         maps, scores = [], []
         for i, (a, whole) in enumerate(activations_and_scores(images)):
-            seen = np.stack(list(by_batches(forward, _seen_through(a, images[i]), batch_size)))
+            box = field_box(opened, layer, a.shape[:2], images.shape[1:3])
+            rows = ((each,) for each in _seen_through(a, images[i], box))
+            seen = np.stack(list(by_batches(forward, rows, batch_size)))
             weights = softmax(seen[:, classes[i]], axis=0)
             maps.append(np.moveaxis(a @ weights, -1, 0))
             scores.append(whole[classes[i]])
-        return explanation(np.stack(maps), np.stack(scores))
+        return _placed_explanation(opened, layer, images, np.stack(maps), np.stack(scores))
 
     return explain
 
@@ -105,7 +107,7 @@ def eigencam(opened: OpenedModel, layer: str, *, batch_size: int = 32) -> Explai
             sign = np.where(projection.sum() < 0, -1, 1)
             maps.append(np.repeat(sign * projection[None], classes.shape[1], axis=0))
             scores.append(whole[classes[i]])
-        return explanation(np.stack(maps), np.stack(scores))
+        return _placed_explanation(opened, layer, images, np.stack(maps), np.stack(scores))
 
     return explain
 
@@ -134,7 +136,7 @@ def ablation(opened: OpenedModel, layer: str, *, batch_size: int = 32) -> Explai
             size = np.where(np.abs(whole) > _EPSILON, np.abs(whole), 1)
             maps.append(np.moveaxis(a @ ((whole - ablated) / size), -1, 0))
             scores.append(whole)
-        return explanation(np.stack(maps), np.stack(scores))
+        return _placed_explanation(opened, layer, images, np.stack(maps), np.stack(scores))
 
     return explain
 
@@ -166,9 +168,16 @@ def _by_gradients(
             count = rows.stop - rows.start
             maps.append(np.stack([combine(a, g) for _, g in found], axis=1)[:count])
             scores.append(np.stack([values for values, _ in found], axis=1)[:count])
-        return explanation(np.concatenate(maps), np.concatenate(scores))
+        return _placed_explanation(
+            opened, layer, images, np.concatenate(maps), np.concatenate(scores)
+        )
 
     return explain
+
+
+def _placed_explanation(opened, layer, images, maps, scores) -> Explanation:
+    box = field_box(opened, layer, maps.shape[2:], images.shape[1:3])
+    return explanation(maps, scores, box=box)
 
 
 def _weighted(a, weights):
@@ -186,12 +195,12 @@ def _activations_and_scores(
     )
 
 
-def _seen_through(a, image) -> Iterator[tuple[np.ndarray]]:
+def _seen_through(a, image, box) -> Iterator[np.ndarray]:
     for channel in np.moveaxis(a, -1, 0):
-        mask = upsampled(channel, image.shape[:2])
+        mask = placed(channel, image.shape[:2], box)
         extent = np.ptp(mask)
         # A constant channel shows nothing of the image, so it hides all.
-        yield (blend(image, (mask - mask.min()) / extent if extent > 0 else np.zeros_like(mask)),)
+        yield blend(image, (mask - mask.min()) / extent if extent > 0 else np.zeros_like(mask))
 
 
 def _whole_and_ablated(a) -> Iterator[np.ndarray]:

@@ -10,6 +10,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+Box = tuple[float, float, float, float]
+
 
 @dataclass(frozen=True)
 class Explanation:
@@ -20,11 +22,14 @@ class Explanation:
             relu and scaling; positive speaks for the class, negative against it. Always finite.
         scores: float32, shape (n, k): the logit of the class. Always finite.
         notes: for each image and class "" or remarks, such as `all negative` or `constant`.
+        box: what part of the input the maps cover: top, left, height and width in its pixels; None
+            for all of it. `fields.placed` puts them there.
     """
 
     maps: np.ndarray
     scores: np.ndarray
     notes: list[list[str]]
+    box: Box | None = None
 
 
 # Images (n, height, width, channels) float32 as the model takes them and classes (n, k) integers.
@@ -32,7 +37,10 @@ Explain = Callable[[np.ndarray, np.ndarray], Explanation]
 
 
 def explanation(
-    maps: np.ndarray, scores: np.ndarray, remarks: Sequence[Sequence[str]] | None = None
+    maps: np.ndarray,
+    scores: np.ndarray,
+    remarks: Sequence[Sequence[str]] | None = None,
+    box: Box | None = None,
 ) -> Explanation:
     """Put together what a method found, with a note on every map that shows nothing.
 
@@ -40,6 +48,7 @@ def explanation(
         maps: raw maps (n, k, h, w). One with a value that is not finite becomes all zeros.
         scores: (n, k).
         remarks: of the method, for each image and class; "" for none.
+        box: see `Explanation`.
     """
     maps = np.array(maps, np.float32)
     broken = ~np.isfinite(maps).all(axis=(2, 3))
@@ -51,7 +60,7 @@ def explanation(
             note = "not finite" if broken[i, j] else _note(each)
             remark = remarks[i][j] if remarks else ""
             notes[-1].append("; ".join(filter(None, (note, remark))))
-    return Explanation(maps, np.nan_to_num(np.asarray(scores, np.float32)), notes)
+    return Explanation(maps, np.nan_to_num(np.asarray(scores, np.float32)), notes, box)
 
 
 def padded_batches(

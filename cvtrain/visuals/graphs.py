@@ -125,12 +125,15 @@ class Copies:
         if copy := self._copies.get(id(operation)):
             outputs = copy(*args, **kwargs)
         else:
-            copy, outputs = _copied(operation, self.names[id(operation)], args, kwargs)
+            # Torch's modules take no dots in names.
+            name = self.names[id(operation)].replace(".", "_")
+            copy, outputs = _copied(operation, name, args, kwargs)
             self._copies[id(operation)] = copy
+        name = self.names[id(operation)]
         if isinstance(outputs, keras.KerasTensor):
-            times = self._calls[copy]
-            self.layers[f"{copy.name}:{times}" if times else copy.name] = outputs
-        self._calls[copy] += 1
+            times = self._calls[name]
+            self.layers[f"{name}:{times}" if times else name] = outputs
+        self._calls[name] += 1
         return outputs
 
     def _run(self, model, inputs, *_training, **_masks):

@@ -78,7 +78,7 @@ def test_what_is_shared_stays_shared():
     assert len(opened.network.variables) == len(model.variables)
     kernel = opened.network.get_layer("shared").kernel
     kernel.assign(2 * kernel)
-    assert not np.array_equal(kernel, twice.layers[-1].kernel)
+    assert not np.array_equal(kernel.numpy(), twice.layers[-1].kernel.numpy())
     # The graph that is cut after the first call goes on with the layer's second.
     for layer in ("shared", "shared:1", "sum"):
         body, head = split_at(opened, layer)
@@ -113,7 +113,7 @@ def test_scores_are_logits(name):
     opened = open_model(_features_and(ending))
     features = images().reshape(5, -1) / 255
     dense = opened.network.get_layer("top")
-    logits = features @ np.asarray(dense.kernel) + np.asarray(dense.bias)
+    logits = features @ dense.kernel.numpy() + dense.bias.numpy()
     scores = _computed(opened.network, images())
     assert opened.output == kind
     np.testing.assert_allclose(scores, logits, atol=1e-5)
