@@ -16,6 +16,7 @@ from scipy.special import expit, softmax
 
 from cvtrain.backend import keras
 from cvtrain.errors import ConfigError, CvtrainError, RunError
+from cvtrain.visuals.endings import of_every_class, scores_of
 from cvtrain.visuals.graphs import (
     Copies,
     is_graph,
@@ -85,8 +86,8 @@ def open_model(model: keras.Model) -> OpenedModel:
         copies = Copies(unique_names(model))
         images = keras.Input(_input_shape(model), dtype="float32", name="images")
         (output,) = keras.tree.flatten(copies.call(model, images))
-        scores, kind = _scores(output, expected)
-        network = keras.Model(images, _of_every_class(scores), name=model.name)
+        scores, kind = scores_of(output, expected)
+        network = keras.Model(images, of_every_class(scores), name=model.name)
         received = keras.ops.convert_to_numpy(network(probe, training=False))
     except CvtrainError:
         raise
@@ -210,73 +211,6 @@ def split_at(opened: OpenedModel, layer: str) -> tuple[keras.Model, keras.Model]
 def is_spatial(tensor: keras.KerasTensor) -> bool:
     """Has it a height and a width, together more than one pixel? Unknown ones are taken for it."""
     return len(tensor.shape) == 4 and tuple(tensor.shape[1:3]) != (1, 1)
-
-
-# Ending in scores
-
-
-class _BothClasses(keras.Layer):
-    """The logit z of the second of two classes, (n, 1) -> the scores -z, z of both."""
-
-    def call(self, z):
-        return keras.ops.concatenate([-z, z], axis=-1)
-
-
-class _LogProbabilities(keras.Layer):
-    """Probabilities -> their logarithms; a single one is that of the second of two classes."""
-
-    def call(self, p):
-        if p.shape[-1] == 1:
-            p = keras.ops.concatenate([1 - p, p], axis=-1)
-        return keras.ops.log(keras.ops.maximum(p, 1e-30))
-
-
-def _scores(output, expected):
-    """The scores that an output is computed from, and what it ends in: see OpenedModel.output.
-
-    Args:
-        output: of the copy.
-        expected: values of it, of the original.
-    """
-    scores, kind = _without_activation(output)
-    if kind == "linear" and _are_probabilities(expected, operation_of(output)):
-        return _LogProbabilities(name="log_probabilities")(output), "log-probability"
-    return scores, kind
-
-
-def _of_every_class(scores):
-    return _BothClasses(name="both_classes")(scores) if scores.shape[-1] == 1 else scores
-
-
-def _without_activation(output):
-    """What a last softmax or sigmoid is computed from, and which of them it is, or `linear`."""
-    node = node_of(output)
-    operation = node.operation
-    for kind in ("softmax", "sigmoid"):
-        # Both the layer and the operation of keras.ops have this name.
-        if type(operation).__name__.lower() == kind and _is_stock(operation):
-            return node.input_tensors[0], kind
-        if (
-            type(operation) in (_layers.Dense, _layers.Activation)
-            and operation.activation is getattr(keras.activations, kind)
-            and len(operation._inbound_nodes) == 1  # Else it is not ours alone, or not only last.
-        ):
-            operation.activation = keras.activations.linear
-            return output, kind
-    return output, "linear"
-
-
-def _are_probabilities(values, operation):
-    if values.shape[-1] > 1:
-        return bool(values.min() >= 0 and np.allclose(values.sum(axis=-1), 1, atol=1e-2))
-    # A single number between 0 and 1 may also be a logit; the last layer of most models is Dense.
-    return bool(
-        not isinstance(operation, _layers.Dense) and values.min() >= 0 and values.max() <= 1
-    )
-
-
-def _is_stock(operation):
-    return type(operation).__module__.startswith("keras.")
 
 
 # Checks
