@@ -15,7 +15,7 @@ from cvtrain.visuals.filters import FilterImages
 
 _DPI = 120  # that of draw.save, so that a pixel of a grid is a pixel of the file
 _GAP = 2
-_GRID_HEIGHT = 3072  # pixels of a grid's images, whatever their number
+_GRID_HEIGHT = 4096  # pixels of a grid's images, whatever their number
 _BACKGROUND, _DEAD_TILE = 255, 225
 _DEAD, _CONSTANT = (200, 30, 30), (240, 140, 0)
 _WITHIN, _ACROSS, _IMAGE = "#1f77b4", "#d95f02", "#2ca02c"
@@ -29,7 +29,7 @@ def draw_activations(activations: LayerActivations, title: str = "") -> Figure:
     darkest where nothing is negative, else white between blue (negative) and red. The book's mean
     and deviation would draw a channel that is zero nearly everywhere as grey noise. Dead channels
     are crossed out, constant ones framed. A layer without a map is a grid of its units, divided by
-    the greatest of them.
+    the greatest of them; a unit that is zero is nothing to mark.
 
     Args:
         activations: of one layer.
@@ -44,16 +44,18 @@ def draw_activations(activations: LayerActivations, title: str = "") -> Figure:
     colours = colormaps["RdBu_r" if signed else "viridis"]
     side = _tile_side(len(maps), 16, largest=80 if has_map else 24)
     tiles = []
+    crossed = activations.dead & has_map
     # Resized before they are coloured: a mixture of two colours is no value's colour.
-    for map_, dead, constant in zip(maps, activations.dead, activations.constant, strict=True):
+    for map_, dead, constant in zip(maps, crossed, activations.constant, strict=True):
         sized = _resized(map_.astype(np.float32), side)
         tile = np.rint(255 * colours((sized + 1) / 2 if signed else sized)[..., :3])
         tiles.append(_crossed(tile) if dead else _framed(tile) if constant else tile)
-    size = " of " + "x".join(map(str, maps.shape[1:])) if has_map else ""
+    size = "x".join(map(str, maps.shape[1:]))
     lines = [
         _short(title),
-        f"{_short(activations.layer)}: {len(maps)} {'channels' if has_map else 'units'}{size}"
-        + _counted(activations.dead, "dead (crossed out)")
+        _short(activations.layer),
+        (f"{len(maps)} channels of {size}" if has_map else f"{len(maps)} units")
+        + _counted(activations.dead, "dead (crossed out)" if has_map else "zero")
         + _counted(activations.constant, "constant (framed)"),
     ]
     key = "blue negative, white 0, red" if signed else "dark 0, yellow"
@@ -71,8 +73,8 @@ def draw_filters(found: FilterImages) -> Figure:
         tile = np.broadcast_to(tile if tile.ndim == 3 else tile[..., None], (*tile.shape[:2], 3))
         tiles.append(_crossed(tile) if dead else tile)
     lines = [
-        f"{_short(found.layer)}: {len(tiles)} filters, style {found.style}"
-        + _counted(found.dead, "dead (crossed out)")
+        _short(found.layer),
+        f"{len(tiles)} filters, style {found.style}" + _counted(found.dead, "dead (crossed out)"),
     ]
     key = "what excites each filter most"
     return _grid_figure(tiles, num_columns, found.filters[::num_columns], lines, key)
@@ -129,7 +131,8 @@ def _grid_figure(
     pitch = tiles[0].shape[0] + _GAP
     lines = [line for line in lines if line]
     left, top, margin = 52, 26 * len(lines) + 28, 10
-    figure_width = max(left + width + margin, 620)
+    # The least is what the longest line of a title takes.
+    figure_width = max(left + width + margin, 760)
     figure_height = top + height + margin
     figure = Figure(figsize=(figure_width / _DPI, figure_height / _DPI), dpi=_DPI)
     box = (left, margin, width, height)
