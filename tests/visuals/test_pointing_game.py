@@ -1,0 +1,73 @@
+"""A network that is trained on one object an image has to point at each of two."""
+
+import importlib.util
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from cvtrain import backend
+from cvtrain.visuals import attributions
+from cvtrain.visuals.explain import METHODS, explainer
+from cvtrain.visuals.explanation import explanation
+from cvtrain.visuals.opened import open_model
+
+PATH = Path(__file__).parents[2] / "benchmarks" / "pointing_game.py"
+SPEC = importlib.util.spec_from_file_location("pointing_game", PATH)
+game = importlib.util.module_from_spec(SPEC)
+SPEC.loader.exec_module(game)
+
+NUM_IMAGES = 20
+# Single pixels are noisy witnesses; nothing but a map by areas has to be exact.
+LEAST_HITS = dict.fromkeys(METHODS, 0.9) | {
+    "eigencam": 0.3,
+    "saliency": 0.5,
+    "smoothgrad": 0.5,
+    "integrated-gradients": 0.5,
+}
+
+
+@pytest.fixture(scope="module")
+def opened():
+    backend.set_up(seed=0, device="cpu")
+    return open_model(game.trained(2000, 8, seed=0))
+
+
+@pytest.fixture(scope="module")
+def scenes():
+    return game.scenes(NUM_IMAGES, 2, seed=2)
+
+
+def test_objects_are_of_two_kinds_and_apart(scenes):
+    images, kinds, areas = scenes
+    assert images.shape == (NUM_IMAGES, game.SIZE, game.SIZE, 3)
+    assert (kinds[:, 0] != kinds[:, 1]).all()
+    assert not (areas[:, 0] & areas[:, 1]).any()
+    assert 0.03 < areas.mean() < 0.12
+
+
+def test_a_hit_is_a_maximum_inside_the_outline(scenes):
+    images, kinds, areas = scenes
+
+    def shown(maps):
+        return game.hits(
+            lambda x, c: explanation(maps[: len(x)], np.zeros(c.shape)),
+            images[:5],
+            kinds[:5],
+            areas,
+        )
+
+    assert shown(areas[:5].astype(float)).all()
+    assert not shown(areas[:5, ::-1].astype(float)).any()
+    assert not shown(-areas[:5].astype(float)).any()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("method", METHODS)
+def test_each_method_points_at_the_object_asked_for(method, opened, scenes, monkeypatch):
+    monkeypatch.setattr(attributions, "NUM_MASKS", 500)
+    images, kinds, areas = scenes
+    rate = game.hits(explainer(opened, method), images, kinds, areas).mean()
+    assert rate >= LEAST_HITS[method] > 3 * areas.mean()
+    if not METHODS[method].uses_class:
+        assert rate <= 0.5  # It has one map for two objects.
