@@ -175,7 +175,7 @@ class TestText:
 
     def test_names_are_text_and_nothing_else(self):
         text = hostile_page()
-        assert text.isascii() or not re.search("[\x00-\x09\x0b-\x1f\x7f\u202e\ud800-\udfff]", text)
+        assert not re.search("[\x00-\x09\x0b-\x1f\x7f\u202e\ud800-\udfff]", text)
         parsed = Parsed(text)
         assert [len(parsed.find(tag)) for tag in ("style", "script")] == [1, 1]
         tags = {tag for tag, _ in Parsed(page()).elements}
