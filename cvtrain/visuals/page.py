@@ -135,7 +135,7 @@ def picture(pixels: np.ndarray, *, longest: int = 640) -> str:
         )
     elif side > longest:
         size = [max(1, round(n * longest / side)) for n in image.size]
-        image = image.resize(size, Image.Resampling.BOX, reducing_gap=2.0)
+        image = image.resize(size, Image.Resampling.LANCZOS, reducing_gap=3.0)
     return data_uri(_encoded(np.asarray(image), "JPEG", **_JPEG), "image/jpeg")
 
 
