@@ -137,10 +137,7 @@ class Distill:
 
     def climb(self, gradients: np.ndarray) -> None:
         """Carry the gradient back to the spectrum, then one step of Adam."""
-        gradients = _applied(self._move.T, gradients)
-        gradients = gradients * self._images * (1 - self._images)
-        gradients = self._spectra_of(gradients @ self._mixing.T)
-
+        gradients = self._carried_back(gradients)
         count = self._step + 1
         self._first_moment += (1 - self._BETA1) * (gradients - self._first_moment)
         self._second_moment += (1 - self._BETA2) * (gradients**2 - self._second_moment)
@@ -157,8 +154,10 @@ class Distill:
         waves = scipy.fft.irfft2(half, s=self._shape[:2], axes=(1, 2), norm="ortho")
         return scipy.special.expit(waves.astype(np.float32) / 4 @ self._mixing)
 
-    def _spectra_of(self, gradients: np.ndarray) -> np.ndarray:
-        """The gradient with respect to the spectrum: `_unmoved` up to its sigmoid, transposed."""
+    def _carried_back(self, gradients: np.ndarray) -> np.ndarray:
+        """The gradient with respect to the last view -> that with respect to the spectra."""
+        gradients = _applied(self._move.T, gradients)
+        gradients = gradients * self._images * (1 - self._images) @ self._mixing.T
         half = scipy.fft.rfft2(gradients / 4, axes=(1, 2), norm="ortho") * self._scale
         # A real image has the columns that are left out once more, mirrored.
         half[:, :, 1 : (self._shape[1] + 1) // 2] *= 2
