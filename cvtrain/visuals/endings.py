@@ -17,13 +17,17 @@ def scores_of(output: keras.KerasTensor, expected: np.ndarray) -> tuple[keras.Ke
     """
     scores, kind = _without_activation(output)
     if kind == "linear" and _are_probabilities(expected, operation_of(output)):
-        return _LogProbabilities(name="log_probabilities")(output), "log-probability"
+        return _LogProbabilities(name="log_probabilities", dtype="float32")(
+            output
+        ), "log-probability"
     return scores, kind
 
 
 def of_every_class(scores: keras.KerasTensor) -> keras.KerasTensor:
     """The scores of both classes, where they are one logit."""
-    return _BothClasses(name="both_classes")(scores) if scores.shape[-1] == 1 else scores
+    if scores.shape[-1] > 1:
+        return scores
+    return _BothClasses(name="both_classes", dtype="float32")(scores)
 
 
 def _without_activation(output):

@@ -195,6 +195,22 @@ def test_a_subclassed_model_is_explained_by_its_pixels_alone(name):
             assert (method.name in caught.value.advice) == (not method.needs_layer)
 
 
+@pytest.mark.parametrize("units", [1, 2])
+def test_the_policy_of_the_moment_is_of_no_consequence(units):
+    model = _features_and(lambda x: top(units, "sigmoid")(x * 0.1))
+    averaged = keras.Model(model.input, layers.Average()([model.output, model.output]))
+    keras.config.set_dtype_policy("mixed_float16")
+    try:
+        for each in (model, averaged):
+            opened = open_model(each)
+            _, *computing = opened.network.layers
+            assert {layer.compute_dtype for layer in computing} == {"float32"}
+            assert _computed(opened.network, images()).shape == (5, 2)
+            assert opened.network.output.dtype == "float32"
+    finally:
+        keras.config.set_dtype_policy("float32")
+
+
 class _Stranger(keras.layers.Layer):
     """Restores itself from its config to something else, or not at all."""
 
