@@ -31,6 +31,7 @@ Start here:
   cvtrain extract-features config.yaml train a head on a pretrained base
   cvtrain finetune config.yaml         train the top of that base, too
   cvtrain predict photos/new/*.jpg     what does the newest run say?
+  cvtrain visualize --cam              where does it look?
 \b
 Exit codes: 0 done, 1 our fault, 2 command line or config, 3 data, 4 run folder or model,
 5 disk, memory or device, 6 loss not finite, 75 stopped, --resume continues, 130 interrupted.""",
@@ -335,6 +336,91 @@ def predict(
     run = _open_run(Path(paths[0]) if has_run else None, console)
     images = paths[1:] if has_run else paths
     run_predict(run, images, top=top, output=output, batch_size=batch_size, console=console)
+
+
+@cli.command(
+    epilog="""\b
+Examples:
+  cvtrain visualize                              class-activation maps of the newest run
+  cvtrain visualize RUN photos/ --method layercam --class top:3
+  cvtrain visualize --evaluate --sanity          can these maps be trusted?
+  cvtrain visualize --activations photo.jpg
+  cvtrain visualize --filters --style distill --layer conv3
+  cvtrain visualize --depth                      what the layers keep
+  cvtrain visualize model.keras photos/ --pixel-range 0..1
+\b
+Methods: gradcam, gradcam++, hirescam, layercam, scorecam, eigencam, ablation; by the pixels
+saliency, smoothgrad, integrated-gradients, occlusion, rise.""",
+)
+@click.argument("paths", nargs=-1, metavar="[RUN|MODEL.keras] [IMAGES]...")
+@click.option("--cam", is_flag=True, help="Where it looks (default).")
+@click.option("--activations", is_flag=True, help="What the channels make of it.")
+@click.option("--filters", is_flag=True, help="What excites the filters of a layer.")
+@click.option("--depth", is_flag=True, help="What the layers keep, by depth.")
+@click.option("--layer", metavar="NAME", help="Of which layer; default: chosen, and told.")
+@click.option(
+    "--class",
+    "classes",
+    metavar="CLASS",
+    help="A name, an index, top:K or all; default: the predicted class, beside it the true one.",
+)
+@click.option("--method", metavar="NAME", help="How maps are made, see below; default: gradcam.")
+@click.option(
+    "--style",
+    type=click.Choice(["book", "distill"]),
+    help="Of filters: quick (default), or slow and smooth.",
+)
+@click.option("--evaluate", is_flag=True, help="Measure how faithful the maps are to the model.")
+@click.option("--sanity", is_flag=True, help="Check that maps depend on what the model has learnt.")
+@click.option(
+    "--pixel-range",
+    type=click.Choice(["0..255", "0..1", "-1..1"]),
+    help="What MODEL.keras takes, if no layer in it scales pixels.",
+)
+@click.option(
+    "--seed",
+    type=click.IntRange(0),
+    default=0,
+    show_default=True,
+    help="Of the sample and of all that is drawn at random.",
+)
+@click.option(
+    "--output",
+    type=click.Path(file_okay=False, path_type=Path),
+    metavar="DIR",
+    help="Where pictures go; default: RUN/visualize/METHOD, ./visualize/MODEL/METHOD.",
+)
+@common_options
+def visualize(
+    console: "Console",
+    paths: tuple[str, ...],
+    pixel_range: str | None,
+    output: Path | None,
+    **options: Any,
+) -> None:
+    """Look into RUN (default: the newest) or any Keras model: where does it look, what does it see?
+
+    Without IMAGES a sample of the run's test images is taken, right and wrong ones. The folder then
+    holds index.html, sheet.png, and for each image overlays and raw maps.
+    """
+    from cvtrain.pipelines.visualize import Look
+    from cvtrain.pipelines.visualize import visualize as run_visualize
+
+    looks = [name for name in ("cam", "activations", "filters", "depth") if options.pop(name)]
+    if len(looks) > 1:
+        raise ConfigError(
+            f"visualize: one look at a time; received --{' --'.join(looks)}",
+            "Start the command once for each.",
+        )
+    look = Look(*looks, **options)
+    first = Path(paths[0]) if paths else None
+    if first is not None and first.suffix == ".keras":
+        source, images = first, paths[1:]
+    elif first is not None and (first / "run.json").is_file():
+        source, images = _open_run(first, console), paths[1:]
+    else:
+        source, images = _open_run(None, console), paths
+    run_visualize(source, images, look, pixel_range=pixel_range, output=output, console=console)
 
 
 @data.command(

@@ -12,6 +12,7 @@ import io
 import json
 import os
 import re
+import shutil
 import tempfile
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
@@ -54,6 +55,44 @@ def committed(path: Path) -> Iterator[Path]:
         finally:
             if temporary is not None:
                 temporary.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def committed_folder(path: Path, *, mark: str) -> Iterator[Path]:
+    """Yield a new folder beside `path`; when the block succeeds it takes the place of `path`.
+
+    Args:
+        path: a folder that is not there yet, is empty, or was written in this way before.
+        mark: name of a file that every folder written in this way has.
+
+    Raises:
+        ResourceError: `path` holds something else, or cannot be written; it is untouched then.
+    """
+    # Where a link leads to a folder on another disk, the link stays.
+    path = Path(os.path.realpath(path)) if path.is_symlink() else path
+    with disk_errors(path):
+        is_free = not path.exists() or (path.is_dir() and not any(path.iterdir()))
+        if not is_free and not (path / mark).is_file():
+            raise ResourceError(
+                f"{path} holds something else, and would be replaced", "Choose another folder."
+            )
+        path.parent.mkdir(parents=True, exist_ok=True)
+        temporary = Path(tempfile.mkdtemp(dir=path.parent, prefix=TEMPORARY_PREFIX))
+        before = temporary.with_name(f"{temporary.name}-before")
+        try:
+            yield temporary
+            temporary.chmod(0o777 & ~_UMASK)
+            if path.exists():
+                path.replace(before)
+            temporary.replace(path)
+            _fsync(path.parent)
+        except BaseException:
+            if before.exists() and not path.exists():
+                before.replace(path)
+            raise
+        finally:
+            for folder in (temporary, before):
+                shutil.rmtree(folder, ignore_errors=True)
 
 
 def commit_bytes(path: Path, content: bytes) -> None:

@@ -9,6 +9,7 @@ import fcntl
 import json
 import os
 import re
+import shutil
 from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
@@ -144,7 +145,10 @@ class Run:
             os.ftruncate(handle, 0)
             os.pwrite(handle, str(os.getpid()).encode(), 0)
             for left_by_a_kill in self.path.rglob(f"{TEMPORARY_PREFIX}*"):
-                left_by_a_kill.unlink(missing_ok=True)
+                if left_by_a_kill.is_dir():
+                    shutil.rmtree(left_by_a_kill, ignore_errors=True)
+                else:
+                    left_by_a_kill.unlink(missing_ok=True)
             yield
         finally:
             os.close(handle)

@@ -58,25 +58,34 @@ def load_model(path: Path, *, image_size: tuple[int, int], num_classes: int) -> 
     Raises:
         RunError: the file is missing, damaged, or takes or returns something else.
     """
-    shown = printable(str(path))
+    model = open_keras_file(path)
+    expected = [(None, *image_size, 3)], [(None, num_classes)]
+    received = [tuple(t.shape) for t in model.inputs], [tuple(t.shape) for t in model.outputs]
+    if received != expected:
+        raise RunError(
+            f"{printable(path)}: takes {received[0]} and returns {received[1]}, "
+            f"and its run.json says {expected[0]} and {expected[1]}",
+            "Use the model.keras that the run wrote.",
+        )
+    return model
+
+
+def open_keras_file(path: Path) -> keras.Model:
+    """Open any saved model, only in the `.keras` format and in Keras' safe mode: no code runs.
+
+    Raises:
+        RunError: the file is missing, damaged, or needs layers that are not Keras' own.
+    """
+    shown = printable(path)
     if not path.is_file():
         raise RunError(
             f"{shown}: there is no model", "The run did not finish; continue it with --resume."
         )
     try:
-        model = keras.saving.load_model(path, compile=False, safe_mode=True)
+        return keras.saving.load_model(path, compile=False, safe_mode=True)
     except Exception as error:  # Keras raises nearly anything for a damaged or hostile file.
         reason = printable(str(error).strip().split("\n")[0])[:200]
         raise RunError(
             f"{shown}: cannot be opened: {reason}",
             "The file is damaged, or not a model of stock Keras layers.",
         ) from error
-    expected = [(None, *image_size, 3)], [(None, num_classes)]
-    received = [tuple(t.shape) for t in model.inputs], [tuple(t.shape) for t in model.outputs]
-    if received != expected:
-        raise RunError(
-            f"{shown}: takes {received[0]} and returns {received[1]}, "
-            f"and its run.json says {expected[0]} and {expected[1]}",
-            "Use the model.keras that the run wrote.",
-        )
-    return model

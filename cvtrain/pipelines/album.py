@@ -1,0 +1,76 @@
+"""What a look leaves behind: figures, `visualize.json`, and a page that shows everything."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from PIL import Image as Pillow
+
+from cvtrain.files import commit_json, commit_text
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+    from cvtrain.visuals.page import Card, Table
+
+_LONGEST_FIGURE = 1600  # pixels, on the page
+
+
+class Album:
+    """A folder in which figures are collected until its page is made.
+
+    Attributes:
+        folder: where.
+    """
+
+    def __init__(self, folder: Path):
+        self.folder = folder
+        self._figures: list[tuple[str, str]] = []
+
+    def draw(self, figure: "Figure", file: str, caption: str) -> None:
+        """Save a figure as PNG; the page will show it, smaller if it is large."""
+        from cvtrain.visuals.draw import save
+        from cvtrain.visuals.page import picture
+
+        save(figure, self.folder / file)
+        with Pillow.open(self.folder / file) as saved:
+            pixels = np.asarray(saved.convert("RGB"))
+        self._figures.append((caption, picture(pixels, longest=_LONGEST_FIGURE)))
+
+    def finish(
+        self,
+        title: str,
+        record: Mapping[str, Any],
+        *,
+        cards: "Sequence[Card]" = (),
+        tables: "Sequence[Table]" = (),
+        num_left_out: int = 0,
+    ) -> None:
+        """Write `visualize.json` and the page.
+
+        Args:
+            title: of the page.
+            record: what is written; its plain values become the facts on the page.
+            cards: of the images.
+            tables: of measures.
+            num_left_out: images that have no card.
+        """
+        from cvtrain.visuals.page import render_page
+
+        commit_json(self.folder / "visualize.json", record)
+        facts = [(name, str(value)) for name, value in record.items() if _is_plain(value)]
+        facts += record["versions"].items()
+        page = render_page(
+            title,
+            facts=facts,
+            cards=cards,
+            figures=self._figures,
+            tables=tables,
+            num_left_out=num_left_out,
+        )
+        commit_text(self.folder / "index.html", page)
+
+
+def _is_plain(value: object) -> bool:
+    return value not in (None, "", False) and isinstance(value, str | int | float)

@@ -1,0 +1,385 @@
+"""`visualize --cam`: which places of an image speak for a class, and can that be trusted?"""
+
+import itertools
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from PIL import Image as Pillow
+
+from cvtrain.console import Console
+from cvtrain.errors import Stopped
+from cvtrain.pipelines.album import Album
+from cvtrain.pipelines.subject import (
+    ClassChoice,
+    Image,
+    Images,
+    Subject,
+    chosen_classes,
+    safe_name,
+)
+from cvtrain.signals import Stop
+
+if TYPE_CHECKING:
+    from cvtrain.pipelines.visualize import Look
+    from cvtrain.visuals.draw_sheet import Panel
+    from cvtrain.visuals.explain import Explain
+    from cvtrain.visuals.faithfulness import Forward, Measure
+    from cvtrain.visuals.page import Card
+    from cvtrain.visuals.sanity import Cascade
+
+    Measures = Mapping[str, Measure]
+
+BATCH_SIZE = 16
+_MAP_BYTES = 2**26  # of the maps of a batch
+_SLOW = ("scorecam", "ablation", "occlusion", "rise", "smoothgrad", "integrated-gradients")
+_ON_THE_PAGE = 120  # pictures
+_ON_THE_SHEET = 24  # images
+_ACROSS = 6  # panels of one of them, at most
+_THUMBNAIL = 240  # pixels
+_MEASURED = 64  # images
+_IN_THE_CASCADE = 8  # images
+
+
+@dataclass
+class _Findings:
+    """What becomes known image by image, and what the end of the command needs of it."""
+
+    records: list[dict[str, Any]] = field(default_factory=list)
+    cards: "list[Card]" = field(default_factory=list)
+    panels: "list[list[Panel]]" = field(default_factory=list)
+    measured: "list[tuple[Mapping[str, Measure], Mapping[str, Measure]]]" = field(
+        default_factory=list
+    )
+    first: list[tuple[np.ndarray, int]] = field(default_factory=list)
+
+
+def explain_images(
+    subject: Subject,
+    images: Images,
+    look: "Look",
+    folder: Path,
+    *,
+    stop: Stop,
+    console: Console,
+) -> None:
+    """Maps of every image and class that is asked for: as arrays, overlays, a sheet and a page.
+
+    Memory holds one batch, whatever the number of images.
+    """
+    from cvtrain.visuals.explain import METHODS, explainer
+    from cvtrain.visuals.faithfulness import probabilities_of
+    from cvtrain.visuals.opened import last_spatial_layer
+
+    opened, method = subject.opened, look.method or "gradcam"
+    choice = chosen_classes(look.classes, subject.class_names)
+    explain = explainer(opened, method, layer=look.layer, batch_size=BATCH_SIZE, seed=look.seed)
+    layer = look.layer
+    if METHODS[method].needs_layer and not layer:
+        layer = last_spatial_layer(opened)
+        console.remark(f"layer: {layer} (the last one with maps; choose another with --layer)")
+    probabilities_for = probabilities_of(opened) if look.evaluate else None
+    (folder / "maps").mkdir()
+
+    found = _Findings()
+    size = min(_images_at_once(subject, method, choice.most), max(1, len(images.wanted)))
+    ask = _asker(subject, explain, choice, size)
+    decoded = images.decoded(subject)
+    with console.task(method) as show:
+        while batch := list(itertools.islice(decoded, size)):
+            if stop.requested:
+                raise Stopped(
+                    "stopped while explaining", "Nothing was changed; start the command again."
+                )
+            pixels, probabilities, answers = ask(batch)
+            for image, row, each in zip(batch, probabilities, answers, strict=True):
+                _write(subject, image, row, each, folder, found)
+            main = [_of_predicted(*each) for each in zip(answers, probabilities, strict=True)]
+            classes = np.array([answer.class_index for answer in main])
+            if probabilities_for:
+                maps = np.stack([answer.placed for answer in main])
+                _measure(probabilities_for, pixels, classes, maps, found)
+            found.first += zip(pixels, classes, strict=True)
+            del found.first[_IN_THE_CASCADE:]
+            show(len(found.records) + len(images.unreadable), len(images.wanted))
+    cascades = _cascades(subject, method, explain, found, look.seed) if look.sanity else {}
+    record = subject.describe() | asdict(look) | {"method": method, "layer": layer}
+    record |= {"unreadable": images.unreadable, "images": found.records}
+    _finish(record, method, found, cascades, folder, console)
+
+
+@dataclass(frozen=True)
+class _Answer:
+    """What a method says of one class in one image.
+
+    Attributes:
+        class_index: which class.
+        raw: the map as the method made it.
+        placed: the map, every cell where it looked in the model's input.
+        score: of the class.
+        note: on the map; mostly empty.
+    """
+
+    class_index: int
+    raw: np.ndarray
+    placed: np.ndarray
+    score: float
+    note: str
+
+
+def _asker(
+    subject: Subject, explain: "Explain", choice: ClassChoice, size: int
+) -> "Callable[[Sequence[Image]], tuple[np.ndarray, np.ndarray, list[list[_Answer]]]]":
+    """What asks a method about a batch of up to `size` images.
+
+    It returns the pixels as the model takes them, the probabilities (n, classes), and for each
+    image the answers, one for each of its classes.
+    """
+    from cvtrain.backend import inference
+    from cvtrain.visuals.fields import placed
+
+    opened = subject.opened
+    score = inference(opened.network)
+
+    def ask(batch):
+        # Always of one size, so that nothing is compiled twice.
+        filled = [*batch, *[batch[-1]] * (size - len(batch))]
+        pixels = subject.as_input(np.stack([image.pixels for image in filled]))
+        scores = score(pixels)
+        classes = choice.of(scores, [image.wanted.true for image in filled])
+        found = explain(pixels, classes)
+        maps = placed(found.maps, pixels.shape[1:3], found.box) if found.box else found.maps
+        rows = zip(classes, found.maps, maps, found.scores, found.notes, strict=True)
+        answers = [
+            # The true class may be the predicted one.
+            list({c: _Answer(int(c), *rest) for c, *rest in zip(*row, strict=True)}.values())
+            for row in itertools.islice(rows, len(batch))
+        ]
+        n = len(batch)
+        return pixels[:n], opened.probabilities(scores[:n]), answers
+
+    return ask
+
+
+def _of_predicted(answers: Sequence[_Answer], probabilities: np.ndarray) -> _Answer:
+    """The answer on the predicted class, or on the first one that was asked."""
+    predicted = int(probabilities.argmax())
+    return next((each for each in answers if each.class_index == predicted), answers[0])
+
+
+def _images_at_once(subject: Subject, method: str, num_classes: int) -> int:
+    """Slow methods take many passes for an image: one at a time shows how far they are."""
+    if method in _SLOW:
+        return 1
+    height, width = subject.decoder.size
+    return int(np.clip(_MAP_BYTES // (4 * num_classes * height * width), 1, BATCH_SIZE))
+
+
+def _write(
+    subject: Subject,
+    image: Image,
+    probabilities: np.ndarray,
+    answers: Sequence[_Answer],
+    folder: Path,
+    found: _Findings,
+) -> None:
+    """The maps and overlays of one image, its record, and its card for the page."""
+    from cvtrain.visuals.overlay import heatmap, overlay, seen_box, upsampled
+    from cvtrain.visuals.page import Card, View, picture
+
+    size = image.original.shape[:2]
+    box = seen_box(size, subject.decoder.size, subject.decoder.resize)
+    names, true = subject.class_names, image.wanted.true
+    predicted = int(probabilities.argmax())
+    number = len(found.records)
+    stem = f"{number:04d}-{safe_name(Path(image.wanted.name).stem)}"
+    on_the_page = _num_pictures(found.cards) + 1 + len(answers) <= _ON_THE_PAGE
+    views, entries = [], []
+    true_name = None if true is None else names[true]
+    panels = [(_thumbnail(image.original), _caption(image, true_name))]
+    for answer in answers:
+        c = answer.class_index
+        name, probability = names[c], float(probabilities[c])
+        file = f"maps/{stem}-{c}-{safe_name(name)}"
+        blended = overlay(image.original, upsampled(heatmap(answer.placed), size, box))
+        np.save(folder / f"{file}.npy", answer.raw)
+        Pillow.fromarray(blended).save(folder / f"{file}.png")
+        entry = {
+            "role": _role(c, predicted, true),
+            "score": float(answer.score),
+            "probability": probability,
+            "note": answer.note,
+        }
+        entries.append({"class": name, **entry, "map": f"{file}.npy", "overlay": f"{file}.png"})
+        caption = f"{name} {probability:.2f}\n{answer.note or entry['role']}"
+        panels.append((_thumbnail(blended), caption))
+        if on_the_page:
+            views.append(View(name=name, **entry, picture=picture(blended)))
+    found.records.append(
+        {
+            "file": image.wanted.name,
+            "true": true_name,
+            "predicted": names[predicted],
+            "size": list(size),
+            "classes": entries,
+        }
+    )
+    if number < _ON_THE_SHEET:
+        found.panels.append(panels[:_ACROSS])
+    if on_the_page:
+        record = found.records[-1]
+        found.cards.append(
+            Card(
+                file=record["file"],
+                true=record["true"],
+                predicted=record["predicted"],
+                picture=picture(image.original),
+                views=tuple(views),
+            )
+        )
+
+
+def _num_pictures(cards: "Sequence[Card]") -> int:
+    return sum(1 + len(card.views) for card in cards)
+
+
+def _thumbnail(pixels: np.ndarray) -> np.ndarray:
+    small = Pillow.fromarray(pixels)
+    small.thumbnail((_THUMBNAIL, _THUMBNAIL))
+    return np.asarray(small)
+
+
+def _caption(image: Image, true: str | None) -> str:
+    name = Path(image.wanted.name).name
+    return name if true is None else f"{name}\ntrue class: {true}"
+
+
+def _role(c: int, predicted: int, true: int | None) -> str:
+    roles = [role for role, of in (("predicted", predicted), ("true", true)) if of == c]
+    return " and ".join(roles) or "asked"
+
+
+def _measure(
+    forward: "Forward",
+    pixels: np.ndarray,
+    classes: np.ndarray,
+    maps: np.ndarray,
+    found: _Findings,
+) -> None:
+    """How faithful the maps of a batch are, beside maps that know nothing."""
+    from cvtrain.visuals.faithfulness import evaluate, random_maps
+
+    done = sum(len(of_maps["deletion"].values) for of_maps, _ in found.measured)
+    if done < _MEASURED:
+        random = random_maps(len(pixels), seed=done)
+        of_maps, of_random = (
+            evaluate(forward, pixels, classes, each, batch_size=BATCH_SIZE, seed=done)
+            for each in (maps, random)
+        )
+        found.measured.append((of_maps, of_random))
+
+
+def _cascades(
+    subject: Subject, method: str, explain: "Explain", found: _Findings, seed: int
+) -> "dict[str, Cascade]":
+    """The method, and the control that has to fail, while the model forgets what it has learnt."""
+    from cvtrain.visuals.sanity import ignore_the_model, randomise
+
+    pixels, classes = map(np.stack, zip(*found.first, strict=True))
+    methods = {method: explain, "a spot in the middle (has to fail)": ignore_the_model}
+    return {
+        name: randomise(subject.opened, each, pixels, classes, seed=seed)
+        for name, each in methods.items()
+    }
+
+
+def _finish(
+    record: dict[str, Any],
+    method: str,
+    found: _Findings,
+    cascades: "dict[str, Cascade]",
+    folder: Path,
+    console: Console,
+) -> None:
+    """Everything that is about all images: measures, the sanity check, the sheet, the page."""
+    from cvtrain.visuals.draw import save
+    from cvtrain.visuals.draw_explained import draw_cascades, draw_faithfulness
+    from cvtrain.visuals.draw_sheet import draw_contact_sheet
+    from cvtrain.visuals.page import Table
+
+    album = Album(folder)
+    tables: list[Table] = []
+    if found.measured:
+        of_maps, of_random = (_joined(part) for part in zip(*found.measured, strict=True))
+        record["faithfulness"] = {
+            name: _measure_record(measure, of_random[name]) for name, measure in of_maps.items()
+        }
+        columns = ("measure", "better", method, "random maps")
+        rows = [
+            (name, measure.better, f"{measure.mean:.3f}", f"{of_random[name].mean:.3f}")
+            for name, measure in of_maps.items()
+        ]
+        title = f"faithfulness, {len(of_maps['deletion'].values)} images"
+        console.table(columns, rows, title=title)
+        tables.append(Table(title, columns, rows))
+        album.draw(draw_faithfulness(of_maps, of_random, method), "faithfulness.png", title)
+    if cascades:
+        record["sanity"] = {name: _cascade_record(each) for name, each in cascades.items()}
+        for name, each in cascades.items():
+            console.result(f"sanity check: {name} {each.verdict}")
+        caption = "sanity check: cascading randomisation"
+        album.draw(draw_cascades(cascades), "sanity.png", caption)
+    save(draw_contact_sheet(found.panels), folder / "sheet.png")
+    num_left_out = len(found.records) - len(found.cards)
+    album.finish(method, record, cards=found.cards, tables=tables, num_left_out=num_left_out)
+    _tell(found, console)
+
+
+def _joined(parts: "Sequence[Measures]") -> "Measures":
+    """The measures of batches as those of all images."""
+    from cvtrain.visuals.faithfulness import Measure
+
+    def joined(name: str) -> Measure:
+        of_batches = [part[name] for part in parts]
+        first = of_batches[0]
+        return Measure(
+            first.better,
+            np.concatenate([each.values for each in of_batches]),
+            first.shares,
+            np.concatenate([each.curves for each in of_batches]),
+        )
+
+    return {name: joined(name) for name in parts[0]}
+
+
+def _measure_record(measure: "Measure", control: "Measure") -> dict[str, Any]:
+    return {
+        "better": measure.better,
+        "mean": measure.mean,
+        "mean_of_random_maps": control.mean,
+        "values": measure.values.tolist(),
+    }
+
+
+def _cascade_record(cascade: "Cascade") -> dict[str, Any]:
+    return {
+        "verdict": cascade.verdict,
+        "stages": list(cascade.stages),
+        "rank_correlations": cascade.means,
+        "maps_without_ranks": cascade.num_unranked,
+    }
+
+
+def _tell(found: _Findings, console: Console) -> None:
+    notes = [entry["note"] for record in found.records for entry in record["classes"]]
+    blank = sum(note.startswith("all negative") for note in notes)
+    if blank:
+        console.warn(
+            f"{blank} of {len(notes)} maps are empty: no place speaks for that class, all against"
+        )
+    known = [record for record in found.records if record["true"] is not None]
+    wrong = sum(record["true"] != record["predicted"] for record in known)
+    what = f", {wrong} of them mistakes" if known else ""
+    console.result(f"{len(found.records)} images{what}")

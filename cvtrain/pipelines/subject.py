@@ -1,0 +1,365 @@
+"""What `visualize` looks at: a model, opened, and the images that it is shown."""
+
+import csv
+import difflib
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from cvtrain.console import Console
+from cvtrain.data.decode import DecodeError, Decoder, read_image
+from cvtrain.data.index import Split, recorded_index
+from cvtrain.data.scan import find_images, listed
+from cvtrain.errors import ConfigError, DataError, RunError
+from cvtrain.files import printable
+from cvtrain.pipelines.evaluate import decoder_of_run
+from cvtrain.run import Run
+
+if TYPE_CHECKING:
+    from cvtrain.visuals.opened import OpenedModel
+
+_OPEN_SIDE = 224  # for models that take images of any size
+PIXEL_RANGES = {"0..255": (0.0, 255.0), "0..1": (0.0, 1.0), "-1..1": (-1.0, 1.0)}
+
+
+@dataclass(frozen=True)
+class Subject:
+    """A model that is looked into, whoever made it.
+
+    Attributes:
+        name: in a few words.
+        digest: `weights_digest` of the model; what `run.json` calls `weights_sha256`.
+        opened: the private copy.
+        class_names: in the order of its scores.
+        decoder: makes the pixels that it takes.
+        pixel_range: what 0 and 255 become.
+        folder: where pictures go by default.
+    """
+
+    name: str
+    digest: str
+    opened: "OpenedModel"
+    class_names: tuple[str, ...]
+    decoder: Decoder
+    pixel_range: tuple[float, float]
+    folder: Path
+
+    def describe(self) -> dict[str, Any]:
+        """The part of visualize.json that says what was looked at."""
+        from cvtrain.backend import versions
+
+        return {
+            "format": 1,
+            "model": self.name,
+            "weights_sha256": self.digest,
+            "ends_in": self.opened.output,
+            "decoder": asdict(self.decoder),
+            "pixel_range": list(self.pixel_range),
+            "versions": versions(),
+        }
+
+    def as_input(self, pixels: np.ndarray) -> np.ndarray:
+        """RGB (n, height, width, 3) uint8 -> what the network takes, float32."""
+        low, high = self.pixel_range
+        images = low + pixels.astype(np.float32) * ((high - low) / 255)
+        if self.opened.network.input.shape[-1] == 1:
+            # As ITU-R BT.601 has it and Pillow's mode L.
+            images = images @ np.array([[0.299], [0.587], [0.114]], np.float32)
+        return images
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """An image file to look at.
+
+    Attributes:
+        path: where it is.
+        name: what it is called in what is written.
+        true: its class, if it is known.
+    """
+
+    path: Path
+    name: str
+    true: int | None = None
+
+
+@dataclass(frozen=True)
+class Image:
+    """A decoded image.
+
+    Attributes:
+        wanted: which.
+        pixels: (height, width, 3) uint8, as the model takes it.
+        original: (h, w, 3) uint8, upright, at the size of the photograph.
+    """
+
+    wanted: Wanted
+    pixels: np.ndarray
+    original: np.ndarray
+
+
+def open_run(run: Run) -> Subject:
+    """Open the saved model of a run.
+
+    Raises:
+        RunError: the run is not usable.
+    """
+    from cvtrain.models.invariant import load_model, weights_digest
+    from cvtrain.visuals.opened import open_model
+
+    height, width = run.field("image_size", list)
+    class_names = tuple(run.field("class_names", list))
+    model = load_model(
+        run.require_model(), image_size=(height, width), num_classes=len(class_names)
+    )
+    return Subject(
+        name=str(run.path),
+        digest=weights_digest(model),
+        opened=open_model(model),
+        class_names=class_names,
+        decoder=decoder_of_run(run),
+        pixel_range=PIXEL_RANGES["0..255"],
+        folder=run.path / "visualize",
+    )
+
+
+def open_model_file(path: Path, *, pixel_range: str | None, console: Console) -> Subject:
+    """Open any Keras model of images, whoever trained it.
+
+    Args:
+        path: a `.keras` file; no code from it runs.
+        pixel_range: one of `PIXEL_RANGES`; None: 0..255, with a remark if that may be wrong.
+
+    Raises:
+        RunError: the file is missing or damaged, or not a model of images.
+    """
+    from cvtrain.models.invariant import open_keras_file, weights_digest
+    from cvtrain.visuals.opened import open_model
+
+    model = open_keras_file(path)
+    opened = open_model(model)
+    *size, channels = opened.network.input.shape[1:]
+    if channels not in (1, 3):
+        raise RunError(
+            f"{printable(path)}: takes images of {channels} channels",
+            "Only grey images and RGB can be read from files.",
+        )
+    if pixel_range is None and not _prepares_pixels(opened):
+        console.remark(
+            "the model has no layer that scales pixels, and gets them as 0..255; "
+            "if it was trained on others: --pixel-range 0..1 or -1..1"
+        )
+    height, width = (side or _OPEN_SIDE for side in size)
+    if None in size:
+        console.remark(f"the model takes images of any size, and gets {height} x {width}")
+    return Subject(
+        name=str(path),
+        digest=weights_digest(model),
+        opened=opened,
+        class_names=tuple(f"class {i}" for i in range(opened.network.output.shape[-1])),
+        decoder=Decoder((height, width)),
+        pixel_range=PIXEL_RANGES[pixel_range or "0..255"],
+        folder=Path("visualize") / path.stem,
+    )
+
+
+def _prepares_pixels(opened: "OpenedModel") -> bool:
+    from cvtrain.backend import keras
+    from cvtrain.visuals.graphs import operation_of
+
+    kinds = keras.layers.Rescaling, keras.layers.Normalization
+    first = [(name, operation_of(opened.layers[name])) for name in list(opened.layers)[:6]]
+    return any(isinstance(layer, kinds) or name == "preprocess" for name, layer in first)
+
+
+class Images:
+    """Images that are read one after the other; those that cannot be are told and remembered.
+
+    Attributes:
+        wanted: all of them.
+        unreadable: name of each that could not be read so far, and why.
+    """
+
+    def __init__(self, wanted: Sequence[Wanted], unreadable: Mapping[str, str], console: Console):
+        self.wanted = list(wanted)
+        self.unreadable: dict[str, str] = {}
+        self._console = console
+        for name, problem in unreadable.items():
+            self._pass_over(name, problem)
+
+    def decoded(self, subject: Subject) -> Iterator[Image]:
+        """The images, at the size of the subject's input and at their own.
+
+        Raises:
+            DataError: at the end, if there was not a single one.
+        """
+        none = True
+        for wanted in self.wanted:
+            try:
+                content = read_image(wanted.path)
+                small = subject.decoder(content)
+                original = Decoder((small.height, small.width))(content).pixels
+            except DecodeError as error:
+                self._pass_over(wanted.name, error.message)
+                continue
+            none = False
+            yield Image(wanted, small.pixels, original)
+        if none:
+            raise DataError("there is no readable image", "Name image files or folders.")
+
+    def _pass_over(self, name: str, problem: str) -> None:
+        self.unreadable[name] = problem
+        self._console.warn(f"{printable(name)}: {problem}")
+
+
+def named_images(paths: Sequence[str], console: Console) -> Images:
+    """The images among files, folders and globs."""
+    found = list(find_images(paths))
+    wanted = [Wanted(Path(each.path), each.path) for each in found if not each.problem]
+    return Images(wanted, {each.path: each.problem for each in found if each.problem}, console)
+
+
+def right_and_wrong(run: Run, number: int, seed: int, console: Console) -> Images:
+    """Test images of a run, spread over the classes: mistakes first, up to half of them.
+
+    What is right or wrong is what the run has written.
+
+    Raises:
+        RunError: the run has no predictions or no recorded split.
+    """
+    split, root = _test_split(run)
+    predicted = _recorded_predictions(run, split)
+    wrong = np.flatnonzero(predicted != split.labels)
+    right = np.flatnonzero(predicted == split.labels)
+    generator = np.random.default_rng(seed)
+    mistakes = _spread(wrong, split.labels, max(number // 2, number - len(right)), generator)
+    others = _spread(right, split.labels, number - len(mistakes), generator)
+    return Images(_wanted(split, root, [*mistakes, *others]), {}, console)
+
+
+def from_every_class(run: Run, number: int, seed: int, console: Console) -> Images:
+    """Test images of a run, as many of each class as there are, at least two of each.
+
+    Raises:
+        RunError: the run has no recorded split.
+    """
+    split, root = _test_split(run)
+    counts = np.bincount(split.labels)
+    places = np.flatnonzero(counts[split.labels] >= 2)
+    number = max(number, 2 * int((counts >= 2).sum()))
+    chosen = _spread(places, split.labels, number, np.random.default_rng(seed))
+    return Images(_wanted(split, root, chosen), {}, console)
+
+
+def _test_split(run: Run) -> tuple[Split, Path]:
+    root = Path(run.field("data", dict)["root"])
+    class_names = tuple(run.field("class_names", list))
+    return recorded_index(root, class_names, run.read_json("split.json")).splits["test"], root
+
+
+def _wanted(split: Split, root: Path, places: Sequence[int]) -> list[Wanted]:
+    paths, labels = split.paths, split.labels
+    return [Wanted(root / paths[i], paths[i], int(labels[i])) for i in places]
+
+
+def _spread(
+    places: np.ndarray, labels: np.ndarray, number: int, generator: np.random.Generator
+) -> list[int]:
+    """Up to `number` of the places, in turns of one from each class."""
+    turns: list[tuple[int, int, int]] = []
+    seen: Counter[int] = Counter()
+    for place in generator.permutation(places).tolist():
+        label = int(labels[place])
+        seen[label] += 1
+        turns.append((seen[label], label, place))
+    return [place for _, _, place in sorted(turns)[:number]]
+
+
+def _recorded_predictions(run: Run, split: Split) -> np.ndarray:
+    """The class that the run found for each of its test images, in the order of its split."""
+    path = run.path / "predictions-test.csv"
+    num_classes = len(run.field("class_names", list))
+    try:
+        with path.open(encoding="utf-8", newline="") as file:
+            rows = list(csv.reader(file))[1:]
+        probabilities = np.array([row[-num_classes:] for row in rows], np.float64)
+        if probabilities.shape != (len(split.paths), num_classes):
+            raise ValueError("it is of other images")
+    except (OSError, ValueError) as error:
+        raise RunError(
+            f"{path}: cannot be used to choose images: {error}",
+            "Name the images to look at: cvtrain visualize RUN photos/",
+        ) from error
+    return probabilities.argmax(axis=1)
+
+
+def chosen_classes(choice: str | None, class_names: Sequence[str]) -> "ClassChoice":
+    """Understand `--class`: a name, an index, `top:K` or `all`; None for the default.
+
+    Raises:
+        ConfigError: there is no such class.
+    """
+    names = list(class_names)
+    if choice is None or choice == "all":
+        return ClassChoice(range(len(names)) if choice else None, None)
+    if choice in names:
+        return ClassChoice([names.index(choice)], None)
+    if choice.isascii() and choice.isdigit() and int(choice) < len(names):
+        return ClassChoice([int(choice)], None)
+    word, _, count = choice.partition(":")
+    if word == "top" and count.isascii() and count.isdigit() and int(count) >= 1:
+        return ClassChoice(None, min(int(count), len(names)))
+    near = difflib.get_close_matches(choice, names)
+    raise ConfigError(
+        f"--class {printable(choice)}: there is no such class",
+        f"Did you mean {' or '.join(map(printable, near))}?"
+        if near
+        else f"Name one of {listed(names, 20)}; an index from 0 to {len(names) - 1}; "
+        "top:K; or all.",
+    )
+
+
+@dataclass(frozen=True)
+class ClassChoice:
+    """Which classes are asked of each image.
+
+    Attributes:
+        fixed: the same ones of every image; None otherwise.
+        top: so many of the most probable; None with `fixed`, or for the default: the predicted
+            class, and beside it the true one where it is known.
+    """
+
+    fixed: Sequence[int] | None
+    top: int | None
+
+    @property
+    def most(self) -> int:
+        """Classes asked of one image, at most."""
+        return len(self.fixed) if self.fixed is not None else self.top or 2
+
+    def of(self, scores: np.ndarray, true: Sequence[int | None]) -> np.ndarray:
+        """The classes (n, k) to ask of n images.
+
+        Args:
+            scores: (n, classes).
+            true: the class of each image, if it is known.
+        """
+        order = np.argsort(-scores, axis=1, kind="stable")
+        if self.fixed is not None:
+            return np.tile(np.array(self.fixed), (len(scores), 1))
+        if self.top is not None:
+            return order[:, : self.top]
+        predicted = order[:, 0]
+        if all(t in (None, p) for t, p in zip(true, predicted, strict=True)):
+            return predicted[:, None]
+        known = [p if t is None else t for p, t in zip(predicted, true, strict=True)]
+        return np.stack([predicted, known], axis=1)
+
+
+def safe_name(name: str) -> str:
+    """`name` as a part of a file name: letters, digits, dots, dashes, at most 60."""
+    return "".join(c if c.isascii() and (c.isalnum() or c in "._-") else "-" for c in name)[:60]

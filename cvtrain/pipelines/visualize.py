@@ -1,0 +1,158 @@
+"""`cvtrain visualize`: what does a model look at, and what has it learnt to see?"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from cvtrain.console import Console
+from cvtrain.errors import ConfigError, DataError
+from cvtrain.files import committed_folder
+from cvtrain.pipelines.explain_images import explain_images
+from cvtrain.pipelines.look_inside import draw_activations, draw_depth_story, draw_filters
+from cvtrain.pipelines.subject import (
+    Images,
+    from_every_class,
+    named_images,
+    open_model_file,
+    open_run,
+    right_and_wrong,
+    safe_name,
+)
+from cvtrain.run import Run
+from cvtrain.signals import stop_on_signals
+
+MARK = "visualize.json"
+_NUM_EXPLAINED, _NUM_ACTIVATED, _NUM_COMPARED = 24, 2, 120
+_LOOKS = {
+    "cam": explain_images,
+    "activations": draw_activations,
+    "filters": draw_filters,
+    "depth": draw_depth_story,
+}
+# What can be said to some of them only.
+_OPTIONS = {
+    "classes": ("--class", {"cam"}),
+    "method": ("--method", {"cam"}),
+    "evaluate": ("--evaluate", {"cam"}),
+    "sanity": ("--sanity", {"cam"}),
+    "style": ("--style", {"filters"}),
+    "layer": ("--layer", {"cam", "activations", "filters"}),
+}
+
+
+@dataclass(frozen=True)
+class Look:
+    """How to look.
+
+    Attributes:
+        what: `cam`, `activations`, `filters` or `depth`.
+        layer: name; None: chosen, and told.
+        classes: as `subject.chosen_classes` takes it.
+        method: of `visuals.explain.METHODS`; None: gradcam.
+        style: of filters, of `visuals.ascent.STYLES`; None: book.
+        evaluate: also measure how faithful the maps are.
+        sanity: also check that they depend on what was learnt.
+        seed: of the sample of images, of what a method draws, and of where filters start.
+    """
+
+    what: str = "cam"
+    layer: str | None = None
+    classes: str | None = None
+    method: str | None = None
+    style: str | None = None
+    evaluate: bool = False
+    sanity: bool = False
+    seed: int = 0
+
+    @property
+    def folder_name(self) -> str:
+        """Where the pictures go, so that different looks do not replace each other."""
+        names = {"cam": self.method or "gradcam", "filters": f"filters-{self.style or 'book'}"}
+        name = names.get(self.what, self.what)
+        return f"{name}-{safe_name(self.layer)}" if self.layer else name
+
+
+def visualize(
+    source: Run | Path,
+    paths: Sequence[str],
+    look: Look,
+    *,
+    pixel_range: str | None = None,
+    output: Path | None = None,
+    console: Console,
+) -> Path:
+    """Look into a run's model, or any Keras model of images. Neither is changed.
+
+    Args:
+        source: a run, or a `.keras` file.
+        paths: images, folders, globs; none: a sample of the run's test images, right and wrong.
+        look: how to look.
+        pixel_range: of `subject.PIXEL_RANGES`, what a model that is no run takes.
+        output: folder for what is written; None for one in the run, or in ./visualize.
+
+    Returns:
+        The folder. What an earlier look wrote there is replaced as a whole.
+
+    Raises:
+        ConfigError: the arguments contradict each other, or name no layer, class or method.
+        RunError: the model or the run is not usable.
+        DataError: an image could not be read; all others are done.
+        Stopped: on request; the folder is as it was before.
+    """
+    from cvtrain import backend
+
+    _refuse_contradictions(source, paths, look, pixel_range)
+    backend.set_up(seed=look.seed)
+    if isinstance(source, Run):
+        subject = open_run(source)
+    else:
+        subject = open_model_file(source, pixel_range=pixel_range, console=console)
+    images = _images(source, paths, look, console)
+    folder = output or subject.folder / look.folder_name
+    with stop_on_signals() as stop, committed_folder(folder, mark=MARK) as temporary:
+        _LOOKS[look.what](subject, images, look, temporary, stop=stop, console=console)
+    console.result(f"look at {folder / 'index.html'}")
+    if images.unreadable:
+        number = len(images.unreadable)
+        raise DataError(f"{number:,} images could not be read, the rest is done")
+    return folder
+
+
+def _refuse_contradictions(
+    source: Run | Path, paths: Sequence[str], look: Look, pixel_range: str | None
+) -> None:
+    for field, (option, looks) in _OPTIONS.items():
+        if getattr(look, field) and look.what not in looks:
+            raise ConfigError(
+                f"{option} says nothing about --{look.what}",
+                f"Leave it out, or look at {' or '.join(f'--{each}' for each in sorted(looks))}.",
+            )
+    if paths and look.what in ("filters", "depth"):
+        raise ConfigError(
+            f"--{look.what} takes no images; received {paths[0]}",
+            "Filters need none, and the depth story takes those of the run.",
+        )
+    if isinstance(source, Run):
+        if pixel_range is not None:
+            raise ConfigError(
+                "--pixel-range: the model of a run takes pixels 0..255", "Leave it out."
+            )
+    elif look.what == "depth":
+        raise ConfigError(
+            f"--depth compares test images whose classes are known, and {source} has none",
+            "Name a run.",
+        )
+    elif not paths and look.what != "filters":
+        raise ConfigError(
+            f"visualize {source}: names a model and no images",
+            f"For example: cvtrain visualize {source} photos/",
+        )
+
+
+def _images(source: Run | Path, paths: Sequence[str], look: Look, console: Console) -> Images:
+    if paths or not isinstance(source, Run) or look.what == "filters":
+        return named_images(paths, console)
+    if look.what == "depth":
+        return from_every_class(source, _NUM_COMPARED, look.seed, console)
+    number = _NUM_EXPLAINED if look.what == "cam" else _NUM_ACTIVATED
+    return right_and_wrong(source, number, look.seed, console)
