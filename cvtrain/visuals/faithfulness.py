@@ -92,15 +92,7 @@ def evaluate(
 def probabilities_of(opened: OpenedModel) -> Forward:
     """Compile an opened model for `evaluate`: its probabilities, as it gave them before opening."""
     forward = inference(opened.network)
-    # Of scores -z and z a softmax makes sigmoid(2 z).
-    scale = 0.5 if opened.output == "sigmoid" else 1.0
-
-    def probabilities(images):
-        scores = scale * forward(images).astype(np.float64)
-        shares = np.exp(scores - scores.max(axis=1, keepdims=True))
-        return shares / shares.sum(axis=1, keepdims=True)
-
-    return probabilities
+    return lambda images: opened.probabilities(forward(images).astype(np.float64))
 
 
 def random_maps(num: int, *, seed: int = 0) -> np.ndarray:
