@@ -39,7 +39,7 @@ _ON_THE_PAGE = 120  # pictures
 _ON_THE_SHEET = 24  # images
 _ACROSS = 6  # panels of one of them, at most
 _THUMBNAIL = 240  # pixels
-_MEASURED = 64  # images
+_MEASURED = 24  # images
 _IN_THE_CASCADE = 8  # images
 
 
@@ -84,7 +84,7 @@ def explain_images(
     (folder / "maps").mkdir()
 
     found = _Findings()
-    size = min(_images_at_once(subject, method, choice.most), max(1, len(images.wanted)))
+    size = min(_images_at_once(subject, look, choice.most), max(1, len(images.wanted)))
     ask = _asker(subject, explain, choice, size)
     decoded = images.decoded(subject)
     with console.task(method) as show:
@@ -169,9 +169,9 @@ def _of_predicted(answers: Sequence[_Answer], probabilities: np.ndarray) -> _Ans
     return next((each for each in answers if each.class_index == predicted), answers[0])
 
 
-def _images_at_once(subject: Subject, method: str, num_classes: int) -> int:
-    """Slow methods take many passes for an image: one at a time shows how far they are."""
-    if method in _SLOW:
+def _images_at_once(subject: Subject, look: "Look", num_classes: int) -> int:
+    """What takes many passes for an image is done one at a time, to show how far it is."""
+    if look.evaluate or look.method in _SLOW:
         return 1
     height, width = subject.decoder.size
     return int(np.clip(_MAP_BYTES // (4 * num_classes * height * width), 1, BATCH_SIZE))
