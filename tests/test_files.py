@@ -1,11 +1,13 @@
 """Commits are atomic, names and cells are harmless."""
 
 import csv
+import errno
 import io
 import json
 import resource
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -16,6 +18,7 @@ from cvtrain.files import (
     commit_json,
     commit_text,
     committed,
+    committed_folder,
     csv_text,
     printable,
 )
@@ -78,6 +81,92 @@ def test_json_refuses_what_is_not_json(tmp_path):
     assert json.loads((tmp_path / "a.json").read_text(encoding="utf-8")) == {"ä": [1, None]}
     with pytest.raises(ValueError, match="JSON"):
         commit_json(tmp_path / "a.json", {"loss": float("nan")})
+
+
+def test_any_name_goes_through_json(tmp_path):
+    names = ["caf\udce9", "é猫\U0001f600", 'a\x1b\n\u2028"\\udce9']
+    commit_json(tmp_path / "a.json", names)
+    assert json.loads((tmp_path / "a.json").read_text(encoding="utf-8")) == names
+
+
+def write_folder(path, name, content=""):
+    with committed_folder(path, mark="mark") as temporary:
+        (temporary / "mark").write_text(content)
+        (temporary / "sub").mkdir()
+        (temporary / "sub" / name).write_text(content)
+
+
+def names_below(path):
+    return sorted(str(each.relative_to(path)) for each in path.rglob("*"))
+
+
+@pytest.mark.parametrize("before", ["missing", "empty", "written"])
+def test_a_folder_takes_the_place_of_the_one_before_as_a_whole(tmp_path, before):
+    path = tmp_path / "new" / "folder"
+    if before == "empty":
+        path.mkdir(parents=True)
+    if before == "written":
+        write_folder(path, "old", "1")
+    write_folder(path, "new", "2")
+    assert names_below(tmp_path / "new") == [
+        "folder",
+        "folder/mark",
+        "folder/sub",
+        "folder/sub/new",
+    ]
+    assert (path / "mark").read_text() == "2"
+    (tmp_path / "usual").mkdir()
+    assert path.stat().st_mode == (tmp_path / "usual").stat().st_mode
+
+
+def test_a_failed_block_leaves_the_old_folder(tmp_path):
+    write_folder(tmp_path / "folder", "old")
+    for name in ("folder", "none-yet"):
+        # A `/` makes the name of a file in a folder that is not there.
+        with pytest.raises(ResourceError, match="no such file"):
+            write_folder(tmp_path / name, "not/there")
+    with pytest.raises(KeyboardInterrupt), committed_folder(tmp_path / "folder", mark="mark"):
+        raise KeyboardInterrupt
+    assert names_below(tmp_path) == ["folder", "folder/mark", "folder/sub", "folder/sub/old"]
+
+
+def test_a_failed_exchange_brings_the_old_folder_back(tmp_path, monkeypatch):
+    path = tmp_path / "folder"
+    write_folder(path, "old")
+    replace = Path.replace
+
+    def refuse_the_new(self, target):
+        if target == path and "-before" not in self.name:
+            raise OSError(errno.EACCES, "Permission denied")
+        return replace(self, target)
+
+    monkeypatch.setattr(Path, "replace", refuse_the_new)
+    with pytest.raises(ResourceError, match="permission denied"):
+        write_folder(path, "new")
+    assert names_below(tmp_path) == ["folder", "folder/mark", "folder/sub", "folder/sub/old"]
+
+
+def test_what_somebody_else_has_written_is_not_replaced(tmp_path):
+    (tmp_path / "photos").mkdir()
+    (tmp_path / "photos" / "a.jpg").write_text("x")
+    (tmp_path / "file").write_text("x")
+    # A folder called like the mark is not the mark.
+    (tmp_path / "other" / "mark").mkdir(parents=True)
+    (tmp_path / "loop").symlink_to("loop")
+    before = names_below(tmp_path)
+    for name in ("photos", "file", "other", "loop", "file/below"):
+        with pytest.raises(ResourceError):
+            write_folder(tmp_path / name, "new")
+    assert names_below(tmp_path) == before
+
+
+def test_a_link_stays_and_the_folder_that_it_leads_to_is_replaced(tmp_path):
+    (tmp_path / "link").symlink_to("real")
+    for name in ("old", "new"):
+        write_folder(tmp_path / "link", name)
+        assert (tmp_path / "link").is_symlink()
+        expected = ["link", "real", "real/mark", "real/sub", f"real/sub/{name}"]
+        assert names_below(tmp_path) == expected
 
 
 @pytest.mark.parametrize("cell", ["=1+1", "+1", "@SUM(A1)", "-cmd", "\tx", "\r=x"])
