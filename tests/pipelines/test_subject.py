@@ -1,0 +1,204 @@
+"""Which images and classes are looked at: balanced, seeded, and told when there are none."""
+
+import csv
+from collections import Counter
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from cvtrain.console import Console
+from cvtrain.data.decode import Decoder
+from cvtrain.errors import ConfigError, DataError, RunError
+from cvtrain.files import commit_json
+from cvtrain.pipelines.subject import (
+    chosen_classes,
+    from_every_class,
+    named_images,
+    right_and_wrong,
+    safe_name,
+)
+from cvtrain.run import Run
+
+QUIET = Console(quiet=True)
+NAMES = ["cat", "dog", "emu", "fox"]
+
+
+@pytest.fixture
+def make_run(tmp_path):
+    """make_run({class: [predicted class of each of its test images]}) -> Run, without a model."""
+
+    def make(found):
+        run = Run.create(tmp_path / "run", "fit")
+        run.update(class_names=NAMES, data={"root": str(tmp_path / "photos")})
+        paths = {
+            name: [f"{name}/{i}.jpg" for i in range(len(found[name]))]
+            for name in NAMES
+            if found.get(name)
+        }
+        commit_json(run.path / "split.json", {"train": {}, "validation": {}, "test": paths})
+        with (run.path / "predictions-test.csv").open("w", newline="") as file:
+            rows = csv.writer(file)
+            rows.writerow(["file", "label", *(f"p({name})" for name in NAMES)])
+            for name, files in paths.items():
+                for path, predicted in zip(files, found[name], strict=True):
+                    rows.writerow([path, name, *(0.7 if n == predicted else 0.1 for n in NAMES)])
+        return run
+
+    return make
+
+
+def of(images):
+    """The class and the file of each image."""
+    return [(NAMES[wanted.true], wanted.name) for wanted in images.wanted]
+
+
+# Of every class ten right ones and ten that were taken for the next class; fox has one mistake.
+MANY = {a: [a] * 10 + [b] * 10 for a, b in zip(NAMES, [*NAMES[1:], "cat"], strict=True)}
+MANY["fox"] = ["fox"] * 19 + ["cat"]
+
+
+def test_half_are_mistakes_and_come_first_spread_over_the_classes(make_run, tmp_path):
+    run = make_run(MANY)
+    images = right_and_wrong(run, 12, 0, QUIET)
+    found = [(true, MANY[true][int(name[4:-4])]) for true, name in of(images)]
+    mistakes = [true != predicted for true, predicted in found]
+    assert mistakes == [True] * 6 + [False] * 6
+    # The one mistake of fox is among six, because classes take turns.
+    counts = Counter(true for true, _ in found[:6])
+    assert sorted(counts.values()) == [1, 1, 2, 2]
+    assert counts["fox"] == 1
+    assert sorted(Counter(true for true, _ in found[6:]).values()) == [1, 1, 2, 2]
+    assert len(set(of(images))) == 12
+    assert images.wanted[0].path == tmp_path / "photos" / images.wanted[0].name
+
+
+def test_the_sample_is_drawn_by_the_seed(make_run):
+    run = make_run(MANY)
+    first, again, other = (of(right_and_wrong(run, 12, seed, QUIET)) for seed in (0, 0, 1))
+    assert first == again
+    assert set(first) != set(other)
+
+
+@pytest.mark.parametrize(
+    ("right", "wrong", "number", "mistakes"),
+    [(20, 2, 10, 2), (20, 0, 10, 0), (2, 20, 10, 8), (3, 3, 10, 3), (20, 20, 1, 0)],
+)
+def test_what_there_is_too_little_of_makes_room(make_run, right, wrong, number, mistakes):
+    run = make_run({"cat": ["cat"] * right + ["dog"] * wrong})
+    found = [
+        int(wanted.name[4:-4]) >= right for wanted in right_and_wrong(run, number, 0, QUIET).wanted
+    ]
+    assert len(found) == min(number, right + wrong)
+    assert sum(found) == mistakes
+
+
+def test_without_usable_predictions_a_person_has_to_name_images(make_run):
+    run = make_run(MANY)
+    path = run.path / "predictions-test.csv"
+    lines = path.read_text().splitlines(keepends=True)
+    for content in ("", "".join(lines[:-1]), "".join(lines).replace("0.7", "x"), "\n\n", None):
+        path.write_text(content) if content is not None else path.unlink()
+        with pytest.raises(RunError, match="cannot be used to choose") as caught:
+            right_and_wrong(run, 4, 0, QUIET)
+        assert "photos/" in caught.value.advice
+
+
+def test_each_class_has_at_least_two_to_be_compared(make_run):
+    run = make_run(MANY | {"emu": ["emu"]})
+    counts = Counter(true for true, _ in of(from_every_class(run, 30, 0, QUIET)))
+    assert counts == {"cat": 10, "dog": 10, "fox": 10}
+    counts = Counter(true for true, _ in of(from_every_class(run, 3, 0, QUIET)))
+    assert counts == {"cat": 2, "dog": 2, "fox": 2}
+
+
+def test_what_is_named_and_not_there_is_told_and_stops_nothing(tmp_path, capsys):
+    pixels = np.zeros((4, 4, 3), np.uint8)
+    Image.fromarray(pixels).save(tmp_path / "a\x1b[31m.png")
+    (tmp_path / "empty").mkdir()
+    names = [f"{tmp_path}/{name}" for name in ("*.png", "*.jpg", "empty", "nothing")]
+    images = named_images(names, QUIET)
+    assert [wanted.name for wanted in images.wanted] == [f"{tmp_path}/a\x1b[31m.png"]
+    assert list(images.unreadable) == names[1:]
+    warnings = capsys.readouterr().err
+    assert "nothing: no such file" in warnings
+    assert "\x1b[31m" not in warnings
+
+
+@pytest.mark.parametrize(
+    ("choice", "expected"),
+    [
+        ("dog", [1]),
+        ("2", [2]),
+        ("all", [0, 1, 2, 3]),
+        ("top:1", [3]),
+        ("top:3", [3, 0, 2]),
+        ("top:99", [3, 0, 2, 1]),
+        (None, [3]),
+    ],
+)
+def test_classes_are_asked_by_name_index_rank_or_all(choice, expected):
+    scores = np.array([[2.0, -1.0, 0.5, 3.0]])
+    asked = chosen_classes(choice, NAMES)
+    assert asked.of(scores, [None]).tolist() == [expected]
+    assert asked.most >= len(expected)
+
+
+def test_a_name_comes_before_an_index():
+    assert chosen_classes("1", ["2", "1", "0"]).fixed == [1]
+    assert chosen_classes("2", ["2", "1", "0"]).fixed == [0]
+
+
+@pytest.mark.parametrize(
+    ("choice", "advice"),
+    [
+        ("dgo", "Did you mean dog?"),
+        ("4", "an index from 0 to 3"),
+        ("-1", "an index"),
+        ("٣", "an index"),
+        ("top:0", "top:K"),
+        ("top:", "top:K"),
+        ("top:two", "top:K"),
+        ("", "cat, dog, emu, fox"),
+        ("x\x1b[31m", "cat"),
+    ],
+)
+def test_a_class_that_is_none_gets_advice(choice, advice):
+    with pytest.raises(ConfigError, match="there is no such class") as caught:
+        chosen_classes(choice, NAMES)
+    assert advice in caught.value.advice
+    assert str(caught.value).replace("\n", "").isprintable()
+
+
+def test_advice_about_hostile_names_is_harmless():
+    for choice in ("1", "x[31m"):
+        with pytest.raises(ConfigError) as caught:
+            chosen_classes(choice, ["x\x1b[31m"])
+        assert str(caught.value).replace("\n", "").isprintable()
+
+
+def test_for_mistakes_the_true_class_stands_beside_the_predicted():
+    scores = np.array([[3.0, 1, 0, 0], [0, 3, 0, 0], [0, 0, 1, 3]])
+    asked = chosen_classes(None, NAMES)
+    assert asked.of(scores, [0, 1, 3]).tolist() == [[0], [1], [3]]
+    assert asked.of(scores, [1, 1, 3]).tolist() == [[0, 1], [1, 1], [3, 3]]
+    assert asked.of(scores, [1, None, None]).tolist() == [[0, 1], [1, 1], [3, 3]]
+    assert asked.most == 2
+
+
+@pytest.mark.parametrize("name", ["../../etc", "a/b", "a\nb", "<img>", "caf\udce9", "é" * 300, ""])
+def test_any_name_becomes_a_harmless_part_of_a_file_name(name):
+    safe = safe_name(name)
+    assert len(safe) == min(60, len(name))
+    assert safe.isascii()
+    assert "/" not in safe
+    assert safe.isprintable()
+
+
+def test_nothing_that_can_be_read_is_an_error(tmp_path):
+    (tmp_path / "a.png").write_bytes(b"no image")
+    images = named_images([str(tmp_path)], QUIET)
+    with pytest.raises(DataError, match="no readable image"):
+        list(images.decoded(SimpleNamespace(decoder=Decoder((4, 4)))))
+    assert list(images.unreadable) == [str(tmp_path / "a.png")]
