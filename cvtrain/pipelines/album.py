@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from cvtrain.visuals.page import Card, Table
 
 _LONGEST_FIGURE = 1600  # pixels, on the page
+_FACTS = ("model", "method", "layer", "classes", "style", "seed", "weights_sha256")
 
 
 class Album:
@@ -51,7 +52,7 @@ class Album:
 
         Args:
             title: of the page.
-            record: what is written; its plain values become the facts on the page.
+            record: what is written; the most important of it becomes the facts on the page.
             cards: of the images.
             tables: of measures.
             num_left_out: images that have no card.
@@ -59,7 +60,7 @@ class Album:
         from cvtrain.visuals.page import render_page
 
         commit_json(self.folder / "visualize.json", record)
-        facts = [(name, str(value)) for name, value in record.items() if _is_plain(value)]
+        facts = [(name, str(record[name])) for name in _FACTS if record.get(name) is not None]
         facts += record["versions"].items()
         page = render_page(
             title,
@@ -70,7 +71,3 @@ class Album:
             num_left_out=num_left_out,
         )
         commit_text(self.folder / "index.html", page)
-
-
-def _is_plain(value: object) -> bool:
-    return value not in (None, "", False) and isinstance(value, str | int | float)
