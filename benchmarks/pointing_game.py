@@ -7,7 +7,11 @@ softmax over the kinds fits such images exactly, and two objects in one image ar
 are when a user asks for the second best class.
 
 A hit is a maximum inside the outline of the object, without any tolerance; a map that speaks for
-nothing misses. Chance is the object's share of the image.
+nothing misses. Chance is the object's share of the image, and random maps are the control.
+
+The last layer has a cell for every 4x4 pixels, a quarter of an object wide. With cells twice as
+wide Grad-CAM hit 0.85 instead of 1.00 and LayerCAM 0.75 instead of 0.95, of 40 maps: the game also
+measures how fine a layer is.
 
     python benchmarks/pointing_game.py --images 100
 """
@@ -21,7 +25,7 @@ import numpy as np
 from cvtrain import backend
 from cvtrain.backend import keras
 from cvtrain.visuals.explain import METHODS, explainer
-from cvtrain.visuals.explanation import Explain
+from cvtrain.visuals.explanation import Explain, explanation
 from cvtrain.visuals.opened import open_model
 from cvtrain.visuals.overlay import heatmap, upsampled
 
@@ -39,7 +43,7 @@ def main() -> None:
     """Parse the arguments, train, play, print the table."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--images", type=int, default=100, help="with two objects each")
-    parser.add_argument("--train-images", type=int, default=2000)
+    parser.add_argument("--train-images", type=int, default=1600)
     parser.add_argument("--epochs", type=int, default=8)
     parser.add_argument("--methods", nargs="+", choices=METHODS, default=list(METHODS))
     parser.add_argument("--seed", type=int, default=0)
@@ -53,14 +57,12 @@ def main() -> None:
     print(f"trained in {time.perf_counter() - start:.0f} s, test accuracy {correct.mean():.3f}")
 
     images, kinds, areas = scenes(options.images, 2, seed=options.seed + 2)
-    print(f"{'method':<22}  hits  chance  ms a map")
+    print(f"{kinds.size} maps a method, chance {areas.mean():.3f}\n\n| method | hits |\n|---|--:|")
+    opened = open_model(model)
     for method in options.methods:
-        explain = explainer(open_model(model), method, seed=options.seed)
-        explain(images[:1].astype(np.float32), kinds[:1])
-        start = time.perf_counter()
-        rate = hits(explain, images, kinds, areas).mean()
-        milliseconds = 1000 * (time.perf_counter() - start) / kinds.size
-        print(f"{method:<22}  {rate:.3f}  {areas.mean():.3f}  {milliseconds:8.1f}", flush=True)
+        explain = explainer(opened, method, seed=options.seed)
+        print(f"| {method} | {hits(explain, images, kinds, areas).mean():.2f} |", flush=True)
+    print(f"| random maps | {hits(anywhere(options.seed), images, kinds, areas).mean():.2f} |")
 
 
 def scenes(num: int, num_objects: int, *, seed: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -87,17 +89,20 @@ def scenes(num: int, num_objects: int, *, seed: int) -> tuple[np.ndarray, np.nda
 
 
 def trained(num_images: int, epochs: int, *, seed: int) -> keras.Model:
-    """A small convnet that tells the kinds apart, trained on images with one object."""
+    """A small convnet that tells the kinds apart, trained on images with one object.
+
+    Its last layer sees 26x26 pixels, more than an object, at every fourth pixel.
+    """
     images, kinds, _ = scenes(num_images, 1, seed=seed)
     layers = keras.layers
     pixels = keras.Input((SIZE, SIZE, 3))
     x = layers.Rescaling(1 / 127.5, -1)(pixels)
-    for filters in (12, 24, 48):
+    for filters, pool in ((8, 2), (16, 2), (32, 1)):
         x = layers.Conv2D(filters, 3, padding="same", use_bias=False)(x)
         x = layers.BatchNormalization()(x)
         x = layers.Activation("relu")(x)
-        x = layers.MaxPooling2D()(x)
-    x = layers.Conv2D(48, 3, padding="same", activation="relu")(x)
+        x = layers.MaxPooling2D(pool)(x)
+    x = layers.Conv2D(32, 3, padding="same", activation="relu")(x)
     x = layers.GlobalAveragePooling2D()(x)
     model = keras.Model(pixels, layers.Dense(len(KINDS), activation="softmax")(x))
     steps = epochs * -(-num_images // 32)
@@ -119,6 +124,21 @@ def hits(
             heat = upsampled(heatmap(maps[i, j]), (SIZE, SIZE))
             result[start + i, j] = heat.any() and areas[start + i, j].flat[heat.argmax()]
     return result
+
+
+def anywhere(seed: int) -> Explain:
+    """The control: random maps, which know neither image nor class nor model.
+
+    At the size of the image: the maxima of coarse ones lie at the edge of the image more often,
+    where no objects are.
+    """
+    generator = np.random.default_rng(seed)
+
+    def explain(_images, classes):
+        maps = generator.random((*classes.shape, SIZE, SIZE), np.float32)
+        return explanation(maps, np.zeros(classes.shape))
+
+    return explain
 
 
 def _background(generator: np.random.Generator) -> np.ndarray:

@@ -7,8 +7,7 @@ import numpy as np
 import pytest
 
 from cvtrain import backend
-from cvtrain.visuals import attributions
-from cvtrain.visuals.explain import METHODS, explainer
+from cvtrain.visuals.explain import explainer
 from cvtrain.visuals.explanation import explanation
 from cvtrain.visuals.opened import open_model
 
@@ -18,13 +17,6 @@ game = importlib.util.module_from_spec(SPEC)
 SPEC.loader.exec_module(game)
 
 NUM_IMAGES = 20
-# Single pixels are noisy witnesses; nothing but a map by areas has to be exact.
-LEAST_HITS = dict.fromkeys(METHODS, 0.9) | {
-    "eigencam": 0.3,
-    "saliency": 0.5,
-    "smoothgrad": 0.5,
-    "integrated-gradients": 0.5,
-}
 
 
 @pytest.fixture(scope="module")
@@ -62,12 +54,20 @@ def test_a_hit_is_a_maximum_inside_the_outline(scenes):
     assert not shown(-areas[:5].astype(float)).any()
 
 
+def test_random_maps_hit_by_chance():
+    images, kinds, areas = game.scenes(300, 2, seed=3)
+    rate = game.hits(game.anywhere(0), images, kinds, areas).mean()
+    assert rate == pytest.approx(areas.mean(), abs=0.04)
+
+
 @pytest.mark.slow
-@pytest.mark.parametrize("method", METHODS)
-def test_each_method_points_at_the_object_asked_for(method, opened, scenes, monkeypatch):
-    monkeypatch.setattr(attributions, "NUM_MASKS", 500)
+@pytest.mark.parametrize("method", ["gradcam", "hirescam", "layercam", "occlusion"])
+def test_maps_point_at_the_object_asked_for(method, opened, scenes):
     images, kinds, areas = scenes
-    rate = game.hits(explainer(opened, method), images, kinds, areas).mean()
-    assert rate >= LEAST_HITS[method] > 3 * areas.mean()
-    if not METHODS[method].uses_class:
-        assert rate <= 0.5  # It has one map for two objects.
+    assert game.hits(explainer(opened, method), images, kinds, areas).mean() >= 0.9
+
+
+@pytest.mark.slow
+def test_a_method_that_ignores_the_class_hits_one_object_at_best(opened, scenes):
+    hits = game.hits(explainer(opened, "eigencam"), *scenes)
+    assert (hits.sum(axis=1) <= 1).all()
