@@ -39,6 +39,6 @@ def draw_contact_sheet(groups: Sequence[Sequence[Panel]]) -> Figure:
     return figure
 
 
-def _short(line: str, length: int = 24) -> str:
+def _short(line: str, length: int = 27) -> str:
     clean = printable(line)
     return clean if len(clean) <= length else clean[: length - 1] + "…"

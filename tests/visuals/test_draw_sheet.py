@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.text import Text
 
 from cvtrain.visuals import draw
@@ -10,6 +11,13 @@ from cvtrain.visuals.draw_sheet import draw_contact_sheet
 
 def panels(*captions, size=(30, 40)):
     return [(np.full((*size, 3), 100, np.uint8), caption) for caption in captions]
+
+
+def laid_out(figure):
+    """The figure with everything where `draw.save` draws it, so that texts can be measured."""
+    figure.set_dpi(120)
+    FigureCanvasAgg(figure).draw()
+    return figure
 
 
 def shown(figure):
@@ -48,7 +56,7 @@ def test_a_sheet_of_any_size_shows_its_pixels_and_cuts_no_caption(size, tmp_path
     caption = "$x^" + "long_name" * 9 + "\ntrue class: \x1b[31m\udce9 猫" + "y" * 40
     figure = draw_contact_sheet([panels(caption, caption, size=size)])
     draw.save(figure, tmp_path / "sheet.png")
-    width, height = figure.bbox.size
+    width, height = laid_out(figure).bbox.size
     for axes in figure.axes:
         for image in axes.images:
             np.testing.assert_array_equal(image.get_array().shape, (*size, 3))
@@ -62,10 +70,9 @@ def test_a_sheet_of_any_size_shows_its_pixels_and_cuts_no_caption(size, tmp_path
             assert text.get_text().replace("\n", "").isprintable()
 
 
-def test_neighbouring_captions_do_not_run_into_each_other(tmp_path):
+def test_neighbouring_captions_do_not_run_into_each_other():
     caption = "CUSTOMER_UPLOADS_2026_MARCH_0001.JPG\ntrue class: SUMMER_DRESSES"
-    figure = draw_contact_sheet([panels(*[caption] * 6)])
-    draw.save(figure, tmp_path / "sheet.png")
+    figure = laid_out(draw_contact_sheet([panels(*[caption] * 6)]))
     boxes = [axes.xaxis.label.get_window_extent() for axes in figure.axes if axes.images]
     assert len(boxes) == 6
     assert not any(a.overlaps(b) for i, a in enumerate(boxes) for b in boxes[i + 1 :])
