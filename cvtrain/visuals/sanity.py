@@ -18,6 +18,7 @@ from cvtrain.visuals.opened import OpenedModel
 
 MAX_STAGES = 10
 PASSES_BELOW = 0.5
+FAILS_FROM = 0.9
 
 
 @dataclass(frozen=True)
@@ -47,15 +48,18 @@ class Cascade:
 
     @property
     def verdict(self) -> str:
-        """`passes`, `fails`, or `cannot be ranked`.
+        """`passes`, `is doubtful`, `fails` or `cannot be ranked`.
 
-        A method passes when its maps of a wholly random model have little in common with those of
-        the trained one: a mean rank correlation below 0.5.
+        By the mean rank correlation of a wholly random model's maps with those of the trained one:
+        below 0.5 they have little in common, from 0.9 on they are the same. Between, the image and
+        the kind of network make much of them. So it is with saliency, which is unsigned.
         """
         last = self.means[-1] if self.stages else None
         if last is None:
             return "cannot be ranked"
-        return "passes" if last < PASSES_BELOW else "fails"
+        if last < PASSES_BELOW:
+            return "passes"
+        return "fails" if last >= FAILS_FROM else "is doubtful"
 
 
 def randomise(

@@ -59,6 +59,21 @@ def test_the_control_fails():
     assert cascade.verdict == "fails"
 
 
+@pytest.mark.parametrize(
+    ("last", "verdict"),
+    [
+        (-0.3, "passes"),
+        (0.49, "passes"),
+        (0.5, "is doubtful"),
+        (0.89, "is doubtful"),
+        (0.9, "fails"),
+    ],
+)
+def test_the_last_stage_decides(last, verdict):
+    table = np.array([[0.99, 0.99], [last - 0.005, last + 0.005]])
+    assert sanity.Cascade(("head", "conv0"), table, 0).verdict == verdict
+
+
 def test_a_map_of_the_images_edges_fails():
     def edges(images, classes):
         maps = np.abs(np.diff(images.mean(axis=3), axis=1))[:, None]
