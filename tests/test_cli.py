@@ -56,7 +56,9 @@ def loaded_modules(arguments, cwd):
 HEAVY = {"tensorflow", "keras", "jax", "torch", "matplotlib", "sklearn"}
 
 
-@pytest.mark.parametrize("arguments", [["--help"], ["fit", "--help"], ["--version"]])
+@pytest.mark.parametrize(
+    "arguments", [["--help"], ["fit", "--help"], ["visualize", "--help"], ["--version"]]
+)
 def test_help_imports_click_and_nothing_else(arguments, tmp_path):
     modules = loaded_modules(arguments, tmp_path)
     assert "click" in modules
@@ -66,6 +68,12 @@ def test_help_imports_click_and_nothing_else(arguments, tmp_path):
 def test_a_config_error_comes_without_heavy_imports(tmp_path):
     (tmp_path / "config.yaml").write_text("fit: {epoch: 3}\n")
     assert not loaded_modules(["fit"], tmp_path) & (HEAVY | {"numpy", "rich", "PIL", "cv2"})
+
+
+def test_contradictions_of_visualize_are_told_before_the_engine_is_loaded(tmp_path):
+    modules = loaded_modules(["visualize", "model.keras", "--depth"], tmp_path)
+    assert "cvtrain.pipelines.visualize" in modules
+    assert not modules & HEAVY
 
 
 @pytest.mark.parametrize("command", ["fit", "probe", "extract-features"])
@@ -101,6 +109,13 @@ def test_a_config_error_exits_2_with_line_and_advice(tmp_path):
         (["predict"], 2, "Missing argument"),
         (["predict", "a.jpg", "--output", "x.txt"], 2, "must end in .csv or .json"),
         (["predict", "a.jpg", "--top", "0"], 2, "0 is not in the range"),
+        (["visualize"], 4, "runs: there is no run with a model"),
+        (["visualize", "--cam", "--filters"], 2, "received --cam --filters"),
+        (["visualize", "model.keras"], 2, "model.keras: names a model and no images"),
+        (["visualize", "model.keras", "--depth"], 2, "--depth compares test images"),
+        (["visualize", "--seed", "-1"], 2, "-1 is not in the range"),
+        (["visualize", "--style", "big"], 2, "'big' is not one of 'book', 'distill'"),
+        (["visualize", "--pixel-range", "0..2"], 2, "'0..2' is not one of"),
         (["data", "check", "nothing"], 3, "nothing: no such folder or file"),
         (["data", "check", "digit"], 3, "Did you mean the named set digits?"),
         (["data", "check", "."], 3, "no images"),
@@ -150,6 +165,7 @@ def test_the_commands_follow_one_another_without_an_argument(tmp_path, image_fol
         ["finetune"],
         ["evaluate"],
         ["predict", image_folder / "test" / "red"],
+        ["visualize", "--cam"],
     ):
         done = run(*arguments, cwd=tmp_path)
         assert done.returncode == 0, done.stderr
@@ -157,3 +173,4 @@ def test_the_commands_follow_one_another_without_an_argument(tmp_path, image_fol
     assert commands == ["extract-features-config", "finetune-config"]
     newest = sorted((tmp_path / "runs").glob("2*"))[-1]
     assert (newest / "evaluate" / "test" / "metrics.json").exists()
+    assert (newest / "visualize" / "gradcam" / "index.html").exists()
