@@ -33,6 +33,9 @@ def test_the_copy_computes_the_original_which_stays_as_it_was(name):
     opened = open_model(model)
     scores = _computed(opened.network, images())
     assert state(model) == before
+    # No flag of training is left from how the original calls its layers.
+    unsaid = keras.ops.convert_to_numpy(opened.network(images()))
+    np.testing.assert_allclose(unsaid, scores, atol=1e-5)
     # The weights are the same, so that the copy in float32 is exactly this, whatever the model's.
     np.testing.assert_allclose(opened.probabilities(scores), _computed(flat(), images()), atol=1e-5)
     assert {layer.compute_dtype for layer in opened.network.layers} == {"float32"}
