@@ -20,7 +20,7 @@ from cvtrain.visuals.opened import OpenedModel, find_layer, node_of, operation_o
 
 _STARTS = 4
 _BORDER = 2  # as in the book: near the border a map shows the padding
-_ACTIVATION_BYTES = 2**30  # of a batch; the way back needs about as much again
+_ACTIVATION_BYTES = 320 * 2**20  # of a batch: larger ones leave the caches and are no faster
 _OPEN_SIZE = (200, 200)  # the book's, for models that take any size
 _GREY = 128
 _layers = keras.layers
