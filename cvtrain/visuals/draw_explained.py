@@ -52,7 +52,13 @@ def draw_cascades(cascades: Mapping[str, Cascade]) -> Figure:
         axes.plot(means, ".-", color=_COLOURS[i % len(_COLOURS)], label=label)
     axes.axhline(PASSES_BELOW, color="0.6", linestyle="--", linewidth=1)
     axes.annotate(
-        "has to end below", (0, PASSES_BELOW), xytext=(0, 3), textcoords="offset points", fontsize=8
+        "has to end below",
+        (1, PASSES_BELOW),
+        xycoords=axes.get_yaxis_transform(),
+        xytext=(-4, 4),
+        textcoords="offset points",
+        ha="right",
+        fontsize=8,
     )
     names = ["trained", *(stage if len(stage) < 25 else f"{stage[:24]}…" for stage in stages)]
     axes.set_xticks(range(len(names)), names, rotation=45, ha="right", fontsize=8)
