@@ -82,6 +82,8 @@ def activation_reader(
     def read(image: np.ndarray) -> list[LayerActivations]:
         with backend.memory_errors():
             batches = infer(np.asarray(image, np.float32)[None])
+        if len(names) == 1:  # Keras makes of a list of one output that output.
+            batches = [batches]
         return [
             layer_activations(name, batch[0]) for name, batch in zip(names, batches, strict=True)
         ]

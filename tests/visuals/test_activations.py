@@ -60,6 +60,7 @@ def test_any_model_shows_the_same_and_stays_as_it_is(variant):
     late = "second.conv" if variant == "named alike" else "late"
     (found,) = activation_reader(opened, [late])(images(1)[0])
     (expected,) = activation_reader(open_model(flat()), ["late"])(images(1)[0])
+    assert found.maps.shape == (8, 6, 6)
     np.testing.assert_allclose(found.maps, expected.maps, rtol=1e-4, atol=1e-5)
     assert state(model) == before
 
