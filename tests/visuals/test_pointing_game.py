@@ -61,7 +61,7 @@ def test_random_maps_hit_by_chance():
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("method", ["gradcam", "hirescam", "layercam", "occlusion"])
+@pytest.mark.parametrize("method", ["gradcam", "hirescam", "layercam", "integrated-gradients"])
 def test_maps_point_at_the_object_asked_for(method, opened, scenes):
     images, kinds, areas = scenes
     assert game.hits(explainer(opened, method), images, kinds, areas).mean() >= 0.9
