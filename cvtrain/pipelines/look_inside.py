@@ -71,8 +71,10 @@ def draw_filters(
     """The image that excites each filter most, of one layer or of three: low, middle and high."""
     from cvtrain.visuals.draw_inside import draw_filters as draw
     from cvtrain.visuals.filters import filter_images
+    from cvtrain.visuals.opened import find_layer
 
-    layers = [look.layer] if look.layer else _low_middle_high(subject)
+    given = [find_layer(subject.opened, look.layer)] if look.layer else None
+    layers = given or _low_middle_high(subject)
     style = look.style or "book"
     album = Album(folder)
     records = []
@@ -88,6 +90,7 @@ def draw_filters(
                 layer,
                 style=style,
                 pixel_range=subject.pixel_range,
+                precision=_fastest_precision(subject, layer),
                 seed=look.seed,
                 on_step=passed,
             )
@@ -164,6 +167,25 @@ def _low_middle_high(subject: Subject) -> list[str]:
             f"{subject.name}: has no convolution", "Name a layer with channels: --layer NAME."
         )
     return list(dict.fromkeys((names[0], names[len(names) // 2], names[-1])))
+
+
+def _fastest_precision(subject: Subject, layer: str) -> str:
+    """For the many passes up to a layer: pictures do not show the digits that bfloat16 lacks."""
+    from cvtrain.backend import keras
+    from cvtrain.models.transfer import in_precision
+    from cvtrain.training.precision import choose_precision
+
+    network = keras.Model(subject.opened.network.input, subject.opened.layers[layer])
+    if not all(type(each).__module__.startswith("keras.") for each in network.layers):
+        return "float32"  # What cannot be restored from its config keeps the precision it has.
+    choice = choose_precision(
+        "auto",
+        build=lambda precision: in_precision(network, precision),
+        batch_size=8,
+        device=subject.device,
+        training=False,
+    )
+    return choice.precision
 
 
 def _refuse_to_go_on(stop: Stop) -> None:

@@ -38,6 +38,7 @@ class Subject:
         decoder: makes the pixels that it takes.
         pixel_range: what 0 and 255 become.
         folder: where pictures go by default.
+        device: where it runs, in words, as `backend.set_up` returned it.
     """
 
     name: str
@@ -47,6 +48,7 @@ class Subject:
     decoder: Decoder
     pixel_range: tuple[float, float]
     folder: Path
+    device: str
 
     def describe(self) -> dict[str, Any]:
         """The part of visualize.json that says what was looked at."""
@@ -102,7 +104,7 @@ class Image:
     original: np.ndarray
 
 
-def open_run(run: Run) -> Subject:
+def open_run(run: Run, *, device: str) -> Subject:
     """Open the saved model of a run.
 
     Raises:
@@ -124,15 +126,20 @@ def open_run(run: Run) -> Subject:
         decoder=decoder_of_run(run),
         pixel_range=PIXEL_RANGES["0..255"],
         folder=run.path / "visualize",
+        device=device,
     )
 
 
-def open_model_file(path: Path, *, pixel_range: str | None, console: Console) -> Subject:
+def open_model_file(
+    path: Path, *, pixel_range: str | None, device: str, console: Console
+) -> Subject:
     """Open any Keras model of images, whoever trained it.
 
     Args:
         path: a `.keras` file; no code from it runs.
         pixel_range: one of `PIXEL_RANGES`; None: 0..255, with a remark if that may be wrong.
+        device: as `backend.set_up` returned it.
+        console: for the remark.
 
     Raises:
         RunError: the file is missing or damaged, or not a model of images.
@@ -141,7 +148,10 @@ def open_model_file(path: Path, *, pixel_range: str | None, console: Console) ->
     from cvtrain.visuals.opened import open_model
 
     model = open_keras_file(path)
-    opened = open_model(model)
+    try:
+        opened = open_model(model)
+    except RunError as error:
+        raise RunError(f"{printable(path)}: {error.message}", error.advice) from error
     *size, channels = opened.network.input.shape[1:]
     if channels not in (1, 3):
         raise RunError(
@@ -164,6 +174,7 @@ def open_model_file(path: Path, *, pixel_range: str | None, console: Console) ->
         decoder=Decoder((height, width)),
         pixel_range=PIXEL_RANGES[pixel_range or "0..255"],
         folder=Path("visualize") / path.stem,
+        device=device,
     )
 
 

@@ -102,11 +102,11 @@ def visualize(
     from cvtrain import backend
 
     _refuse_contradictions(source, paths, look, pixel_range)
-    backend.set_up(seed=look.seed)
+    device = backend.set_up(seed=look.seed)
     if isinstance(source, Run):
-        subject = open_run(source)
+        subject = open_run(source, device=device)
     else:
-        subject = open_model_file(source, pixel_range=pixel_range, console=console)
+        subject = open_model_file(source, pixel_range=pixel_range, device=device, console=console)
     images = _images(source, paths, look, console)
     folder = output or subject.folder / look.folder_name
     with stop_on_signals() as stop, committed_folder(folder, mark=MARK) as temporary:
