@@ -79,7 +79,8 @@ def open_keras_file(path: Path) -> keras.Model:
     shown = printable(path)
     if not path.is_file():
         raise RunError(
-            f"{shown}: there is no model", "The run did not finish; continue it with --resume."
+            f"{shown}: there is no such file",
+            "Name a run, or a model that Keras has saved as a .keras file.",
         )
     try:
         return keras.saving.load_model(path, compile=False, safe_mode=True)
