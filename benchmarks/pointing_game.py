@@ -9,9 +9,8 @@ are when a user asks for the second best class.
 A hit is a maximum inside the outline of the object, without any tolerance; a map that speaks for
 nothing misses. Chance is the object's share of the image, and random maps are the control.
 
-The last layer has a cell for every 4x4 pixels, a quarter of an object wide. With cells twice as
-wide Grad-CAM hit 0.85 instead of 1.00 and LayerCAM 0.75 instead of 0.95, of 40 maps: the game also
-measures how fine a layer is.
+The last layer has a cell for every 4x4 pixels, a quarter of an object wide: the game measures the
+layer too, and maxima of coarse maps lie beside small objects (docs/visualize-methods.md).
 
     python benchmarks/pointing_game.py --images 100
 """
