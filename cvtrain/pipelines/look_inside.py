@@ -79,6 +79,7 @@ def draw_filters(
     album = Album(folder)
     records = []
     for layer in layers:
+        precision = _fastest_precision(subject, layer)
         with console.task(f"filters of {layer}") as show:
 
             def passed(share: float) -> None:
@@ -90,7 +91,7 @@ def draw_filters(
                 layer,
                 style=style,
                 pixel_range=subject.pixel_range,
-                precision=_fastest_precision(subject, layer),
+                precision=precision,
                 seed=look.seed,
                 on_step=passed,
             )
@@ -102,6 +103,7 @@ def draw_filters(
         records.append(
             {
                 "layer": layer,
+                "precision": precision,
                 "filters": found.filters.tolist(),
                 "values": found.values.astype(float).tolist(),
                 "dead": found.filters[found.dead].tolist(),

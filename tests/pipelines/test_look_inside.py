@@ -82,6 +82,7 @@ def test_filters_of_the_low_and_the_high_layer(finished, monkeypatch, style):
     for each, channels in zip(record["filters"], (4, 8), strict=True):
         assert each["filters"] == list(range(channels))
         assert np.isfinite(each["values"]).all()
+        assert each["precision"] in ("float32", "bfloat16", "float16")
         images = np.load(folder / each["images"])
         assert images.dtype == np.uint8
         assert len(images) == channels
