@@ -117,6 +117,7 @@ class _Answer:
     Attributes:
         class_index: which class.
         raw: the map as the method made it.
+        box: the part of the model's input that it covers: top, left, height, width in pixels.
         placed: the map, every cell where it looked in the model's input.
         score: of the class.
         note: on the map; mostly empty.
@@ -124,6 +125,7 @@ class _Answer:
 
     class_index: int
     raw: np.ndarray
+    box: tuple[float, float, float, float]
     placed: np.ndarray
     score: float
     note: str
@@ -151,11 +153,17 @@ def _asker(
         classes = choice.of(scores, [image.wanted.true for image in filled])
         found = explain(pixels, classes)
         maps = placed(found.maps, pixels.shape[1:3], found.box) if found.box else found.maps
+        box = found.box or (0.0, 0.0, *map(float, pixels.shape[1:3]))
         rows = zip(classes, found.maps, maps, found.scores, found.notes, strict=True)
         answers = [
-            # The true class may be the predicted one.
-            list({c: _Answer(int(c), *rest) for c, *rest in zip(*row, strict=True)}.values())
-            for row in itertools.islice(rows, len(batch))
+            [
+                _Answer(int(c), raw, box, each, float(score), note)
+                # The true class may be the predicted one.
+                for c, raw, each, score, note in {
+                    row[0]: row for row in zip(*of_image, strict=True)
+                }.values()
+            ]
+            for of_image in itertools.islice(rows, len(batch))
         ]
         n = len(batch)
         return pixels[:n], opened.probabilities(scores[:n]), answers
@@ -208,11 +216,12 @@ def _write(
         Pillow.fromarray(blended).save(folder / f"{file}.png")
         entry = {
             "role": _role(c, predicted, true),
-            "score": float(answer.score),
+            "score": answer.score,
             "probability": probability,
             "note": answer.note,
         }
-        entries.append({"class": name, **entry, "map": f"{file}.npy", "overlay": f"{file}.png"})
+        files = {"map": f"{file}.npy", "map_box": list(answer.box), "overlay": f"{file}.png"}
+        entries.append({"class": name, **entry, **files})
         caption = f"{name} {probability:.2f}\n{answer.note or entry['role']}"
         panels.append((_thumbnail(blended), caption))
         if on_the_page:

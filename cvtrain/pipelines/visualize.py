@@ -114,7 +114,7 @@ def visualize(
     console.result(f"look at {folder / 'index.html'}")
     if images.unreadable:
         number = len(images.unreadable)
-        raise DataError(f"{number:,} images could not be read, the rest is done")
+        raise DataError(f"images that could not be read: {number:,}; the rest is done")
     return folder
 
 
