@@ -167,8 +167,10 @@ def test_a_layer_of_dead_filters_alone_is_no_problem():
 
 
 def test_what_is_not_finite_stays_out():
-    opened = ending_in(layers.Rescaling(1e30), convolution(), layers.Activation("exponential"))
-    found = filter_images(opened, "activation", steps=3)
+    opened = ending_in(
+        layers.Rescaling(1e30), convolution(), layers.Activation("exponential", name="exponential")
+    )
+    found = filter_images(opened, "exponential", steps=3)
     assert np.isfinite(found.values).all()
 
 
