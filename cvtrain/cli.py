@@ -1,6 +1,6 @@
 """All commands: parse, load the config, call one function of `pipelines`.
 
-Imports click, the standard library and errors; everything else inside the callbacks, so that
+Imports click, the standard library, errors and names; everything else inside the callbacks, so that
 `--help` costs what click costs.
 """
 
@@ -13,6 +13,7 @@ import click
 
 from cvtrain import __version__
 from cvtrain.errors import ConfigError
+from cvtrain.visuals import METHOD_NAMES
 
 if TYPE_CHECKING:
     from cvtrain.config import Config
@@ -347,10 +348,7 @@ Examples:
   cvtrain visualize --activations photo.jpg
   cvtrain visualize --filters --style distill --layer conv3
   cvtrain visualize --depth                      what the layers keep
-  cvtrain visualize model.keras photos/ --pixel-range 0..1
-\b
-Methods: gradcam, gradcam++, hirescam, layercam, scorecam, eigencam, ablation; by the pixels
-saliency, smoothgrad, integrated-gradients, occlusion, rise.""",
+  cvtrain visualize model.keras photos/ --pixel-range 0..1""",
 )
 @click.argument("paths", nargs=-1, metavar="[RUN|MODEL.keras] [IMAGES]...")
 @click.option("--cam", is_flag=True, help="Where it looks (default).")
@@ -364,7 +362,11 @@ saliency, smoothgrad, integrated-gradients, occlusion, rise.""",
     metavar="CLASS",
     help="A name, an index, top:K or all; default: the predicted class, beside it the true one.",
 )
-@click.option("--method", metavar="NAME", help="How maps are made, see below; default: gradcam.")
+@click.option(
+    "--method",
+    type=click.Choice(METHOD_NAMES),
+    help="How maps are made; default: gradcam. The last five are by the pixels.",
+)
 @click.option(
     "--style",
     type=click.Choice(["book", "distill"]),

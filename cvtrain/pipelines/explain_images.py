@@ -10,8 +10,7 @@ import numpy as np
 from PIL import Image as Pillow
 
 from cvtrain.console import Console
-from cvtrain.errors import Stopped
-from cvtrain.pipelines.album import Album
+from cvtrain.pipelines.album import Album, go_on
 from cvtrain.pipelines.subject import (
     ClassChoice,
     Image,
@@ -34,7 +33,6 @@ if TYPE_CHECKING:
 
 BATCH_SIZE = 16
 _MAP_BYTES = 2**26  # of the maps of a batch
-_SLOW = ("scorecam", "ablation", "occlusion", "rise", "smoothgrad", "integrated-gradients")
 _ON_THE_PAGE = 120  # pictures
 _ON_THE_SHEET = 24  # images
 _ACROSS = 6  # panels of one of them, at most
@@ -89,10 +87,7 @@ def explain_images(
     decoded = images.decoded(subject)
     with console.task(method) as show:
         while batch := list(itertools.islice(decoded, size)):
-            if stop.requested:
-                raise Stopped(
-                    "stopped while explaining", "Nothing was changed; start the command again."
-                )
+            go_on(stop)
             pixels, probabilities, answers = ask(batch)
             for image, row, each in zip(batch, probabilities, answers, strict=True):
                 _write(subject, image, row, each, folder, found)
@@ -104,7 +99,9 @@ def explain_images(
             found.first += zip(pixels, classes, strict=True)
             del found.first[_IN_THE_CASCADE:]
             show(len(found.records) + len(images.unreadable), len(images.wanted))
-    cascades = _cascades(subject, method, explain, found, look.seed) if look.sanity else {}
+    cascades = {}
+    if look.sanity:
+        cascades = _cascades(subject, method, explain, found, look.seed, stop)
     record = subject.describe() | asdict(look) | {"method": method, "layer": layer}
     record |= {"unreadable": images.unreadable, "images": found.records}
     _finish(record, method, found, cascades, folder, console)
@@ -179,7 +176,9 @@ def _of_predicted(answers: Sequence[_Answer], probabilities: np.ndarray) -> _Ans
 
 def _images_at_once(subject: Subject, look: "Look", num_classes: int) -> int:
     """What takes many passes for an image is done one at a time, to show how far it is."""
-    if look.evaluate or look.method in _SLOW:
+    from cvtrain.visuals.explain import METHODS
+
+    if look.evaluate or METHODS[look.method or "gradcam"].many_passes:
         return 1
     height, width = subject.decoder.size
     return int(np.clip(_MAP_BYTES // (4 * num_classes * height * width), 1, BATCH_SIZE))
@@ -291,15 +290,23 @@ def _measure(
 
 
 def _cascades(
-    subject: Subject, method: str, explain: "Explain", found: _Findings, seed: int
+    subject: Subject, method: str, explain: "Explain", found: _Findings, seed: int, stop: Stop
 ) -> "dict[str, Cascade]":
     """The method, and the control that has to fail, while the model forgets what it has learnt."""
     from cvtrain.visuals.sanity import ignore_the_model, randomise
 
     pixels, classes = map(np.stack, zip(*found.first, strict=True))
     methods = {method: explain, "a spot in the middle (has to fail)": ignore_the_model}
+
+    def polled(each: "Explain") -> "Explain":
+        def explain_unless_stopped(images, classes):
+            go_on(stop)
+            return each(images, classes)
+
+        return explain_unless_stopped
+
     return {
-        name: randomise(subject.opened, each, pixels, classes, seed=seed)
+        name: randomise(subject.opened, polled(each), pixels, classes, seed=seed)
         for name, each in methods.items()
     }
 

@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from cvtrain.console import Console
-from cvtrain.errors import ConfigError, Stopped
+from cvtrain.errors import ConfigError
 from cvtrain.files import printable
-from cvtrain.pipelines.album import Album
+from cvtrain.pipelines.album import Album, go_on
 from cvtrain.pipelines.subject import Images, Subject, safe_name
 from cvtrain.signals import Stop
 
@@ -39,7 +39,7 @@ def draw_activations(
         for i, image in enumerate(images.decoded(subject)):
             name = image.wanted.name
             for j, each in enumerate(read(subject.as_input(image.pixels[None])[0])):
-                _refuse_to_go_on(stop)
+                go_on(stop)
                 file = f"{i:02d}-{j:02d}-{safe_name(each.layer)}"
                 album.draw(draw(each, printable(name)), f"{file}.png", f"{name}: {each.layer}")
                 if look.layer:
@@ -83,7 +83,7 @@ def draw_filters(
         with console.task(f"filters of {layer}") as show:
 
             def passed(share: float) -> None:
-                _refuse_to_go_on(stop)
+                go_on(stop)
                 show(round(100 * share), 100)
 
             found = filter_images(
@@ -134,7 +134,7 @@ def draw_depth_story(
     with console.task("running the layers") as show:
 
         def passed(share: float) -> None:
-            _refuse_to_go_on(stop)
+            go_on(stop)
             show(round(share * len(seen)), len(seen))
 
         story = depth_story(subject.opened, pixels, labels, on_batch=passed)
@@ -188,8 +188,3 @@ def _fastest_precision(subject: Subject, layer: str) -> str:
         training=False,
     )
     return choice.precision
-
-
-def _refuse_to_go_on(stop: Stop) -> None:
-    if stop.requested:
-        raise Stopped("stopped while drawing", "Nothing was changed; start the command again.")

@@ -19,44 +19,34 @@ class Method:
         name: what the command line calls it.
         function: makes what explains images; see `cams` and `attributions`.
         needs_layer: its maps come from a layer's activation; else they come from the pixels.
-        uses_class: it explains a class; else it finds one map, whatever class is asked for.
-        description: in a few words.
+        many_passes: it takes tens of passes for an image, or thousands; else a few.
     """
 
     name: str
     function: Callable[..., Explain]
-    needs_layer: bool
-    uses_class: bool
-    description: str
+    needs_layer: bool = True
+    many_passes: bool = False
 
 
-def _cam(name, function, description, *, uses_class=True):
-    return Method(name, function, True, uses_class, description)
-
-
-def _pixels(name, function, description):
-    return Method(name, function, False, True, description)
+def _by_pixels(name, function, *, many_passes=True):
+    return Method(name, function, needs_layer=False, many_passes=many_passes)
 
 
 METHODS: dict[str, Method] = {
     method.name: method
     for method in (
-        _cam("gradcam", cams.gradcam, "channels weighted by their mean gradient"),
-        _cam("gradcam++", cams.gradcam_plus_plus, "finds every instance of an object"),
-        _cam("hirescam", cams.hirescam, "gradient times activation, place by place"),
-        _cam("layercam", cams.layercam, "sharper, also good at early layers"),
-        _cam("scorecam", cams.scorecam, "channels weighted by what is seen through them; slow"),
-        _cam("eigencam", cams.eigencam, "what the layer sees, of no class", uses_class=False),
-        _cam("ablation", cams.ablation, "channels weighted by what is lost without them"),
-        _pixels("saliency", attributions.saliency, "gradient by the pixels"),
-        _pixels("smoothgrad", attributions.smoothgrad, "saliency averaged over noise"),
-        _pixels(
-            "integrated-gradients",
-            attributions.integrated_gradients,
-            "shares that sum to the score",
-        ),
-        _pixels("occlusion", attributions.occlusion, "what is lost when a patch is covered; slow"),
-        _pixels("rise", attributions.rise, "what random masks leave of the score; very slow"),
+        Method("gradcam", cams.gradcam),
+        Method("gradcam++", cams.gradcam_plus_plus),
+        Method("hirescam", cams.hirescam),
+        Method("layercam", cams.layercam),
+        Method("scorecam", cams.scorecam, many_passes=True),
+        Method("eigencam", cams.eigencam),
+        Method("ablation", cams.ablation, many_passes=True),
+        _by_pixels("saliency", attributions.saliency, many_passes=False),
+        _by_pixels("smoothgrad", attributions.smoothgrad),
+        _by_pixels("integrated-gradients", attributions.integrated_gradients),
+        _by_pixels("occlusion", attributions.occlusion),
+        _by_pixels("rise", attributions.rise),
     )
 }
 

@@ -1,14 +1,11 @@
-import importlib.util
-import os
-import subprocess
-import sys
-
 import numpy as np
 import pytest
+from engines import found_on
 from tiny_models import VARIANTS, flat, images
 
 from cvtrain import backend
 from cvtrain.errors import ConfigError
+from cvtrain.visuals import METHOD_NAMES
 from cvtrain.visuals.explain import METHODS, explainer
 from cvtrain.visuals.explanation import explanation, padded_batches
 from cvtrain.visuals.opened import open_model
@@ -19,6 +16,10 @@ CLASSES = np.array([[0, 2], [1, 0], [2, 1]])
 @pytest.fixture(autouse=True)
 def _seeded():
     backend.set_up(seed=0, device="cpu")
+
+
+def test_the_command_line_knows_the_methods_by_name():
+    assert tuple(METHODS) == METHOD_NAMES
 
 
 def test_the_methods_are_those_of_the_manual():
@@ -81,17 +82,6 @@ def test_batches_have_one_size_and_every_row_once(n):
     assert sizes == {min(n, 4)}
 
 
-_ON_ANOTHER_ENGINE = """
-import sys
-import numpy as np
-from cvtrain import backend
-from test_explain import explain_all
-backend.set_up(seed=0, device="cpu")
-assert backend.ENGINE == sys.argv[1]
-np.savez(sys.argv[2], **explain_all())
-"""
-
-
 def explain_all():
     """Maps and scores of every method that takes seconds, of two models."""
     found = {}
@@ -115,14 +105,7 @@ def explain_all():
 @pytest.mark.slow
 @pytest.mark.parametrize("engine", ["jax", "torch"])
 def test_every_engine_finds_the_same(engine, tmp_path):
-    if not importlib.util.find_spec(engine):
-        pytest.skip(f"{engine} is not installed")
-    subprocess.run(
-        [sys.executable, "-c", _ON_ANOTHER_ENGINE, engine, str(tmp_path / "found.npz")],
-        env=os.environ | {"KERAS_BACKEND": engine, "PYTHONPATH": os.pathsep.join(sys.path)},
-        check=True,
-    )
-    found = np.load(tmp_path / "found.npz")
+    found = found_on(engine, explain_all, tmp_path / "found.npz")
     for name, expected in explain_all().items():
         tolerance = 1e-4 * np.abs(expected).max()
         np.testing.assert_allclose(found[name], expected, rtol=0, atol=tolerance, err_msg=name)

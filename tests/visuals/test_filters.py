@@ -1,12 +1,8 @@
 """Filters against closed forms and plain Keras, in all the ways that a layer can be computed."""
 
-import importlib.util
-import os
-import subprocess
-import sys
-
 import numpy as np
 import pytest
+from engines import found_on
 from tiny_models import SHAPE, VARIANTS, layers, seeded, state, top
 
 from cvtrain import backend
@@ -242,17 +238,6 @@ def test_impossible_wishes(layer, options, words):
     assert words in str(caught.value)
 
 
-_ON_ANOTHER_ENGINE = """
-import sys
-import numpy as np
-from cvtrain import backend
-from test_filters import both_styles
-backend.set_up(seed=0, device="cpu")
-assert backend.ENGINE == sys.argv[1]
-np.savez(sys.argv[2], **both_styles())
-"""
-
-
 def both_styles():
     opened = ending_in(layers.Rescaling(1 / 255), convolution(activation="relu"))
     # Keras' initial weights differ from engine to engine.
@@ -267,13 +252,6 @@ def both_styles():
 @pytest.mark.slow
 @pytest.mark.parametrize("engine", ["jax", "torch"])
 def test_every_engine_draws_the_same(engine, tmp_path):
-    if not importlib.util.find_spec(engine):
-        pytest.skip(f"{engine} is not installed")
-    subprocess.run(
-        [sys.executable, "-c", _ON_ANOTHER_ENGINE, engine, str(tmp_path / "found.npz")],
-        env=os.environ | {"KERAS_BACKEND": engine, "PYTHONPATH": os.pathsep.join(sys.path)},
-        check=True,
-    )
-    found = np.load(tmp_path / "found.npz")
+    found = found_on(engine, both_styles, tmp_path / "found.npz")
     for style, expected in both_styles().items():
         np.testing.assert_allclose(found[style], expected.astype(int), atol=1, err_msg=style)
