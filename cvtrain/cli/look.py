@@ -1,0 +1,182 @@
+"""The commands that look at a run: how good is it, what does it say, why?"""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from cvtrain.cli.options import common_options, open_run
+from cvtrain.errors import ConfigError
+from cvtrain.visuals import METHOD_NAMES
+
+if TYPE_CHECKING:
+    from cvtrain.console import Console
+
+
+@click.command(
+    epilog="""\b
+Examples:
+  cvtrain evaluate                               the newest run on its own test images
+  cvtrain evaluate RUN --split validation
+  cvtrain evaluate RUN --data photos/from-march  other images with the same class names""",
+)
+@click.argument("run", required=False, type=click.Path(path_type=Path))
+@click.option(
+    "--data",
+    "source",
+    metavar="SOURCE",
+    help="Other images: a folder of class folders, a CSV manifest or a named set.",
+)
+@click.option(
+    "--split",
+    type=click.Choice(["train", "validation", "test"]),
+    default="test",
+    show_default=True,
+    help="Which images, where the source has splits.",
+)
+@click.option(
+    "--output",
+    type=click.Path(file_okay=False, path_type=Path),
+    metavar="DIR",
+    help="Where the CSV files and figures go; default: RUN/evaluate/SPLIT-or-SOURCE.",
+)
+@common_options
+def evaluate(
+    console: "Console", run: Path | None, source: str | None, split: str, output: Path | None
+) -> None:
+    """Measure RUN (default: the newest): accuracy with its interval, per class, calibration.
+
+    Every prediction goes into a CSV with its file, so that each number can be recomputed.
+    """
+    from cvtrain.pipelines.evaluate import evaluate as run_evaluate
+
+    run_evaluate(open_run(run, console), source=source, split=split, output=output, console=console)
+
+
+@click.command(
+    epilog="""\b
+Examples:
+  cvtrain predict photo.jpg                      the newest run
+  cvtrain predict RUN photos/ --top 1
+  cvtrain predict RUN 'photos/*.jpg' --output predictions.csv
+\b
+A file that cannot be read is reported and does not stop the others; the exit code is then 3.""",
+)
+@click.argument("paths", nargs=-1, required=True, metavar="[RUN] PATHS...")
+@click.option("--top", type=click.IntRange(1), default=3, show_default=True, help="Classes a file.")
+@click.option(
+    "--output",
+    type=click.Path(dir_okay=False, path_type=Path),
+    metavar="FILE",
+    help="Write a .csv or .json file with all probabilities instead of a table.",
+)
+@click.option(
+    "--batch-size", type=click.IntRange(1), default=32, show_default=True, help="Images at once."
+)
+@common_options
+def predict(
+    console: "Console", paths: tuple[str, ...], top: int, output: Path | None, batch_size: int
+) -> None:
+    """Classify files, folders or globs with RUN (default: the newest)."""
+    from cvtrain.pipelines.predict import predict as run_predict
+
+    if output is not None and output.suffix.lower() not in (".csv", ".json"):
+        raise ConfigError(
+            f"--output {output}: must end in .csv or .json; received '{output.suffix}'",
+            "For example: --output predictions.csv",
+        )
+    has_run = (Path(paths[0]) / "run.json").is_file()
+    if has_run and len(paths) == 1:
+        raise ConfigError(
+            f"predict {paths[0]}: names a run and no images",
+            f"For example: cvtrain predict {paths[0]} photos/",
+        )
+    run = open_run(Path(paths[0]) if has_run else None, console)
+    images = paths[1:] if has_run else paths
+    run_predict(run, images, top=top, output=output, batch_size=batch_size, console=console)
+
+
+@click.command(
+    epilog="""\b
+Examples:
+  cvtrain visualize                              class-activation maps of the newest run
+  cvtrain visualize RUN photos/ --method layercam --class top:3
+  cvtrain visualize --evaluate --sanity          can these maps be trusted?
+  cvtrain visualize --activations photo.jpg
+  cvtrain visualize --filters --style distill --layer conv3
+  cvtrain visualize --depth                      what the layers keep
+  cvtrain visualize model.keras photos/ --pixel-range 0..1""",
+)
+@click.argument("paths", nargs=-1, metavar="[RUN|MODEL.keras] [IMAGES]...")
+@click.option("--cam", is_flag=True, help="Where it looks (default).")
+@click.option("--activations", is_flag=True, help="What the channels make of it.")
+@click.option("--filters", is_flag=True, help="What excites the filters of a layer.")
+@click.option("--depth", is_flag=True, help="What the layers keep, by depth.")
+@click.option("--layer", metavar="NAME", help="Of which layer; default: chosen, and told.")
+@click.option(
+    "--class",
+    "classes",
+    metavar="CLASS",
+    help="A name, an index, top:K or all; default: the predicted class, beside it the true one.",
+)
+@click.option(
+    "--method",
+    type=click.Choice(METHOD_NAMES),
+    help="How maps are made; default: gradcam. The last five are by the pixels.",
+)
+@click.option(
+    "--style",
+    type=click.Choice(["book", "distill"]),
+    help="Of filters: quick (default), or slow and smooth.",
+)
+@click.option("--evaluate", is_flag=True, help="Measure how faithful the maps are to the model.")
+@click.option("--sanity", is_flag=True, help="Check that maps depend on what the model has learnt.")
+@click.option(
+    "--pixel-range",
+    type=click.Choice(["0..255", "0..1", "-1..1"]),
+    help="What MODEL.keras takes, if no layer in it scales pixels.",
+)
+@click.option(
+    "--seed",
+    type=click.IntRange(0),
+    default=0,
+    show_default=True,
+    help="Of the sample and of all that is drawn at random.",
+)
+@click.option(
+    "--output",
+    type=click.Path(file_okay=False, path_type=Path),
+    metavar="DIR",
+    help="Where pictures go; default: RUN/visualize/METHOD, ./visualize/MODEL/METHOD.",
+)
+@common_options
+def visualize(
+    console: "Console",
+    paths: tuple[str, ...],
+    pixel_range: str | None,
+    output: Path | None,
+    **options: Any,
+) -> None:
+    """Look into RUN (default: the newest) or any Keras model: where does it look, what does it see?
+
+    Without IMAGES a sample of the run's test images is taken, right and wrong ones. The folder then
+    holds index.html, sheet.png, and for each image overlays and raw maps.
+    """
+    from cvtrain.pipelines.visualize import Look
+    from cvtrain.pipelines.visualize import visualize as run_visualize
+
+    looks = [name for name in ("cam", "activations", "filters", "depth") if options.pop(name)]
+    if len(looks) > 1:
+        raise ConfigError(
+            f"visualize: one look at a time; received --{' --'.join(looks)}",
+            "Start the command once for each.",
+        )
+    look = Look(*looks, **options)
+    first = Path(paths[0]) if paths else None
+    if first is not None and first.suffix == ".keras":
+        source, images = first, paths[1:]
+    elif first is not None and (first / "run.json").is_file():
+        source, images = open_run(first, console), paths[1:]
+    else:
+        source, images = open_run(None, console), paths
+    run_visualize(source, images, look, pixel_range=pixel_range, output=output, console=console)

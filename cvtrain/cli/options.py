@@ -1,0 +1,103 @@
+"""What several commands share: options, the config of a project, the run to work on."""
+
+import functools
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from cvtrain.errors import ConfigError
+
+if TYPE_CHECKING:
+    from cvtrain.config import Config
+    from cvtrain.console import Console
+    from cvtrain.run import Run
+
+RUNS_DIR = Path("runs")
+
+
+def common_options(command: Callable[..., None]) -> Callable[..., None]:
+    """--quiet and --debug, and a `console` as first argument."""
+
+    @click.option("-q", "--quiet", is_flag=True, help="Print results and warnings only.")
+    @click.option("--debug", is_flag=True, help="Show the traceback of an error.")
+    @functools.wraps(command)
+    def wrapper(quiet: bool, debug: bool, **arguments: Any) -> None:
+        from cvtrain.console import Console
+
+        click.get_current_context().find_root().meta["cvtrain.debug"] = debug
+        command(Console(quiet), **arguments)
+
+    return wrapper
+
+
+set_option = click.option(
+    "--set",
+    "overrides",
+    multiple=True,
+    metavar="KEY.PATH=VALUE",
+    help="Override the config; may be repeated. Paths count from the current folder.",
+)
+run_dir_option = click.option(
+    "--run-dir",
+    type=click.Path(file_okay=False, path_type=Path),
+    metavar="DIR",
+    help="The run folder to write; default: runs/DATE-COMMAND-CONFIG.",
+)
+
+
+def project_options(command: Callable[..., None]) -> Callable[..., None]:
+    """CONFIG, --set, --run-dir and --resume, of every command that writes a run."""
+    for option in (
+        common_options,
+        click.option("--resume", is_flag=True, help="Go on with an unfinished run."),
+        run_dir_option,
+        set_option,
+        click.argument("config", default="config.yaml", type=click.Path(path_type=Path)),
+    ):
+        command = option(command)
+    return command
+
+
+def project(
+    command: str,
+    config: Path,
+    overrides: tuple[str, ...],
+    run_dir: Path | None,
+    resume: bool,
+) -> tuple["Config", Path, str]:
+    """The config, the run folder to write or continue, and the name of the config.
+
+    With --resume, CONFIG may be the run folder itself; else the newest unfinished run is taken.
+    """
+    from cvtrain.config import load_config
+    from cvtrain.run import Run, new_run_path, newest_run, refuse_existing
+
+    if (config / "run.json").is_file():
+        if not resume:
+            raise ConfigError(
+                f"{config} is a run folder", f"To continue it: cvtrain {command} {config} --resume"
+            )
+        run_dir, config = config, config / "config.yaml"
+        name = Run.open(run_dir).field("name", str)
+    else:
+        name = config.stem
+    settings = load_config(config, overrides)
+    if resume:
+        path = run_dir or newest_run(RUNS_DIR, command=command, name=name).path
+    else:
+        path = run_dir or new_run_path(RUNS_DIR, command, name)
+        refuse_existing(path)
+    return settings, path, name
+
+
+def open_run(path: Path | None, console: "Console") -> "Run":
+    """The run at `path`, or the newest one that has a model."""
+    from cvtrain.run import Run, newest_run
+
+    if path is not None:
+        return Run.open(path)
+    run = newest_run(RUNS_DIR, has_model=True)
+    console.remark(f"run: {run.path} (the newest)")
+    return run

@@ -1,0 +1,175 @@
+"""The commands that train, each into a run folder of its own."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from cvtrain.cli.options import RUNS_DIR, project, project_options
+
+if TYPE_CHECKING:
+    from cvtrain.console import Console
+
+
+@click.command(
+    epilog="""\b
+Examples:
+  cvtrain fit                                    ./config.yaml
+  cvtrain fit configs/digits.yaml                offline, in a minute
+  cvtrain fit configs/scratch.yaml --set data.source=photos/ --set fit.epochs=5
+  cvtrain fit config.yaml --resume               go on with the newest unfinished run of it
+  cvtrain fit runs/20260101-120000-fit-config --resume
+\b
+The run folder then holds model.keras, run.json, history.csv, predictions-*.csv, figures/.""",
+)
+@project_options
+def fit(
+    console: "Console",
+    config: Path,
+    overrides: tuple[str, ...],
+    run_dir: Path | None,
+    resume: bool,
+) -> None:
+    """Train a convnet from scratch on the images of CONFIG, evaluate it and draw how it went.
+
+    With an `augment:` section each epoch sees the images changed at random.
+    """
+    settings, path, name = project("fit", config, overrides, run_dir, resume)
+    from cvtrain.pipelines.fit import fit as run_fit
+
+    run_fit(settings, path, name=name, resume=resume, console=console)
+
+
+@click.command(
+    epilog="""\b
+Examples:
+  cvtrain probe                                  where to cut the base of ./config.yaml?
+  cvtrain probe --set 'probe.image_sizes=[96, 160, 224]'
+  cvtrain probe --set 'probe.backbones=[{name: vgg16}, {name: mobilenet, alpha: 0.25}]'
+  cvtrain probe --set data.train_per_class=100   sooner, less exact
+\b
+The run folder then holds probe.csv and figures/probe.png, and no model.""",
+)
+@project_options
+def probe(
+    console: "Console",
+    config: Path,
+    overrides: tuple[str, ...],
+    run_dir: Path | None,
+    resume: bool,
+) -> None:
+    """Measure how well each block of a base tells the classes apart, and recommend where to cut.
+
+    A linear classifier on the pooled features of each block, cross-validated on the training
+    images: early blocks are generic and cheap, late ones specific to what the base was trained on.
+    """
+    settings, path, name = project("probe", config, overrides, run_dir, resume)
+    from cvtrain.pipelines.probe import probe as run_probe
+
+    run_probe(settings, path, name=name, resume=resume, console=console)
+
+
+@click.command(
+    "extract-features",
+    epilog="""\b
+Examples:
+  cvtrain extract-features                       ./config.yaml
+  cvtrain extract-features config.yaml --set extract_features.backbone.name=mobilenet
+  cvtrain extract-features config.yaml --set extract_features.views=8
+  cvtrain extract-features config.yaml --set extract_features.head.name=logistic
+  cvtrain extract-features config.yaml --features-only
+\b
+Features are kept in $CVTRAIN_CACHE, by default ~/.cache/cvtrain: a second head costs seconds.""",
+)
+@click.option(
+    "--features-only", is_flag=True, help="Write the features as .npy and .parquet; train nothing."
+)
+@project_options
+def extract_features(
+    console: "Console",
+    config: Path,
+    overrides: tuple[str, ...],
+    run_dir: Path | None,
+    resume: bool,
+    features_only: bool,
+) -> None:
+    """Train a head on the features of a pretrained base, which is run once for each image.
+
+    The base stays frozen, and the run proves it. With `views:` above 1 and an `augment:` section
+    so many augmented views of each training image are computed and kept.
+    """
+    settings, path, name = project("extract-features", config, overrides, run_dir, resume)
+    from cvtrain.pipelines.extract_features import extract_features as run_extract_features
+
+    run_extract_features(
+        settings, path, name=name, resume=resume, features_only=features_only, console=console
+    )
+
+
+@click.command(
+    epilog="""\b
+Examples:
+  cvtrain finetune                               the newest extract-features run
+  cvtrain finetune config.yaml --from runs/20260101-120000-extract-features-config
+  cvtrain finetune --set finetune.unfreeze_from=block5_conv1
+  cvtrain finetune --set finetune.unfreeze_blocks=3 --set finetune.views=unlimited""",
+)
+@click.option(
+    "--from",
+    "source",
+    type=click.Path(path_type=Path),
+    metavar="RUN",
+    help="The run to start from; default: the newest extract-features run.",
+)
+@project_options
+def finetune(
+    console: "Console",
+    config: Path,
+    source: Path | None,
+    overrides: tuple[str, ...],
+    run_dir: Path | None,
+    resume: bool,
+) -> None:
+    """Train the top of a run's network on, at a low learning rate; what is below stays frozen.
+
+    The frozen part comes from the cache, so that only the top is computed in every step.
+    """
+    settings, path, name = project("finetune", config, overrides, run_dir, resume)
+    from cvtrain.run import Run, newest_run
+
+    if resume and source is None:
+        source = Path(Run.open(path).field("source", dict)["run"])
+    if source is None:
+        start = newest_run(RUNS_DIR, command="extract-features", has_model=True)
+        console.remark(f"from: {start.path} (the newest extract-features run)")
+    else:
+        start = Run.open(source)
+    from cvtrain.pipelines.finetune import finetune as run_finetune
+
+    run_finetune(settings, path, source=start, name=name, resume=resume, console=console)
+
+
+@click.command(
+    epilog="""\b
+Examples:
+  cvtrain ladder                                 ./config.yaml
+  cvtrain ladder configs/digits-transfer.yaml    offline, in minutes
+  cvtrain ladder config.yaml --resume            go on with the rung that was stopped""",
+)
+@project_options
+def ladder(
+    console: "Console",
+    config: Path,
+    overrides: tuple[str, ...],
+    run_dir: Path | None,
+    resume: bool,
+) -> None:
+    """Climb from a convnet from scratch to a fine-tuned base, and tell what each rung gains.
+
+    Scratch, augmented, features, features with views, fine-tuned: all on one split, each compared
+    with the one below by a paired test. Says first how long it will take.
+    """
+    settings, path, name = project("ladder", config, overrides, run_dir, resume)
+    from cvtrain.pipelines.ladder import ladder as run_ladder
+
+    run_ladder(settings, path, name=name, resume=resume, console=console)
