@@ -120,11 +120,12 @@ def csv_text(rows: Iterable[Sequence[Any]]) -> str:
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     for row in rows:
-        writer.writerow(_harmless(cell) if isinstance(cell, str) else cell for cell in row)
+        writer.writerow(csv_cell(cell) if isinstance(cell, str) else cell for cell in row)
     return text.getvalue()
 
 
-def _harmless(cell: str) -> str:
+def csv_cell(cell: str) -> str:
+    """`cell` as `csv_text` writes it: harmless to terminals and spreadsheets."""
     return ("'" if _FORMULA.match(cell) else "") + printable(cell)
 
 

@@ -16,9 +16,10 @@ from cvtrain.data.pixels import Pixels
 from cvtrain.data.sources import locate_source
 from cvtrain.errors import DataError, Stopped
 from cvtrain.files import commit_json, commit_text, csv_text
-from cvtrain.metrics import classification_report, log_losses
+from cvtrain.metrics import classification_report
 from cvtrain.pipelines.dataset import DATA_DIR, check
 from cvtrain.pipelines.job import Job
+from cvtrain.predictions import predictions_csv
 from cvtrain.run import Run
 from cvtrain.signals import Stop, stop_on_signals
 
@@ -139,32 +140,6 @@ def write_confusion_matrix(
     commit_text(folder / "confusion_matrix.csv", text)
     figure = draw.draw_confusion_matrix(np.array(matrix), class_names)
     draw.save(figure, folder / "figures" / "confusion_matrix.png")
-
-
-def predictions_csv(split: Split, probabilities: np.ndarray, class_names: Sequence[str]) -> str:
-    """One line an image: file, label, prediction, confidence, correct, loss, and every probability.
-
-    Nine digits bring a float32 back exactly, so that each reported number can be recomputed.
-    """
-    predicted = probabilities.argmax(axis=1)
-    losses = log_losses(split.labels, probabilities)
-    rows: list[list[Any]] = [
-        ["file", "label", "prediction", "confidence", "correct", "loss"]
-        + [f"p({name})" for name in class_names]
-    ]
-    for i, path in enumerate(split.paths):
-        rows.append(
-            [
-                path,
-                class_names[split.labels[i]],
-                class_names[predicted[i]],
-                f"{probabilities[i, predicted[i]]:.9g}",
-                int(predicted[i] == split.labels[i]),
-                f"{losses[i]:.9g}",
-                *(f"{p:.9g}" for p in probabilities[i]),
-            ]
-        )
-    return csv_text(rows)
 
 
 def show_metrics(metrics: dict[str, Any], console: Console) -> None:

@@ -10,12 +10,9 @@ from cvtrain.data.index import Split
 from cvtrain.files import commit_text
 from cvtrain.metrics import classification_report, log_losses, summarize
 from cvtrain.pipelines.dataset import Dataset
-from cvtrain.pipelines.evaluate import (
-    predictions_csv,
-    show_metrics,
-    write_confusion_matrix,
-)
+from cvtrain.pipelines.evaluate import show_metrics, write_confusion_matrix
 from cvtrain.pipelines.job import Job
+from cvtrain.predictions import predictions_csv
 from cvtrain.run import Run
 
 NUM_MISTAKES = 24

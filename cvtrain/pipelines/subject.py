@@ -1,6 +1,5 @@
 """What `visualize` looks at: a model, opened, and the images that it is shown."""
 
-import csv
 import difflib
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
@@ -15,8 +14,9 @@ from cvtrain.data.decode import DecodeError, Decoder, read_image
 from cvtrain.data.index import Split, recorded_index
 from cvtrain.data.scan import find_images, listed
 from cvtrain.errors import ConfigError, DataError, RunError
-from cvtrain.files import printable
+from cvtrain.files import csv_cell, printable
 from cvtrain.pipelines.evaluate import decoder_of_run
+from cvtrain.predictions import read_predictions
 from cvtrain.run import Run
 
 if TYPE_CHECKING:
@@ -293,19 +293,15 @@ def _spread(
 def _recorded_predictions(run: Run, split: Split) -> np.ndarray:
     """The class that the run found for each of its test images, in the order of its split."""
     path = run.path / "predictions-test.csv"
-    num_classes = len(run.field("class_names", list))
     try:
-        with path.open(encoding="utf-8", newline="") as file:
-            rows = list(csv.reader(file))[1:]
-        probabilities = np.array([row[-num_classes:] for row in rows], np.float64)
-        if probabilities.shape != (len(split.paths), num_classes):
-            raise ValueError("it is of other images")
-    except (OSError, ValueError) as error:
+        predictions = read_predictions(path, run.field("class_names", list))
+        if predictions.files != tuple(map(csv_cell, split.paths)):
+            raise RunError(f"{path}: cannot be used: it is of other images")
+    except RunError as error:
         raise RunError(
-            f"{path}: cannot be used to choose images: {error}",
-            "Name the images to look at: cvtrain visualize RUN photos/",
+            error.message, "Name the images to look at: cvtrain visualize RUN photos/"
         ) from error
-    return probabilities.argmax(axis=1)
+    return predictions.predicted
 
 
 def chosen_classes(choice: str | None, class_names: Sequence[str]) -> "ClassChoice":

@@ -1,6 +1,5 @@
 """Which images and classes are looked at: balanced, seeded, and told when there are none."""
 
-import csv
 from collections import Counter
 from types import SimpleNamespace
 
@@ -10,8 +9,9 @@ from PIL import Image
 
 from cvtrain.console import Console
 from cvtrain.data.decode import Decoder
+from cvtrain.data.index import Split
 from cvtrain.errors import ConfigError, DataError, RunError
-from cvtrain.files import commit_json
+from cvtrain.files import commit_json, commit_text
 from cvtrain.pipelines.subject import (
     chosen_classes,
     from_every_class,
@@ -19,6 +19,7 @@ from cvtrain.pipelines.subject import (
     right_and_wrong,
     safe_name,
 )
+from cvtrain.predictions import predictions_csv
 from cvtrain.run import Run
 
 QUIET = Console(quiet=True)
@@ -38,12 +39,15 @@ def make_run(tmp_path):
             if found.get(name)
         }
         commit_json(run.path / "split.json", {"train": {}, "validation": {}, "test": paths})
-        with (run.path / "predictions-test.csv").open("w", newline="") as file:
-            rows = csv.writer(file)
-            rows.writerow(["file", "label", *(f"p({name})" for name in NAMES)])
-            for name, files in paths.items():
-                for path, predicted in zip(files, found[name], strict=True):
-                    rows.writerow([path, name, *(0.7 if n == predicted else 0.1 for n in NAMES)])
+        files = [(name, path) for name in paths for path in paths[name]]
+        split = Split(
+            tuple(path for _, path in files),
+            np.array([NAMES.index(name) for name, _ in files], np.int32),
+        )
+        predicted = [prediction for name in paths for prediction in found[name]]
+        probabilities = [[0.7 if n == p else 0.1 for n in NAMES] for p in predicted]
+        text = predictions_csv(split, np.array(probabilities, np.float32), NAMES)
+        commit_text(run.path / "predictions-test.csv", text)
         return run
 
     return make
@@ -98,9 +102,15 @@ def test_without_usable_predictions_a_person_has_to_name_images(make_run):
     run = make_run(MANY)
     path = run.path / "predictions-test.csv"
     lines = path.read_text().splitlines(keepends=True)
-    for content in ("", "".join(lines[:-1]), "".join(lines).replace("0.7", "x"), "\n\n", None):
+    for content in (
+        "",
+        "".join(lines[:-1]),
+        "".join(lines).replace("0.699999988", "x"),
+        "\n\n",
+        None,
+    ):
         path.write_text(content) if content is not None else path.unlink()
-        with pytest.raises(RunError, match="cannot be used to choose") as caught:
+        with pytest.raises(RunError, match="cannot be used") as caught:
             right_and_wrong(run, 4, 0, QUIET)
         assert "photos/" in caught.value.advice
 
