@@ -46,8 +46,24 @@ def _class_names(value: Any) -> tuple[str, ...]:
     return names
 
 
-ImageSize = Annotated[tuple[int, int], BeforeValidator(_height_and_width)]
-PerStage = Annotated[int | tuple[int, ...], BeforeValidator(_per_stage)]
+# What a YAML may say stands beside what it becomes, for the schema that editors read.
+Side = Annotated[int, Field(ge=4, le=4096)]
+ImageSize = Annotated[
+    tuple[int, int],
+    BeforeValidator(_height_and_width, json_schema_input_type=Side | tuple[Side, Side]),
+]
+OnePerStage = Annotated[tuple[Positive, ...], Field(min_length=1)]
+PerStage = Annotated[
+    int | tuple[int, ...],
+    BeforeValidator(_per_stage, json_schema_input_type=Positive | OnePerStage),
+]
+ClassNames = Annotated[
+    tuple[str, ...],
+    BeforeValidator(
+        _class_names,
+        json_schema_input_type=Annotated[tuple[str | int, ...], Field(min_length=2)],
+    ),
+]
 Byte = Annotated[int, Field(ge=0, le=255)]
 
 
@@ -92,7 +108,7 @@ class Data(Section):
 
     source: str
     """Image folder, CSV manifest, `.npz` in the layout of keras.datasets, `digits` or `mnist`."""
-    classes: Annotated[tuple[str, ...], BeforeValidator(_class_names)] | None = None
+    classes: ClassNames | None = None
     """Only the images of these classes; left out: all."""
     train_per_class: Positive | None = None
     """At most so many training images of each class, drawn by the seed; left out: all."""
