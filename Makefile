@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: help demo test lint format wheel clean
+.PHONY: help demo test lint format docs wheel clean
 
 help: ## what can be made
 	@sed -n 's/^\([a-z]*\):.*## /  make \1: /p' Makefile
@@ -30,6 +30,9 @@ lint: $(READY) ## format and lint, checked only
 format: $(READY) ## format and mend what can be mended
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
+
+docs: $(READY) ## write the reference from the code
+	$(BIN)/python docs/generate.py
 
 wheel: $(READY) ## build dist/cvtrain-*.whl
 	$(BIN)/python -m build --wheel

@@ -7,7 +7,7 @@ Imports click, the standard library, errors and names; everything else inside th
 import click
 
 from cvtrain import __version__
-from cvtrain.cli import images, look, train
+from cvtrain.cli import images, look, start, train
 
 
 @click.group(
@@ -20,6 +20,7 @@ Start here:
   cvtrain finetune config.yaml         train the top of that base, too
   cvtrain predict photos/new/*.jpg     what does the newest run say?
   cvtrain visualize --cam              where does it look?
+
 \b
 Exit codes: 0 done, 1 our fault, 2 command line or config, 3 data, 4 run folder or model,
 5 disk, memory or device, 6 loss not finite, 75 stopped, --resume continues, 130 interrupted.""",
@@ -33,5 +34,6 @@ for command in (
     *(train.fit, train.probe, train.extract_features, train.finetune, train.ladder),
     *(look.evaluate, look.predict, look.visualize),
     images.data,
+    start.schema,
 ):
     cli.add_command(command)

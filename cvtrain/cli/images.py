@@ -23,6 +23,7 @@ Examples:
   cvtrain data check photos/
   cvtrain data check config.yaml
   cvtrain data check config.yaml --set data.source=photos/
+
 \b
 The exit code is 3 when a file is bad, 0 when files are at most doubtful.""",
 )

@@ -59,6 +59,7 @@ Examples:
   cvtrain predict photo.jpg                      the newest run
   cvtrain predict RUN photos/ --top 1
   cvtrain predict RUN 'photos/*.jpg' --output predictions.csv
+
 \b
 A file that cannot be read is reported and does not stop the others; the exit code is then 3.""",
 )

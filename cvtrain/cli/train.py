@@ -19,6 +19,7 @@ Examples:
   cvtrain fit configs/scratch.yaml --set data.source=photos/ --set fit.epochs=5
   cvtrain fit config.yaml --resume               go on with the newest unfinished run of it
   cvtrain fit runs/20260101-120000-fit-config --resume
+
 \b
 The run folder then holds model.keras, run.json, history.csv, predictions-*.csv, figures/.""",
 )
@@ -47,6 +48,7 @@ Examples:
   cvtrain probe --set 'probe.image_sizes=[96, 160, 224]'
   cvtrain probe --set 'probe.backbones=[{name: vgg16}, {name: mobilenet, alpha: 0.25}]'
   cvtrain probe --set data.train_per_class=100   sooner, less exact
+
 \b
 The run folder then holds probe.csv and figures/probe.png, and no model.""",
 )
@@ -78,6 +80,7 @@ Examples:
   cvtrain extract-features config.yaml --set extract_features.views=8
   cvtrain extract-features config.yaml --set extract_features.head.name=logistic
   cvtrain extract-features config.yaml --features-only
+
 \b
 Features are kept in $CVTRAIN_CACHE, by default ~/.cache/cvtrain: a second head costs seconds.""",
 )
