@@ -33,8 +33,8 @@ class Album:
 
     def draw(self, figure: "Figure", file: str, caption: str) -> None:
         """Save a figure as PNG; the page will show it, smaller if it is large."""
+        from cvtrain.html import picture
         from cvtrain.visuals.draw import save
-        from cvtrain.visuals.page import picture
 
         save(figure, self.folder / file)
         with Pillow.open(self.folder / file) as saved:

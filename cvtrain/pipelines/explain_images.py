@@ -193,8 +193,9 @@ def _write(
     found: _Findings,
 ) -> None:
     """The maps and overlays of one image, its record, and its card for the page."""
+    from cvtrain.html import picture
     from cvtrain.visuals.overlay import heatmap, overlay, seen_box, upsampled
-    from cvtrain.visuals.page import Card, View, picture
+    from cvtrain.visuals.page import Card, View
 
     size = image.original.shape[:2]
     box = seen_box(size, subject.decoder.size, subject.decoder.resize)

@@ -1,27 +1,10 @@
-"""Maps, figures and tables -> one HTML page that needs nothing else: no network, no other file.
+"""Maps, figures and tables -> one HTML page that needs nothing else, see `cvtrain.html`."""
 
-The page may be mailed, printed and opened in twenty years. Names in it come from files that may be
-a stranger's, so they are escaped twice, once for the eye and once for HTML, and a content security
-policy keeps the page from running or loading anything that is not written here.
-"""
-
-import base64
-import hashlib
-import io
 from collections.abc import Sequence
 from dataclasses import dataclass
-from importlib import resources
 
-import numpy as np
-from jinja2 import Environment, StrictUndefined
-from markupsafe import Markup
-from PIL import Image
-
-from cvtrain.files import printable
+from cvtrain.html import data_uri, encoded, render
 from cvtrain.visuals.overlay import colour_bar
-
-_SHORTEST = 160
-_JPEG = {"quality": 82, "optimize": True}
 
 
 @dataclass(frozen=True)
@@ -106,7 +89,9 @@ def render_page(
         num_left_out: how many images there are beyond `cards`.
     """
     names = sorted({name for card in cards for name in card.classes})
-    return _template().render(
+    return render(
+        "cvtrain.visuals",
+        "page.html.j2",
         title=title,
         facts=facts,
         cards=cards,
@@ -114,57 +99,5 @@ def render_page(
         tables=tables,
         num_left_out=num_left_out,
         class_numbers={name: number for number, name in enumerate(names)},
-        colour_bar=data_uri(_encoded(colour_bar(256, 1), "PNG"), "image/png"),
+        colour_bar=data_uri(encoded(colour_bar(256, 1), "PNG"), "image/png"),
     )
-
-
-def picture(pixels: np.ndarray, *, longest: int = 640) -> str:
-    """An image for the page, as data URI of a JPEG.
-
-    Args:
-        pixels: (h, w, 3) uint8. A small image is enlarged by a whole factor, until its longer side
-            has at least 160 pixels, so that its pixels can be seen.
-        longest: the longer side of a larger image in the result, in pixels.
-    """
-    image = Image.fromarray(pixels)
-    side = max(image.size)
-    factor = -(-_SHORTEST // side)
-    if factor > 1:
-        image = image.resize(
-            (image.width * factor, image.height * factor), Image.Resampling.NEAREST
-        )
-    elif side > longest:
-        size = [max(1, round(n * longest / side)) for n in image.size]
-        image = image.resize(size, Image.Resampling.LANCZOS, reducing_gap=3.0)
-    return data_uri(_encoded(np.asarray(image), "JPEG", **_JPEG), "image/jpeg")
-
-
-def data_uri(content: bytes, media_type: str) -> str:
-    """The bytes of a file as a URI that stands for the file itself."""
-    return f"data:{media_type};base64,{base64.b64encode(content).decode('ascii')}"
-
-
-def _encoded(pixels: np.ndarray, file_format: str, **options: object) -> bytes:
-    stream = io.BytesIO()
-    Image.fromarray(pixels).save(stream, file_format, **options)
-    return stream.getvalue()
-
-
-def _template():
-    # `finalize` sees every value that the template prints, so no name can be forgotten.
-    environment = Environment(
-        autoescape=True,
-        undefined=StrictUndefined,
-        finalize=lambda value: value if isinstance(value, Markup) else printable(value),
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters["sha256"] = _sha256
-    source = resources.files("cvtrain.visuals").joinpath("page.html.j2")
-    return environment.from_string(source.read_text("utf-8"))
-
-
-def _sha256(text: str) -> str:
-    """How a content security policy names an inline style or script."""
-    digest = hashlib.sha256(text.encode("utf-8")).digest()
-    return f"sha256-{base64.b64encode(digest).decode('ascii')}"

@@ -3,33 +3,15 @@
 import base64
 import hashlib
 import html
-import io
 import json
 import re
-from html.parser import HTMLParser
-from pathlib import Path
 
 import numpy as np
 import pytest
-from PIL import Image
+from web_pages import HOSTILE, Opened, Parsed
 
-from cvtrain.visuals.page import Card, Table, View, data_uri, picture, render_page
-
-CHROMIUM, CHROMEDRIVER = Path("/usr/bin/chromium"), Path("/usr/bin/chromedriver")
-
-HOSTILE = [
-    "<script>window.pwned = 1</script>",
-    "\"><img src=x onerror='window.pwned = 1'>",
-    "' onmouseover='window.pwned = 1",
-    "</style></script><script>window.pwned = 1</script>",
-    "{{ 7 * 7 }}{% raise %}",
-    "javascript:window.pwned=1",
-    "a\x1b[31m\x00\r\nb\x7f",
-    "gpj.\u202etxt",
-    "caf\udce9",
-    "<!--",
-    "W" * 300,
-]
+from cvtrain.html import data_uri, picture
+from cvtrain.visuals.page import Card, Table, View, render_page
 
 
 def pixels(value, size=(12, 16)):
@@ -88,57 +70,6 @@ def hostile_page():
     )
 
 
-class Parsed(HTMLParser):
-    """Elements of a page as (name, attributes), and the text of those that are not shown."""
-
-    def __init__(self, text):
-        super().__init__()
-        self.elements, self.texts = [], {}
-        self.feed(text)
-
-    def handle_starttag(self, tag, attrs):
-        self.elements.append((tag, dict(attrs)))
-
-    def handle_data(self, data):
-        if self.elements and self.elements[-1][0] in ("style", "script"):
-            self.texts.setdefault(self.elements[-1][0], data)
-
-    def find(self, tag):
-        return [attributes for name, attributes in self.elements if name == tag]
-
-
-class TestPicture:
-    @pytest.mark.parametrize(
-        ("size", "expected"),
-        [
-            ((480, 640), (480, 640)),
-            ((1280, 400), (640, 200)),
-            ((300, 3000), (64, 640)),
-            ((160, 20), (160, 20)),
-            ((28, 28), (168, 168)),
-            ((1, 100), (2, 200)),
-            ((1, 4000), (1, 640)),
-        ],
-    )
-    def test_size(self, size, expected):
-        image = self.decoded(picture(pixels(77, size)))
-        assert image.shape[:2] == expected
-        assert np.abs(image.astype(int) - 77).max() <= 1
-
-    def test_pixels_of_a_small_image_stay_squares(self):
-        small = np.random.default_rng(0).integers(0, 256, (8, 8, 1)).astype(np.uint8).repeat(3, 2)
-        found = self.decoded(picture(small))[10::20, 10::20].astype(int)
-        assert np.abs(found - small).max() < 30
-
-    @staticmethod
-    def decoded(uri):
-        prefix = "data:image/jpeg;base64,"
-        assert uri.startswith(prefix)
-        image = Image.open(io.BytesIO(base64.b64decode(uri[len(prefix) :], validate=True)))
-        assert image.format == "JPEG"
-        return np.asarray(image)
-
-
 class TestText:
     def test_the_policy_allows_what_is_there_and_nothing_else(self):
         parsed = Parsed(page())
@@ -188,53 +119,8 @@ class TestText:
         assert "speaks for" not in text
 
 
-@pytest.fixture(scope="module")
-def browser(tmp_path_factory):
-    webdriver = pytest.importorskip("selenium.webdriver")
-    for path in (CHROMIUM, CHROMEDRIVER):
-        if not path.exists():
-            pytest.skip(f"no {path}")
-    options = webdriver.ChromeOptions()
-    options.binary_location = str(CHROMIUM)
-    for switch in (
-        "headless=new",
-        "no-sandbox",
-        "disable-gpu",
-        "disable-quic",
-        "no-first-run",
-        "disable-background-networking",
-        "disable-component-update",
-        "disable-sync",
-        f"user-data-dir={tmp_path_factory.mktemp('chromium')}",
-    ):
-        options.add_argument(f"--{switch}")
-    options.set_capability("goog:loggingPrefs", {"browser": "ALL", "performance": "ALL"})
-    service = webdriver.ChromeService(executable_path=str(CHROMEDRIVER))
-    driver = webdriver.Chrome(options=options, service=service)
-    yield driver
-    driver.quit()
-
-
-class Opened:
-    """A page in the browser, and what the browser says of it."""
-
-    def __init__(self, browser, path, text):
-        path.write_text(text, "utf-8")
-        self.browser, self.uri = browser, path.as_uri()
-        self.log()
-        self.requests()
-        browser.get(self.uri)
-
-    def run(self, script):
-        return self.browser.execute_script(f"return {script}")
-
-    def press(self, *keys):
-        from selenium.webdriver import ActionChains
-
-        ActionChains(self.browser).send_keys(*keys).perform()
-
-    def click(self, selector):
-        self.run(f"document.querySelector({json.dumps(selector)}).click()")
+class OpenedPage(Opened):
+    """What is on the page of a look, as a person sees it."""
 
     def greys(self, selector):
         """The grey of each shown picture that `selector` finds."""
@@ -263,20 +149,10 @@ class Opened:
             }})(document.querySelector("select"))"""
         )
 
-    def log(self):
-        return [entry["message"] for entry in self.browser.get_log("browser")]
-
-    def requests(self):
-        events = [json.loads(e["message"])["message"] for e in self.browser.get_log("performance")]
-        sent = [e["params"] for e in events if e["method"] == "Network.requestWillBeSent"]
-        urls = [event["request"]["url"] for event in sent]
-        # Those of its own start page come now and then.
-        return [url for url in urls if not url.startswith(("data:", "chrome"))]
-
 
 @pytest.fixture
 def opened(browser, tmp_path):
-    result = Opened(browser, tmp_path / "index.html", page())
+    result = OpenedPage(browser, tmp_path / "index.html", page())
     yield result
     assert result.log() == []
     assert result.requests() == [result.uri]
@@ -370,14 +246,14 @@ class TestInBrowser:
     def test_nothing_is_wider_than_the_window(self, browser, tmp_path, width):
         metrics = {"width": width, "height": 700, "deviceScaleFactor": 1, "mobile": width < 500}
         browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", metrics)
-        opened = Opened(browser, tmp_path / "index.html", hostile_page())
+        opened = OpenedPage(browser, tmp_path / "index.html", hostile_page())
         assert opened.run("document.documentElement.scrollWidth") <= width
         opened.click(".view button")
         assert opened.run("document.querySelector('dialog').scrollWidth") <= width
         browser.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
 
     def test_hostile_names_are_shown_and_do_nothing(self, browser, tmp_path):
-        opened = Opened(browser, tmp_path / "index.html", hostile_page())
+        opened = OpenedPage(browser, tmp_path / "index.html", hostile_page())
         facts = opened.run("[...document.querySelectorAll('.facts dd')].map(e => e.textContent)")
         expected = [*HOSTILE[:6], r"a\x1b[31m\x00\r\nb\x7f", r"gpj.\u202etxt", r"caf\udce9"]
         assert facts == [*expected, *HOSTILE[9:]]
@@ -395,7 +271,7 @@ class TestInBrowser:
             "<img src='http://127.0.0.1:9/x.png'><style>body { display: none }</style></main>"
         )
         text = page().replace("</main>", smuggled)
-        opened = Opened(browser, tmp_path / "index.html", text)
+        opened = OpenedPage(browser, tmp_path / "index.html", text)
         opened.click("main > p")
         assert opened.run("window.pwned") is None
         assert opened.files()
@@ -404,7 +280,7 @@ class TestInBrowser:
 
     def test_without_scripts_it_is_a_list(self, browser, tmp_path):
         browser.execute_cdp_cmd("Emulation.setScriptExecutionDisabled", {"value": True})
-        opened = Opened(browser, tmp_path / "index.html", page())
+        opened = OpenedPage(browser, tmp_path / "index.html", page())
         browser.execute_cdp_cmd("Emulation.setScriptExecutionDisabled", {"value": False})
         assert opened.greys("img")[1:] == [20, 30, 60, 70, 80, 100, 110, 140, 150, 160, 9]
         controls = "[...document.querySelectorAll('button, select, input')]"
@@ -412,7 +288,7 @@ class TestInBrowser:
         assert len(opened.files()) == 4
 
     def test_without_images(self, browser, tmp_path):
-        opened = Opened(browser, tmp_path / "index.html", page(cards=[]))
+        opened = OpenedPage(browser, tmp_path / "index.html", page(cards=[]))
         opened.press("o")
         opened.click(".drawing button")
         assert opened.greys("dialog img") == [9]
