@@ -214,6 +214,28 @@ def train_step(
     return step(model, optimizer, class_weights, rates or [1.0] * len(model.trainable_variables))
 
 
+def moving_average(
+    averages: Sequence[keras.Variable], variables: Sequence[keras.Variable]
+) -> Callable[[float], None]:
+    """Compile one update of exponential moving averages.
+
+    Returns:
+        A function of the decay d in 0..1: each average a goes on to a + (1 - d) (v - a), with its
+        variable v. Where the two are equal, a stays as it is to the last bit.
+    """
+
+    def update(share):
+        for average, variable in zip(averages, variables, strict=True):
+            average.assign(average.value + share * (variable.value - average.value))
+
+    if ENGINE != "tensorflow":
+        return lambda decay: update(1 - decay)
+    # As in the optimizer, XLA makes one pass over the memory out of several.
+    on_cpu = not tf.config.get_visible_devices("GPU")
+    compiled = tf.function(update, jit_compile=on_cpu, autograph=False)
+    return lambda decay: compiled(np.asarray(1 - decay, np.float32))
+
+
 def inference(model: keras.Model, *, dtype: str = "float32") -> Callable[[np.ndarray], Any]:
     """Compile `model` for inference: a batch of any size -> its output, or a list of its outputs.
 

@@ -244,6 +244,9 @@ class Training(Section):
     """What makes a model the best one; the best one is kept."""
     early_stopping: Positive | None = None
     """Stop after so many epochs without progress."""
+    ema: Annotated[float, Field(gt=0, lt=1)] | None = None
+    """Decay per step of a moving average of the weights, such as 0.999; the average is what is
+    validated and saved. Left out: none."""
 
     @model_validator(mode="after")
     def _warm_up_ends(self) -> "Training":

@@ -114,6 +114,7 @@ def train_stage(
                 plateau=plateau_of(stage.schedule),
                 class_weights=class_weights_of(stage, feed.labels),
                 rates=rates,
+                ema=stage.ema,
                 monitor=stage.monitor,
                 patience=stage.early_stopping,
                 checkpoints=checkpoints,

@@ -1,8 +1,9 @@
 """The training loop: epochs of steps, validation, the best weights, and a state to resume from.
 
-Everything that the next step depends on is in `State`, in the variables of the model and of the
-optimizer, and in the best weights; the batches are a function of the global step. So a training
-resumed from a checkpoint, in the middle of an epoch too, is the one that was never interrupted.
+Everything that the next step depends on is in `State`, in the variables of the model, of the
+optimizer and of the moving average, and in the best weights; the batches are a function of the
+global step. So a training resumed from a checkpoint, in the middle of an epoch too, is the one that
+was never interrupted.
 """
 
 import contextlib
@@ -19,6 +20,7 @@ from cvtrain.backend import keras
 from cvtrain.errors import RunError, TrainingError
 from cvtrain.models.invariant import logits_model
 from cvtrain.signals import Stop
+from cvtrain.training.average import WeightAverage
 from cvtrain.training.checkpoint import Checkpoints, Snapshot
 from cvtrain.training.schedules import Plateau, PlateauState, Schedule
 
@@ -107,6 +109,7 @@ def train(
     plateau: Plateau | None = None,
     class_weights: np.ndarray | None = None,
     rates: Sequence[float] | None = None,
+    ema: float | None = None,
     monitor: str = "val_loss",
     patience: int | None = None,
     checkpoints: Checkpoints | None = None,
@@ -129,6 +132,9 @@ def train(
         plateau: lowers what `schedule` says when the monitored value does not improve.
         class_weights: (classes,) factors of the training loss; the validation loss has none.
         rates: factor of the learning rate of each trainable variable of `model`; None for ones.
+        ema: decay per step of a moving average of the weights (`WeightAverage`). It is what is
+            validated and kept as the best; the loss and accuracy of training are those of the
+            weights themselves. None for no average.
         monitor: `val_loss` or `val_accuracy`; its best epoch is the one that counts, the first
             among equals.
         patience: epochs without improvement, at least 1, before an early end; None for never.
@@ -151,6 +157,7 @@ def train(
         optimizer=optimizer,
         step=backend.train_step(logits, optimizer, class_weights=class_weights, rates=rates),
         predict=backend.inference(logits),
+        average=WeightAverage(model, ema) if ema else None,
         epochs=epochs,
         steps_per_epoch=steps_per_epoch,
         schedule=schedule,
@@ -192,6 +199,7 @@ class _Loop:
     optimizer: keras.optimizers.Optimizer
     step: backend.TrainStep
     predict: Callable[[np.ndarray], np.ndarray]
+    average: WeightAverage | None
     epochs: int
     steps_per_epoch: int
     schedule: Schedule
@@ -221,6 +229,8 @@ class _Loop:
             images, labels = next(stream)
             self.step(images, labels, self._learning_rate(self.global_step))
             state.step += 1
+            if self.average:
+                self.average.update(self.global_step)
             now = time.perf_counter()
             reports = now - reported >= _REPORT_SECONDS or state.step == self.steps_per_epoch
             if reports:
@@ -235,6 +245,10 @@ class _Loop:
 
     def validate_and_end_epoch(self, validation: Callable[[], Batches]) -> bool:
         """Close the epoch; False if a stop was asked for before that could be done."""
+        with self.average.applied() if self.average else contextlib.nullcontext():
+            return self._validate_and_end_epoch(validation)
+
+    def _validate_and_end_epoch(self, validation: Callable[[], Batches]) -> bool:
         started = time.perf_counter()
         validated = self._validate(validation)
         if validated is None:
@@ -289,7 +303,8 @@ class _Loop:
         self.step.totals = np.array(self.state.totals)
 
     def _groups(self) -> dict[str, list[keras.Variable]]:
-        return {"model": self.model.variables, "optimizer": self.optimizer.variables}
+        groups = {"model": self.model.variables, "optimizer": self.optimizer.variables}
+        return groups | ({"average": self.average.variables} if self.average else {})
 
     def _learning_rate(self, step: int) -> float:
         return self.schedule(step) * self.state.plateau.scale

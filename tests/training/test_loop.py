@@ -39,19 +39,19 @@ def _batches(start: int):
         step += 1
 
 
-def _validation():
+def validation():
     yield from (_batch(step) for step in (1000, 1001))
 
 
-def _model(seed: int = 0, **options) -> keras.Model:
+def small_model(seed: int = 0, **options) -> keras.Model:
     options = {"batch_normalization": True, "dense": [6], "dropout": 0.5} | options
     return build_convnet(image_size=(10, 10), num_classes=3, filters=[4], seed=seed, **options)
 
 
-def _train(model: keras.Model, *, rate: float = 0.01, name: str = "adam", **options):
+def train_small(model: keras.Model, *, rate: float = 0.01, name: str = "adam", **options):
     options = {
         "batches": _batches,
-        "validation": _validation,
+        "validation": validation,
         "epochs": EPOCHS,
         "steps_per_epoch": STEPS,
         "optimizer": build_optimizer(name, learning_rate=rate),
@@ -61,7 +61,7 @@ def _train(model: keras.Model, *, rate: float = 0.01, name: str = "adam", **opti
     return train(model, **options)
 
 
-def _joined(batches):
+def joined(batches):
     return tuple(np.concatenate(column) for column in zip(*batches, strict=True))
 
 
@@ -71,20 +71,20 @@ def _timeless(history):
 
 @pytest.mark.parametrize("class_weights", [None, np.array([0.5, 1.0, 3.0])])
 def test_training_is_keras_fit(class_weights):
-    model, reference = _model(), _model()
-    trained = _train(model, class_weights=class_weights, monitor="val_loss")
+    model, reference = small_model(), small_model()
+    trained = train_small(model, class_weights=class_weights, monitor="val_loss")
     reference.compile("adam", "sparse_categorical_crossentropy", metrics=["accuracy"])
     reference.optimizer.learning_rate = 0.01
     weights, losses = [], []
     for epoch in range(EPOCHS):
-        images, labels = _joined(_batch(epoch * STEPS + step) for step in range(STEPS))
+        images, labels = joined(_batch(epoch * STEPS + step) for step in range(STEPS))
         kept = reference.fit(
             images,
             labels,
             batch_size=BATCH,
             shuffle=False,
             verbose=0,
-            validation_data=_joined(_validation()),
+            validation_data=joined(validation()),
             validation_batch_size=BATCH,
             class_weight=None if class_weights is None else dict(enumerate(class_weights)),
         ).history
@@ -103,8 +103,8 @@ def test_training_is_keras_fit(class_weights):
 def test_the_same_seed_trains_the_same_weights():
     digests = []
     for seed in (0, 0, 1):
-        model = _model(seed)
-        _train(model)
+        model = small_model(seed)
+        train_small(model)
         digests.append(weights_digest(model))
     assert digests[0] == digests[1] != digests[2]
 
@@ -131,10 +131,11 @@ def _reports_every_step(monkeypatch):
 
 
 @pytest.mark.usefixtures("_reports_every_step")
+@pytest.mark.parametrize("ema", [None, 0.9])
 @pytest.mark.parametrize("crash_at", [0, 2, 4, 7, 11])
-def test_resumed_after_a_crash_it_is_the_uninterrupted_training(tmp_path, crash_at):
-    straight = _model()
-    expected = _train(straight, **_resumable())
+def test_resumed_after_a_crash_it_is_the_uninterrupted_training(tmp_path, crash_at, ema):
+    straight = small_model()
+    expected = train_small(straight, **_resumable(ema=ema))
 
     def crashing(start: int):
         for step, batch in enumerate(_batches(start), start):
@@ -143,7 +144,10 @@ def test_resumed_after_a_crash_it_is_the_uninterrupted_training(tmp_path, crash_
             yield batch
 
     with pytest.raises(_Crash):
-        _train(_model(), **_resumable(batches=crashing, checkpoints=_Everywhere(tmp_path)))
+        train_small(
+            small_model(),
+            **_resumable(ema=ema, batches=crashing, checkpoints=_Everywhere(tmp_path)),
+        )
     starts = []
 
     def resumed_batches(start: int):
@@ -151,9 +155,9 @@ def test_resumed_after_a_crash_it_is_the_uninterrupted_training(tmp_path, crash_
         return _batches(start)
 
     # Whatever it starts from: all is in the checkpoint, but for a crash before the first one.
-    resumed = _model(seed=5 if crash_at else 0)
-    trained = _train(
-        resumed, **_resumable(batches=resumed_batches, checkpoints=_Everywhere(tmp_path))
+    resumed = small_model(seed=5 if crash_at else 0)
+    trained = train_small(
+        resumed, **_resumable(ema=ema, batches=resumed_batches, checkpoints=_Everywhere(tmp_path))
     )
     assert starts == [crash_at]
     assert weights_digest(resumed) == weights_digest(straight)
@@ -162,8 +166,8 @@ def test_resumed_after_a_crash_it_is_the_uninterrupted_training(tmp_path, crash_
 
 
 def test_asked_to_stop_it_commits_and_can_be_resumed(tmp_path):
-    straight = _model()
-    expected = _train(straight)
+    straight = small_model()
+    expected = train_small(straight)
     stop = Stop()
 
     def stopping(start: int):
@@ -171,30 +175,32 @@ def test_asked_to_stop_it_commits_and_can_be_resumed(tmp_path):
             stop.requested = step == STEPS + 1
             yield batch
 
-    model = _model()
-    trained = _train(model, batches=stopping, stop=stop, checkpoints=Checkpoints(tmp_path))
+    model = small_model()
+    trained = train_small(model, batches=stopping, stop=stop, checkpoints=Checkpoints(tmp_path))
     assert (trained.outcome, len(trained.history), trained.best_epoch) == ("stopped", 1, 1)
-    resumed = _model()
-    again = _train(resumed, checkpoints=Checkpoints(tmp_path))
+    resumed = small_model()
+    again = train_small(resumed, checkpoints=Checkpoints(tmp_path))
     assert again.outcome == "finished"
     assert _timeless(again.history) == _timeless(expected.history)
     assert weights_digest(resumed) == weights_digest(straight)
 
 
 def test_stopped_during_validation_the_epoch_is_validated_on_resume(tmp_path):
-    straight = _model()
-    expected = _train(straight)
+    straight = small_model()
+    expected = train_small(straight)
     stop = Stop()
 
     def stopping():
-        for batch in _validation():
+        for batch in validation():
             stop.requested = True
             yield batch
 
-    trained = _train(_model(), validation=stopping, stop=stop, checkpoints=Checkpoints(tmp_path))
+    trained = train_small(
+        small_model(), validation=stopping, stop=stop, checkpoints=Checkpoints(tmp_path)
+    )
     assert (trained.outcome, trained.history) == ("stopped", [])
-    resumed = _model()
-    again = _train(resumed, checkpoints=Checkpoints(tmp_path))
+    resumed = small_model()
+    again = train_small(resumed, checkpoints=Checkpoints(tmp_path))
     assert _timeless(again.history) == _timeless(expected.history)
     assert weights_digest(resumed) == weights_digest(straight)
 
@@ -205,27 +211,27 @@ def _no_batches(start: int):
 
 
 def test_a_finished_training_is_not_continued(tmp_path):
-    first = _model()
-    done = _train(first, checkpoints=Checkpoints(tmp_path))
-    second = _model(seed=1)
-    again = _train(second, batches=_no_batches, checkpoints=Checkpoints(tmp_path))
+    first = small_model()
+    done = train_small(first, checkpoints=Checkpoints(tmp_path))
+    second = small_model(seed=1)
+    again = train_small(second, batches=_no_batches, checkpoints=Checkpoints(tmp_path))
     assert again == done
     assert weights_digest(second) == weights_digest(first)
 
 
 def test_a_checkpoint_of_another_model_is_refused(tmp_path):
-    _train(_model(), epochs=1, checkpoints=Checkpoints(tmp_path))
+    train_small(small_model(), epochs=1, checkpoints=Checkpoints(tmp_path))
     with pytest.raises(RunError, match="another model"):
-        _train(_model(dense=[7]), checkpoints=Checkpoints(tmp_path))
+        train_small(small_model(dense=[7]), checkpoints=Checkpoints(tmp_path))
     with pytest.raises(RunError, match="another optimizer"):
-        _train(_model(), name="sgd", checkpoints=Checkpoints(tmp_path))
+        train_small(small_model(), name="sgd", checkpoints=Checkpoints(tmp_path))
 
 
 def test_a_loss_that_is_not_finite_ends_the_training_and_is_never_best():
-    model = _model()
+    model = small_model()
     best = []
     with pytest.raises(TrainingError, match=r"epoch 2, step \d of 4: the .*loss is (nan|inf)"):
-        _train(
+        train_small(
             model,
             schedule=lambda step: 0.01 if step < STEPS else 1e30,
             on_epoch=lambda _: best.append(weights_digest(model)),
@@ -249,9 +255,9 @@ def _validation_with_hits(model: keras.Model, hits: list[int]):
 
 
 def test_early_stopping_keeps_the_first_of_the_best():
-    model = _model(batch_normalization=False, dropout=0.0)
+    model = small_model(batch_normalization=False, dropout=0.0)
     weights = []
-    trained = _train(
+    trained = train_small(
         model,
         epochs=9,
         rate=1e-7,
@@ -268,8 +274,8 @@ def test_early_stopping_keeps_the_first_of_the_best():
 
 
 def test_rates_in_the_history_follow_schedule_and_plateau():
-    model = _model(batch_normalization=False, dropout=0.0)
-    trained = _train(
+    model = small_model(batch_normalization=False, dropout=0.0)
+    trained = train_small(
         model,
         epochs=4,
         rate=1e-7,
@@ -287,7 +293,7 @@ def test_rates_in_the_history_follow_schedule_and_plateau():
 @pytest.mark.usefixtures("_reports_every_step")
 def test_progress_is_of_the_epoch_so_far():
     seen = []
-    _train(_model(), epochs=2, on_step=seen.append)
+    train_small(small_model(), epochs=2, on_step=seen.append)
     assert [(p.epoch, p.step) for p in seen] == [(e, s) for e in (1, 2) for s in (1, 2, 3, 4)]
     assert {(p.epochs, p.steps_per_epoch) for p in seen} == {(2, 4)}
     assert all(p.loss > 0 and 0 <= p.accuracy <= 1 and p.images_per_second > 0 for p in seen)
@@ -296,7 +302,7 @@ def test_progress_is_of_the_epoch_so_far():
 def test_kerass_environment_cuts_a_training_short(monkeypatch):
     monkeypatch.setenv("KERAS_MAX_EPOCHS", "1")
     monkeypatch.setenv("KERAS_MAX_STEPS_PER_EPOCH", "2")
-    trained = _train(_model())
+    trained = train_small(small_model())
     assert [row["step"] for row in trained.history] == [2]
     assert trained.outcome == "finished"
 
@@ -307,7 +313,7 @@ def test_out_of_memory_says_which_knob_to_turn():
         raise MemoryError
 
     with pytest.raises(ResourceError, match="memory does not suffice") as caught:
-        _train(_model(), batches=hungry)
+        train_small(small_model(), batches=hungry)
     assert "batch_size" in caught.value.advice
     assert "data.image_size" in caught.value.advice
 
@@ -323,11 +329,11 @@ def test_streams_are_closed_when_training_ends():
 
     def noted_validation():
         try:
-            yield from _validation()
+            yield from validation()
         finally:
             closed.append("validation")
 
-    _train(_model(), epochs=1, batches=noted, validation=noted_validation)
+    train_small(small_model(), epochs=1, batches=noted, validation=noted_validation)
     assert closed == ["validation", "batches"]
 
 
@@ -340,10 +346,10 @@ def test_lower_precision_learns_and_resumes_like_float32(tmp_path, precision):
             "epochs": 4,
         }
 
-    straight, resumed = _model(precision=precision), _model(precision=precision)
-    trained = _train(straight, **options())
+    straight, resumed = small_model(precision=precision), small_model(precision=precision)
+    trained = train_small(straight, **options())
     assert trained.history[-1]["loss"] < trained.history[0]["loss"]
-    _train(resumed, **options() | {"epochs": 2}, checkpoints=Checkpoints(tmp_path))
-    resumed = _model(precision=precision, seed=1)
-    _train(resumed, **options(), checkpoints=Checkpoints(tmp_path))
+    train_small(resumed, **options() | {"epochs": 2}, checkpoints=Checkpoints(tmp_path))
+    resumed = small_model(precision=precision, seed=1)
+    train_small(resumed, **options(), checkpoints=Checkpoints(tmp_path))
     assert weights_digest(resumed) == weights_digest(straight)
