@@ -16,6 +16,7 @@ from cvtrain.errors import DataError
 from cvtrain.signals import Stop
 
 DATA_DIR = Path("data")
+_MOST_RECORDED = 200  # problems in run.json
 
 
 @dataclass(frozen=True)
@@ -25,12 +26,17 @@ class Dataset:
     Attributes:
         index: which images, which class, which split.
         pixels: their decoded pixels, by path.
-        digest: SHA-256 over split, path, class and content of every file.
+        report: what the check has found.
     """
 
     index: Index
     pixels: Pixels
-    digest: str
+    report: Report
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 over split, path, class and content of every file."""
+        return self.report.digest
 
     def describe(self) -> dict[str, Any]:
         """The part `data` of run.json."""
@@ -38,6 +44,25 @@ class Dataset:
             "root": str(self.index.root.absolute()),
             "digest": self.digest,
             "counts": {split: dict(counts) for split, counts in self.index.counts.items()},
+            "check": self._describe_check(),
+        }
+
+    def _describe_check(self) -> dict[str, Any]:
+        """What a reader of the run should know of its files; counts are of files."""
+        problems = self.report.problems
+        bad = [problem for problem in problems if problem.severity == "bad"]
+        doubtful = [problem for problem in problems if problem.severity != "bad"]
+        num_kept = sum(len(split.paths) for split in self.index.splits.values())
+        return {
+            "num_files": self.report.num_files,
+            "bad": len({problem.path for problem in bad if not problem.is_leak}),
+            "leaks": len({problem.path for problem in bad if problem.is_leak}),
+            "doubtful": len({problem.path for problem in doubtful}),
+            "skipped": self.report.num_files - num_kept,
+            "problems": [
+                {"path": each.path, "severity": each.severity, "what": each.what}
+                for each in (*bad, *doubtful)[:_MOST_RECORDED]
+            ],
         }
 
 
@@ -91,7 +116,7 @@ def open_dataset(config: Config, stop: Stop, console: Console) -> Dataset:
                 f"Add a {split} folder, or set data.split.{split} above 0.",
             )
     console.remark(f"data: {summary(index.counts)}")
-    return Dataset(index, pixels, report.digest)
+    return Dataset(index, pixels, report)
 
 
 def decoder_of(config: Config) -> Decoder:

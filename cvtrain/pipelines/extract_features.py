@@ -21,6 +21,7 @@ from cvtrain.pipelines.frozen import (
     record_proof,
 )
 from cvtrain.pipelines.job import Job, finished_run, start_job
+from cvtrain.pipelines.suspects import NONE_JUDGED, judge_training_images
 from cvtrain.pipelines.train import (
     augmentation_of,
     draw_augmentation,
@@ -102,6 +103,7 @@ def extract_features(
         prefix, before = prefix_of(model, cut), layer_digests(model)
         if stage.views == "unlimited":
             train_end_to_end(job, model, cut)
+            judged = NONE_JUDGED
             predict, parts = image_predictor(job, model), job.dataset.index.splits
         else:
             rows, parts = frozen.training_rows(), evaluation_parts(job.dataset)
@@ -115,10 +117,11 @@ def extract_features(
                 model = with_closed_head(job, base, cut, rows, exact["validation"])
                 save(job.run, model, model)
                 before = dict.fromkeys(layer_digests(model), "") | layer_digests(prefix)
+            judged = judge_training_images(job, rows)
             predict = feature_predictor(job, suffix_of(model, cut), exact)
         after = layer_digests(model)
         record_proof(job, before, after, trained=layers_above(model, cut))
-        finish(job, parts, predict)
+        finish(job, parts, predict, judged)
     return job.run
 
 

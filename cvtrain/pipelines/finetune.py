@@ -24,6 +24,7 @@ from cvtrain.pipelines.frozen import (
     refuse_seen_images,
 )
 from cvtrain.pipelines.job import Job, finished_run, start_job
+from cvtrain.pipelines.suspects import judged_before
 from cvtrain.pipelines.train import (
     augmentation_of,
     draw_augmentation,
@@ -88,7 +89,7 @@ def finetune(
             history = stage.train(history)
             trained.update(stage.unfrozen.layers)
         record_proof(job, before, layer_digests(model), trained)
-        finish(job, *stage.evaluation())
+        finish(job, *stage.evaluation(), judged_before(source, job))
     return job.run
 
 

@@ -8,22 +8,28 @@ import numpy as np
 from cvtrain.console import duration
 from cvtrain.data.index import Split
 from cvtrain.files import commit_text
-from cvtrain.metrics import classification_report, log_losses, summarize
+from cvtrain.metrics import classification_report, summarize
 from cvtrain.pipelines.dataset import Dataset
 from cvtrain.pipelines.evaluate import show_metrics, write_confusion_matrix
 from cvtrain.pipelines.job import Job
+from cvtrain.pipelines.mistakes import explain_mistakes, worst_mistakes
+from cvtrain.pipelines.suspects import NONE_JUDGED, Judged, find_mislabels
 from cvtrain.predictions import predictions_csv
 from cvtrain.run import Run
 
-NUM_MISTAKES = 24
 
-
-def finish(job: Job, parts: Mapping[str, Split], predict: Callable[[str], np.ndarray]) -> None:
+def finish(
+    job: Job,
+    parts: Mapping[str, Split],
+    predict: Callable[[str], np.ndarray],
+    training: Judged = NONE_JUDGED,
+) -> None:
     """Measure the saved model, draw, and complete `run.json`.
 
     Args:
         parts: the samples to measure it on: train (all or some of them), validation, test.
         predict: name of a part -> probabilities (n, classes) of the model as it was saved.
+        training: what is known about the labels of the training images.
 
     Raises:
         Stopped: on request; the model is saved, `--resume` measures it.
@@ -41,7 +47,10 @@ def finish(job: Job, parts: Mapping[str, Split], predict: Callable[[str], np.nda
             commit_text(run.path / f"predictions-{name}.csv", text)
         write_confusion_matrix(run.path, metrics["test"]["confusion_matrix"], index.class_names)
         draw_worst_mistakes(run, dataset, probabilities["test"])
-    run.update(status="finished", metrics=metrics, seconds=watch.seconds)
+    mistakes = explain_mistakes(job, probabilities["test"])
+    mislabels = find_mislabels(job, probabilities, training)
+    found = {"mistakes": mistakes, "mislabels": mislabels}
+    run.update(status="finished", metrics=metrics, **found, seconds=watch.seconds)
     # Nothing is left to resume, and they are several times the size of the model.
     shutil.rmtree(run.checkpoints, ignore_errors=True)
     show_metrics(metrics["test"], console)
@@ -63,13 +72,12 @@ def draw_worst_mistakes(run: Run, dataset: Dataset, probabilities: np.ndarray) -
 
     split, names = dataset.index.splits["test"], dataset.index.class_names
     predicted = probabilities.argmax(axis=1)
-    losses = log_losses(split.labels, probabilities)
-    wrong = [i for i in np.argsort(-losses, kind="stable") if predicted[i] != split.labels[i]]
+    worst = worst_mistakes(split.labels, probabilities)
     captions = [
         f"{names[predicted[i]]} {probabilities[i, predicted[i]]:.0%}\n"
         f"is {names[split.labels[i]]} {probabilities[i, split.labels[i]]:.0%}\n"
         f"{split.paths[i].rpartition('/')[2]}"
-        for i in wrong[:NUM_MISTAKES]
+        for i in worst
     ]
-    images = [dataset.pixels[split.paths[i]] for i in wrong[:NUM_MISTAKES]]
+    images = [dataset.pixels[split.paths[i]] for i in worst]
     draw.save(draw.draw_mistakes(images, captions), run.figures / "worst_mistakes.png")

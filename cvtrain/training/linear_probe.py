@@ -1,16 +1,19 @@
-"""How well a linear classifier does on features, and which features to choose by that.
+"""What a linear classifier says of features, how well it does, and which to choose by that.
 
 G. Alain and Y. Bengio, Understanding intermediate layers using linear classifier probes,
 arXiv:1610.01644; L. Breiman et al. (1984), Classification and Regression Trees.
 """
 
+import contextlib
 import os
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
+
+from cvtrain.metrics import log_losses
 
 Row = dict[str, Any]
 """One block: where it is, what it costs and how well it tells the classes apart, as in run.json."""
@@ -42,9 +45,7 @@ def linear_accuracy(
             (1984), 3.4.
         validation_accuracy: of a fit on all of `train`.
     """
-    from sklearn.exceptions import ConvergenceWarning
     from sklearn.model_selection import StratifiedKFold
-    from threadpoolctl import threadpool_limits
 
     features, labels = train
     folding = StratifiedKFold(folds, shuffle=True, random_state=seed)
@@ -52,10 +53,97 @@ def linear_accuracy(
     correct = np.zeros((len(_STRENGTHS), len(labels)), bool)
 
     def classify(fitted: np.ndarray, held_out: np.ndarray) -> None:
-        predictions = _predictions(features[fitted], labels[fitted], features[held_out], _STRENGTHS)
-        correct[:, held_out] = predictions == labels[held_out]
+        found = _probabilities(features[fitted], labels[fitted], features[held_out], _STRENGTHS)
+        correct[:, held_out] = found.argmax(axis=2) == labels[held_out]
 
-    # One thread a fold: within products of matrices this small, threads wait more than they work.
+    with _fits_side_by_side() as pool:
+        list(pool.map(classify, *parts))
+        accuracies = correct.mean(axis=1)
+        up_to_best = _STRENGTHS[: int(accuracies.argmax()) + 1]
+        *_, best = _probabilities(features, labels, validation[0], up_to_best)
+    accuracy = float(accuracies.max())
+    return {
+        "accuracy": accuracy,
+        "standard_error": float(np.sqrt(accuracy * (1 - accuracy) / len(labels))),
+        "validation_accuracy": float((best.argmax(axis=1) == validation[1]).mean()),
+    }
+
+
+def out_of_fold(
+    features: np.ndarray,
+    labels: np.ndarray,
+    *,
+    folds: int,
+    seed: int,
+    groups: Sequence[bytes] | None = None,
+) -> tuple[np.ndarray, float]:
+    """What logistic regression says of each image when it has not learnt it.
+
+    The L2 penalty is the one of a few whose cross-entropy is the least for all folds together.
+
+    Args:
+        features, labels: (n, channels) float32 and (n,).
+        folds: parts of the cross-validation, each with its share of every class; fewer where no
+            class has so many groups, and of two groups at least one class must be. A fit that has
+            no image of a class gives it 0.
+        seed: of the folds.
+        groups: (n,); images of one group, such as copies, share a fold. None: each is its own.
+
+    Returns:
+        Probabilities (n, classes) float32 and the inverse penalty.
+    """
+    from sklearn.model_selection import StratifiedKFold
+
+    if groups is None:
+        first = group = np.arange(len(labels))
+    else:
+        _, first, group = np.unique(np.array(groups), return_index=True, return_inverse=True)
+    found = np.zeros((len(_STRENGTHS), len(labels), int(labels.max()) + 1), np.float32)
+
+    def classify(groups_held_out: np.ndarray) -> None:
+        is_held_out = np.isin(group, groups_held_out)
+        found[:, is_held_out, :] = _probabilities(
+            features[~is_held_out],
+            labels[~is_held_out],
+            features[is_held_out],
+            _STRENGTHS,
+            num_classes=found.shape[2],
+        )
+
+    with _fits_side_by_side() as pool:
+        # A class may have fewer images than there are folds.
+        warnings.filterwarnings("ignore", "The least populated class", UserWarning)
+        folds = min(folds, int(np.bincount(labels[first]).max()))
+        folding = StratifiedKFold(folds, shuffle=True, random_state=seed)
+        parts = [held_out for _, held_out in folding.split(first, labels[first])]
+        list(pool.map(classify, parts))
+    best = int(np.argmin([log_losses(labels, each).mean() for each in found]))
+    return found[best], _STRENGTHS[best]
+
+
+def held_out(
+    train: tuple[np.ndarray, np.ndarray], others: np.ndarray, *, folds: int, seed: int
+) -> np.ndarray:
+    """Probabilities (n, classes) float32 of other images by logistic regression on `train`.
+
+    Args:
+        train: features (m, channels) and labels (m,) with every class among them.
+        others: features (n, channels).
+        folds, seed: of the cross-validation that finds the penalty, as in `out_of_fold`.
+    """
+    _, strength = out_of_fold(*train, folds=folds, seed=seed)
+    up_to_best = _STRENGTHS[: _STRENGTHS.index(strength) + 1]
+    with _fits_side_by_side():
+        *_, best = _probabilities(*train, others, up_to_best)
+    return best
+
+
+@contextlib.contextmanager
+def _fits_side_by_side() -> Iterator[ThreadPoolExecutor]:
+    """Threads for fits, one a fit: within products this small, threads wait more than they work."""
+    from sklearn.exceptions import ConvergenceWarning
+    from threadpoolctl import threadpool_limits
+
     with (
         warnings.catch_warnings(),
         threadpool_limits(1),
@@ -63,22 +151,17 @@ def linear_accuracy(
     ):
         # The accuracy settles long before the last weights do.
         warnings.simplefilter("ignore", ConvergenceWarning)
-        list(pool.map(classify, *parts))
-        accuracies = correct.mean(axis=1)
-        up_to_best = _STRENGTHS[: int(accuracies.argmax()) + 1]
-        predictions = _predictions(features, labels, validation[0], up_to_best)
-    accuracy = float(accuracies.max())
-    return {
-        "accuracy": accuracy,
-        "standard_error": float(np.sqrt(accuracy * (1 - accuracy) / len(labels))),
-        "validation_accuracy": float((predictions[-1] == validation[1]).mean()),
-    }
+        yield pool
 
 
-def _predictions(
-    features: np.ndarray, labels: np.ndarray, others: np.ndarray, strengths: Sequence[float]
+def _probabilities(
+    features: np.ndarray,
+    labels: np.ndarray,
+    others: np.ndarray,
+    strengths: Sequence[float],
+    num_classes: int | None = None,
 ) -> np.ndarray:
-    """Predicted labels (strengths, len(others)), for weaker and weaker penalties.
+    """Probabilities (strengths, len(others), classes) float32, for weaker and weaker penalties.
 
     Each fit starts from the one before, which makes the path hardly dearer than its last point.
     """
@@ -88,11 +171,12 @@ def _predictions(
     scaler = StandardScaler().fit(features)
     features, others = scaler.transform(features), scaler.transform(others)
     model = LogisticRegression(max_iter=_MAX_ITERATIONS, tol=_TOLERANCE, warm_start=True)
-    predictions = []
-    for strength in strengths:
+    num_classes = num_classes or int(labels.max()) + 1
+    found = np.zeros((len(strengths), len(others), num_classes), np.float32)
+    for i, strength in enumerate(strengths):
         model.set_params(C=strength).fit(features, labels)
-        predictions.append(model.predict(others))
-    return np.stack(predictions)
+        found[i][:, model.classes_] = model.predict_proba(others)
+    return found
 
 
 def recommend(rows: Sequence[Row]) -> tuple[Row, Row]:
