@@ -24,8 +24,34 @@ def accuracy_interval(num_correct: int, num_images: int) -> tuple[float, float]:
     return float(interval.low), float(interval.high)
 
 
+def calibration_bins(labels: np.ndarray, probabilities: np.ndarray) -> list[dict[str, float]]:
+    """A reliability diagram: images by confidence in the top class, in 15 bins of equal width.
+
+    Args:
+        labels: (n,) true class indices.
+        probabilities: (n, classes), rows sum to 1.
+
+    Returns:
+        For each bin with images, lowest first: `num_images`, `num_correct`, their mean `confidence`
+        and `accuracy`, both in 0..1.
+    """
+    confidence = probabilities.max(axis=1)
+    correct = probabilities.argmax(axis=1) == labels
+    # Bin m holds ((m-1)/M, m/M]; a confidence of exactly 0 cannot occur for a top class.
+    bins = np.ceil(confidence * NUM_CALIBRATION_BINS).astype(int)
+    return [
+        {
+            "num_images": int((bins == m).sum()),
+            "num_correct": int(correct[bins == m].sum()),
+            "confidence": float(confidence[bins == m].mean()),
+            "accuracy": float(correct[bins == m].mean()),
+        }
+        for m in np.unique(bins)
+    ]
+
+
 def calibration_error(labels: np.ndarray, probabilities: np.ndarray) -> float:
-    """Expected calibration error in 0..1 of the top class, 15 bins of equal width.
+    """Expected calibration error in 0..1 of the top class, over `calibration_bins`.
 
     Guo et al. (2017), On Calibration of Modern Neural Networks, equation 3.
 
@@ -33,16 +59,9 @@ def calibration_error(labels: np.ndarray, probabilities: np.ndarray) -> float:
         labels: (n,) true class indices.
         probabilities: (n, classes), rows sum to 1.
     """
-    confidence = probabilities.max(axis=1)
-    correct = probabilities.argmax(axis=1) == labels
-    # Bin m holds ((m-1)/M, m/M]; a confidence of exactly 0 cannot occur for a top class.
-    bins = np.ceil(confidence * NUM_CALIBRATION_BINS).astype(int)
-    gaps = [
-        abs(float(correct[bins == m].mean()) - float(confidence[bins == m].mean()))
-        * float((bins == m).mean())
-        for m in np.unique(bins)
-    ]
-    return float(sum(gaps))
+    bins = calibration_bins(labels, probabilities)
+    gaps = (abs(row["accuracy"] - row["confidence"]) * row["num_images"] for row in bins)
+    return sum(gaps) / len(labels)
 
 
 def mcnemar(correct_a: np.ndarray, correct_b: np.ndarray) -> dict[str, Any]:

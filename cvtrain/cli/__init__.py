@@ -32,7 +32,7 @@ def cli() -> None:
 
 for command in (
     *(train.fit, train.probe, train.extract_features, train.finetune, train.ladder),
-    *(look.evaluate, look.predict, look.visualize),
+    *(look.evaluate, look.predict, look.calibrate, look.visualize),
     images.data,
     start.schema,
 ):

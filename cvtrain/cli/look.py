@@ -100,6 +100,44 @@ def predict(
 @click.command(
     epilog="""\b
 Examples:
+  cvtrain calibrate                              what would the newest run gain?
+  cvtrain calibrate RUN --coverage 0.9           answer 9 of 10 images, the surest
+  cvtrain calibrate RUN --risk 0.05              at most 5 % of the answers wrong
+  cvtrain calibrate RUN --off                    answer everything again
+\b
+The model stays as it is; `predict` and `evaluate` read RUN/abstention.json.""",
+)
+@click.argument("run", required=False, type=click.Path(path_type=Path))
+@click.option("--coverage", type=float, metavar="SHARE", help="Which share to answer, 0 to 1.")
+@click.option(
+    "--risk",
+    type=float,
+    metavar="SHARE",
+    help="Which share of the answers may be wrong, 0 to 1; kept with 95 % confidence.",
+)
+@click.option("--off", is_flag=True, help="Answer every image again.")
+@common_options
+def calibrate(
+    console: "Console", run: Path | None, coverage: float | None, risk: float | None, off: bool
+) -> None:
+    """Let `predict` answer "unknown" where RUN (default: the newest) is not sure enough.
+
+    A temperature makes the confidences honest, a threshold on them says what is sure enough; both
+    come from the validation images, what they do to the test images is shown. Without an option
+    nothing is decided, and the choices are shown.
+    """
+    from cvtrain.pipelines.calibrate import calibrate as run_calibrate
+
+    given = {"--coverage": coverage is not None, "--risk": risk is not None, "--off": off}
+    if sum(given.values()) > 1:
+        received = " ".join(option for option, is_given in given.items() if is_given)
+        raise ConfigError(f"calibrate: one of --coverage, --risk and --off; received {received}")
+    run_calibrate(open_run(run, console), coverage=coverage, risk=risk, off=off, console=console)
+
+
+@click.command(
+    epilog="""\b
+Examples:
   cvtrain visualize                              class-activation maps of the newest run
   cvtrain visualize RUN photos/ --method layercam --class top:3
   cvtrain visualize --evaluate --sanity          can these maps be trusted?

@@ -17,6 +17,7 @@ from cvtrain.data.sources import locate_source
 from cvtrain.errors import DataError, Stopped
 from cvtrain.files import commit_json, commit_text, csv_text
 from cvtrain.metrics import classification_report
+from cvtrain.pipelines.calibrate import measure_abstention, plain_words
 from cvtrain.pipelines.dataset import DATA_DIR, check
 from cvtrain.pipelines.job import Job
 from cvtrain.predictions import predictions_csv
@@ -41,7 +42,8 @@ def evaluate(
         output: folder for the files; None for a folder in the run.
 
     Returns:
-        The content of metrics.json (see `metrics.classification_report`).
+        The content of metrics.json (see `metrics.classification_report`), with `abstention` (see
+        `calibration.coverage_and_risk`) if the run abstains.
 
     Raises:
         RunError, DataError: the run or the images are not usable.
@@ -59,6 +61,7 @@ def evaluate(
         predict = load_predictor(run, len(class_names))
         probabilities = predict_split(predict, pixels, part, stop, console)
     metrics = classification_report(part.labels, probabilities, class_names)
+    metrics |= measure_abstention(run, part.labels, probabilities)
     folder = output or run.path / "evaluate" / _folder_name(source, name)
     commit_json(folder / "metrics.json", {"split": name, "source": str(index.root), **metrics})
     commit_text(folder / "predictions.csv", predictions_csv(part, probabilities, class_names))
@@ -159,6 +162,8 @@ def show_metrics(metrics: dict[str, Any], console: Console) -> None:
         f"on {metrics['num_images']:,} images, loss {metrics['loss']:.4f}, "
         f"calibration error {metrics['calibration_error']:.4f}"
     )
+    if abstention := metrics.get("abstention"):
+        console.result(plain_words(abstention))
 
 
 def _share(value: float | None) -> str:

@@ -11,16 +11,19 @@ from typing import Any, TextIO
 
 import numpy as np
 
+from cvtrain.calibration import Abstention, with_temperature
 from cvtrain.console import Console
 from cvtrain.data.decode import DecodeError, Decoder, read_image
 from cvtrain.data.scan import Found, find_images
 from cvtrain.errors import DataError, Stopped
 from cvtrain.files import committed, csv_text, printable
+from cvtrain.pipelines.calibrate import UNKNOWN, in_words, read_abstention
 from cvtrain.pipelines.evaluate import decoder_of_run, load_predictor
 from cvtrain.run import Run
 from cvtrain.signals import stop_on_signals
 
-Infer = Callable[[np.ndarray], np.ndarray]
+Answer = Callable[[np.ndarray], tuple[np.ndarray, np.ndarray]]
+"""Images (n, h, w, 3) uint8 -> probabilities (n, classes) and the name of what is answered (n,)."""
 
 _ROWS_PER_TABLE = 1000
 
@@ -31,12 +34,15 @@ class Prediction:
 
     Attributes:
         path: the file, as the person named it.
-        probabilities: (classes,) float32, or None when the file cannot be read.
-        problem: why not; empty otherwise.
+        probabilities: (classes,) float32, or None when the file cannot be read; of a run that
+            abstains, with its temperature.
+        answer: the most probable class, or "unknown"; empty when the file cannot be read.
+        problem: why the file cannot be read; empty otherwise.
     """
 
     path: str
     probabilities: np.ndarray | None
+    answer: str = ""
     problem: str = ""
 
 
@@ -50,6 +56,8 @@ def predict(
     console: Console,
 ) -> None:
     """Classify files, folders and globs; memory holds a few batches, whatever their number.
+
+    A run for which `cvtrain calibrate` has set a threshold answers "unknown" below it.
 
     Args:
         run: with a saved model.
@@ -65,10 +73,14 @@ def predict(
     """
     class_names = run.field("class_names", list)
     decoder = decoder_of_run(run)
-    infer = load_predictor(run, len(class_names))
+    abstention = read_abstention(run)
+    if abstention:
+        console.remark(f"{in_words(abstention)} (cvtrain calibrate {run.path} --off ends that)")
+    answer = _answer(load_predictor(run, len(class_names)), class_names, abstention)
     num_bad = num_done = 0
-    with stop_on_signals() as stop, _writer(output, class_names, top, console) as write:
-        for predictions in _predictions(infer, decoder, find_images(paths), batch_size):
+    to_write = _writer(output, class_names, top, console, abstains=abstention is not None)
+    with stop_on_signals() as stop, to_write as write:
+        for predictions in _predictions(answer, decoder, find_images(paths), batch_size):
             if stop.requested:
                 raise Stopped("stopped while predicting", "Start the command again.")
             write(predictions)
@@ -83,8 +95,26 @@ def predict(
         raise DataError(f"{num_bad:,} of {num_done:,} files could not be read, the rest is done")
 
 
+def _answer(
+    infer: Callable[[np.ndarray], np.ndarray],
+    class_names: Sequence[str],
+    abstention: Abstention | None,
+) -> Answer:
+    names = np.array(class_names, dtype=object)
+
+    def answer(images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        probabilities = infer(images)
+        if abstention is None:
+            return probabilities, names[probabilities.argmax(axis=1)]
+        probabilities = with_temperature(probabilities, abstention.temperature)
+        best = names[probabilities.argmax(axis=1)]
+        return probabilities, np.where(abstention.answers(probabilities), best, UNKNOWN)
+
+    return answer
+
+
 def _predictions(
-    infer: Infer, decoder: Decoder, found: Iterator[Found], batch_size: int
+    answer: Answer, decoder: Decoder, found: Iterator[Found], batch_size: int
 ) -> Iterator[list[Prediction]]:
     """Predictions batch by batch; the next batch is decoded while the model works on this one."""
 
@@ -105,19 +135,19 @@ def _predictions(
         batch, decoded = start()
         while batch:
             following = start()
-            yield _predict_batch(infer, batch, list(decoded))
+            yield _predict_batch(answer, batch, list(decoded))
             batch, decoded = following
 
 
 def _predict_batch(
-    infer: Infer, batch: list[Found], decoded: list[np.ndarray | str]
+    answer: Answer, batch: list[Found], decoded: list[np.ndarray | str]
 ) -> list[Prediction]:
     good = [pixels for pixels in decoded if not isinstance(pixels, str)]
-    rows = iter(infer(np.stack(good)) if good else ())
+    rows = zip(*answer(np.stack(good)), strict=True) if good else iter(())
     return [
-        Prediction(one.path, None, pixels)
+        Prediction(one.path, None, problem=pixels)
         if isinstance(pixels, str)
-        else Prediction(one.path, next(rows))
+        else Prediction(one.path, *next(rows))
         for one, pixels in zip(batch, decoded, strict=True)
     ]
 
@@ -127,11 +157,11 @@ Write = Callable[[list[Prediction]], None]
 
 @contextlib.contextmanager
 def _writer(
-    output: Path | None, class_names: Sequence[str], top: int, console: Console
+    output: Path | None, class_names: Sequence[str], top: int, console: Console, *, abstains: bool
 ) -> Iterator[Write]:
     """What takes predictions, batch by batch, for a table, a CSV or a JSON file."""
     if output is None:
-        with _table_writer(class_names, top, console) as write:
+        with _table_writer(class_names, top, console, abstains=abstains) as write:
             yield write
         return
     formats = {".csv": _csv_writer, ".json": _json_writer}
@@ -144,9 +174,11 @@ def _writer(
 
 
 @contextlib.contextmanager
-def _table_writer(class_names: Sequence[str], top: int, console: Console) -> Iterator[Write]:
+def _table_writer(
+    class_names: Sequence[str], top: int, console: Console, *, abstains: bool
+) -> Iterator[Write]:
     top = min(top, len(class_names))
-    columns = ["file"]
+    columns = ["file", "prediction"] if abstains else ["file"]
     for rank in range(1, top + 1):
         columns += [f"class {rank}", f"p {rank}"]
     rows: list[list[str]] = []
@@ -154,7 +186,7 @@ def _table_writer(class_names: Sequence[str], top: int, console: Console) -> Ite
     def write(predictions: list[Prediction]) -> None:
         for prediction in predictions:
             if prediction.probabilities is not None:
-                cells = [printable(prediction.path)]
+                cells = [printable(prediction.path), *([prediction.answer] if abstains else [])]
                 for name, p in _top(prediction.probabilities, class_names, top):
                     cells += [name, f"{p:.4f}"]
                 rows.append(cells)
@@ -181,9 +213,9 @@ def _csv_writer(file: TextIO, class_names: Sequence[str], top: int) -> Iterator[
                     [prediction.path, "", "", prediction.problem, *("" for _ in class_names)]
                 )
             else:
-                best = int(p.argmax())
                 values = [f"{value:.9g}" for value in p]
-                rows.append([prediction.path, class_names[best], values[best], "", *values])
+                confidence = values[p.argmax()]
+                rows.append([prediction.path, prediction.answer, confidence, "", *values])
         file.write(csv_text(rows))
 
     yield write
@@ -210,7 +242,7 @@ def _as_json(prediction: Prediction, class_names: Sequence[str], top: int) -> di
     best = _top(prediction.probabilities, class_names, top)
     return {
         "file": prediction.path,
-        "prediction": best[0][0],
+        "prediction": prediction.answer,
         "confidence": best[0][1],
         "top": [{"class": name, "probability": p} for name, p in best],
         "probabilities": {

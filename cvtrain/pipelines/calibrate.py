@@ -1,0 +1,277 @@
+"""`cvtrain calibrate`: below which confidence should a run answer "unknown"?"""
+
+from collections.abc import Mapping
+from dataclasses import asdict, replace
+from typing import Any
+
+import numpy as np
+
+from cvtrain.calibration import (
+    CONFIDENCE,
+    Abstention,
+    coverage_and_risk,
+    fit_temperature,
+    risk_bounds,
+    threshold_for_coverage,
+    threshold_for_risk,
+    with_temperature,
+)
+from cvtrain.console import Console
+from cvtrain.data.index import Split
+from cvtrain.errors import ConfigError, RunError
+from cvtrain.files import commit_json, disk_errors, printable
+from cvtrain.metrics import calibration_error
+from cvtrain.predictions import Predictions, read_predictions
+from cvtrain.run import Run
+
+FORMAT = 1
+UNKNOWN = "unknown"
+"""What is answered below the threshold."""
+
+_FILE = "abstention.json"
+_COLUMNS = ("coverage", "95 % interval", "risk", "95 % interval")
+
+
+def calibrate(
+    run: Run, *, coverage: float | None, risk: float | None, off: bool, console: Console
+) -> None:
+    """Let a run answer "unknown" below a threshold of confidence; the model is not changed.
+
+    Args:
+        run: with a saved model and its predictions.
+        coverage: share of images to answer, in 0..1.
+        risk: share of errors to allow among the answers, in 0..1. At most one of the two; with
+            neither the choices are shown.
+        off: answer every image again.
+
+    Raises:
+        ConfigError: no share in 0..1, no threshold is known to keep the risk, or a class is called
+            "unknown".
+        RunError: the run is not usable.
+    """
+    run.require_model()
+    target = _target(coverage, risk)
+    names = run.field("class_names", list)
+    validation = read_predictions(run.path / "predictions-validation.csv", names)
+    test = read_predictions(run.path / "predictions-test.csv", names)
+    calibration = _measure(validation, test)
+    temperature = calibration["temperature"]
+    console.result(
+        f"calibration error of the test images: {calibration['error_before']:.4f}, "
+        f"at temperature {temperature:.2f} {calibration['error_after']:.4f}"
+    )
+    parts = {
+        "validation": _with_temperature(validation, temperature),
+        "test": _with_temperature(test, temperature),
+    }
+    with run.locked():
+        if off:
+            with disk_errors(run.path):
+                (run.path / _FILE).unlink(missing_ok=True)
+        elif target:
+            threshold = _threshold(run, parts["validation"], target)
+            record = {
+                "format": FORMAT,
+                "temperature": temperature,
+                "threshold": threshold,
+                "target": target,
+                **{name: _at(part, threshold) for name, part in parts.items()},
+            }
+            commit_json(run.path / _FILE, record)
+            _show(record, console)
+        else:
+            _show_choices(run, parts, console)
+        abstention = read_abstention(run)
+        console.result(f"now: {in_words(abstention)}")
+        _draw(run, test, parts["test"], abstention)
+        run.update(calibration=calibration)
+
+
+def record_calibration(
+    run: Run, parts: Mapping[str, Split], probabilities: Mapping[str, np.ndarray]
+) -> dict[str, float]:
+    """Fit the temperature of a run and draw `figures/calibration.png`.
+
+    Args:
+        parts: the samples of at least validation and test.
+        probabilities: (n, classes) of each part.
+
+    Returns:
+        The part `calibration` of run.json: `temperature`, fitted on the validation images, and the
+        calibration error of the test images without and with it, `error_before` and `error_after`.
+    """
+    validation, test = (
+        Predictions(parts[name].paths, parts[name].labels, probabilities[name])
+        for name in ("validation", "test")
+    )
+    calibration = _measure(validation, test)
+    _draw(run, test, _with_temperature(test, calibration["temperature"]), None)
+    return calibration
+
+
+def read_abstention(run: Run) -> Abstention | None:
+    """When the run answers, as `calibrate` has set it; None when it always does.
+
+    Raises:
+        RunError: its abstention.json is damaged or of a later version.
+    """
+    path = run.path / _FILE
+    if not path.exists():
+        return None
+    record = run.read_json(_FILE)
+    fields = record if isinstance(record, dict) else {}
+    temperature, threshold = fields.get("temperature"), fields.get("threshold")
+    is_usable = (
+        fields.get("format") == FORMAT
+        and isinstance(temperature, float | int)
+        and isinstance(threshold, float | int)
+        and temperature > 0
+    )
+    if not is_usable:
+        raise RunError(
+            f"{printable(path)}: damaged, or written by another version of cvtrain",
+            f"Set it anew: cvtrain calibrate {run.path} --coverage 0.9, or --off",
+        )
+    return Abstention(temperature, threshold)
+
+
+def measure_abstention(
+    run: Run, labels: np.ndarray, probabilities: np.ndarray
+) -> dict[str, dict[str, Any]]:
+    """The part of metrics.json on how often a run abstains; empty for one that never does.
+
+    Args:
+        labels: (n,) true class indices.
+        probabilities: (n, classes) of the model.
+
+    Returns:
+        `abstention`: temperature, threshold and what `coverage_and_risk` says.
+    """
+    abstention = read_abstention(run)
+    if abstention is None:
+        return {}
+    tempered = with_temperature(probabilities, abstention.temperature)
+    result = coverage_and_risk(labels, tempered, abstention.threshold)
+    return {"abstention": asdict(abstention) | result}
+
+
+def in_words(abstention: Abstention | None) -> str:
+    """What `predict` will do, for a person."""
+    if abstention is None:
+        return "every image is answered"
+    return (
+        f"'{UNKNOWN}' below a confidence of {abstention.threshold:.4f} "
+        f"at temperature {abstention.temperature:.2f}"
+    )
+
+
+def plain_words(part: dict[str, Any]) -> str:
+    """What `calibration.coverage_and_risk` returned, for a person."""
+    answered, wrong = (
+        round(100 * part[key] / part["num_images"]) for key in ("num_answered", "num_wrong")
+    )
+    return (
+        f"of 100 images like these it answers about {answered}, "
+        f"and about {wrong} of those answers {'is' if wrong == 1 else 'are'} wrong"
+    )
+
+
+def _target(coverage: float | None, risk: float | None) -> dict[str, float]:
+    given = {"coverage": coverage, "risk": risk}
+    target = {name: share for name, share in given.items() if share is not None}
+    for name, share in target.items():
+        if not 0 < share <= 1:
+            raise ConfigError(
+                f"--{name} {share:g}: must be a share above 0 and at most 1",
+                "For example: --coverage 0.9 or --risk 0.05",
+            )
+    return target
+
+
+def _measure(validation: Predictions, test: Predictions) -> dict[str, float]:
+    temperature = fit_temperature(validation.labels, validation.probabilities)
+    tempered = _with_temperature(test, temperature)
+    return {
+        "temperature": temperature,
+        "error_before": calibration_error(test.labels, test.probabilities),
+        "error_after": calibration_error(test.labels, tempered.probabilities),
+    }
+
+
+def _with_temperature(predictions: Predictions, temperature: float) -> Predictions:
+    tempered = with_temperature(predictions.probabilities, temperature)
+    return replace(predictions, probabilities=tempered)
+
+
+def _draw(run: Run, test: Predictions, tempered: Predictions, now: Abstention | None) -> None:
+    from cvtrain.visuals import draw, draw_calibration
+
+    figure = draw_calibration.draw_calibration(
+        test.labels,
+        test.probabilities,
+        tempered.probabilities,
+        threshold=now.threshold if now else None,
+    )
+    draw.save(figure, run.figures / "calibration.png")
+
+
+def _threshold(run: Run, validation: Predictions, target: dict[str, float]) -> float:
+    if UNKNOWN in run.record["class_names"]:
+        raise ConfigError(
+            f"{run.path}: has a class '{UNKNOWN}', which is what abstaining answers",
+            "Give the class another name and train again.",
+        )
+    labels, probabilities = validation.labels, validation.probabilities
+    if "coverage" in target:
+        return threshold_for_coverage(probabilities, target["coverage"])
+    threshold = threshold_for_risk(labels, probabilities, target["risk"])
+    if threshold is None:
+        least = risk_bounds(labels, probabilities)[1].min()
+        raise ConfigError(
+            f"--risk {target['risk']:g}: no threshold is known to keep that; the least risk that "
+            f"{len(labels):,} validation images can promise is {least:.4f}",
+            "Allow a higher risk, choose a --coverage, or train with more validation images.",
+        )
+    return threshold
+
+
+def _at(part: Predictions, threshold: float) -> dict[str, Any]:
+    return coverage_and_risk(part.labels, part.probabilities, threshold)
+
+
+def _show(record: dict[str, Any], console: Console) -> None:
+    parts = {name: record[name] for name in ("validation", "test")}
+    rows = [(name, f"{part['num_images']:,}", *_cells(part)) for name, part in parts.items()]
+    console.table(("split", "images", *_COLUMNS), rows)
+    console.result(plain_words(record["test"]))
+    if target := record["target"].get("risk"):
+        console.result(
+            f"for images like those of validation at most {target:.1%} of the answers are wrong, "
+            f"with {CONFIDENCE:.0%} confidence"
+        )
+        if record["test"]["num_answered"] and record["test"]["risk_interval"][0] > target:
+            console.warn("the test images are beyond that: they are harder than the validation's")
+
+
+def _show_choices(run: Run, parts: dict[str, Predictions], console: Console) -> None:
+    validation, test = parts["validation"], parts["test"]
+    thresholds, bounds = risk_bounds(validation.labels, validation.probabilities)
+    rows = [
+        (f"{threshold:.4f}", f"{bound:.4f}", *_cells(_at(test, threshold)))
+        for threshold, bound in zip(thresholds[::2], bounds[::2], strict=True)
+    ]
+    console.table(("threshold", "promised risk", *_COLUMNS), rows)
+    console.result(
+        "coverage and risk are those of the test images; the promise is by the validation images, "
+        f"with {CONFIDENCE:.0%} confidence\n"
+        f"choose: cvtrain calibrate {run.path} --coverage 0.9, or --risk 0.05"
+    )
+
+
+def _cells(part: dict[str, Any]) -> tuple[str, ...]:
+    low, high = part["coverage_interval"]
+    answered = (f"{part['coverage']:.4f}", f"{low:.4f} to {high:.4f}")
+    if part["risk"] is None:
+        return (*answered, "-", "-")
+    low, high = part["risk_interval"]
+    return (*answered, f"{part['risk']:.4f}", f"{low:.4f} to {high:.4f}")
