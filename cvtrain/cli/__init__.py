@@ -32,6 +32,7 @@ def cli() -> None:
 
 for command in (
     *(train.fit, train.probe, train.extract_features, train.finetune, train.ladder),
+    train.learning_curve,
     *(look.evaluate, look.predict, look.calibrate, look.visualize),
     images.data,
     start.schema,

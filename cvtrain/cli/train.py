@@ -72,6 +72,36 @@ def probe(
 
 
 @click.command(
+    "learning-curve",
+    epilog="""\b
+Examples:
+  cvtrain learning-curve                         would more images like those of ./config.yaml help?
+  cvtrain learning-curve --set learning_curve.seeds=10
+  cvtrain learning-curve --set 'learning_curve.shares=[0.1, 0.25, 0.5, 1]'
+  cvtrain learning-curve --resume
+\b
+The run folder then holds learning_curve.csv and figures/learning_curve.png, and no model.""",
+)
+@project_options
+def learning_curve(
+    console: "Console",
+    config: Path,
+    overrides: tuple[str, ...],
+    run_dir: Path | None,
+    resume: bool,
+) -> None:
+    """Would more data help? Train on growing shares of the images, and say what twice as many do.
+
+    A linear classifier on the features of the base of `extract_features:`, on several subsets of
+    each size, measured on the validation and test images.
+    """
+    settings, path, name = project("learning-curve", config, overrides, run_dir, resume)
+    from cvtrain.pipelines.learning_curve import learning_curve as run_learning_curve
+
+    run_learning_curve(settings, path, name=name, resume=resume, console=console)
+
+
+@click.command(
     "extract-features",
     epilog="""\b
 Examples:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from cvtrain.config import Config, dump_config
 from cvtrain.console import Console
+from cvtrain.errors import RunError
 from cvtrain.files import commit_json, commit_text, sha256_bytes
 from cvtrain.pipelines.dataset import Dataset, open_dataset
 from cvtrain.run import Run
@@ -39,6 +40,20 @@ class Job:
         """Digests of what a continued run must find unchanged."""
         text = dump_config(self.config, self.run.record["command"])
         return {"config": sha256_bytes(text.encode()), "data": self.dataset.digest}
+
+
+def refuse_changes(job: Job) -> None:
+    """Raise RunError when a run is continued with another config or other images; else record them.
+
+    For commands whose results so far are in `run.json`; where there are checkpoints, they know.
+    """
+    for what, digest in job.run.record.get("identity", {}).items():
+        if digest != job.identity[what]:
+            raise RunError(
+                f"{job.run.path}: the {what} changed since the run was started",
+                f"Resume with the same {what}, or start a new run.",
+            )
+    job.run.update(identity=job.identity)
 
 
 def finished_run(path: Path, *, resume: bool, console: Console) -> Run | None:

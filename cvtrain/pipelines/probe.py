@@ -13,11 +13,11 @@ import numpy as np
 
 from cvtrain.config import Backbone, Config
 from cvtrain.console import Console, duration
-from cvtrain.errors import ConfigError, DataError, RunError, Stopped
+from cvtrain.errors import ConfigError, DataError, Stopped
 from cvtrain.files import commit_text, csv_text
 from cvtrain.pipelines.dataset import Dataset, check
 from cvtrain.pipelines.frozen import open_base, views_of
-from cvtrain.pipelines.job import Job, finished_run, start_job
+from cvtrain.pipelines.job import Job, finished_run, refuse_changes, start_job
 from cvtrain.run import Run
 from cvtrain.training.linear_probe import Row, least_accuracy, linear_accuracy, recommend
 
@@ -99,17 +99,6 @@ def refuse_small_classes(job: Job) -> None:
         )
 
 
-def refuse_changes(job: Job) -> None:
-    """Raise RunError when a run is continued with another config or other images."""
-    for what, digest in job.run.record.get("identity", {}).items():
-        if digest != job.identity[what]:
-            raise RunError(
-                f"{job.run.path}: the {what} changed since the probe was started",
-                f"Resume with the same {what}, or start a new run.",
-            )
-    job.run.update(identity=job.identity)
-
-
 def measure(job: Job, bases: Mapping[str, Backbone]) -> list[Row]:
     """The rows of every block of every base at every size; each is recorded when it is known.
 
@@ -162,7 +151,11 @@ def describe(base: "keras.Model", name: str) -> list[Row]:
 
 
 def pooled_features(
-    job: Job, dataset: Dataset, base: "keras.Model", layers: Sequence[str]
+    job: Job,
+    dataset: Dataset,
+    base: "keras.Model",
+    layers: Sequence[str],
+    splits: Sequence[str] = ("train", "validation"),
 ) -> "list[FeatureStore]":
     """Average the outputs of some layers over their maps, all in one pass over the images."""
     from cvtrain.backend import keras
@@ -172,7 +165,7 @@ def pooled_features(
     outputs = [pool(name=f"{layer}_average")(base.get_layer(layer).output) for layer in layers]
     taps = keras.Model(base.input, outputs)
     stores = open_stores(taps, dtype="float32", warn=job.console.warn)
-    views = [views_of(dataset, dataset.index.splits[name]) for name in ("train", "validation")]
+    views = [views_of(dataset, dataset.index.splits[name]) for name in splits]
     with job.watch.phase("extract"), job.console.task("extracting features") as on_progress:
         extract(taps, stores, dataset.pixels, views, stop=job.stop, on_progress=on_progress)
     return stores
