@@ -107,7 +107,7 @@ def _range(field: dict[str, Any]) -> Iterator[str]:
 
 
 def _default(field: dict[str, Any]) -> str:
-    if "$ref" in field or field["default"] is None:
+    if "$ref" in field or "oneOf" in field or field["default"] is None:
         return ""
     return f"`{json.dumps(field['default'])}`"
 

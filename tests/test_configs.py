@@ -8,10 +8,9 @@ import pytest
 
 from cvtrain.config import load_config
 from cvtrain.console import Console
-from cvtrain.models.convnet import build_convnet
 from cvtrain.pipelines.extract_features import extract_features
 from cvtrain.pipelines.finetune import finetune
-from cvtrain.pipelines.fit import fit
+from cvtrain.pipelines.fit import builder, fit
 
 FOLDER = Path(__file__).parents[1] / "configs"
 RECIPES = sorted(FOLDER.glob("*.yaml"))
@@ -111,6 +110,5 @@ def test_its_base_runs_for_a_step_or_two(path, tmp_path, image_folder):
 )
 def test_the_books_nets_have_the_books_number_of_parameters(recipe, num_classes, trainable):
     config = load_config(FOLDER / f"{recipe}.yaml")
-    settings = config.fit.model.model_dump(exclude={"name"})
-    model = build_convnet(image_size=config.data.image_size, num_classes=num_classes, **settings)
+    model = builder(config, num_classes)("float32")
     assert sum(math.prod(weight.shape) for weight in model.trainable_weights) == trainable

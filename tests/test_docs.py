@@ -66,6 +66,7 @@ def test_the_schema_takes_the_recipes(path):
         "fit: {epochs: 0}",
         "fit: {epoch: 3}",
         "fit: {optimizer: {name: adamm}}",
+        "fit: {model: {name: separable, kernel_size: 3}}",
         "data: {source: photos, image_size: [180]}",
         "data: {source: photos, classes: [cats]}",
         "data: {source: 7}",
@@ -85,6 +86,8 @@ def test_the_schema_refuses(wrong):
     [
         "data: {source: photos, image_size: 180, classes: [0, 1]}",
         "fit: {model: {kernel_size: [3, 3, 3, 3], pooling: 2, dense: []}}",
+        "fit: {model: {name: separable, filters: [8]}}",
+        "fit: {model: {filters: [8]}}",
         "extract_features: {views: unlimited}",
         "finetune: null",
     ],

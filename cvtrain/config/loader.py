@@ -6,14 +6,14 @@ TensorFlow, so that it is told in a fraction of a second.
 
 import difflib
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, get_args, get_origin
 
 from pydantic import ValidationError
 
 from cvtrain.config import yaml
-from cvtrain.config.sections import STAGES, Config, Section, field_docs
+from cvtrain.config.sections import STAGES, Config, Section, field_docs, sections_in
 from cvtrain.errors import ConfigError
 
 KeyPath = tuple[str | int, ...]
@@ -146,7 +146,8 @@ def _explain(error: ValidationError, values: Any, origins: Origins) -> list[str]
     """One line per wrong key: where, key, what, received, what to do; in the order of the file."""
     problems: dict[KeyPath, str] = {}
     for item in error.errors(include_url=False):
-        path = _path_in(values, item["loc"], missing=item["type"] in ("missing", "extra_forbidden"))
+        loc = (*item["loc"], "name") if item["type"] == "union_tag_invalid" else item["loc"]
+        path = _path_in(values, loc, missing=item["type"] in ("missing", "extra_forbidden"))
         problems.setdefault(path, _what(item, path))
 
     def position(path: KeyPath) -> tuple[bool, int]:
@@ -164,26 +165,27 @@ def _path_in(values: Any, loc: KeyPath, *, missing: bool) -> KeyPath:
     for part in loc:
         known = isinstance(values, dict) and part in values
         known = known or (isinstance(values, list) and isinstance(part, int) and part < len(values))
-        if not known:
-            return (*path, part) if missing and part == loc[-1] else path
-        path, values = (*path, part), values[part]
-    return path
+        if known:
+            path, values = (*path, part), values[part]
+    return (*path, loc[-1]) if missing and path[-1:] != loc[-1:] else path
 
 
 def _what(item: Mapping[str, Any], path: KeyPath) -> str:
     key = ".".join(map(str, path))
-    received = item["input"]
+    received, loc = item["input"], item["loc"]
     match item["type"]:
         case "extra_forbidden":
-            return f"{key}: there is no such key. {_did_you_mean(path)}"
+            return f"{key}: there is no such key. {_did_you_mean(path, loc)}"
         case "missing":
-            return f"{key}: is missing. {_meaning(path)}"
+            return f"{key}: is missing. {_meaning(loc)}"
         case "literal_error":
-            choices = [c for c in _choices(path) if isinstance(c, str)]
-            close = difflib.get_close_matches(str(received), choices, 1)
-            hint = f". Did you mean {close[0]}?" if close else ""
+            choices = [c for c in _choices(loc) if isinstance(c, str)]
             expected = item["ctx"]["expected"].replace("'", "")
-            return f"{key}: must be {expected}; received {_show(received)}{hint}"
+            return f"{key}: must be {expected}; received {_one_of(received, choices)}"
+        case "union_tag_invalid":
+            choices = item["ctx"]["expected_tags"].replace("'", "").split(", ")
+            known = " or ".join(choices)
+            return f"{key}: must be {known}; received {_one_of(received['name'], choices)}"
         case "value_error":
             text = str(item["ctx"]["error"])
             tail = "" if isinstance(received, dict) else f"; received {_show(received)}"
@@ -193,7 +195,7 @@ def _what(item: Mapping[str, Any], path: KeyPath) -> str:
             values = "value" if at_least == 1 else "values"
             return f"{key}: must have at least {at_least} {values}; received {_show(received)}"
         case "model_type" | "model_attributes_type" | "dict_type":
-            keys = ", ".join(_fields(path))
+            keys = ", ".join(_fields(loc))
             return f"{key}: must be a section with keys ({keys}); received {_show(received)}"
     what = _PLAIN_WORDS.get(item["type"], item["msg"].removeprefix("Input should be "))
     return f"{key}: must be {what}; received {_show(received)}"
@@ -220,50 +222,64 @@ def _show(value: Any) -> str:
     return json.dumps(value)[:60]
 
 
-def _annotation_at(path: KeyPath) -> Any:
-    """What the sections declare for the value at `path`; None where there is no such key."""
-    if not path:
-        return Config
-    if isinstance(path[-1], int):  # an entry of a list: the list's type names that of its entries
-        return _annotation_at(path[:-1])
-    section = _section_at(path[:-1])
-    known = section is not None and path[-1] in section.model_fields
-    return section.model_fields[path[-1]].annotation if known else None
+def _annotation_at(loc: KeyPath) -> Any:
+    """What the sections declare at pydantic's `loc`; None where there is no such key."""
+    annotation: Any = Config
+    for part in loc:
+        if isinstance(part, int):  # an entry of a list: the list's type names that of its entries
+            continue
+        sections = sections_in(annotation)
+        if len(sections) > 1:  # of several kinds; which one it is follows its key
+            kinds = [each for each in sections if part in _names(each)]
+            if kinds:
+                annotation = kinds[0]
+                continue
+        fields = sections[0].model_fields if sections else {}
+        annotation = fields[part].annotation if part in fields else None
+    return annotation
 
 
-def _section_at(path: KeyPath) -> type[Section] | None:
-    annotation = _annotation_at(path)
-    return next((a for a in (annotation, *get_args(annotation)) if _is_section(a)), None)
+def _names(section: type[Section]) -> tuple[Any, ...]:
+    """What its key `name` may say."""
+    return get_args(section.model_fields["name"].annotation)
 
 
-def _is_section(annotation: Any) -> bool:
-    return isinstance(annotation, type) and issubclass(annotation, Section)
+def _section_at(loc: KeyPath) -> type[Section] | None:
+    return next(iter(sections_in(_annotation_at(loc))), None)
 
 
-def _fields(path: KeyPath) -> list[str]:
-    section = _section_at(path)
+def _fields(loc: KeyPath) -> list[str]:
+    section = _section_at(loc)
     return list(section.model_fields) if section else []
 
 
-def _choices(path: KeyPath) -> tuple[Any, ...]:
-    annotation = _annotation_at(path)
+def _choices(loc: KeyPath) -> tuple[Any, ...]:
+    annotation = _annotation_at(loc)
     return get_args(annotation) if get_origin(annotation) is Literal else ()
 
 
-def _meaning(path: KeyPath) -> str:
-    section = _section_at(path[:-1])
-    return field_docs(section).get(path[-1], "") if section else ""
+def _meaning(loc: KeyPath) -> str:
+    section = _section_at(loc[:-1])
+    return field_docs(section).get(str(loc[-1]), "") if section else ""
 
 
-def _did_you_mean(path: KeyPath) -> str:
+def _one_of(received: Any, choices: Sequence[str]) -> str:
+    """What was received, and which of the choices that may have meant."""
+    close = difflib.get_close_matches(str(received), choices, 1)
+    return _show(received) + (f". Did you mean {close[0]}?" if close else "")
+
+
+def _did_you_mean(path: KeyPath, loc: KeyPath) -> str:
     """The nearest key of this section, else the place where a key of this name does stand."""
-    here = _fields(path[:-1])
+    here = _fields(loc[:-1])
     prefix = ".".join(map(str, path[:-1]))
     name = str(path[-1])
     begins = [key for key in here if key.startswith(name)]
     if close := begins or difflib.get_close_matches(name, here, 1):
         return f"Did you mean {prefix}{'.' if prefix else ''}{close[0]}?"
     elsewhere = [key for key in _all_keys(Config, "") if key.rpartition(".")[2] == name]
+    if ".".join(map(str, path)) in elsewhere:
+        return f"Another {path[-2]} has it; known here: {', '.join(here)}."
     if elsewhere:
         return f"Did you mean {elsewhere[0]}?"
     return f"Known here: {', '.join(here)}."
@@ -273,9 +289,8 @@ def _all_keys(model: type[Section], prefix: str) -> list[str]:
     keys = []
     for name, field in model.model_fields.items():
         keys.append(prefix + name)
-        for annotation in (field.annotation, *get_args(field.annotation)):
-            if _is_section(annotation):
-                keys += _all_keys(annotation, f"{prefix}{name}.")
+        for section in sections_in(field.annotation):
+            keys += _all_keys(section, f"{prefix}{name}.")
     return keys
 
 

@@ -7,9 +7,17 @@ import ast
 import difflib
 import inspect
 import itertools
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Discriminator,
+    Field,
+    Tag,
+    model_validator,
+)
 
 Positive = Annotated[int, Field(ge=1)]
 Share = Annotated[float, Field(ge=0, lt=1)]
@@ -71,6 +79,13 @@ class Section(BaseModel):
     """Base of all sections: immutable, typed strictly, unknown keys are errors."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
+
+
+def sections_in(annotation: Any) -> list[type[Section]]:
+    """The sections that a field may hold, in a list or as one of several kinds, too."""
+    if isinstance(annotation, type) and issubclass(annotation, Section):
+        return [annotation]
+    return [section for part in get_args(annotation) for section in sections_in(part)]
 
 
 def field_docs(section: type[Section]) -> dict[str, str]:
@@ -149,7 +164,7 @@ class Augment(Section):
     """What stands where the image does not reach; `constant` is black."""
 
 
-class Model(Section):
+class Convnet(Section):
     """A plain convnet: stages of convolution and pooling, then dense layers."""
 
     name: Literal["convnet"] = "convnet"
@@ -176,7 +191,7 @@ class Model(Section):
     """Look at the brightness alone."""
 
     @model_validator(mode="after")
-    def _one_value_per_stage(self) -> "Model":
+    def _one_value_per_stage(self) -> "Convnet":
         for key in ("kernel_size", "strides", "pooling"):
             value = getattr(self, key)
             if isinstance(value, tuple) and len(value) != len(self.filters):
@@ -185,6 +200,30 @@ class Model(Section):
                     "give one number, or one per stage"
                 )
         return self
+
+
+class Separable(Section):
+    """The book's small residual net of separable convolutions: Xception in little."""
+
+    name: Literal["separable"]
+    """The architecture."""
+    filters: Annotated[tuple[Positive, ...], Field(min_length=1)] = (32, 64, 128, 256, 512)
+    """Output channels of each block; every block halves the map."""
+    dropout: Annotated[float, Field(ge=0, lt=1)] = 0.5
+    """Share of the averaged features that is dropped in training."""
+
+
+def _net_name(value: Any) -> str:
+    """Which net a section is of: a convnet where it does not say."""
+    if isinstance(value, dict):
+        return str(value.get("name", "convnet"))
+    return getattr(value, "name", "convnet")
+
+
+Net = Annotated[
+    Annotated[Convnet, Tag("convnet")] | Annotated[Separable, Tag("separable")],
+    Discriminator(_net_name),
+]
 
 
 class Optimizer(Section):
@@ -258,8 +297,8 @@ class Training(Section):
 class Fit(Training):
     """`cvtrain fit`: a convnet from scratch, augmented where the config has `augment:`."""
 
-    model: Model = Model()
-    """The network."""
+    model: Net = Convnet()
+    """The network: a convnet where `name` does not say otherwise."""
 
 
 class Backbone(Section):

@@ -5,9 +5,9 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from cvtrain.config import Config
+from cvtrain.config import Config, Separable
 from cvtrain.console import Console
-from cvtrain.models.convnet import build_convnet, output_sizes
+from cvtrain.models import convnet, separable
 from cvtrain.pipelines.evaluate import image_predictor
 from cvtrain.pipelines.finish import finish
 from cvtrain.pipelines.job import finished_run, start_job
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 
 def fit(config: Config, path: Path, *, name: str, resume: bool, console: Console) -> Run:
-    """Train the convnet of a config on its images, evaluate it and draw how it went.
+    """Train the net of a config on its images, evaluate it and draw how it went.
 
     Args:
         config: the checked config.
@@ -41,9 +41,7 @@ def fit(config: Config, path: Path, *, name: str, resume: bool, console: Console
         TrainingError, ResourceError: training cannot go on; the best model so far is saved.
         Stopped: on request; the best model so far is saved, and `resume` continues.
     """
-    settings = config.fit.model.model_dump(exclude={"name"})
-    sizing = ("filters", "kernel_size", "padding", "strides", "pooling")
-    output_sizes(config.data.image_size, **{key: settings[key] for key in sizing})
+    output_sizes(config)
     if done := finished_run(path, resume=resume, console=console):
         return done
     with start_job("fit", config, path, name=name, resume=resume, console=console) as job:
@@ -64,18 +62,30 @@ def fit(config: Config, path: Path, *, name: str, resume: bool, console: Console
     return job.run
 
 
+def output_sizes(config: Config) -> list[tuple[int, int]]:
+    """Height and width of the map after each stage of the net; TensorFlow is not needed.
+
+    Raises:
+        ConfigError: the images are too small for the net.
+    """
+    model, image_size = config.fit.model, config.data.image_size
+    if isinstance(model, Separable):
+        return separable.output_sizes(image_size, filters=model.filters)
+    sizing = {"filters", "kernel_size", "padding", "strides", "pooling"}
+    return convnet.output_sizes(image_size, **model.model_dump(include=sizing))
+
+
 def builder(config: Config, num_classes: int) -> Callable[..., "keras.Model"]:
-    """The convnet of a config as a function: `build(precision, for_training=False)`."""
-    settings = config.fit.model.model_dump(exclude={"name"})
+    """The net of a config as a function: `build(precision, for_training=False)`."""
+    settings = config.fit.model.model_dump(exclude={"name"}) | {
+        "image_size": config.data.image_size,
+        "num_classes": num_classes,
+        "seed": config.seed,
+    }
 
     def build(precision: str, *, for_training: bool = False) -> "keras.Model":
-        return build_convnet(
-            image_size=config.data.image_size,
-            num_classes=num_classes,
-            seed=config.seed,
-            precision=precision,
-            for_training=for_training,
-            **settings,
-        )
+        if isinstance(config.fit.model, Separable):
+            return separable.build_separable(precision=precision, **settings)
+        return convnet.build_convnet(precision=precision, for_training=for_training, **settings)
 
     return build

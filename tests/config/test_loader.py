@@ -4,7 +4,7 @@ import pytest
 import yaml
 
 from cvtrain.config import Config, config_for_source, dump_config, load_config
-from cvtrain.config.sections import Section, field_docs
+from cvtrain.config.sections import field_docs, sections_in
 from cvtrain.errors import ConfigError
 
 MINIMAL = "data: {source: digits}\n"
@@ -135,6 +135,24 @@ WRONG = [
     ("fit: {model: {kernel_size: [3, 3]}}", "kernel_size has 2 values for 4 stages (filters)"),
     ("fit: {model: {pooling: 0}}", "fit.model.pooling: must be a whole number of at least 1"),
     ("fit: {model: {padding: full}}", "fit.model.padding: must be valid or same; received"),
+    (
+        "fit: {model: {name: separabel}}",
+        "fit.model.name: must be convnet or separable; received the text 'separabel'. "
+        "Did you mean separable?",
+    ),
+    (
+        "fit: {model: {name: separable, kernel_size: 3}}",
+        "fit.model.kernel_size: there is no such key. "
+        "Another model has it; known here: name, filters, dropout.",
+    ),
+    ("fit: {model: {name: separable, filter: [3]}}", "Did you mean fit.model.filters?"),
+    ("fit: {model: {name: separable, epochs: 3}}", "Did you mean fit.epochs?"),
+    ("fit: {model: {name: 3}}", "fit.model.name: must be convnet or separable; received 3"),
+    ("fit: {model: convnet}", "fit.model: must be a section with keys (name, filters, kernel_size"),
+    (
+        "fit: {model: {name: separable, dropout: 1.0}}",
+        "fit.model.dropout: must be less than 1; received 1.0",
+    ),
     ("fit: {model: {dropout: 1.0}}", "fit.model.dropout: must be less than 1; received 1.0"),
     ("fit: {model: {grayscale: 1}}", "fit.model.grayscale: must be true or false; received 1"),
     ("fit: {monitor: accuracy}", "Did you mean val_accuracy?"),
@@ -247,8 +265,25 @@ def test_every_key_is_documented():
         for name, field in model.model_fields.items():
             if not docs.get(name):
                 yield prefix + name
-            for annotation in (field.annotation, *getattr(field.annotation, "__args__", ())):
-                if isinstance(annotation, type) and issubclass(annotation, Section):
-                    yield from undocumented(annotation, f"{prefix}{name}.")
+            for section in sections_in(field.annotation):
+                yield from undocumented(section, f"{prefix}{name}.")
 
     assert not list(undocumented(Config, ""))
+
+
+def test_a_model_without_a_name_is_a_convnet(write):
+    model = load_config(write(MINIMAL), ["fit.model.kernel_size=5"]).fit.model
+    assert (model.name, model.kernel_size) == ("convnet", 5)
+    model = load_config(write(MINIMAL), ["fit.model.name=separable"]).fit.model
+    assert model.model_dump() == {
+        "name": "separable",
+        "filters": (32, 64, 128, 256, 512),  # the book's
+        "dropout": 0.5,
+    }
+
+
+def test_a_config_with_another_model_survives_writing_and_reading(write, tmp_path):
+    config = load_config(write(MINIMAL), ["fit.model={name: separable, filters: [8]}"])
+    again = tmp_path / "again.yaml"
+    again.write_text(dump_config(config), encoding="utf-8")
+    assert load_config(again) == config

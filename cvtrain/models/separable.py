@@ -1,0 +1,114 @@
+"""The book's small residual net of separable convolutions: Xception in little.
+
+F. Chollet, *Deep Learning with Python*, second edition 9.3.5. Keras is imported where a model is
+built, so that sizes can be checked without it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from cvtrain.errors import ConfigError
+from cvtrain.models.convnet import initializer_of, seed_of
+
+if TYPE_CHECKING:
+    import keras
+
+_STEM_FILTERS = 32
+_STEM_KERNEL = 5
+
+
+def output_sizes(image_size: Sequence[int], *, filters: Sequence[int]) -> list[tuple[int, int]]:
+    """Height and width of the feature map after each block; it never vanishes on the way.
+
+    Args:
+        image_size: height, width in pixels.
+        filters: channels of each block.
+
+    Raises:
+        ConfigError: the image is smaller than the first window.
+    """
+    if min(image_size) < _STEM_KERNEL:
+        raise ConfigError(
+            f"data.image_size: {list(image_size)} is smaller than the first window of the "
+            f"separable net, {_STEM_KERNEL}x{_STEM_KERNEL}",
+            "Use larger images (data.image_size).",
+        )
+    sizes = [tuple(side - _STEM_KERNEL + 1 for side in image_size)]
+    for _ in filters:
+        sizes.append(tuple(-(-side // 2) for side in sizes[-1]))
+    return sizes[1:]
+
+
+def build_separable(
+    *,
+    image_size: Sequence[int],
+    num_classes: int,
+    filters: Sequence[int] = (32, 64, 128, 256, 512),
+    dropout: float = 0.5,
+    precision: str = "float32",
+    seed: int = 0,
+) -> keras.Model:
+    """Build the net so that it keeps the invariant: RGB pixels 0..255 in, probabilities out.
+
+    A convolution of 5x5 with 32 channels, then one block for each of `filters`, which halves the
+    map: two separable convolutions of 3x3, each after batch normalisation and relu, and max-pooling
+    of 3x3, added to a convolution of 1x1 of what went in. Then each channel is averaged.
+
+    Args:
+        image_size: height, width in pixels.
+        num_classes: length of the output.
+        filters: channels of each block.
+        dropout: share of the averaged features dropped on their way to the classifier.
+        precision: `float32`, `bfloat16` or `float16`, of the computation; weights are float32.
+        seed: the initial weights and the dropout depend on it alone.
+
+    Raises:
+        ConfigError: as `output_sizes` does.
+    """
+    output_sizes(image_size, filters=filters)
+    from cvtrain.backend import keras
+
+    layers = keras.layers
+    policy = precision if precision == "float32" else f"mixed_{precision}"
+
+    def convolution(channels: int, kernel: int, name: str, **options) -> keras.Layer:
+        initializer = initializer_of(seed, name)
+        options = {"use_bias": False, "kernel_initializer": initializer, "dtype": policy} | options
+        return layers.Conv2D(channels, kernel, name=name, **options)
+
+    def separable(x: keras.KerasTensor, channels: int, block: str, number: int):
+        name = f"{block}_sepconv{number}"
+        x = layers.BatchNormalization(dtype=policy, name=f"{name}_norm")(x)
+        x = layers.Activation("relu", dtype=policy, name=f"{name}_relu")(x)
+        return layers.SeparableConv2D(
+            channels,
+            3,
+            padding="same",
+            use_bias=False,
+            depthwise_initializer=initializer_of(seed, f"{name}_depthwise"),
+            pointwise_initializer=initializer_of(seed, f"{name}_pointwise"),
+            dtype=policy,
+            name=name,
+        )(x)
+
+    images = keras.Input((*image_size, 3), name="images")
+    x = layers.Rescaling(1 / 255, dtype=policy, name="preprocess")(images)
+    x = convolution(_STEM_FILTERS, _STEM_KERNEL, "stem_conv")(x)
+    for i, channels in enumerate(filters, 1):
+        block, before = f"block{i}", x
+        x = separable(x, channels, block, 1)
+        x = separable(x, channels, block, 2)
+        x = layers.MaxPooling2D(3, strides=2, padding="same", dtype=policy, name=f"{block}_pool")(x)
+        shortcut = convolution(channels, 1, f"{block}_shortcut", strides=2, padding="same")(before)
+        x = layers.Add(dtype=policy, name=f"{block}_add")([x, shortcut])
+    x = layers.GlobalAveragePooling2D(dtype=policy, name="features")(x)
+    if dropout:
+        x = layers.Dropout(dropout, seed=seed_of(seed, "dropout"), dtype=policy, name="dropout")(x)
+    logits = layers.Dense(
+        num_classes, kernel_initializer=initializer_of(seed, "logits"), dtype=policy, name="logits"
+    )(x)
+    # In float32 always: a softmax in bfloat16 has two digits.
+    probabilities = layers.Softmax(dtype="float32", name="probabilities")(logits)
+    return keras.Model(images, probabilities, name="separable")
