@@ -5,6 +5,7 @@ import sys
 
 import click
 import pytest
+from tiny_runs import make_run
 
 from cvtrain import __version__
 from cvtrain.cli import cli
@@ -86,6 +87,13 @@ def test_data_check_does_not_import_the_engine(tmp_path, image_folder):
     assert not loaded_modules(["data", "check", image_folder], tmp_path) & {"tensorflow", "keras"}
 
 
+def test_calibrate_does_not_import_the_engine(tmp_path):
+    make_run(tmp_path / "run")
+    modules = loaded_modules(["calibrate", "run", "--coverage", "0.9"], tmp_path)
+    assert (tmp_path / "run" / "abstention.json").exists()
+    assert not modules & {"tensorflow", "keras"}
+
+
 def test_a_config_error_exits_2_with_line_and_advice(tmp_path):
     (tmp_path / "config.yaml").write_text("data: {source: digits}\nfit: {epoch: 3}\n")
     done = run("fit", cwd=tmp_path)
@@ -109,6 +117,9 @@ def test_a_config_error_exits_2_with_line_and_advice(tmp_path):
         (["predict"], 2, "Missing argument"),
         (["predict", "a.jpg", "--output", "x.txt"], 2, "must end in .csv or .json"),
         (["predict", "a.jpg", "--top", "0"], 2, "0 is not in the range"),
+        (["calibrate"], 4, "there is no run with a model"),
+        (["calibrate", "--risk", "0.1", "--off"], 2, "received --risk --off"),
+        (["calibrate", "--risk", "x"], 2, "'x' is not a valid float"),
         (["visualize"], 4, "runs: there is no run with a model"),
         (["visualize", "--cam", "--filters"], 2, "received --cam --filters"),
         (["visualize", "model.keras"], 2, "model.keras: names a model and no images"),

@@ -126,6 +126,7 @@ def read_abstention(run: Run) -> Abstention | None:
         and isinstance(temperature, float | int)
         and isinstance(threshold, float | int)
         and temperature > 0
+        and 0 <= threshold <= 1
     )
     if not is_usable:
         raise RunError(

@@ -9,6 +9,7 @@ from cvtrain.console import duration
 from cvtrain.data.index import Split
 from cvtrain.files import commit_text
 from cvtrain.metrics import classification_report, summarize
+from cvtrain.pipelines.calibrate import record_calibration
 from cvtrain.pipelines.dataset import Dataset
 from cvtrain.pipelines.evaluate import show_metrics, write_confusion_matrix
 from cvtrain.pipelines.job import Job
@@ -47,9 +48,10 @@ def finish(
             commit_text(run.path / f"predictions-{name}.csv", text)
         write_confusion_matrix(run.path, metrics["test"]["confusion_matrix"], index.class_names)
         draw_worst_mistakes(run, dataset, probabilities["test"])
+        calibration = record_calibration(run, parts, probabilities)
     mistakes = explain_mistakes(job, probabilities["test"])
     mislabels = find_mislabels(job, probabilities, training)
-    found = {"mistakes": mistakes, "mislabels": mislabels}
+    found = {"calibration": calibration, "mistakes": mistakes, "mislabels": mislabels}
     run.update(status="finished", metrics=metrics, **found, seconds=watch.seconds)
     # Nothing is left to resume, and they are several times the size of the model.
     shutil.rmtree(run.checkpoints, ignore_errors=True)
@@ -62,7 +64,8 @@ def finish(
         "Next:\n"
         f"  look at      {run.figures}/curves.png, worst_mistakes.png\n"
         f"  classify     cvtrain predict {run.path} YOUR_IMAGES\n"
-        f"  measure      cvtrain evaluate {run.path} --data OTHER_IMAGES"
+        f"  measure      cvtrain evaluate {run.path} --data OTHER_IMAGES\n"
+        f"  abstain      cvtrain calibrate {run.path}"
     )
 
 

@@ -8,6 +8,7 @@ import pytest
 
 from cvtrain.console import Console
 from cvtrain.errors import DataError, RunError
+from cvtrain.pipelines.calibrate import calibrate
 from cvtrain.pipelines.evaluate import evaluate
 from cvtrain.run import Run
 
@@ -70,3 +71,14 @@ def test_a_model_of_another_run_is_refused(finished, tmp_path):
     run.update(image_size=[99, 99])
     with pytest.raises(RunError, match="takes"):
         evaluate(run, source=None, split="test", output=None, console=QUIET)
+
+
+def test_a_run_that_abstains_is_measured_as_that_too(finished, tmp_path, capsys):
+    run = Run.open(shutil.copytree(finished.path, tmp_path / "abstaining"))
+    calibrate(run, coverage=0.5, risk=None, off=False, console=QUIET)
+    set_up = json.loads((run.path / "abstention.json").read_text(encoding="utf-8"))
+    metrics = evaluate(run, source=None, split="test", output=None, console=QUIET)
+    choice = {key: set_up[key] for key in ("temperature", "threshold")}
+    assert metrics.pop("abstention") == choice | set_up["test"]
+    assert metrics == finished.record["metrics"]["test"]
+    assert "of 100 images like these it answers about" in capsys.readouterr().out

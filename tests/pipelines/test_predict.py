@@ -2,13 +2,16 @@
 
 import csv
 import json
+import shutil
 
 import numpy as np
 import pytest
 
 from cvtrain.console import Console
 from cvtrain.errors import DataError
+from cvtrain.pipelines.calibrate import calibrate
 from cvtrain.pipelines.predict import predict
+from cvtrain.run import Run
 
 
 def rows_of(path):
@@ -91,3 +94,47 @@ def test_nothing_is_written_when_the_output_cannot_be(finished, image_folder, tm
     (tmp_path / "file").write_text("x")
     with pytest.raises(ResourceError):
         run_predict(finished, [image_folder / "test"], output=tmp_path / "file" / "out.csv")
+
+
+@pytest.fixture
+def abstaining(finished, tmp_path):
+    """The run with half of its validation images below the threshold, and what it has set."""
+    run = Run.open(shutil.copytree(finished.path, tmp_path / "abstaining"))
+    calibrate(run, coverage=0.5, risk=None, off=False, console=Console(quiet=True))
+    return run, json.loads((run.path / "abstention.json").read_text(encoding="utf-8"))
+
+
+def test_a_run_that_abstains_says_unknown_below_its_threshold(abstaining, image_folder, tmp_path):
+    run, set_up = abstaining
+    names = run.record["class_names"]
+    folder = image_folder / "validation"
+    run_predict(run, [folder], output=tmp_path / "out.csv")
+    run_predict(run, [folder], output=tmp_path / "out.json")
+    rows = {row["file"]: row for row in rows_of(tmp_path / "out.csv")}
+    entries = {row["file"]: row for row in json.loads((tmp_path / "out.json").read_text())}
+    recorded = rows_of(run.path / "predictions-validation.csv")
+    assert len(rows) == len(entries) == len(recorded) == 12
+    for row in recorded:
+        name = str(image_folder / row["file"])
+        raised = np.array([float(row[f"p({n})"]) for n in names]) ** (1 / set_up["temperature"])
+        expected = raised / raised.sum()
+        assert [float(rows[name][f"p({n})"]) for n in names] == pytest.approx(expected, abs=1e-5)
+        assert list(entries[name]["probabilities"].values()) == pytest.approx(expected, abs=1e-5)
+        for found in (rows[name], entries[name]):
+            assert float(found["confidence"]) == pytest.approx(expected.max(), abs=1e-5)
+            if abs(expected.max() - set_up["threshold"]) > 1e-5:
+                known = expected.max() > set_up["threshold"]
+                assert found["prediction"] == (row["prediction"] if known else "unknown")
+    answers = [row["prediction"] for row in rows.values()]
+    assert 0 < answers.count("unknown") < 12
+
+
+def test_the_table_of_a_run_that_abstains_has_its_answers(abstaining, image_folder, capsys):
+    run, _ = abstaining
+    predict(run, [str(image_folder / "test")], top=1, output=None, batch_size=4, console=Console())
+    shown = capsys.readouterr()
+    header, *rows = [line.split("\t") for line in shown.out.splitlines()]
+    assert header == ["file", "prediction", "class 1", "p 1"]
+    assert {answer for _, answer, _, _ in rows} - {"unknown"} <= set(run.record["class_names"])
+    assert all(answer in ("unknown", best) for _, answer, best, _ in rows)
+    assert "'unknown' below a confidence of" in shown.err
