@@ -11,6 +11,9 @@ import numpy as np
 
 NUM_CALIBRATION_BINS = 15
 
+NUM_MISTAKES = 24
+"""So many of the worst are shown."""
+
 
 def accuracy_interval(num_correct: int, num_images: int) -> tuple[float, float]:
     """Wilson's 95 % confidence interval of an accuracy, both ends in 0..1.
@@ -91,6 +94,20 @@ def log_losses(labels: np.ndarray, probabilities: np.ndarray) -> np.ndarray:
     """Cross-entropy in nats of each image, (n,); probabilities have a floor of 1e-7 as in Keras."""
     chosen = probabilities[np.arange(len(labels)), labels].astype(np.float64)
     return -np.log(np.clip(chosen, 1e-7, 1.0))
+
+
+def worst_mistakes(labels: np.ndarray, probabilities: np.ndarray) -> list[int]:
+    """Positions of the images that are taken for another class, the greatest loss first.
+
+    At most `NUM_MISTAKES` of them.
+
+    Args:
+        labels: (n,) true class indices.
+        probabilities: (n, classes).
+    """
+    order = np.argsort(-log_losses(labels, probabilities), kind="stable")
+    wrong = order[probabilities.argmax(axis=1)[order] != labels[order]]
+    return wrong[:NUM_MISTAKES].tolist()
 
 
 def summarize(labels: np.ndarray, probabilities: np.ndarray) -> dict[str, Any]:

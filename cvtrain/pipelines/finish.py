@@ -8,12 +8,12 @@ import numpy as np
 from cvtrain.console import duration
 from cvtrain.data.index import Split
 from cvtrain.files import commit_text
-from cvtrain.metrics import classification_report, summarize
+from cvtrain.metrics import classification_report, summarize, worst_mistakes
 from cvtrain.pipelines.calibrate import record_calibration
 from cvtrain.pipelines.dataset import Dataset
 from cvtrain.pipelines.evaluate import show_metrics, write_confusion_matrix
 from cvtrain.pipelines.job import Job
-from cvtrain.pipelines.mistakes import explain_mistakes, worst_mistakes
+from cvtrain.pipelines.mistakes import explain_mistakes
 from cvtrain.pipelines.suspects import NONE_JUDGED, Judged, find_mislabels
 from cvtrain.predictions import predictions_csv
 from cvtrain.run import Run

@@ -11,29 +11,14 @@ from cvtrain.data.decode import Decoder, read_image
 from cvtrain.data.index import Split
 from cvtrain.errors import ConfigError, CvtrainError
 from cvtrain.files import commit_json, committed_folder
-from cvtrain.metrics import log_losses
+from cvtrain.metrics import worst_mistakes
 from cvtrain.pipelines.job import Job
 from cvtrain.pipelines.subject import open_run
 
-NUM_MISTAKES = 24
 LIST = "mistakes.json"
 METHOD = "gradcam"
 _BATCH_SIZE = 8
 _MOST_PIXELS, _FEWEST_PIXELS = 480, 160  # of the longer side of a picture
-
-
-def worst_mistakes(labels: np.ndarray, probabilities: np.ndarray) -> list[int]:
-    """Positions of the images that are taken for another class, the greatest loss first.
-
-    At most `NUM_MISTAKES` of them.
-
-    Args:
-        labels: (n,) true class indices.
-        probabilities: (n, classes).
-    """
-    order = np.argsort(-log_losses(labels, probabilities), kind="stable")
-    wrong = order[probabilities.argmax(axis=1)[order] != labels[order]]
-    return wrong[:NUM_MISTAKES].tolist()
 
 
 def explain_mistakes(job: Job, probabilities: np.ndarray) -> dict[str, Any]:
