@@ -121,10 +121,22 @@ class Console:
         return self._err.is_terminal and not self.quiet
 
     def _progress(self, last_column: "ProgressColumn") -> "Progress":
+        from rich.constrain import Constrain
         from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
+        from rich.table import Column
 
-        columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
-        return Progress(*columns, last_column, console=self._err, transient=True)
+        console = self._err
+
+        class Bar(Progress):
+            def get_renderables(self):
+                # The terminal writes the ^C of a stop behind the bar. Without room for it, it
+                # would go on in the next line, and the bar would be sought there to be cleared.
+                for each in super().get_renderables():
+                    yield Constrain(each, console.width - len("^C^C"))
+
+        steps = MofNCompleteColumn(table_column=Column(no_wrap=True))
+        columns = (TextColumn("{task.description}"), BarColumn(), steps, last_column)
+        return Bar(*columns, console=console, transient=True)
 
     def _write_log(self, text: str = "") -> None:
         stamp = datetime.now().isoformat(sep=" ", timespec="seconds")

@@ -1,5 +1,9 @@
 """What a person sees: results on standard output, the rest on standard error, all in the log."""
 
+import os
+import re
+import subprocess
+import sys
 from types import SimpleNamespace
 
 import pytest
@@ -102,3 +106,66 @@ def test_the_time_left_is_what_the_steps_so_far_took(capsys, monkeypatch):
         view.epoch(row | {"images_per_second": 32.0})
     # Nine steps took nine seconds, forty are left.
     assert "40 s left" in capsys.readouterr().err
+
+
+SHOWN_UNTIL_STOPPED = """
+import sys, time
+from types import SimpleNamespace
+from cvtrain.console import Console
+from cvtrain.signals import stop_on_signals
+
+now = SimpleNamespace(epoch=1, epochs=20, step=7, steps_per_epoch=100, loss=1.2, accuracy=0.5,
+                      images_per_second=3200.0)
+shows = {"task": lambda bar: bar(1, 24), "training": lambda view: view.step(now)}
+show = Console().task("gradcam") if sys.argv[1] == "task" else Console().training()
+with stop_on_signals() as stop, show as bar:
+    shows[sys.argv[1]](bar)
+    started = time.monotonic()
+    while not stop.requested and time.monotonic() < started + 20:
+        time.sleep(0.01)
+print("stopped" if stop.requested else "never heard of it")
+"""
+
+
+def screen(output, width):
+    """What a terminal that is so wide shows after all this."""
+    rows, x, y = [""], 0, 0
+    for number, command, character in re.findall(r"\x1b\[([\d;?]*)([A-Za-z])|(.)", output, re.S):
+        if command == "A":
+            y = max(0, y - int(number or 1))
+        elif command == "K":
+            rows[y] = ""
+        elif character == "\r":
+            x = 0
+        elif character:
+            if character == "\n" or x == width:
+                x, y = (x if character == "\n" else 0), y + 1
+                rows += [""] * (y + 1 - len(rows))
+            if character != "\n":
+                rows[y] = rows[y][:x].ljust(x) + character + rows[y][x + 1 :]
+                x += 1
+    return [row for row in rows if row.strip()]
+
+
+@pytest.mark.parametrize("width", [30, 80])
+@pytest.mark.parametrize("what", ["task", "training"])
+def test_nothing_stays_of_a_bar_after_ctrl_c(what, width):
+    pytest.importorskip("pty")
+    inside = [sys.executable, "-c", SHOWN_UNTIL_STOPPED, what]
+    terminal = subprocess.Popen(
+        [sys.executable, "-c", "import pty, sys; pty.spawn(sys.argv[1:])", *inside],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        env=os.environ | {"TERM": "xterm", "COLUMNS": str(width)},
+    )
+    with terminal:
+        output = b""
+        while b"24" not in output and b"images/s" not in output:
+            read = os.read(terminal.stdout.fileno(), 1000)
+            assert read, output
+            output += read
+        terminal.stdin.write(b"\x03")
+        terminal.stdin.flush()
+        output += terminal.stdout.read()
+    assert b"^C" in output
+    assert screen(output.decode(), width) == ["stopped"]
