@@ -117,7 +117,8 @@ def check_index(
             num_decoded += num_fresh
             if on_progress is not None:
                 on_progress(len(facts), len(paths))
-    index = _with_copies_together(index, facts)
+    pixels.digests = {path: found.pixels for path, found in facts.items() if found.pixels}
+    index = with_copies_together(index, pixels.digests)
     samples = [
         _Sample(name, path, index.class_names[label])
         for name, split in index.splits.items()
@@ -129,7 +130,6 @@ def check_index(
         for finding in facts[sample.path].findings
     ]
     problems += _duplicates(samples, facts)
-    pixels.digests = {path: found.pixels for path, found in facts.items() if found.pixels}
     return Report(
         index,
         tuple(problems),
@@ -221,13 +221,18 @@ def _doubts(path: str, decoded: Decoded) -> Iterator[Finding]:
         yield Finding("doubtful", "one colour all over", "Remove it if it shows nothing.")
 
 
-def _with_copies_together(index: Index, facts: Mapping[str, Facts]) -> Index:
-    """The index without the leaks that come from dealing copies of an image into two splits."""
+def with_copies_together(index: Index, digests: Mapping[str, bytes]) -> Index:
+    """The index without the leaks that come from dealing copies of an image into two splits.
+
+    Args:
+        index: whose images may have been dealt out.
+        digests: of the pixels, by path; images that have none stay where they are.
+    """
     split_of: dict[bytes, str] = {}
     moves = {}
     for split in index.dealt:
         for path in index.splits[split].paths:
-            pixels = facts[path].pixels
+            pixels = digests.get(path)
             if pixels and split_of.setdefault(pixels, split) != split:
                 moves[path] = split_of[pixels]
     if not moves:

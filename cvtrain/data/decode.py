@@ -74,6 +74,7 @@ class Decoded:
         format: what the file really is: JPEG, PNG, BMP, GIF or WEBP.
         width: of the original in pixels, upright.
         height: of the original in pixels, upright.
+        mode: Pillow's name of what the file stores: RGB, L (grey), P (palette), RGBA, CMYK, ...
         notes: what a person may want to know about the conversion; mostly empty.
     """
 
@@ -81,6 +82,7 @@ class Decoded:
     format: str
     width: int
     height: int
+    mode: str
     notes: tuple[str, ...] = ()
 
 
@@ -126,6 +128,7 @@ class Decoder:
 
     def _decode(self, image: Image.Image) -> Decoded:
         width, height = image.size
+        mode = image.mode
         if image.format != "JPEG":
             image.load()  # the EXIF block of a PNG may follow its pixels
         orientation = _orientation(image.info.get("exif", b""))
@@ -139,7 +142,7 @@ class Decoder:
         pixels = self._padded(pixels.convert("RGB"))
         if turned:
             width, height = height, width
-        return Decoded(np.asarray(pixels), image.format, width, height, _notes(image))
+        return Decoded(np.asarray(pixels), image.format, width, height, mode, _notes(image))
 
     def _fit(self, width: int, height: int, turned: bool) -> tuple[Box, tuple[int, int]]:
         """Which box of the stored image becomes which (width, height), before it is turned."""

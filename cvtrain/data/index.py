@@ -1,10 +1,12 @@
 """Which images, of which class, in which split.
 
 A source is a folder of split folders of class folders, one folder of class folders, or a CSV
-manifest. What it does not split itself is split by `shares`.
+manifest; with a label pattern, folders may be laid out in any way. What the source does not split
+itself is split by `shares`.
 """
 
 import difflib
+import re
 import unicodedata
 from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
@@ -14,6 +16,7 @@ from pathlib import Path
 
 import numpy as np
 
+from cvtrain.data.labels import read_by_name, suggest_pattern
 from cvtrain.data.manifest import SPLIT_NAMES, read_manifest
 from cvtrain.data.scan import (
     Listing,
@@ -114,6 +117,7 @@ def build_index(
     classes: Collection[str] | None = None,
     train_per_class: int | None = None,
     class_names: Sequence[str] | None = None,
+    label_pattern: re.Pattern[str] | None = None,
 ) -> Index:
     """Index the images of a source.
 
@@ -128,6 +132,8 @@ def build_index(
             splits; more includes fewer. None: all.
         class_names: of a trained model; the classes of the source are matched by name and may be
             fewer, and the source needs no training images. None: the source decides.
+        label_pattern: its group finds the label in each path below a folder, as
+            `labels.compile_pattern` says. None: folders are the labels.
 
     Raises:
         DataError: the source is no data set, or not a usable one.
@@ -135,7 +141,12 @@ def build_index(
     source = Path(source)
     notes, ignored = [], Counter()
     if source.is_dir():
-        root, found = source, _read_folder(source, ignored, notes)
+        root, found = source, _read_folder(source, label_pattern, ignored, notes)
+    elif source.suffix.lower() == ".csv" and label_pattern is not None:
+        raise DataError(
+            f"{printable(source)}: a manifest has its own labels, and a label pattern is given",
+            "Leave the pattern out, or name the folder of the images.",
+        )
     elif source.suffix.lower() == ".csv":
         root, found = source.parent, _group(read_manifest(source))
     else:
@@ -180,15 +191,26 @@ def _group(samples: list[tuple[str, str, str]]) -> dict[str, _Classes]:
     return found
 
 
-def _read_folder(root: Path, ignored: Counter[str], notes: list[str]) -> dict[str, _Classes]:
+def _read_folder(
+    root: Path, label_pattern: re.Pattern[str] | None, ignored: Counter[str], notes: list[str]
+) -> dict[str, _Classes]:
     """Classes by split, or all of them under the name "" when there are no split folders."""
-    top = list_folder(root, ignored)
+
+    def read(folders: Mapping[str, str]) -> dict[str, _Classes]:
+        if label_pattern is not None:
+            return read_by_name(root, folders, label_pattern, ignored, notes)
+        return {
+            split: _read_classes(root, name, list_folder(root / name, ignored), ignored, notes)
+            for name, split in folders.items()
+        }
+
+    ignored_here = Counter()
+    top = list_folder(root, ignored_here)
     _refuse_misspelt_splits(root, top.folders)
     named = {name: SPLIT_NAMES[key] for name in top.folders if (key := name.lower()) in SPLIT_NAMES}
     # A class may be called "train" as well, as in bus/ car/ train/: then images lie right in it.
-    if not (any(_has_folders(root / name) for name in named) or 0 < len(named) == len(top.folders)):
-        found = {"": _read_classes(root, "", top, ignored, notes)}
-    else:
+    is_split = any(_has_folders(root / name) for name in named) or len(named) == len(top.folders)
+    if named and (is_split or label_pattern is not None):
         twice = [split for split, count in Counter(named.values()).items() if count > 1]
         if twice:
             same = ", ".join(f"{name}/" for name, split in named.items() if split in twice)
@@ -197,10 +219,10 @@ def _read_folder(root: Path, ignored: Counter[str], notes: list[str]) -> dict[st
             )
         if others := [printable(name) for name in top.folders if name not in named]:
             notes.append(f"folders beside the splits are left out: {', '.join(others)}")
-        found = {
-            split: _read_classes(root, name, list_folder(root / name, ignored), ignored, notes)
-            for name, split in named.items()
-        }
+        ignored.update(ignored_here)
+        found = read(named)
+    else:
+        found = read({"": ""})
     if links := ignored["links to folders"]:
         notes.append(f"{links:,} links to folders are left out; list their images in a manifest")
     return found
@@ -227,9 +249,11 @@ def _read_classes(
     here = printable(root / folder)
     num_flat = len(listing.images)
     if not listing.folders and num_flat:
+        advice = "Make one folder per class, or list path,label in a CSV manifest."
+        if pattern := suggest_pattern(listing.images):
+            advice += f" Or take the label from the names: --set 'data.label_pattern={pattern}'"
         raise DataError(
-            f"{here}: {num_flat:,} images but no class folders, so they have no labels",
-            "Make one folder per class, or list path,label in a CSV manifest.",
+            f"{here}: {num_flat:,} images but no class folders, so they have no labels", advice
         )
     if num_flat:
         ignored["images beside the class folders"] += num_flat

@@ -2,11 +2,12 @@
 
 import csv
 import unicodedata
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
+from cvtrain.data.scan import listed
 from cvtrain.errors import DataError
-from cvtrain.files import printable
+from cvtrain.files import csv_cell, csv_text, printable
 
 SPLIT_NAMES = {
     "train": "train",
@@ -60,6 +61,29 @@ def read_manifest(manifest: Path) -> list[tuple[str, str, str]]:
         listed = errors[:_MOST_LISTED] + ([f"and {more:,} more"] if more > 0 else [])
         raise DataError("\n".join(listed), "Mend or remove these lines.")
     return samples
+
+
+def manifest_text(samples: Iterable[tuple[str, str, str]]) -> str:
+    """The manifest that `read_manifest` reads as these (split, label, path).
+
+    Raises:
+        DataError: names cannot stand in a manifest; they are listed.
+    """
+    rows = []
+    for split, label, path in samples:
+        # What a spreadsheet would run as a formula is harmless with a folder before it.
+        rows.append((path if _stands_as_it_is(path) else f"./{path}", label, split))
+    if wrong := dict.fromkeys(cell for row in rows for cell in row if not _stands_as_it_is(cell)):
+        raise DataError(
+            f"names that cannot stand in a manifest: {len(wrong):,}: {listed(wrong)}",
+            "Rename them: not UTF-8, control characters, spaces at an end, or a class named as a "
+            "spreadsheet's formula.",
+        )
+    return csv_text([("path", "label", "split"), *rows])
+
+
+def _stands_as_it_is(cell: str) -> bool:
+    return csv_cell(cell) == cell == cell.strip()
 
 
 def _rows(manifest: Path) -> Iterator[tuple[int, list[str]]]:

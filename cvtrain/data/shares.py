@@ -1,10 +1,12 @@
 """Which images of a class go to validation, to the test, or into a subset for training.
 
 They are chosen by a hash of the seed and each file's name. So the choice depends on nothing else:
-not on the order of listing, hardly on which other files there are.
+not on the order of listing, hardly on which other files there are. Files that belong together, as
+those of one patient do, can be kept in one split: then groups are chosen instead of files.
 """
 
 import hashlib
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
@@ -16,7 +18,11 @@ Classes = Mapping[str, Sequence[str]]  # name -> paths
 
 
 def divided(
-    source: Path, found: Mapping[str, Classes], shares: Mapping[str, float], seed: int
+    source: Path,
+    found: Mapping[str, Classes],
+    shares: Mapping[str, float],
+    seed: int,
+    group_of: Mapping[str, str] | None = None,
 ) -> dict[str, Classes]:
     """Give the splits that a source lacks their share of the training images, class by class.
 
@@ -25,9 +31,11 @@ def divided(
         found: classes by split; "" has those of a source without splits, all of which train.
         shares: 0 to 1, by split; of a class each split gets one image or more, and so does train.
         seed: another seed gives another choice.
+        group_of: the group of each path, which falls into one split as a whole; then a class may be
+            missing from a split for want of groups. None: each file is on its own.
 
     Raises:
-        DataError: a class has too few images.
+        DataError: a class has too few images, or there are too few groups.
     """
     found = dict(found)
     training = found.pop("", None) or found.get("train")
@@ -44,9 +52,17 @@ def divided(
             f"in class {listed(sorted(small, key=natural_key))}",
             f"Each class needs at least {len(shares) + 1}: add images or remove the class.",
         )
-    parts = {name: _divide(paths, shares, seed) for name, paths in training.items()}
+    if group_of is not None:
+        parts = _divide_groups(training, shares, seed, group_of)
+        if empty := [split for split in parts if not any(parts[split].values())]:
+            raise DataError(
+                f"{printable(source)}: too few groups: none is left for {' and '.join(empty)}",
+                "Each class needs a group for each split: look at what the pattern takes as one.",
+            )
+        return found | parts
+    of_class = {name: _divide(paths, shares, seed) for name, paths in training.items()}
     for split in ("train", *shares):
-        found[split] = {name: part[split] for name, part in parts.items()}
+        found[split] = {name: part[split] for name, part in of_class.items()}
     return found
 
 
@@ -68,6 +84,56 @@ def _divide(paths: Sequence[str], shares: Mapping[str, float], seed: int) -> dic
     for path in paths:
         parts[split_of.get(path, "train")].append(path)
     return parts
+
+
+def _divide_groups(
+    training: Classes, shares: Mapping[str, float], seed: int, group_of: Mapping[str, str]
+) -> dict[str, Classes]:
+    """Whole groups to splits, large ones first, each where it takes the shares nearest to plan.
+
+    Before that, each split gets a group of each class while there are any, rare classes first: what
+    is missing from train cannot be learnt, what is missing from another split not be measured.
+    """
+    groups: dict[str, Counter[str]] = defaultdict(Counter)  # group -> class -> images
+    for name, paths in training.items():
+        for path in paths:
+            groups[group_of[path]][name] += 1
+    plan = {**shares, "train": 1 - sum(shares.values())}
+    sizes = {name: len(paths) for name, paths in training.items()}
+    taken = {split: Counter() for split in plan}
+    split_of: dict[str, str] = {}
+
+    def put(group: str, split: str) -> None:
+        split_of[group] = split
+        taken[split].update(groups[group])
+
+    def gain(group: str, split: str) -> float:
+        """How much nearer to the plan its squared distance comes, in shares of each class."""
+        return sum(
+            count
+            * (2 * (plan[split] * sizes[name] - taken[split][name]) - count)
+            / sizes[name] ** 2
+            for name, count in groups[group].items()
+        )
+
+    drawn = _drawn(groups, seed)
+    ascending = sorted(drawn, key=lambda group: groups[group].total())
+    of_class = {name: [g for g in ascending if name in groups[g]] for name in training}
+    for split in ("train", *shares):
+        for name in sorted(training, key=lambda name: len(of_class[name])):
+            free = [group for group in of_class[name] if group not in split_of]
+            if free and not taken[split][name]:
+                put(free[-1 if split == "train" else 0], split)
+    for group in sorted(drawn, key=lambda group: -groups[group].total()):
+        if group not in split_of:
+            put(group, max(plan, key=lambda split: gain(group, split)))
+    return {
+        split: {
+            name: [path for path in paths if split_of[group_of[path]] == split]
+            for name, paths in training.items()
+        }
+        for split in ("train", *shares)
+    }
 
 
 def _drawn(paths: Iterable[str], seed: int) -> list[str]:

@@ -1,45 +1,290 @@
-"""Where the images are: a path, or a named data set that becomes a folder of PNG files once."""
+"""Where the images are: a path, or a named data set that becomes an image folder once."""
 
+import contextlib
 import difflib
 import hashlib
+import json
 import os
-import tempfile
-import zipfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
-import numpy as np
-from PIL import Image
+from cvtrain.data.arrays import (
+    CIFAR10_CLASSES,
+    FASHION_CLASSES,
+    Arrays,
+    load_cifar10,
+    load_digits,
+    load_idx,
+    load_npz,
+    write_arrays,
+)
+from cvtrain.data.download import Copy, Published, Show, Task, obtain, silent_task
+from cvtrain.data.pets import write_pets
+from cvtrain.errors import ConfigError, DataError, ResourceError, Stopped
+from cvtrain.files import commit_json, committed_folder, printable
+from cvtrain.signals import Stop
 
-from cvtrain.errors import DataError
-from cvtrain.files import disk_errors, printable
+_Counts = Mapping[str, int]
+_Write = Callable[[Path, Sequence[Path], _Counts | None, Show], list[str]]
 
-_Arrays = Mapping[str, np.ndarray]
+MARK = ".cvtrain-set.json"
+"""File in each folder that is made here: which set and subset it is, of which files."""
 
-_MAX_NPZ_BYTES = 4 * 2**30
+_KERAS_FILES = "https://storage.googleapis.com/tensorflow/tf-keras-datasets"
 
 
-def locate_source(source: str | Path, *, data_dir: Path) -> Path:
+@dataclass(frozen=True)
+class NamedSet:
+    """A data set that goes by a name.
+
+    Attributes:
+        files: that it is made from.
+        write: makes the image folder from copies of these files, and returns what it leaves out.
+        subsets: images per class in each split, by the name of the subset.
+    """
+
+    files: tuple[Published, ...]
+    write: _Write
+    subsets: Mapping[str, _Counts] = field(default_factory=dict)
+
+
+def _arrays(load: Callable[..., Arrays], class_names: Sequence[str] | None = None) -> _Write:
+    def write(folder: Path, files: Sequence[Path], _: _Counts | None, show: Show) -> list[str]:
+        write_arrays(folder, load(*files), class_names, show)
+        return []
+
+    return write
+
+
+def _pets(folder: Path, files: Sequence[Path], counts: _Counts | None, show: Show) -> list[str]:
+    return write_pets(folder, files[0], counts, show)
+
+
+def _fashion_file(name: str, md5: str) -> Published:
+    # Keras gives no digests; these are those of Zalando, github.com/zalandoresearch/fashion-mnist.
+    return Published(name, f"{_KERAS_FILES}/{name}", f"md5:{md5}", f"fashion-mnist/{name}")
+
+
+NAMED_SETS: dict[str, NamedSet] = {
+    "digits": NamedSet((), _arrays(load_digits)),
+    "mnist": NamedSet(
+        (
+            Published(
+                "mnist.npz",
+                f"{_KERAS_FILES}/mnist.npz",
+                "sha256:731c5ac602752760c8e48fbffcf8c3b850d9dc2a2aedcf2cc48468fc17b673d1",
+                "mnist.npz",
+            ),
+        ),
+        _arrays(load_npz),
+    ),
+    "fashion_mnist": NamedSet(
+        (
+            _fashion_file("train-images-idx3-ubyte.gz", "8d4fb7e6c68d591d4c3dfef9ec88bf0d"),
+            _fashion_file("train-labels-idx1-ubyte.gz", "25c81989df183df01b3e8a0aad5dffbe"),
+            _fashion_file("t10k-images-idx3-ubyte.gz", "bef4ecab320f06d8554ea6380940ec79"),
+            _fashion_file("t10k-labels-idx1-ubyte.gz", "bb300cfdad3c16e7a12a480ee83cd310"),
+        ),
+        _arrays(load_idx, FASHION_CLASSES),
+    ),
+    "cifar10": NamedSet(
+        (
+            Published(
+                "cifar-10-python.tar.gz",
+                "https://www.cs.toronto.edu/~kriz/cifar-10-python.tar.gz",
+                "sha256:6d958be074577803d12ecdefd02955f39262c83c16fe9348329d7fe0b5c001ce",
+                "cifar-10-batches-py-target_archive",
+            ),
+        ),
+        _arrays(load_cifar10, CIFAR10_CLASSES),
+    ),
+    "cats_vs_dogs": NamedSet(
+        (
+            # Microsoft gives no digest; this is the one of TensorFlow Datasets.
+            Published(
+                "kagglecatsanddogs_5340.zip",
+                "https://download.microsoft.com/download/3/E/1/"
+                "3E1C3F21-ECDB-4869-8368-6DEBA77B919F/kagglecatsanddogs_5340.zip",
+                "sha256:b7974bd00a84a99921f36ee4403f089853777b5ae8d151c76a86e64900334af9",
+            ),
+        ),
+        _pets,
+        # F. Chollet, Deep Learning with Python: the first edition's 5.2, the second's 8.2.
+        {
+            "book1": {"train": 1000, "validation": 500, "test": 500},
+            "book2": {"train": 1000, "validation": 500, "test": 1000},
+        },
+    ),
+}
+"""Data sets that go by a name."""
+
+
+@dataclass(frozen=True)
+class Fetched:
+    """A named set that has become a folder.
+
+    Attributes:
+        files: the copies that it was made from.
+        left_out: what is no usable image, and why.
+    """
+
+    files: tuple[Copy, ...]
+    left_out: tuple[str, ...]
+
+
+def locate_source(
+    source: str | Path, *, data_dir: Path, stop: Stop | None = None, task: Task = silent_task
+) -> Path:
     """The folder or manifest that `source` stands for.
 
-    `digits` is scikit-learn's set of 1,797 handwritten digits of 8x8 pixels and needs no network;
-    `mnist` comes through Keras. Both, and any .npz file with the arrays x_train, y_train, x_test
-    and y_test that keras.datasets uses, become folders of PNG files in `data_dir` at first use:
-    train/CLASS/ and test/CLASS/. Everything else is a path. `./mnist` is a folder of that name.
+    A named set, and any .npz file with the arrays x_train, y_train, x_test and y_test that
+    keras.datasets uses, become folders of images in `data_dir` at first use. Everything else is a
+    path. `./mnist` is a folder of that name.
+
+    Args:
+        source: a path or a name.
+        data_dir: folder for the folders of named sets.
+        stop: polled while a set is fetched.
+        task: shows the progress of that.
 
     Raises:
-        DataError: there is no such thing, or the .npz file is not as described.
+        DataError: there is no such thing, it cannot be downloaded, or the .npz file is not as
+            described.
         ResourceError: the folder cannot be written.
+        Stopped: `stop` asked for it.
     """
     if source in NAMED_SETS:
-        return _materialised(Path(data_dir) / source, NAMED_SETS[source])
+        folder = Path(data_dir) / source
+        if not folder.exists():
+            fetch(str(source), folder, stop=stop, task=task)
+        return folder
     path = Path(source)
     if not path.exists():
         raise DataError(f"{printable(path)}: no such folder or file", _advice(path))
     if path.suffix.lower() == ".npz" and path.is_file():
-        name = f"{path.stem}-{_digest(path)[:8]}"
-        return _materialised(Path(data_dir) / name, lambda: _load_npz(path))
+        digest = _sha256(path)
+        folder = Path(data_dir) / f"{path.stem}-{digest[:8]}"
+        if not folder.exists():
+            with _new_folder(folder, _stoppable(task, stop)) as (new, show):
+                write_arrays(new, load_npz(path), None, show)
+                _mark(new, path.name, None, {path.name: f"sha256:{digest}"}, [])
+        return folder
     return path
+
+
+def fetch(
+    name: str,
+    folder: Path,
+    *,
+    subset: str | None = None,
+    local: Path | None = None,
+    stop: Stop | None = None,
+    task: Task = silent_task,
+) -> Fetched:
+    """Make the image folder of a named set; it exists whole or not at all.
+
+    Downloads are kept in the cache folder and go on where they were interrupted. Their digests
+    are those that are published; only `local` may be another file.
+
+    Args:
+        name: of the set.
+        folder: to make; it is not there yet, or empty.
+        subset: of the set; None: all of it.
+        local: a copy of the file that it is made from, or a folder with copies of all.
+        stop: polled all the while.
+        task: shows the progress.
+
+    Raises:
+        ConfigError: there is no such set or subset, or `local` does not fit it.
+        DataError: a file cannot be downloaded or is not as described.
+        ResourceError: `folder` is not empty, or cannot be written.
+        Stopped: `stop` asked for it; what was downloaded is kept.
+    """
+    named = _named(name, subset, local)
+    if folder.exists() and not (folder.is_dir() and not any(folder.iterdir())):
+        raise ResourceError(
+            f"{printable(folder)} holds something already", "Choose another folder, or move it."
+        )
+    task = _stoppable(task, stop)
+    copies = tuple(
+        obtain(file, local=local, advice=_how_else(name, named), task=task) for file in named.files
+    )
+    with _new_folder(folder, task) as (new, show):
+        counts = named.subsets[subset] if subset else None
+        left_out = named.write(new, [copy.path for copy in copies], counts, show)
+        digests = {file.name: copy.digest for file, copy in zip(named.files, copies, strict=True)}
+        _mark(new, name, subset, digests, left_out)
+    return Fetched(copies, tuple(left_out))
+
+
+def _mark(
+    folder: Path, name: str, subset: str | None, files: Mapping[str, str], left_out: list[str]
+) -> None:
+    mark = {"set": name, "subset": subset, "files": dict(files), "left_out": left_out}
+    commit_json(folder / MARK, mark)
+
+
+def is_fetched(folder: Path, name: str, subset: str | None) -> bool:
+    """Whether `fetch` has made `folder` as that subset of that set."""
+    try:
+        mark = json.loads((folder / MARK).read_bytes())
+        return (mark["set"], mark["subset"]) == (name, subset)
+    except (OSError, ValueError, LookupError, TypeError):
+        return False
+
+
+def _named(name: str, subset: str | None, local: Path | None) -> NamedSet:
+    if name not in NAMED_SETS:
+        near = difflib.get_close_matches(name, NAMED_SETS, n=1)
+        raise ConfigError(
+            f"there is no set named {printable(name)}",
+            f"Did you mean {near[0]}?" if near else f"The sets are {', '.join(NAMED_SETS)}.",
+        )
+    named = NAMED_SETS[name]
+    if subset is not None and subset not in named.subsets:
+        raise ConfigError(
+            f"{name} has no subset {printable(subset)}",
+            f"Its subsets are {', '.join(named.subsets)}."
+            if named.subsets
+            else "To train on less of it: data.train_per_class, data.classes.",
+        )
+    if local is not None and not named.files:
+        raise ConfigError(f"{name} is made from no file", "Leave --file out.")
+    if local is not None and len(named.files) > 1 and not local.is_dir():
+        raise ConfigError(
+            f"{name} is made from {len(named.files)} files; received {printable(local)}",
+            f"Name the folder that holds {', '.join(file.name for file in named.files)}.",
+        )
+    return named
+
+
+def _how_else(name: str, named: NamedSet) -> str:
+    what = named.files[0].name if len(named.files) == 1 else "FOLDER"
+    names = ", ".join(file.name for file in named.files)
+    return f"Get {names} by other means, and name it: cvtrain data fetch {name} --file {what}"
+
+
+@contextlib.contextmanager
+def _new_folder(folder: Path, task: Task) -> Iterator[tuple[Path, Show]]:
+    with committed_folder(folder, mark=MARK) as new, task(f"writing {folder.name}") as show:
+        yield new, show
+        os.sync()  # all files of it, before its name says that they are there
+
+
+def _stoppable(task: Task, stop: Stop | None) -> Task:
+    @contextlib.contextmanager
+    def stoppable(text: str) -> Iterator[Show]:
+        with task(text) as show:
+
+            def step(done: int, total: int) -> None:
+                if stop is not None and stop.requested:
+                    raise Stopped(f"stopped while {text}", "The same command starts it again.")
+                show(done, total)
+
+            yield step
+
+    return stoppable
 
 
 def _advice(path: Path) -> str:
@@ -54,110 +299,6 @@ def _advice(path: Path) -> str:
     return f"Name a folder, a .csv manifest, an .npz file, or one of: {', '.join(NAMED_SETS)}."
 
 
-def _load_digits() -> _Arrays:
-    from sklearn.datasets import load_digits
-
-    digits = load_digits()
-    images = np.rint(digits.images * (255 / 16)).astype(np.uint8)
-    # One in five of each class, in the order of the set: the split needs no random generator.
-    is_test = np.zeros(len(images), bool)
-    for label in range(10):
-        is_test[np.flatnonzero(digits.target == label)[::5]] = True
-    return {
-        "x_train": images[~is_test],
-        "y_train": digits.target[~is_test],
-        "x_test": images[is_test],
-        "y_test": digits.target[is_test],
-    }
-
-
-def _load_mnist() -> _Arrays:
-    # Keras owns the address, the checksum and the cache of this set; only the first use pays
-    # for importing it.
-    from keras.datasets import mnist
-
-    try:
-        (x_train, y_train), (x_test, y_test) = mnist.load_data()
-    except Exception as error:  # what urllib and Keras raise without a network is not documented
-        raise DataError(
-            f"mnist cannot be downloaded: {printable(error)}",
-            "Put mnist.npz into ~/.keras/datasets/, or name the file: --set data.source=mnist.npz",
-        ) from error
-    return {"x_train": x_train, "y_train": y_train, "x_test": x_test, "y_test": y_test}
-
-
-NAMED_SETS: dict[str, Callable[[], _Arrays]] = {"digits": _load_digits, "mnist": _load_mnist}
-"""Data sets that go by a name."""
-
-
-def _digest(path: Path) -> str:
+def _sha256(path: Path) -> str:
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def _load_npz(path: Path) -> _Arrays:
-    try:
-        with zipfile.ZipFile(path) as archive:
-            size = sum(member.file_size for member in archive.infolist())
-        if size > _MAX_NPZ_BYTES:
-            raise ValueError(f"{size / 2**30:.0f} GiB of arrays")
-        with np.load(path, allow_pickle=False) as archive:
-            arrays = {name: archive[name] for name in ("x_train", "y_train", "x_test", "y_test")}
-        for split in ("train", "test"):
-            _check_arrays(split, arrays[f"x_{split}"], arrays[f"y_{split}"])
-    except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
-        raise DataError(
-            f"{printable(path)}: {printable(error)}",
-            "The file must hold x_train, y_train, x_test and y_test, as keras.datasets has them.",
-        ) from error
-    return arrays
-
-
-def _check_arrays(split: str, images: np.ndarray, labels: np.ndarray) -> None:
-    is_grey = images.ndim == 3 or images.shape[3:] == (1,)
-    is_rgb = images.shape[3:] == (3,)
-    if images.dtype != np.uint8 or not (is_grey or is_rgb) or images.size == 0:
-        raise ValueError(
-            f"x_{split} must be uint8 of shape (images, height, width) or (images, height, width, "
-            f"1 or 3); received {images.dtype} of shape {images.shape}"
-        )
-    if labels.dtype.kind not in "iu" or labels.size != len(images):
-        raise ValueError(
-            f"y_{split} must be {len(images)} integers; "
-            f"received {labels.dtype} of shape {labels.shape}"
-        )
-
-
-def _materialised(folder: Path, load: Callable[[], _Arrays]) -> Path:
-    """`folder` with one PNG file per image; it exists whole or not at all."""
-    if folder.exists():
-        return folder
-    arrays = load()
-    with disk_errors(folder):
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=folder.parent, prefix=".tmp-") as temporary:
-            made = Path(temporary) / folder.name
-            for split in ("train", "test"):
-                _write(made / split, arrays[f"x_{split}"], arrays[f"y_{split}"].ravel())
-            os.sync()
-            try:
-                made.rename(folder)
-            except OSError:  # another process was faster
-                if not folder.is_dir():
-                    raise
-    return folder
-
-
-def _write(folder: Path, images: np.ndarray, labels: np.ndarray) -> None:
-    """Write each image as CLASS/NUMBER.png, numbered in the order of the array."""
-    for label in np.unique(labels):
-        (folder / str(label)).mkdir(parents=True)
-    digits = len(str(len(images) - 1))
-    if images.ndim == 4 and images.shape[3] == 1:
-        images = images[..., 0]
-
-    for number, (image, label) in enumerate(zip(images, labels, strict=True)):
-        # Level 1 takes a fifth of the time. Threads would only wait for each other: Python does
-        # most of the work on images this small.
-        path = folder / str(label) / f"{number:0{digits}d}.png"
-        Image.fromarray(image).save(path, compress_level=1)

@@ -1,0 +1,171 @@
+"""Published files: a copy that is here already, or a download that can be resumed, checked."""
+
+import contextlib
+import hashlib
+import http.client
+import os
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from pathlib import Path
+
+from cvtrain.errors import DataError
+from cvtrain.files import cache_dir, disk_errors, printable
+
+Show = Callable[[int, int], None]
+"""Is told what is done, and of how much."""
+Task = Callable[[str], AbstractContextManager[Show]]
+"""Shows a phase by its name while it lasts, as `Console.task` does."""
+
+_CHUNK = 2**20  # bytes
+_MOST_BYTES = 2**31
+_TIMEOUT = 30  # seconds without a byte
+
+
+@dataclass(frozen=True)
+class Published:
+    """A file as its publisher offers it.
+
+    Attributes:
+        name: of the file.
+        url: where it is.
+        digest: `sha256:` or `md5:` and the hexadecimal digits, as far as they are published.
+        keras: where Keras keeps its copy, relative to `~/.keras/datasets`; empty: nowhere.
+    """
+
+    name: str
+    url: str
+    digest: str
+    keras: str = ""
+
+
+@dataclass(frozen=True)
+class Copy:
+    """A local copy of a published file.
+
+    Attributes:
+        path: of the copy.
+        digest: its own, by the algorithm of the published one.
+        is_published: whether the digests are equal.
+    """
+
+    path: Path
+    digest: str
+    is_published: bool
+
+
+def obtain(file: Published, *, local: Path | None, advice: str, task: Task) -> Copy:
+    """A copy of `file`: `local`, else one that an earlier command or Keras kept, else a download.
+
+    Only `local` may be another file than the published one: whoever names it, vouches for it.
+
+    Args:
+        file: that is wanted.
+        local: a file, or a folder that has one of this name; None: none is named.
+        advice: what to do when it cannot be had.
+        task: shows the progress of a download, in MiB.
+
+    Raises:
+        DataError: there is no such local file, or the download failed.
+        ResourceError: the download cannot be written.
+    """
+    if local is not None:
+        path = local / file.name if local.is_dir() else local
+        if not path.is_file():
+            raise DataError(f"{printable(path)}: there is no such file", advice)
+        return _copy(path, file)
+    downloaded = cache_dir() / "downloads" / file.name
+    for path in (downloaded, *_of_keras(file)):
+        if path.is_file() and (copy := _copy(path, file)).is_published:
+            return copy
+    with task(f"downloading {file.name}, MiB") as show:
+        _download(file, downloaded, advice, show)
+    return _copy(downloaded, file)
+
+
+def _of_keras(file: Published) -> Iterator[Path]:
+    if file.keras:
+        home = os.environ.get("KERAS_HOME") or Path.home() / ".keras"
+        yield Path(home) / "datasets" / file.keras
+
+
+def _copy(path: Path, file: Published) -> Copy:
+    algorithm = file.digest.partition(":")[0]
+    try:
+        with path.open("rb") as content:
+            digits = hashlib.file_digest(content, algorithm).hexdigest()
+    except OSError as error:
+        raise DataError(
+            f"{printable(path)}: cannot be read: {(error.strerror or str(error)).lower()}",
+            "Check the file and its permissions.",
+        ) from error
+    digest = f"{algorithm}:{digits}"
+    return Copy(path, digest, digest == file.digest)
+
+
+def _download(file: Published, target: Path, advice: str, show: Show) -> None:
+    """Download to `target`, which appears when it is whole and its digest is right."""
+    part = target.with_name(f"{target.name}.part")
+    with disk_errors(part):
+        part.parent.mkdir(parents=True, exist_ok=True)
+    start = part.stat().st_size if part.exists() else 0
+    response = _open(file, start, advice)
+    if response is not None:
+        with (
+            response,
+            disk_errors(part),
+            part.open("ab" if response.status == 206 else "wb") as out,
+        ):
+            total = out.tell() + int(response.headers.get("Content-Length") or 0)
+            for chunk in _chunks(file, response, advice):
+                out.write(chunk)
+                show(out.tell() // _CHUNK, max(total, out.tell()) // _CHUNK)
+                if out.tell() > _MOST_BYTES:
+                    break  # the digest will not be right
+            if out.tell() < total:
+                raise _failure(file, "the connection ended early", advice)
+            out.flush()
+            os.fsync(out.fileno())
+    if not (copy := _copy(part, file)).is_published:
+        part.unlink()
+        raise DataError(
+            f"{file.url}: not the published file: its digest is {copy.digest}, not {file.digest}",
+            f"Try again later. {advice}",
+        )
+    with disk_errors(target):
+        part.replace(target)
+
+
+def _open(file: Published, start: int, advice: str) -> http.client.HTTPResponse | None:
+    """The answer of the server from byte `start` on; None when there are no more bytes."""
+    headers = {"Range": f"bytes={start}-"} if start else {}
+    try:
+        request = urllib.request.Request(file.url, headers=headers)
+        return urllib.request.urlopen(request, timeout=_TIMEOUT)
+    except urllib.error.HTTPError as error:
+        error.close()
+        if start and error.code == http.HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE:
+            return None
+        raise _failure(file, f"the server says {error.code} {error.reason}", advice) from error
+    except (OSError, http.client.HTTPException) as error:
+        raise _failure(file, getattr(error, "reason", error), advice) from error
+
+
+def _chunks(file: Published, response: http.client.HTTPResponse, advice: str) -> Iterator[bytes]:
+    try:
+        while chunk := response.read(_CHUNK):
+            yield chunk
+    except (OSError, http.client.HTTPException) as error:
+        raise _failure(file, error, advice) from error
+
+
+def _failure(file: Published, what: object, advice: str) -> DataError:
+    return DataError(f"{file.name} cannot be downloaded from {file.url}: {printable(what)}", advice)
+
+
+@contextlib.contextmanager
+def silent_task(_: str) -> Iterator[Show]:
+    """Shows nothing."""
+    yield lambda _done, _total: None

@@ -1,0 +1,105 @@
+"""Labels and groups that stand in file names, found by a regular expression.
+
+One syntax for both: Python's regular expressions, searched in the path below the source, with one
+group in parentheses around what is meant. `(cat|dog)\\.` finds the label of `train/cat.12.jpg`,
+`^(p\\d+)_` the patient of `p07_left.png`.
+"""
+
+import re
+import unicodedata
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from cvtrain.data.scan import images_below, listed
+from cvtrain.errors import DataError
+from cvtrain.files import printable
+
+_MOST_LISTED = 20
+_SUGGESTIONS = (
+    r"([A-Za-z]+)[._-][^/]*$",  # cat.0.jpg
+    r"([A-Za-z]+)\d+\.\w+$",  # cat12.jpg
+    r"(?<=[._-])([A-Za-z]+)\.\w+$",  # 0001_cat.jpg
+    r"(?<=_)([A-Za-z]+)_[^/]*$",  # photo_cat_12.jpg
+)
+
+
+def compile_pattern(pattern: str) -> re.Pattern[str]:
+    """The regular expression that `pattern` is.
+
+    Raises:
+        ValueError: it is none, or it has not exactly one group.
+    """
+    try:
+        compiled = re.compile(pattern)
+    except re.error as error:
+        raise ValueError(
+            f"must be a regular expression such as (cat|dog)\\. for cat.12.jpg ({error})"
+        ) from error
+    if compiled.groups != 1:
+        raise ValueError(
+            "must have one group in parentheses, as (cat|dog)\\. has for cat.12.jpg; "
+            f"it has {compiled.groups} (those for alternatives alone are written (?:...))"
+        )
+    return compiled
+
+
+def named_in(path: str, pattern: re.Pattern[str]) -> str:
+    """What the group of `pattern` finds in `path`, in Unicode's form NFC; empty: nothing."""
+    match = pattern.search(path)
+    found = unicodedata.normalize("NFC", match[1] or "") if match else ""
+    return found if found.isprintable() else ""
+
+
+def read_by_name(
+    root: Path,
+    folders: Mapping[str, str],
+    pattern: re.Pattern[str],
+    ignored: Counter[str],
+    notes: list[str],
+) -> dict[str, dict[str, list[str]]]:
+    """{split: {label: paths}} of images whose names tell the label.
+
+    Args:
+        root: folder that paths are relative to.
+        folders: {folder below `root`: split}.
+        pattern: finds the label in a path.
+        ignored: counts what is left out because it is no image.
+        notes: is told of the images that the pattern does not match; they are left out.
+
+    Raises:
+        DataError: the pattern matches no image, or a folder cannot be read.
+    """
+    found: dict[str, dict[str, list[str]]] = {}
+    others = []
+    for folder, split in folders.items():
+        classes = found.setdefault(split, {})
+        for path in images_below(root, folder, ignored):
+            if label := named_in(path, pattern):
+                classes.setdefault(label, []).append(path)
+            else:
+                others.append(path)
+    if others and not any(found.values()):
+        suggestion = suggest_pattern(others)
+        raise DataError(
+            f"{printable(root)}: the label pattern {printable(pattern.pattern)} matches none of "
+            f"{len(others):,} images, such as {listed(others[:1])}",
+            f"Did you mean {suggestion}?"
+            if suggestion
+            else "It is searched in the path below the source; its group is the label.",
+        )
+    if others:
+        notes.append(
+            f"images left out because the label pattern does not match: {len(others):,}: "
+            f"{listed(others, _MOST_LISTED)}"
+        )
+    return found
+
+
+def suggest_pattern(paths: Sequence[str]) -> str:
+    """A pattern that finds in every path one of a few labels; empty when none of ours does."""
+    for pattern in _SUGGESTIONS:
+        labels = Counter(named_in(path, re.compile(pattern)) for path in paths)
+        if len(labels) > 1 and "" not in labels and min(labels.values()) > 1:
+            return pattern
+    return ""

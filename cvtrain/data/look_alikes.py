@@ -1,0 +1,110 @@
+"""Images that look alike though their pixels differ: resized, compressed again, slightly changed.
+
+A difference hash (N. Krawetz, "Kind of like that", 2013) finds candidates, and small thumbnails
+confirm them: hashes know no colour, and plain images have hashes in common.
+"""
+
+import itertools
+from collections.abc import Iterable, Iterator
+from typing import NamedTuple
+
+import cv2
+import numpy as np
+
+SMALLEST = 32  # pixels; of smaller images thousands share a hash
+MAX_DISTANCE = 6  # bits of 64; at most this, two of eight bytes of two hashes are equal
+MAX_DIFFERENCE = 8.0  # grey levels, root mean square over a thumbnail
+
+_SIDE = 16  # of a thumbnail, pixels
+_MOST_PASSES = 256  # how far apart images with two equal bytes may be sorted to be compared
+_MOST_PAIRS = 100_000
+_AT_ONCE = 4096  # pairs whose thumbnails are compared, 25 MB
+_ONES = np.array([bin(value).count("1") for value in range(256)], np.uint8)
+# Each byte of a hash takes one bit of each row and column, as a plain border would else fill it.
+_ORDER = np.array([8 * row + (band - row) % 8 for band in range(8) for row in range(8)])
+
+
+class Pair(NamedTuple):
+    """Two images that look alike.
+
+    Attributes:
+        first, second: their indices, first < second.
+        distance: bits that differ between their hashes.
+        difference: grey levels that their thumbnails differ by, root mean square.
+    """
+
+    first: int
+    second: int
+    distance: int
+    difference: float
+
+
+def difference_hash(pixels: np.ndarray) -> np.ndarray:
+    """uint8 (8,): for 8x8 places, whether it gets brighter to the right.
+
+    Args:
+        pixels: uint8 RGB (height, width, 3).
+    """
+    grey = cv2.cvtColor(pixels, cv2.COLOR_RGB2GRAY)
+    small = cv2.resize(grey, (9, 8), interpolation=cv2.INTER_AREA)
+    return np.packbits((small[:, 1:] > small[:, :-1]).ravel()[_ORDER])
+
+
+def thumbnail(pixels: np.ndarray) -> np.ndarray:
+    """uint8 (16, 16, 3) of pixels uint8 RGB (height, width, 3)."""
+    return cv2.resize(pixels, (_SIDE, _SIDE), interpolation=cv2.INTER_AREA)
+
+
+def find_look_alikes(hashes: np.ndarray, thumbnails: np.ndarray) -> list[Pair]:
+    """Pairs within `MAX_DISTANCE` and `MAX_DIFFERENCE`, the most alike first; at most 100,000.
+
+    Time and memory grow with the number of images, not with its square: only hashes with two equal
+    bytes are compared (multi-index hashing: M. Norouzi et al., Fast search in Hamming space with
+    multi-index hashing, CVPR 2012), and where plain images crowd on the same two, only neighbours.
+
+    Args:
+        hashes: uint8 (n, 8).
+        thumbnails: uint8 (n, 16, 16, 3).
+    """
+    found: dict[tuple[int, int], Pair] = {}
+    for bands in itertools.combinations(range(8), 2):
+        for left, right in _candidates(hashes, bands):
+            for pair in _confirmed(hashes, thumbnails, left, right):
+                found[pair[:2]] = pair
+            if len(found) >= _MOST_PAIRS:
+                return _sorted(found.values())
+    return _sorted(found.values())
+
+
+def _sorted(pairs: Iterable[Pair]) -> list[Pair]:
+    return sorted(pairs, key=lambda pair: (pair.difference, pair))
+
+
+def _candidates(
+    hashes: np.ndarray, bands: tuple[int, int]
+) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """Indices of images that agree in both bytes, as two arrays of one length."""
+    keys = hashes[:, bands[0]].astype(np.uint16) << 8 | hashes[:, bands[1]]
+    order = np.lexsort((hashes.view(np.uint64).ravel(), keys))
+    keys = keys[order]
+    places = np.arange(len(keys))
+    for apart in range(1, min(_MOST_PASSES, len(keys) - 1) + 1):
+        places = places[places + apart < len(keys)]
+        places = places[keys[places] == keys[places + apart]]
+        if not len(places):
+            return
+        yield order[places], order[places + apart]
+
+
+def _confirmed(
+    hashes: np.ndarray, thumbnails: np.ndarray, left: np.ndarray, right: np.ndarray
+) -> Iterator[Pair]:
+    distances = _ONES[hashes[left] ^ hashes[right]].sum(axis=1)
+    near = np.flatnonzero(distances <= MAX_DISTANCE)
+    for start in range(0, len(near), _AT_ONCE):
+        part = near[start : start + _AT_ONCE]
+        change = thumbnails[left[part]].astype(np.float32) - thumbnails[right[part]]
+        differences = np.sqrt((change**2).mean(axis=(1, 2, 3)))
+        for i in np.flatnonzero(differences <= MAX_DIFFERENCE):
+            first, second = sorted((int(left[part[i]]), int(right[part[i]])))
+            yield Pair(first, second, int(distances[part[i]]), float(differences[i]))

@@ -1,0 +1,170 @@
+"""What a data set is made of: sizes, formats, colours, copies and look-alikes."""
+
+import hashlib
+import os
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple
+
+import cv2
+import numpy as np
+
+from cvtrain.data.decode import DecodeError, Decoder, read_image
+from cvtrain.data.look_alikes import (
+    SMALLEST,
+    Pair,
+    difference_hash,
+    find_look_alikes,
+    thumbnail,
+)
+from cvtrain.errors import Stopped
+from cvtrain.signals import Stop
+
+_FILES_AT_ONCE = 128  # between two looks at the stop request
+
+
+class Facts(NamedTuple):
+    """What one file is.
+
+    Attributes:
+        width, height: of the image, upright, in pixels.
+        format: JPEG, PNG, BMP, GIF or WEBP.
+        mode: Pillow's name of what is stored: RGB, L, P, ...
+        num_bytes: of the file.
+        digest: SHA-256 of its decoded pixels.
+    """
+
+    width: int
+    height: int
+    format: str
+    mode: str
+    num_bytes: int
+    digest: bytes
+
+
+@dataclass(frozen=True)
+class Survey:
+    """What all files of a data set are.
+
+    Attributes:
+        facts: by path, in the order given; of the files that can be decoded.
+        unusable: why the others cannot, by path.
+        histogram: int64 (3, 256), how many decoded pixels have each value of red, green and blue.
+        look_alikes: pairs of different images that look alike, by their paths.
+    """
+
+    facts: Mapping[str, Facts]
+    unusable: Mapping[str, str]
+    histogram: np.ndarray
+    look_alikes: tuple[tuple[str, str, Pair], ...]
+
+    def copies(self) -> list[list[str]]:
+        """The paths of each image that is there more than once."""
+        groups: dict[bytes, list[str]] = {}
+        for path, facts in self.facts.items():
+            groups.setdefault(facts.digest, []).append(path)
+        return [paths for paths in groups.values() if len(paths) > 1]
+
+    def channel_means(self) -> np.ndarray:
+        """float64 (3,): mean of red, green and blue over all decoded pixels, 0..255."""
+        return self.histogram @ np.arange(256) / self.histogram.sum(axis=1)
+
+    def channel_deviations(self) -> np.ndarray:
+        """float64 (3,): their standard deviations, of all pixels as one population."""
+        squares = (np.arange(256) - self.channel_means()[:, None]) ** 2
+        return np.sqrt((self.histogram * squares).sum(axis=1) / self.histogram.sum(axis=1))
+
+
+def survey(
+    root: Path,
+    paths: Sequence[str],
+    decoder: Decoder,
+    *,
+    stop: Stop | None = None,
+    on_progress: Callable[[int, int], None] | None = None,
+    workers: int | None = None,
+) -> Survey:
+    """Look at every file once; memory holds less than 2 KB for each.
+
+    Args:
+        root: folder that paths are relative to.
+        paths: of the files.
+        decoder: gives the pixels that colours and copies are judged by.
+        stop: polled every hundred files or so.
+        on_progress: called with how many files are done, and of how many.
+        workers: threads; None is one per processor.
+
+    Raises:
+        Stopped: `stop` asked for it.
+    """
+    facts: dict[str, Facts] = {}
+    unusable: dict[str, str] = {}
+    histogram = np.zeros((3, 256), np.int64)
+    compared: dict[str, tuple[np.ndarray, np.ndarray]] = {}
+    first_of: set[bytes] = set()
+
+    def look(path: str) -> _Look | str:
+        try:
+            return _look(root / path, decoder)
+        except DecodeError as error:
+            return error.message
+
+    with ThreadPoolExecutor(workers or os.cpu_count()) as pool:
+        for start in range(0, len(paths), _FILES_AT_ONCE):
+            if stop is not None and stop.requested:
+                raise Stopped("stopped while looking at the images", "Start it again.")
+            part = paths[start : start + _FILES_AT_ONCE]
+            for path, found in zip(part, pool.map(look, part), strict=True):
+                if isinstance(found, str):
+                    unusable[path] = found
+                    continue
+                facts[path] = found.facts
+                histogram += found.histogram
+                is_small = min(found.facts.width, found.facts.height) < SMALLEST
+                if not is_small and found.facts.digest not in first_of:
+                    first_of.add(found.facts.digest)
+                    compared[path] = found.hash, found.thumbnail
+            if on_progress is not None:
+                on_progress(start + len(part), len(paths))
+    return Survey(facts, unusable, histogram, _look_alikes(compared))
+
+
+class _Look(NamedTuple):
+    facts: Facts
+    histogram: np.ndarray
+    hash: np.ndarray
+    thumbnail: np.ndarray
+
+
+def _look(path: Path, decoder: Decoder) -> _Look:
+    content = read_image(path)
+    decoded = decoder(content)
+    pixels = decoded.pixels
+    # Counts are exact in float32 up to 2**24, the number of pixels of the largest image size.
+    channels = [cv2.calcHist([pixels], [i], None, [256], [0, 256]) for i in range(3)]
+    return _Look(
+        Facts(
+            decoded.width,
+            decoded.height,
+            decoded.format,
+            decoded.mode,
+            len(content),
+            hashlib.sha256(pixels).digest(),
+        ),
+        np.stack(channels)[..., 0].astype(np.int64),
+        difference_hash(pixels),
+        thumbnail(pixels),
+    )
+
+
+def _look_alikes(
+    compared: Mapping[str, tuple[np.ndarray, np.ndarray]],
+) -> tuple[tuple[str, str, Pair], ...]:
+    if len(compared) < 2:
+        return ()
+    paths = list(compared)
+    hashes, thumbnails = map(np.stack, zip(*compared.values(), strict=True))
+    pairs = find_look_alikes(hashes, thumbnails)
+    return tuple((paths[pair.first], paths[pair.second], pair) for pair in pairs)
