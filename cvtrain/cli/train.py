@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 import click
 
 from cvtrain.cli.options import RUNS_DIR, project, project_options
+from cvtrain.errors import ConfigError
 
 if TYPE_CHECKING:
     from cvtrain.console import Console
@@ -17,11 +18,17 @@ Examples:
   cvtrain fit                                    ./config.yaml
   cvtrain fit configs/digits.yaml                offline, in a minute
   cvtrain fit configs/scratch.yaml --set data.source=photos/ --set fit.epochs=5
+  cvtrain fit config.yaml --find-lr              which learning rate? a minute, no model
   cvtrain fit config.yaml --resume               go on with the newest unfinished run of it
   cvtrain fit runs/20260101-120000-fit-config --resume
 
 \b
 The run folder then holds model.keras, run.json, history.csv, predictions-*.csv, figures/.""",
+)
+@click.option(
+    "--find-lr",
+    is_flag=True,
+    help="Train a hundred steps at rising learning rates, and suggest one; keep no model.",
 )
 @project_options
 def fit(
@@ -30,11 +37,20 @@ def fit(
     overrides: tuple[str, ...],
     run_dir: Path | None,
     resume: bool,
+    find_lr: bool,
 ) -> None:
     """Train a convnet from scratch on the images of CONFIG, evaluate it and draw how it went.
 
     With an `augment:` section each epoch sees the images changed at random.
     """
+    if find_lr:
+        if resume:
+            raise ConfigError("--find-lr leaves nothing to resume", "Leave --resume out.")
+        settings, path, name = project("find-lr", config, overrides, run_dir, resume)
+        from cvtrain.pipelines.find_lr import find_lr as run_find_lr
+
+        run_find_lr(settings, path, name=name, console=console)
+        return
     settings, path, name = project("fit", config, overrides, run_dir, resume)
     from cvtrain.pipelines.fit import fit as run_fit
 

@@ -411,6 +411,7 @@ class Probe(Section):
 
 STAGES = {
     "fit": {"fit"},
+    "find-lr": {"fit"},
     "extract-features": {"extract_features", "finetune"},
     "finetune": {"finetune"},
     "probe": {"probe", "extract_features"},

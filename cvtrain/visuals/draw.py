@@ -75,6 +75,38 @@ def draw_curves(history: Sequence[Mapping[str, Any]], best_epoch: int | None) ->
     return figure
 
 
+def draw_find_lr(
+    rates: Sequence[float],
+    losses: Sequence[float],
+    smoothed: Sequence[float],
+    suggestion: float | None,
+) -> Figure:
+    """Loss against the learning rate of a range test, and the rate that it suggests.
+
+    Args:
+        rates: (n,) rising.
+        losses, smoothed: (n,) at these rates.
+        suggestion: one of the rates, or None where the loss never falls.
+    """
+    figure = Figure(figsize=(8, 4.5), layout="constrained")
+    axes = figure.subplots()
+    axes.plot(rates, losses, ".-", color=_TRAIN, linewidth=1, alpha=0.35, label="each batch")
+    axes.plot(rates, smoothed, color=_TRAIN, linewidth=2.2, label="smoothed")
+    if suggestion is not None:
+        height = np.interp(np.log(suggestion), np.log(rates), smoothed)
+        label = f"falls fastest: {suggestion:.1e}"
+        axes.axvline(suggestion, color=_VALIDATION, linestyle=":")
+        axes.plot(suggestion, height, "o", color=_VALIDATION, markersize=9, label=label)
+    # What diverged would press everything else flat.
+    bottom, top = min(losses), max(smoothed[: max(1, len(smoothed) // 8)])
+    room = max(top - bottom, 0.1 * top)
+    axes.set(xscale="log", ylim=(bottom - 0.1 * room, top + 0.7 * room))
+    axes.set(xlabel="learning rate", ylabel="training loss")
+    axes.grid(alpha=0.25)
+    axes.legend()
+    return figure
+
+
 def draw_confusion_matrix(matrix: np.ndarray, class_names: Sequence[str]) -> Figure:
     """Counts of images by true class (rows) and predicted class; shade is the share of the row.
 

@@ -33,6 +33,22 @@ def test_smoothing_bridges_gaps():
     assert draw.smoothed([1.0, math.nan, 1.0]) == pytest.approx([1.0, 1.0, 1.0])
 
 
+@pytest.mark.parametrize("suggestion", [1e-3, None])
+def test_the_range_test(tmp_path, suggestion):
+    rates = np.geomspace(1e-7, 10, 40)
+    losses = np.concatenate(
+        [np.full(20, 2.3), np.linspace(2.3, 1.0, 15), [2.0, 9.0, 80.0, 1e4, 1e9]]
+    )
+    figure = draw.draw_find_lr(rates, losses, losses, suggestion)
+    (axes,) = figure.axes
+    low, high = axes.get_ylim()
+    assert low < 1.0 < 2.3 < high < 4  # what diverged does not press the rest flat
+    assert ("falls fastest: 1.0e-03" in figure.axes[0].get_legend_handles_labels()[1]) == bool(
+        suggestion
+    )
+    drawn(figure, tmp_path)
+
+
 @pytest.mark.parametrize("num_epochs", [1, 2, 30])
 def test_curves(tmp_path, num_epochs):
     drawn(draw.draw_curves(history(num_epochs), 1), tmp_path)

@@ -1,0 +1,104 @@
+"""Which learning rate? The range test: train while the rate rises, and watch the loss.
+
+L. N. Smith, *Cyclical Learning Rates for Training Neural Networks*, section 3.3, arXiv:1506.01186,
+with the exponential rise and the early end that fastai gave it.
+"""
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+
+_DIVERGED = 4.0
+_REACH = 5
+"""Steps on either side of a smoothed loss: of the usual hundred over eight decades, 0.4 decades."""
+_LEAST_FALL = 0.05
+
+
+@dataclass(frozen=True)
+class RangeTest:
+    """What the losses were while the rate rose.
+
+    Attributes:
+        rates: (n,) the learning rate of each step, rising.
+        losses: (n,) of its batch, before the step changed the weights; all finite.
+        smoothed: (n,) averaged over some steps before and after, so that nothing is moved sideways.
+    """
+
+    rates: np.ndarray
+    losses: np.ndarray
+    smoothed: np.ndarray
+
+    @property
+    def lowest(self) -> float:
+        """The rate at which the smoothed loss is lowest: beyond it, steps are too large."""
+        return float(self.rates[self.smoothed.argmin()])
+
+    @property
+    def suggestion(self) -> float | None:
+        """The rate at which the loss falls fastest; None when it falls by less than 5 %.
+
+        The steepest place of the smoothed loss over the logarithm of the rate (fastai's `steep`),
+        between a tenth of the fall and its end: before that, all steepness is chance.
+        """
+        start = self.smoothed[: max(1, len(self.rates) // 8)].mean()
+        end = int(self.smoothed.argmin())
+        fall = start - self.smoothed[end]
+        if fall < _LEAST_FALL * start:
+            return None
+        slope = np.gradient(self.smoothed, np.log(self.rates))
+        first = int(np.argmax(self.smoothed <= start - 0.1 * fall))
+        return float(self.rates[first + slope[first : end + 1].argmin()])
+
+
+def range_test(
+    step: Callable[[float], float],
+    *,
+    lowest: float = 1e-7,
+    highest: float = 10.0,
+    num_steps: int = 100,
+    on_step: Callable[[int, int], None] = lambda _done, _total: None,
+) -> RangeTest:
+    """Take steps at rates that rise by a constant factor, until the loss has clearly diverged.
+
+    It ends early when the mean of three losses is four times the lowest such mean, or when a loss
+    is not finite.
+
+    Args:
+        step: trains for one step at the rate it is given; the loss of its batch before that.
+        lowest, highest: the first rate and the last.
+        num_steps: how many there are, at least 3.
+        on_step: called after each step with (done, total).
+
+    Raises:
+        ValueError: the very first losses are not finite.
+    """
+    rates = np.geomspace(lowest, highest, num_steps)
+    losses: list[float] = []
+    best = math.inf
+    for rate in rates.tolist():
+        loss = step(rate)
+        if not math.isfinite(loss):
+            break
+        losses.append(loss)
+        on_step(len(losses), num_steps)
+        recent = sum(losses[-3:]) / len(losses[-3:])
+        best = min(best, recent)
+        if recent > _DIVERGED * best:
+            break
+    if len(losses) < 3:
+        raise ValueError("the loss is not finite from the start")
+    measured = np.array(losses)
+    return RangeTest(rates[: len(losses)], measured, _smoothed(measured))
+
+
+def _smoothed(losses: np.ndarray) -> np.ndarray:
+    """Means with weights that fall off on either side; at the ends, over the steps that there are.
+
+    In logarithms, because a loss that diverges would cover what was before it.
+    """
+    weights = 1.0 - np.abs(np.arange(-_REACH, _REACH + 1)) / (_REACH + 1)
+    sums = np.convolve(np.log(np.maximum(losses, 1e-30)), weights)
+    norms = np.convolve(np.ones(len(losses)), weights)
+    return np.exp((sums / norms)[_REACH : _REACH + len(losses)])
