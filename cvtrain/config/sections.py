@@ -10,6 +10,7 @@ import itertools
 from typing import Annotated, Any, Literal, get_args
 
 from pydantic import (
+    AfterValidator,
     BaseModel,
     BeforeValidator,
     ConfigDict,
@@ -52,6 +53,13 @@ def _class_names(value: Any) -> tuple[str, ...]:
     if len(names) < 2 or not all(isinstance(name, str) for name in names):
         raise ValueError("must be a list of at least two class names")
     return names
+
+
+def _label_pattern(value: str) -> str:
+    from cvtrain.data.labels import compile_pattern
+
+    compile_pattern(value)
+    return value
 
 
 # What a YAML may say stands beside what it becomes, for the schema that editors read.
@@ -122,7 +130,11 @@ class Data(Section):
     """Which images, and how they are read."""
 
     source: str
-    """Image folder, CSV manifest, `.npz` in the layout of keras.datasets, `digits` or `mnist`."""
+    """Image folder, CSV manifest, `.npz` in the layout of keras.datasets, or a named set: `digits`,
+    `mnist`, `fashion_mnist`, `cifar10`, `cats_vs_dogs`."""
+    label_pattern: Annotated[str, AfterValidator(_label_pattern)] | None = None
+    """Regular expression whose one group finds the class in each path below the source, as
+    `(cat|dog)\\.` does in `cat.12.jpg`; left out: folders are the classes."""
     classes: ClassNames | None = None
     """Only the images of these classes; left out: all."""
     train_per_class: Positive | None = None
