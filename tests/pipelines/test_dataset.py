@@ -66,3 +66,33 @@ def test_a_run_on_a_subset_is_measured_on_it(train, tmp_path):
     metrics = evaluate(run, source=None, split="test", output=None, console=Console(quiet=True))
     assert metrics["accuracy"] == run.record["metrics"]["test"]["accuracy"]
     assert metrics["num_images"] == sum(run.record["data"]["counts"]["test"].values())
+
+
+def test_the_record_says_what_the_check_found(tmp_path):
+    source = make_images(
+        tmp_path / "images",
+        {f"{split}/{name}": 4 for split in ("train", "validation", "test") for name in "ab"},
+    )
+    (source / "train/a/broken.png").write_bytes(b"no image")
+    shutil.copy(source / "train/a/000.png", source / "test/a/leak.png")
+    shutil.copy(source / "train/b/000.png", source / "train/b/copy.png")
+    check = opened(source, "data.on_bad=skip").describe()["check"]
+    problems = check.pop("problems")
+    assert check == {"num_files": 27, "bad": 1, "leaks": 1, "doubtful": 1, "skipped": 2}
+    assert {(p["path"], p["severity"]) for p in problems} == {
+        ("train/a/broken.png", "bad"),
+        ("train/a/000.png", "bad"),
+        ("train/b/copy.png", "doubtful"),
+    }
+    assert "the same image as test/a/leak.png" in next(
+        p["what"] for p in problems if p["path"] == "train/a/000.png"
+    )
+
+
+def test_the_record_of_the_check_is_bounded(tmp_path):
+    source = make_images(tmp_path / "images", {"a": 8, "b": 8})
+    for i in range(230):
+        shutil.copy(source / "a/000.png", source / f"a/copy{i}.png")
+    check = opened(source).describe()["check"]
+    assert check["doubtful"] == 230
+    assert len(check["problems"]) == 200

@@ -5,11 +5,12 @@ import math
 import numpy as np
 import pytest
 from sklearn.linear_model import LogisticRegression
-from sklearn.model_selection import StratifiedKFold, cross_val_score
+from sklearn.metrics import log_loss
+from sklearn.model_selection import StratifiedKFold, cross_val_predict, cross_val_score
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from cvtrain.training.linear_probe import linear_accuracy, recommend
+from cvtrain.training.linear_probe import held_out, linear_accuracy, out_of_fold, recommend
 
 
 def blobs(num_images, *, channels=6, spread=1.0, seed=0):
@@ -62,6 +63,57 @@ def test_a_constant_channel_harms_nothing():
     constant = np.concatenate([features, np.full((60, 2), 7, np.float32)], axis=1)
     row = linear_accuracy((constant, labels), (constant, labels), folds=3, seed=0)
     assert row["accuracy"] == 1.0
+
+
+STRENGTHS = (1e-4, 1e-3, 1e-2, 1e-1, 1.0)
+
+
+def regression(strength):
+    return make_pipeline(StandardScaler(), LogisticRegression(C=strength, max_iter=1000))
+
+
+def test_out_of_fold_is_scikit_learns_with_the_penalty_of_least_loss():
+    features, labels = blobs(150, spread=1.5)
+    probabilities, strength = out_of_fold(features, labels, folds=4, seed=5)
+    folds = StratifiedKFold(4, shuffle=True, random_state=5)
+    expected = {
+        each: cross_val_predict(
+            regression(each), features, labels, cv=folds, method="predict_proba"
+        )
+        for each in STRENGTHS
+    }
+    losses = {each: log_loss(labels, found) for each, found in expected.items()}
+    assert strength == min(losses, key=losses.__getitem__)
+    np.testing.assert_allclose(probabilities, expected[strength], atol=0.01)
+
+
+def test_a_copy_does_not_tell_the_label_of_the_other():
+    # Noise, in which only a copy can be told; every image is there twice.
+    features = np.random.default_rng(0).normal(size=(60, 200)).astype(np.float32)
+    labels = np.arange(60) % 3
+    twice, names = np.concatenate([features, features]), [f"{i}".encode() for i in range(60)] * 2
+    apart, _ = out_of_fold(twice, np.tile(labels, 2), folds=5, seed=0)
+    together, _ = out_of_fold(twice, np.tile(labels, 2), folds=5, seed=0, groups=names)
+    # Nearly four fifths of the copies are in another fold than the image.
+    assert (apart.argmax(axis=1) == np.tile(labels, 2)).mean() > 0.7
+    assert (together.argmax(axis=1) == np.tile(labels, 2)).mean() < 0.55
+    np.testing.assert_allclose(together[:60], together[60:], atol=1e-6)
+
+
+def test_a_class_that_a_fit_has_not_seen_gets_no_probability():
+    features, labels = blobs(40, spread=0.5)
+    labels[0] = 3
+    probabilities, _ = out_of_fold(features, labels, folds=4, seed=0)
+    assert probabilities.shape == (40, 4)
+    assert probabilities[0, 3] == 0
+    np.testing.assert_allclose(probabilities.sum(axis=1), 1, atol=1e-5)
+
+
+def test_others_are_classified_as_scikit_learn_does():
+    train, (others, _) = blobs(90, spread=1.5), blobs(30, spread=1.5, seed=1)
+    _, strength = out_of_fold(*train, folds=3, seed=0)
+    expected = regression(strength).fit(*train).predict_proba(others)
+    np.testing.assert_allclose(held_out(train, others, folds=3, seed=0), expected, atol=0.01)
 
 
 def row(block, multiply_adds, accuracy, standard_error=0.01):
