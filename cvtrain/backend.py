@@ -103,6 +103,13 @@ def versions() -> dict[str, str]:
     }
 
 
+def has_gpu_build() -> bool:
+    """Could this build of the engine use a GPU, if there were one? True where it does not tell."""
+    if ENGINE == "tensorflow":
+        return bool(tf.test.is_built_with_gpu_support())
+    return True
+
+
 def is_out_of_memory(error: BaseException) -> bool:
     """Does `error`, from any engine or from NumPy, say that memory did not suffice?"""
     words = f"{type(error).__name__} {error}".lower().replace("_", "")
@@ -185,9 +192,12 @@ class TrainStep(Protocol):
     totals: np.ndarray
 
     def __call__(self, images: np.ndarray, labels: np.ndarray, learning_rate: float) -> None:
-        """Update the weights by the batch: images as the model takes them, labels (n,) integers.
+        """Update the weights by the batch: images as the model takes them, labels (n,) integers or,
+        of mixed images, (n, classes) shares that sum to 1.
 
-        The loss is the mean over images of class weight times cross-entropy, as in Keras.
+        The loss is the mean over images of class weight times cross-entropy, as in Keras. The
+        weight of a mixed image is the mean of its classes' by their shares; it is classified
+        correctly as the class with the largest share.
         """
 
 
@@ -196,6 +206,7 @@ def train_step(
     optimizer: keras.optimizers.Optimizer,
     *,
     class_weights: np.ndarray | None = None,
+    label_smoothing: float = 0.0,
     rates: Sequence[float] | None = None,
 ) -> TrainStep:
     """Compile the training step of `model`, which returns logits, for the engine.
@@ -204,6 +215,8 @@ def train_step(
         model: from a batch of images to logits (n, classes).
         optimizer: updates `model.trainable_variables`; built here if it is not yet.
         class_weights: (classes,) factors of the loss; None for ones.
+        label_smoothing: share of each label, in [0, 1), that is spread evenly over all classes
+            (Szegedy et al. 2016, arXiv:1512.00567, section 7).
         rates: factor of the learning rate of each of `model.trainable_variables`; None for ones.
             Every optimizer here moves a variable in proportion to its rate, so the factor is
             applied to the movement.
@@ -211,7 +224,8 @@ def train_step(
     if not optimizer.built:
         optimizer.build(model.trainable_variables)
     step = _TensorFlowStep if ENGINE == "tensorflow" else _KerasStep
-    return step(model, optimizer, class_weights, rates or [1.0] * len(model.trainable_variables))
+    rates = rates or [1.0] * len(model.trainable_variables)
+    return step(model, optimizer, class_weights, label_smoothing, rates)
 
 
 def moving_average(
@@ -332,10 +346,21 @@ def _slowed(model, rates):
     return [(variable, rate) for variable, rate in pairs if rate != 1.0]
 
 
+def _rows(labels, num_classes):
+    """Labels as shares of the classes, float32 (n, classes)."""
+    if labels.ndim == 2:
+        return labels.astype(np.float32, copy=False)
+    rows = np.zeros((len(labels), num_classes), np.float32)
+    rows[np.arange(len(labels)), labels] = 1.0
+    return rows
+
+
 class _TensorFlowStep:
-    def __init__(self, model, optimizer, class_weights, rates):
+    def __init__(self, model, optimizer, class_weights, label_smoothing, rates):
         self._sums = tf.Variable(np.zeros(3), dtype=tf.float64)
+        self._num_classes = model.output_shape[-1]
         weights = None if class_weights is None else tf.constant(class_weights, tf.float32)
+        spread = label_smoothing / self._num_classes
 
         slowed = _slowed(model, rates)
         # An optimizer is many small operations on large arrays: XLA fuses them, on processors too.
@@ -349,25 +374,27 @@ class _TensorFlowStep:
                 variable.assign(old + rate * (variable.value - old))
 
         @tf.function(jit_compile=False, reduce_retracing=True, autograph=False)
-        def step(images, labels, learning_rate):
+        def step(images, rows, learning_rate):
             optimizer.learning_rate.assign(learning_rate)
             with tf.GradientTape() as tape:
                 logits = tf.cast(model(images, training=True), tf.float32)
-                losses = tf.nn.sparse_softmax_cross_entropy_with_logits(labels, logits)
+                targets = (1.0 - label_smoothing) * rows + spread
+                losses = tf.nn.softmax_cross_entropy_with_logits(targets, logits)
                 if weights is not None:
-                    losses *= tf.gather(weights, labels)
+                    losses *= tf.linalg.matvec(rows, weights)
                 scaled = optimizer.scale_loss(tf.reduce_mean(losses))
             gradients = tape.gradient(scaled, model.trainable_variables)
             update(*gradients)
-            hits = tf.argmax(logits, axis=1, output_type=labels.dtype) == labels
-            sums = [tf.reduce_sum(losses), tf.math.count_nonzero(hits), tf.size(labels)]
+            hits = tf.argmax(logits, axis=1) == tf.argmax(rows, axis=1)
+            sums = [tf.reduce_sum(losses), tf.math.count_nonzero(hits), tf.size(hits)]
             self._sums.assign_add(tf.stack([tf.cast(each, tf.float64) for each in sums]))
 
         self._step = step
 
     def __call__(self, images, labels, learning_rate):
         # Arrays, because a graph is compiled for each value of a plain number.
-        self._step(images, np.asarray(labels, np.int32), np.asarray(learning_rate, np.float32))
+        rows = _rows(labels, self._num_classes)
+        self._step(images, rows, np.asarray(learning_rate, np.float32))
 
     @property
     def totals(self):
@@ -379,9 +406,11 @@ class _TensorFlowStep:
 
 
 class _KerasStep:
-    def __init__(self, model, optimizer, class_weights, rates):
-        loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
-        model.compile(optimizer, loss, metrics=["sparse_categorical_accuracy"])
+    def __init__(self, model, optimizer, class_weights, label_smoothing, rates):
+        loss = keras.losses.CategoricalCrossentropy(
+            from_logits=True, label_smoothing=label_smoothing
+        )
+        model.compile(optimizer, loss, metrics=["categorical_accuracy"])
         self._model = model
         self._class_weights = class_weights
         self._slowed = _slowed(model, rates)
@@ -389,12 +418,13 @@ class _KerasStep:
 
     def __call__(self, images, labels, learning_rate):
         self._model.optimizer.learning_rate = learning_rate
-        weights = None if self._class_weights is None else self._class_weights[labels]
+        rows = _rows(labels, self._model.output_shape[-1])
+        weights = None if self._class_weights is None else rows @ self._class_weights
         # Keras' metrics run on from batch to batch and cannot be set: read each batch's own.
         self._model.reset_metrics()
         before = [np.array(variable) for variable, _ in self._slowed]
-        batch = self._model.train_on_batch(images, labels, weights, return_dict=True)
+        batch = self._model.train_on_batch(images, rows, weights, return_dict=True)
         for (variable, rate), old in zip(self._slowed, before, strict=True):
             variable.assign(old + rate * (np.array(variable) - old))
-        means = np.array([batch["loss"], batch["sparse_categorical_accuracy"], 1.0], np.float64)
+        means = np.array([batch["loss"], batch["categorical_accuracy"], 1.0], np.float64)
         self.totals = self.totals + len(labels) * means

@@ -35,6 +35,11 @@ def _batch(n: int = 6) -> tuple[np.ndarray, np.ndarray]:
     return images, generator.integers(0, 3, n)
 
 
+def _mixed_batch(n: int = 6) -> tuple[np.ndarray, np.ndarray]:
+    images, _ = _batch(n)
+    return images, np.random.default_rng(n).dirichlet(np.ones(3), n).astype(np.float32)
+
+
 def test_the_device_is_named():
     assert backend.set_up(seed=0, device="cpu").startswith("cpu: ")
 
@@ -74,23 +79,25 @@ def test_importing_and_setting_up_is_silent():
 
 @on_tensorflow
 @pytest.mark.parametrize(
-    ("class_weights", "rates"),
+    ("class_weights", "label_smoothing", "rates"),
     [
-        (None, [1.0] * 6),
-        (np.array([0.5, 1.0, 4.0]), [1.0] * 6),
-        (None, [0.0, 0.5, 0.25, 1.0, 1.0, 0.125]),
+        (None, 0.0, [1.0] * 6),
+        (np.array([0.5, 1.0, 4.0]), 0.0, [1.0] * 6),
+        (np.array([0.5, 1.0, 4.0]), 0.2, [1.0] * 6),
+        (None, 0.0, [0.0, 0.5, 0.25, 1.0, 1.0, 0.125]),
     ],
 )
-def test_the_compiled_step_is_kerass_own(class_weights, rates):
+@pytest.mark.parametrize("batch", [_batch, _mixed_batch])
+def test_the_compiled_step_is_kerass_own(batch, class_weights, label_smoothing, rates):
     results = []
     for step_type in (backend._TensorFlowStep, backend._KerasStep):
         model = _model()
         # With Adam's own epsilon, the rounding of a gradient of 1e-9 would be a step of full size.
         optimizer = keras.optimizers.Adam(1.0, epsilon=1e-3)
         optimizer.build(model.trainable_variables)
-        step = step_type(model, optimizer, class_weights, rates)
+        step = step_type(model, optimizer, class_weights, label_smoothing, rates)
         for n in (6, 6, 4):
-            step(*_batch(n), 1e-3)
+            step(*batch(n), 1e-3)
         results.append((step.totals, model.get_weights()))
     (totals, weights), (keras_totals, keras_weights) = results
     np.testing.assert_allclose(totals, keras_totals, rtol=1e-5)
@@ -105,7 +112,7 @@ def test_totals_are_sums_over_images_and_can_be_set(step_type):
     model.layers[-2].rate = 0.0
     optimizer = keras.optimizers.SGD(1.0)
     optimizer.build(model.trainable_variables)
-    step = step_type(model, optimizer, None, [1.0] * 6)
+    step = step_type(model, optimizer, None, 0.0, [1.0] * 6)
     images, labels = _batch()
     logits = keras.ops.convert_to_numpy(model(images, training=True)).astype(np.float64)
     shares = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
@@ -114,6 +121,43 @@ def test_totals_are_sums_over_images_and_can_be_set(step_type):
     step.totals = np.array([1.0, 2.0, 3.0])
     step(images, labels, 0.0)
     np.testing.assert_allclose(step.totals, [1 + loss, 2 + hits, 9], rtol=1e-5)
+
+
+@on_tensorflow
+@pytest.mark.parametrize("step_type", [backend._TensorFlowStep, backend._KerasStep])
+@pytest.mark.parametrize("batch", [_batch, _mixed_batch])
+def test_the_loss_of_smoothed_and_mixed_labels_is_keras_with_the_mean_class_weight(
+    step_type, batch
+):
+    model = _model()
+    model.layers[-2].rate = 0.0
+    optimizer = keras.optimizers.SGD(1.0)
+    optimizer.build(model.trainable_variables)
+    step = step_type(model, optimizer, np.array([0.5, 1.0, 4.0]), 0.3, [1.0] * 6)
+    images, labels = batch()
+    rows = labels if labels.ndim == 2 else np.eye(3)[labels]
+    logits = keras.ops.convert_to_numpy(model(images, training=True))
+    step(images, labels, 0.0)
+    loss = keras.losses.CategoricalCrossentropy(
+        from_logits=True, label_smoothing=0.3, reduction="none"
+    )
+    losses = keras.ops.convert_to_numpy(loss(rows, logits)) * (rows @ [0.5, 1.0, 4.0])
+    hits = (logits.argmax(axis=1) == rows.argmax(axis=1)).sum()
+    np.testing.assert_allclose(step.totals, [losses.sum(), hits, 6], rtol=1e-5)
+
+
+@on_tensorflow
+def test_integers_and_rows_of_one_class_train_alike():
+    results = []
+    for as_rows in (False, True):
+        model = _model()
+        step = backend.train_step(model, keras.optimizers.SGD(0.1))
+        for n in (6, 4):
+            images, labels = _batch(n)
+            step(images, np.eye(3, dtype=np.float32)[labels] if as_rows else labels, 0.1)
+        results.append(model.get_weights())
+    for ours, theirs in zip(*results, strict=True):
+        np.testing.assert_array_equal(ours, theirs)
 
 
 @on_tensorflow

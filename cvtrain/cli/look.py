@@ -12,13 +12,23 @@ from cvtrain.visuals import METHOD_NAMES
 if TYPE_CHECKING:
     from cvtrain.console import Console
 
+tta_option = click.option(
+    "--tta",
+    type=click.IntRange(1),
+    default=1,
+    show_default=True,
+    metavar="N",
+    help="Average over N views of each image (test-time augmentation), as training changed it.",
+)
+
 
 @click.command(
     epilog="""\b
 Examples:
   cvtrain evaluate                               the newest run on its own test images
   cvtrain evaluate RUN --split validation
-  cvtrain evaluate RUN --data photos/from-march  other images with the same class names""",
+  cvtrain evaluate RUN --data photos/from-march  other images with the same class names
+  cvtrain evaluate RUN --tta 8                   averaged over eight views of each image""",
 )
 @click.argument("run", required=False, type=click.Path(path_type=Path))
 @click.option(
@@ -40,17 +50,16 @@ Examples:
     metavar="DIR",
     help="Where the CSV files and figures go; default: RUN/evaluate/SPLIT-or-SOURCE.",
 )
+@tta_option
 @common_options
-def evaluate(
-    console: "Console", run: Path | None, source: str | None, split: str, output: Path | None
-) -> None:
+def evaluate(console: "Console", run: Path | None, **options: Any) -> None:
     """Measure RUN (default: the newest): accuracy with its interval, per class, calibration.
 
     Every prediction goes into a CSV with its file, so that each number can be recomputed.
     """
     from cvtrain.pipelines.evaluate import evaluate as run_evaluate
 
-    run_evaluate(open_run(run, console), source=source, split=split, output=output, console=console)
+    run_evaluate(open_run(run, console), console=console, **options)
 
 
 @click.command(
@@ -74,9 +83,10 @@ A file that cannot be read is reported and does not stop the others; the exit co
 @click.option(
     "--batch-size", type=click.IntRange(1), default=32, show_default=True, help="Images at once."
 )
+@tta_option
 @common_options
 def predict(
-    console: "Console", paths: tuple[str, ...], top: int, output: Path | None, batch_size: int
+    console: "Console", paths: tuple[str, ...], output: Path | None, **options: Any
 ) -> None:
     """Classify files, folders or globs with RUN (default: the newest)."""
     from cvtrain.pipelines.predict import predict as run_predict
@@ -94,7 +104,7 @@ def predict(
         )
     run = open_run(Path(paths[0]) if has_run else None, console)
     images = paths[1:] if has_run else paths
-    run_predict(run, images, top=top, output=output, batch_size=batch_size, console=console)
+    run_predict(run, images, output=output, console=console, **options)
 
 
 @click.command(
@@ -104,6 +114,7 @@ Examples:
   cvtrain calibrate RUN --coverage 0.9           answer 9 of 10 images, the surest
   cvtrain calibrate RUN --risk 0.05              at most 5 % of the answers wrong
   cvtrain calibrate RUN --off                    answer everything again
+
 \b
 The model stays as it is; `predict` and `evaluate` read RUN/abstention.json.""",
 )
@@ -120,7 +131,7 @@ The model stays as it is; `predict` and `evaluate` read RUN/abstention.json.""",
 def calibrate(
     console: "Console", run: Path | None, coverage: float | None, risk: float | None, off: bool
 ) -> None:
-    """Let `predict` answer "unknown" where RUN (default: the newest) is not sure enough.
+    """Let RUN (default: the newest) answer "unknown" where it is not sure.
 
     A temperature makes the confidences honest, a threshold on them says what is sure enough; both
     come from the validation images, what they do to the test images is shown. Without an option

@@ -22,6 +22,7 @@ from pydantic import (
 
 Positive = Annotated[int, Field(ge=1)]
 Share = Annotated[float, Field(ge=0, lt=1)]
+Part = Annotated[float, Field(gt=0, le=1)]
 Rate = Annotated[float, Field(gt=0)]
 
 
@@ -153,6 +154,16 @@ class Data(Section):
     """What to do about one image that stands in two splits."""
 
 
+class RandAugment(Section):
+    """RandAugment (Cubuk et al., arXiv:1909.13719); operations and ranges are torchvision's."""
+
+    num_ops: Positive = 2
+    """Operations an image, of fourteen: identity, autocontrast, equalize, rotate, shears,
+    translations, brightness, colour, contrast, sharpness, posterize and solarize."""
+    magnitude: Annotated[float, Field(ge=0, le=30)] = 9.0
+    """Their common strength, of 30."""
+
+
 class Augment(Section):
     """Random changes of the training images; all geometric ones are one resampling."""
 
@@ -174,6 +185,21 @@ class Augment(Section):
     """Factor against grey, uniform in 1-saturation..1+saturation."""
     fill: Literal["nearest", "reflect", "wrap", "constant"] = "nearest"
     """What stands where the image does not reach; `constant` is black."""
+    rand_augment: RandAugment | None = None
+    """A few operations of fourteen besides all the above; {} has the defaults, left out: none."""
+    erase: Annotated[float, Field(ge=0, le=1)] = 0.0
+    """Probability that a rectangle of 2 to 33 % of the image becomes noise, such as 0.25."""
+    mixup: Rate | None = None
+    """Blend each image of a batch with another, and their labels with them, by a share drawn from
+    Beta(mixup, mixup), such as 0.2; needs every image in every step, so no cached views."""
+    cutmix: Rate | None = None
+    """Paste a rectangle of another image of the batch into each, and mix their labels by its area,
+    drawn from Beta(cutmix, cutmix), such as 1.0; with `mixup` too, each batch takes one of both."""
+
+    @property
+    def mixes(self) -> tuple[str, ...]:
+        """Which of the keys that mix images are set."""
+        return tuple(key for key in ("mixup", "cutmix") if getattr(self, key) is not None)
 
 
 class Convnet(Section):
@@ -291,6 +317,9 @@ class Training(Section):
     """The learning-rate schedule."""
     class_weights: Literal["none", "balanced"] = "none"
     """`balanced` weighs each class by the inverse of its share."""
+    label_smoothing: Share = 0.0
+    """Share of each training label that is spread evenly over all classes, such as 0.1; validation
+    and all reported metrics are without."""
     monitor: Literal["val_loss", "val_accuracy"] = "val_loss"
     """What makes a model the best one; the best one is kept."""
     early_stopping: Positive | None = None
@@ -421,12 +450,28 @@ class Probe(Section):
     """Parts of the cross-validation on the training images."""
 
 
+class LearningCurve(Section):
+    """`cvtrain learning-curve`: would more data help? A head on the base of extract_features."""
+
+    shares: Annotated[tuple[Part, ...], Field(min_length=1)] = (0.05, 0.1, 0.2, 0.4, 0.7, 1.0)
+    """Of the training images of each class, in ascending order; a forecast takes four."""
+    seeds: Positive = 5
+    """How many subsets are drawn of each share; the more, the surer."""
+
+    @model_validator(mode="after")
+    def _shares_ascend(self) -> "LearningCurve":
+        if list(self.shares) != sorted(set(self.shares)):
+            raise ValueError("shares must ascend, each above the one before")
+        return self
+
+
 STAGES = {
     "fit": {"fit"},
     "find-lr": {"fit"},
     "extract-features": {"extract_features", "finetune"},
     "finetune": {"finetune"},
     "probe": {"probe", "extract_features"},
+    "learning-curve": {"learning_curve", "extract_features"},
     "ladder": {"fit", "extract_features", "finetune"},
 }
 """The sections that each command reads besides the shared ones."""
@@ -453,6 +498,8 @@ class Config(Section):
     """A head on the features of a frozen base."""
     probe: Probe = Probe()
     """Where to cut a base."""
+    learning_curve: LearningCurve = LearningCurve()
+    """Would more data help?"""
     finetune: FineTune | None = None
     """The top of a network trained on; left out: the defaults."""
 
@@ -462,4 +509,16 @@ class Config(Section):
             views = getattr(getattr(self, key), "views", None)
             if views not in (None, 1) and self.augment is None:
                 raise ValueError(f"{key}.views is {views}, and there is no augment section")
+        return self
+
+    @model_validator(mode="after")
+    def _cached_views_are_of_one_image(self) -> "Config":
+        for key in ("extract_features", "finetune"):
+            views = getattr(getattr(self, key), "views", None)
+            if views not in (None, 1, "unlimited") and self.augment and self.augment.mixes:
+                mixes = " and ".join(f"augment.{each}" for each in self.augment.mixes)
+                raise ValueError(
+                    f"{key}.views is {views}, and a cached view is of one image, which {mixes} "
+                    "would mix with another; leave that out, or set views to unlimited"
+                )
         return self

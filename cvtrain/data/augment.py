@@ -2,7 +2,7 @@
 
 All randomness is in `draw`, a pure function of counters: an augmented image is the same whatever
 the threads do, whatever else is in its batch, and after a resume. All geometry is one affine map
-and so one resampling; all colour is one 3x4 matrix.
+and so one resampling; all colour is one 3x4 matrix, and what RandAugment draws.
 """
 
 import math
@@ -11,6 +11,15 @@ from typing import Literal
 
 import cv2
 import numpy as np
+
+from cvtrain.data.erase import NUM_NUMBERS, Erased, draw_erased, erase
+from cvtrain.data.rand_augment import (
+    Operation,
+    RandAugment,
+    backward_matrix,
+    draw_operations,
+    recolour,
+)
 
 AUGMENT_VERSION = 1
 """Raised by whoever changes what `augment` returns: remembered results depend on it."""
@@ -45,6 +54,8 @@ class Augmentation:
         saturation: in [0, 1]; factor in [1 - saturation, 1 + saturation] on the distance to grey.
         fill: what lies outside the image: its nearest pixel, its mirror image without a gap, the
             image again, or black.
+        erase: probability that a rectangle becomes noise, see `data.erase`.
+        rand_augment: operations besides all these, see `data.rand_augment`; None for none.
     """
 
     flip: Literal["none", "horizontal", "vertical", "both"] = "none"
@@ -56,6 +67,8 @@ class Augmentation:
     contrast: float = 0.0
     saturation: float = 0.0
     fill: Literal["nearest", "reflect", "wrap", "constant"] = "nearest"
+    erase: float = 0.0
+    rand_augment: RandAugment | None = None
 
 
 @dataclass(frozen=True)
@@ -70,6 +83,8 @@ class Change:
         zoom: magnification of both axes.
         brightness: fraction of 255, added.
         contrast, saturation: factors, 1 is unchanged.
+        operations: of RandAugment, one after the other and after the above.
+        erased: the rectangle that becomes noise at last; None for none.
     """
 
     mirror_x: bool = False
@@ -82,6 +97,8 @@ class Change:
     brightness: float = 0.0
     contrast: float = 1.0
     saturation: float = 1.0
+    operations: tuple[Operation, ...] = ()
+    erased: Erased | None = None
 
 
 def augment(
@@ -120,6 +137,8 @@ def draw(augmentation: Augmentation, *, seed: int, epoch: int, sample: int) -> C
     may_mirror_x, may_mirror_y = _FLIPS[augmentation.flip]
     side_x, side_y, *signed = (2.0 * generator.random(10) - 1.0).tolist()
     rotate, shift_x, shift_y, shear, zoom, brightness, contrast, saturation = signed
+    erased = draw_erased(augmentation.erase, generator.random(NUM_NUMBERS).tolist())
+    rand_augment = augmentation.rand_augment
     return Change(
         mirror_x=may_mirror_x and side_x < 0,
         mirror_y=may_mirror_y and side_y < 0,
@@ -131,11 +150,14 @@ def draw(augmentation: Augmentation, *, seed: int, epoch: int, sample: int) -> C
         brightness=augmentation.brightness * brightness,
         contrast=1.0 + augmentation.contrast * contrast,
         saturation=1.0 + augmentation.saturation * saturation,
+        operations=draw_operations(rand_augment, generator) if rand_augment else (),
+        erased=erased,
     )
 
 
 def apply(pixels: np.ndarray, change: Change, fill: str) -> np.ndarray:
-    """Apply one change: its colours, then its geometry, so that a constant fill stays black.
+    """Apply one change: its colours, then its geometry, so that a constant fill stays black, then
+    what is erased.
 
     Pixels and result as in `augment`. A change that only mirrors moves pixels and blends none.
     """
@@ -143,20 +165,26 @@ def apply(pixels: np.ndarray, change: Change, fill: str) -> np.ndarray:
     if (change.brightness, change.contrast, change.saturation) != (0.0, 1.0, 1.0):
         mean_grey = float(_LUMA @ cv2.mean(pixels)[:3])
         pixels = cv2.transform(pixels, colour_matrix(change, mean_grey))
-    return cv2.warpAffine(
+    for operation in change.operations:
+        pixels = recolour(pixels, operation)
+    result = cv2.warpAffine(
         pixels,
         affine_matrix(change, height, width),
         (width, height),
         flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP,
         borderMode=_BORDERS[fill],
     )
+    if change.erased is not None:
+        erase(result, change.erased)
+    return result
 
 
 def affine_matrix(change: Change, height: int, width: int) -> np.ndarray:
     """Matrix from a pixel of the result to where it lies in the image.
 
-    The image is mirrored, zoomed, sheared and rotated about its centre, then shifted. Pixel (x, y)
-    has its centre at (x, y), so the image's centre is ((width - 1) / 2, (height - 1) / 2).
+    The image is mirrored, zoomed, sheared and rotated about its centre, then shifted, and goes then
+    through the operations of RandAugment. Pixel (x, y) has its centre at (x, y), so the image's
+    centre is ((width - 1) / 2, (height - 1) / 2).
 
     Returns:
         float64 (2, 3): (x, y) of the image = matrix @ (x, y, 1) of the result.
@@ -171,12 +199,17 @@ def affine_matrix(change: Change, height: int, width: int) -> np.ndarray:
 
     centre_x, centre_y = (width - 1) / 2, (height - 1) / 2
     moved_x, moved_y = centre_x + change.shift_x * width, centre_y + change.shift_y * height
-    return np.array(
+    matrix = np.array(
         [
             [xx, xy, centre_x - xx * moved_x - xy * moved_y],
             [yx, yy, centre_y - yx * moved_x - yy * moved_y],
         ]
     )
+    for operation in change.operations:
+        backward = backward_matrix(operation, height, width)
+        if backward is not None:
+            matrix = matrix @ backward
+    return matrix
 
 
 def colour_matrix(change: Change, mean_grey: float) -> np.ndarray:

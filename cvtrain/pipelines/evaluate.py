@@ -20,6 +20,7 @@ from cvtrain.metrics import classification_report
 from cvtrain.pipelines.calibrate import measure_abstention, plain_words
 from cvtrain.pipelines.dataset import DATA_DIR, check
 from cvtrain.pipelines.job import Job
+from cvtrain.pipelines.tta import view_average
 from cvtrain.predictions import predictions_csv
 from cvtrain.run import Run
 from cvtrain.signals import Stop, stop_on_signals
@@ -31,7 +32,13 @@ BATCH_SIZE = 64
 
 
 def evaluate(
-    run: Run, *, source: str | None, split: str, output: Path | None, console: Console
+    run: Run,
+    *,
+    source: str | None,
+    split: str,
+    output: Path | None,
+    console: Console,
+    tta: int = 1,
 ) -> dict[str, Any]:
     """Measure a run's saved model.
 
@@ -40,16 +47,19 @@ def evaluate(
         source: other images; None for those of the run.
         split: which images where the source has splits.
         output: folder for the files; None for a folder in the run.
+        tta: views of each image that predictions are averaged over, see `pipelines.tta`.
 
     Returns:
         The content of metrics.json (see `metrics.classification_report`), with `abstention` (see
         `calibration.coverage_and_risk`) if the run abstains.
 
     Raises:
+        ConfigError: the run's training did not make so many views.
         RunError, DataError: the run or the images are not usable.
         Stopped: a stop was requested.
     """
     class_names = tuple(run.field("class_names", list))
+    average = view_average(run, tta)
     with stop_on_signals() as stop:
         index = _index_of(run, source, class_names)
         index = _only(index, split, has_own_splits=source is None)
@@ -58,12 +68,13 @@ def evaluate(
         for message in (*index.notes, *messages):
             console.warn(message)
         (name, part), *_ = index.splits.items()
-        predict = load_predictor(run, len(class_names))
+        predict = average(load_predictor(run, len(class_names)))
         probabilities = predict_split(predict, pixels, part, stop, console)
     metrics = classification_report(part.labels, probabilities, class_names)
     metrics |= measure_abstention(run, part.labels, probabilities)
-    folder = output or run.path / "evaluate" / _folder_name(source, name)
-    commit_json(folder / "metrics.json", {"split": name, "source": str(index.root), **metrics})
+    folder = output or run.path / "evaluate" / _folder_name(source, name, tta)
+    described = {"split": name, "source": str(index.root), "tta": tta}
+    commit_json(folder / "metrics.json", described | metrics)
     commit_text(folder / "predictions.csv", predictions_csv(part, probabilities, class_names))
     write_confusion_matrix(folder, metrics["confusion_matrix"], class_names)
     show_metrics(metrics, console)
@@ -198,8 +209,9 @@ def _only(index: Index, split: str, *, has_own_splits: bool) -> Index:
     return Index(index.root, index.class_names, part, index.ignored, index.notes)
 
 
-def _folder_name(source: str | None, split: str) -> str:
+def _folder_name(source: str | None, split: str, tta: int) -> str:
+    how = split if tta == 1 else f"{split}-tta{tta}"
     if source is None:
-        return split
+        return how
     word = re.sub(r"[^A-Za-z0-9._-]+", "-", Path(source).name).strip("-.") or "data"
-    return f"{word}-{split}"
+    return f"{word}-{how}"

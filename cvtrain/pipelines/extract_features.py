@@ -27,6 +27,7 @@ from cvtrain.pipelines.train import (
     draw_augmentation,
     image_feed,
     in_best_precision,
+    mixing_of,
     save,
     train_stage,
 )
@@ -85,9 +86,9 @@ def extract_features(
 
         base, cut = cut_base(job, config)
         job.run.update(base=stage.backbone.model_dump() | {"cut": cut})
-        augmentation = augmentation_of(config.augment) if stage.views != 1 else None
-        if augmentation:
-            draw_augmentation(job, augmentation, stage.views)
+        augment = config.augment if stage.views != 1 else None
+        augmentation = augmentation_of(augment)
+        draw_augmentation(job, augmentation, mixing_of(augment), stage.views)
         model = with_dense_head(job, base, cut)
         frozen = FrozenPart(
             job,
@@ -200,7 +201,8 @@ def train_end_to_end(job: Job, model: "keras.Model", cut: str) -> None:
 
     stage = job.config.extract_features
     set_trainable(model, layers_above(model, cut))
-    feed = image_feed(job, stage, augmentation_of(job.config.augment))
+    augment = job.config.augment
+    feed = image_feed(job, stage, augmentation_of(augment), mixing_of(augment))
     trained = in_best_precision(job, lambda precision: in_precision(model, precision), stage, feed)
     train_stage(job, trained, model, stage, feed)
 

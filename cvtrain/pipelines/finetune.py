@@ -10,6 +10,7 @@ from cvtrain.config import Config, FineTune, Unfreeze
 from cvtrain.console import Console
 from cvtrain.data.augment import Augmentation
 from cvtrain.data.index import Split
+from cvtrain.data.mix import Mixing
 from cvtrain.errors import ConfigError
 from cvtrain.pipelines.evaluate import image_predictor
 from cvtrain.pipelines.finish import finish
@@ -30,6 +31,7 @@ from cvtrain.pipelines.train import (
     draw_augmentation,
     image_feed,
     in_best_precision,
+    mixing_of,
     train_stage,
 )
 from cvtrain.run import Run
@@ -65,7 +67,8 @@ def finetune(
     section = config.finetune or FineTune()
     views = section.views or config.extract_features.views
     config = config.model_copy(update={"finetune": section.model_copy(update={"views": views})})
-    augmentation = augmentation_of(config.augment) if views != 1 else None
+    augment = config.augment if views != 1 else None
+    augmentation, mixing = augmentation_of(augment), mixing_of(augment)
     with start_job("finetune", config, path, name=name, resume=resume, console=console) as job:
         from cvtrain.models.transfer import layer_digests
 
@@ -79,13 +82,12 @@ def finetune(
         job.run.update(
             features=source.record.get("features", {}) | job.run.record.get("features", {})
         )
-        if augmentation:
-            draw_augmentation(job, augmentation, views)
+        draw_augmentation(job, augmentation, mixing, views)
         before = layer_digests(model)
         trained: set[str] = set()
         history: list[Row] = []
         for number, step in enumerate((section, *section.then), 1):
-            stage = _Stage(job, model, step, number, augmentation, views)
+            stage = _Stage(job, model, step, number, augmentation, mixing, views)
             history = stage.train(history)
             trained.update(stage.unfrozen.layers)
         record_proof(job, before, layer_digests(model), trained)
@@ -115,12 +117,13 @@ class _Stage:
         step: Unfreeze,
         number: int,
         augmentation: Augmentation | None,
+        mixing: Mixing | None,
         views: int | str,
     ):
         from cvtrain.models.transfer import set_trainable, unfreeze
 
         self.job, self.model, self.step, self.number = job, model, step, number
-        self.augmentation = augmentation
+        self.augmentation, self.mixing = augmentation, mixing
         self.unfrozen = unfreeze(model, **how_to_unfreeze(step))
         set_trainable(model, self.unfrozen.layers)
         layer = self.unfrozen.split
@@ -144,7 +147,7 @@ class _Stage:
             num_views = self.frozen.num_views
             feed = feature_feed(job, step, rows, validation, num_views=num_views)
         else:
-            feed = image_feed(job, step, self.augmentation)
+            feed = image_feed(job, step, self.augmentation, self.mixing)
         source = f"the cached {self.frozen.layer}" if self.frozen else "the images"
         job.console.remark(
             f"step {self.number}: {len(self.unfrozen.layers)} layers are trained, "

@@ -16,6 +16,7 @@ from cvtrain.pipelines.train import (
     draw_augmentation,
     image_feed,
     in_best_precision,
+    mixing_of,
     train_stage,
 )
 from cvtrain.run import Run
@@ -46,10 +47,9 @@ def fit(config: Config, path: Path, *, name: str, resume: bool, console: Console
         return done
     with start_job("fit", config, path, name=name, resume=resume, console=console) as job:
         build = builder(config, len(job.dataset.index.class_names))
-        augmentation = augmentation_of(config.augment)
-        if augmentation:
-            draw_augmentation(job, augmentation)
-        feed = image_feed(job, config.fit, augmentation)
+        augmentation, mixing = augmentation_of(config.augment), mixing_of(config.augment)
+        draw_augmentation(job, augmentation, mixing)
+        feed = image_feed(job, config.fit, augmentation, mixing)
         model = in_best_precision(
             job,
             partial(build, for_training=True),

@@ -11,7 +11,7 @@ import numpy as np
 
 from cvtrain.config import Config, FineTune
 from cvtrain.console import Console, duration
-from cvtrain.errors import Stopped
+from cvtrain.errors import ConfigError, Stopped
 from cvtrain.files import commit_text, csv_text
 from cvtrain.metrics import mcnemar
 from cvtrain.pipelines.estimate import estimate_features, estimate_fit
@@ -80,7 +80,17 @@ def ladder(config: Config, path: Path, *, name: str, resume: bool, console: Cons
 
 
 def rungs_of(config: Config, path: Path) -> list[Rung]:
-    """The rungs of a config, the simplest first; those with augmentation where it has any."""
+    """The rungs of a config, the simplest first; those with augmentation where it has any.
+
+    Raises:
+        ConfigError: the config mixes images, which the rungs with cached views cannot.
+    """
+    if config.augment and config.augment.mixes:
+        key = f"augment.{config.augment.mixes[0]}"
+        raise ConfigError(
+            f"{key}: mixes images in every step, and the ladder's cached views are of one each",
+            f"Leave it out for the ladder: --set {key}=null",
+        )
     plain = config.model_copy(update={"augment": None})
     views = config.extract_features.views
     many = VIEWS if views in (1, "unlimited") else views

@@ -19,6 +19,7 @@ from cvtrain.errors import DataError, Stopped
 from cvtrain.files import committed, csv_text, printable
 from cvtrain.pipelines.calibrate import UNKNOWN, in_words, read_abstention
 from cvtrain.pipelines.evaluate import decoder_of_run, load_predictor
+from cvtrain.pipelines.tta import view_average
 from cvtrain.run import Run
 from cvtrain.signals import stop_on_signals
 
@@ -54,6 +55,7 @@ def predict(
     output: Path | None,
     batch_size: int,
     console: Console,
+    tta: int = 1,
 ) -> None:
     """Classify files, folders and globs; memory holds a few batches, whatever their number.
 
@@ -65,18 +67,22 @@ def predict(
         top: classes a file in the table and in `top` of JSON.
         output: `.csv` or `.json` file; None prints a table.
         batch_size: images at once.
+        tta: views of each image that predictions are averaged over, see `pipelines.tta`.
 
     Raises:
+        ConfigError: the run's training did not make so many views.
         RunError: the run is not usable.
         DataError: at least one file could not be read; all others are done.
         Stopped: on request; nothing is written to `output`.
     """
     class_names = run.field("class_names", list)
     decoder = decoder_of_run(run)
-    abstention = read_abstention(run)
+    average, abstention = view_average(run, tta), read_abstention(run)
     if abstention:
         console.remark(f"{in_words(abstention)} (cvtrain calibrate {run.path} --off ends that)")
-    answer = _answer(load_predictor(run, len(class_names)), class_names, abstention)
+        if tta > 1:
+            console.warn("that was chosen without --tta")
+    answer = _answer(average(load_predictor(run, len(class_names))), class_names, abstention)
     num_bad = num_done = 0
     to_write = _writer(output, class_names, top, console, abstains=abstention is not None)
     with stop_on_signals() as stop, to_write as write:

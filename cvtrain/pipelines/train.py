@@ -10,6 +10,8 @@ from cvtrain.config import Augment, Schedule, Training
 from cvtrain.console import duration
 from cvtrain.data.augment import Augmentation, augment
 from cvtrain.data.batches import num_steps, ordered_batches, training_batches
+from cvtrain.data.mix import Mixing, mix, mixed_batches
+from cvtrain.data.rand_augment import RandAugment
 from cvtrain.errors import Stopped, TrainingError
 from cvtrain.files import commit_text, csv_text
 from cvtrain.pipelines.job import Job
@@ -29,7 +31,7 @@ class Feed:
     """What a training reads.
 
     Attributes:
-        batches: from a global step on, the endless training batches.
+        batches: from a global step on, the endless training batches, mixed ones too.
         validation: the validation batches, once through.
         labels: (n,) of the training samples.
     """
@@ -39,20 +41,35 @@ class Feed:
     labels: np.ndarray
 
 
-def image_feed(job: Job, stage: Training, augmentation: Augmentation | None) -> Feed:
-    """Batches of pixels; the training images are augmented anew in every pass."""
+def image_feed(
+    job: Job, stage: Training, augmentation: Augmentation | None, mixing: Mixing | None
+) -> Feed:
+    """Batches of pixels; the training images are augmented and mixed anew in every pass."""
     pixels, splits = job.dataset.pixels, job.dataset.index.splits
     samples, validation = splits["train"], splits["validation"]
-    return Feed(
-        batches=lambda step: training_batches(
+
+    def batches(start_step: int) -> "Batches":
+        stream = training_batches(
             pixels,
             samples,
             batch_size=stage.batch_size,
             seed=job.config.seed,
             steps_per_epoch=stage.steps_per_epoch,
-            start_step=step,
+            start_step=start_step,
             augmentation=augmentation,
-        ),
+        )
+        if mixing is None:
+            return stream
+        return mixed_batches(
+            stream,
+            mixing,
+            num_classes=len(job.dataset.index.class_names),
+            seed=job.config.seed,
+            start_step=start_step,
+        )
+
+    return Feed(
+        batches=batches,
         validation=lambda: ordered_batches(pixels, validation, batch_size=VALIDATION_BATCH_SIZE),
         labels=samples.labels,
     )
@@ -113,6 +130,7 @@ def train_stage(
                 schedule=build_schedule(**schedule_settings(stage, steps)),
                 plateau=plateau_of(stage.schedule),
                 class_weights=class_weights_of(stage, feed.labels),
+                label_smoothing=stage.label_smoothing,
                 rates=rates,
                 ema=stage.ema,
                 monitor=stage.monitor,
@@ -209,36 +227,68 @@ def draw_history(run: Run, rows: "list[Row]", best_epoch: int) -> None:
         draw.save(draw.draw_curves(rows, best_epoch), run.figures / "curves.png")
 
 
-def draw_augmentation(job: Job, augmentation: Augmentation, views: int | str = "unlimited") -> None:
+def draw_augmentation(
+    job: Job,
+    augmentation: Augmentation | None,
+    mixing: Mixing | None = None,
+    views: int | str = "unlimited",
+) -> None:
     """Draw one image of each class (eight at most) as the first passes of training see it.
 
+    Nothing is drawn where nothing is changed.
+
     Args:
+        augmentation: of each image.
+        mixing: of those that stand in one column, as training mixes those of a batch.
         views: how many there are of each image; seven at most are drawn.
     """
+    if augmentation is None and mixing is None:
+        return
     from cvtrain.visuals import draw
 
     index, seed = job.dataset.index, job.config.seed
     num_views = 7 if views == "unlimited" else min(7, int(views))
     samples = index.splits["train"]
     _, firsts = np.unique(samples.labels, return_index=True)
-    rows = []
-    for i in firsts[:8].tolist():
-        pixels = job.dataset.pixels[samples.paths[i]]
-        views = [
-            augment(pixels, augmentation, seed=seed, epoch=epoch, sample=i)
-            for epoch in range(num_views)
-        ]
-        rows.append([pixels, *views])
-    names = [index.class_names[samples.labels[i]] for i in firsts[:8]]
-    figure = draw.draw_augmented_samples(rows, names)
+    chosen = firsts[:8]
+    labels = samples.labels[chosen]
+    originals = np.stack([job.dataset.pixels[samples.paths[i]] for i in chosen])
+    columns = [originals]
+    for epoch in range(num_views):
+        images = originals
+        if augmentation is not None:
+            changed = [
+                augment(pixels, augmentation, seed=seed, epoch=epoch, sample=i)
+                for pixels, i in zip(originals, chosen.tolist(), strict=True)
+            ]
+            images = np.stack(changed)
+        if mixing is not None:
+            num_classes = len(index.class_names)
+            images, _ = mix(images, labels, mixing, num_classes=num_classes, seed=seed, step=epoch)
+        columns.append(images)
+    rows = list(zip(*columns, strict=True))
+    figure = draw.draw_augmented_samples(rows, [index.class_names[label] for label in labels])
     draw.save(figure, job.run.figures / "augmented_samples.png")
 
 
 def augmentation_of(section: Augment | None) -> Augmentation | None:
-    """The augmentation of a config; None when nothing is changed."""
-    augmentation = Augmentation(**section.model_dump()) if section else Augmentation()
+    """The augmentation of single images in a config; None when nothing is changed."""
+    if section is None:
+        return None
+    settings = section.model_dump(exclude={"rand_augment", "mixup", "cutmix"})
+    rand_augment = (
+        RandAugment(**section.rand_augment.model_dump()) if section.rand_augment else None
+    )
+    augmentation = Augmentation(**settings, rand_augment=rand_augment)
     unchanged = Augmentation(fill=augmentation.fill)
     return None if augmentation == unchanged else augmentation
+
+
+def mixing_of(section: Augment | None) -> Mixing | None:
+    """The mixing of batches in a config; None when nothing is mixed."""
+    if section is None or not section.mixes:
+        return None
+    return Mixing(section.mixup, section.cutmix)
 
 
 def schedule_settings(stage: Training, steps_per_epoch: int) -> dict[str, Any]:

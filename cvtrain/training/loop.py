@@ -25,7 +25,8 @@ from cvtrain.training.checkpoint import Checkpoints, Snapshot
 from cvtrain.training.schedules import Plateau, PlateauState, Schedule
 
 Batches = Generator[tuple[np.ndarray, np.ndarray], None, None]
-"""Images uint8 (n, height, width, 3) and labels integer (n,), batch by batch."""
+"""Images uint8 (n, height, width, 3) and labels integer (n,), batch by batch; the labels of mixed
+images, which only training sees, are float32 (n, classes), rows sum to 1."""
 
 Row = dict[str, float]
 """One epoch: epoch (from 1), step (optimizer steps in all), learning_rate (of its last step), loss,
@@ -108,6 +109,7 @@ def train(
     stop: Stop,
     plateau: Plateau | None = None,
     class_weights: np.ndarray | None = None,
+    label_smoothing: float = 0.0,
     rates: Sequence[float] | None = None,
     ema: float | None = None,
     monitor: str = "val_loss",
@@ -131,6 +133,8 @@ def train(
         stop: polled; the step that runs is finished, then all is committed.
         plateau: lowers what `schedule` says when the monitored value does not improve.
         class_weights: (classes,) factors of the training loss; the validation loss has none.
+        label_smoothing: share of the training labels that is spread over all classes; the
+            validation loss is the plain cross-entropy.
         rates: factor of the learning rate of each trainable variable of `model`; None for ones.
         ema: decay per step of a moving average of the weights (`WeightAverage`). It is what is
             validated and kept as the best; the loss and accuracy of training are those of the
@@ -155,7 +159,13 @@ def train(
     loop = _Loop(
         model=model,
         optimizer=optimizer,
-        step=backend.train_step(logits, optimizer, class_weights=class_weights, rates=rates),
+        step=backend.train_step(
+            logits,
+            optimizer,
+            class_weights=class_weights,
+            label_smoothing=label_smoothing,
+            rates=rates,
+        ),
         predict=backend.inference(logits),
         average=WeightAverage(model, ema) if ema else None,
         epochs=epochs,

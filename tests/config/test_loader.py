@@ -106,6 +106,12 @@ WRONG = [
     ("augment: {zoom: 1}", "augment.zoom: must be less than 1; received 1"),
     ("augment: {shift: .nan}", "augment.shift: must be a finite number; received NaN"),
     ("augment: 40", "augment: must be a section with keys (flip, rotate, shift"),
+    ("augment: {mixup: 0}", "augment.mixup: must be greater than 0; received 0"),
+    ("augment: {erase: 1.5}", "augment.erase: must be less than or equal to 1; received 1.5"),
+    ("augment: {rand_augment: 9}", "augment.rand_augment: must be a section with keys (num_ops, "),
+    ("augment: {rand_augment: {magnitude: 31}}", "magnitude: must be less than or equal to 30"),
+    ("augment: {mix_up: 0.2}", "augment.mix_up: there is no such key. Did you mean augment.mixup?"),
+    ("fit: {label_smoothing: 1}", "fit.label_smoothing: must be less than 1; received 1"),
     ("fit: {epoch: 30}", "fit.epoch: there is no such key. Did you mean fit.epochs?"),
     ("fit: {epochs: 0}", "fit.epochs: must be greater than or equal to 1; received 0"),
     ("fit: {epochs: 1e1}", "fit.epochs: must be a whole number; received 10.0"),
@@ -190,6 +196,16 @@ def test_a_wrong_data_section_is_named(write, text, expected):
     (line,) = mistakes(write(f"seed: 1\ndata: {text}\n"))
     assert line.startswith("config.yaml:2: ")
     assert expected in line
+
+
+@pytest.mark.parametrize("key", ["extract_features", "finetune"])
+def test_images_are_not_mixed_in_cached_views(write, key):
+    text = f"augment: {{flip: horizontal, mixup: 0.2, cutmix: 1}}\n{MINIMAL}"
+    (line,) = mistakes(write(text + f"{key}: {{views: 8}}\n"))
+    assert f"{key}.views is 8" in line
+    assert "augment.mixup and augment.cutmix would mix with another" in line
+    for views in (1, "unlimited"):
+        load_config(write(text + f"{key}: {{views: {views}}}\n"))
 
 
 def test_classes_may_be_written_as_numbers(write):

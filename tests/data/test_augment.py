@@ -18,9 +18,11 @@ from cvtrain.data.augment import (
     colour_matrix,
     draw,
 )
+from cvtrain.data.rand_augment import RandAugment
 
 BOOK = Augmentation(flip="horizontal", rotate=40, shift=0.2, shear=0.2, zoom=0.2)
 EVERYTHING = replace(BOOK, flip="both", brightness=0.2, contrast=0.3, saturation=0.4)
+EXTRAS = replace(EVERYTHING, erase=0.5, rand_augment=RandAugment())
 
 
 @pytest.fixture
@@ -43,15 +45,16 @@ def draws(augmentation, count=4000):
 # What is drawn
 
 
-def test_augmenting_is_a_function_of_its_arguments(noise):
+@pytest.mark.parametrize("augmentation", [EVERYTHING, EXTRAS])
+def test_augmenting_is_a_function_of_its_arguments(noise, augmentation):
     before = noise.copy()
-    first = augment(noise, EVERYTHING, seed=1, epoch=2, sample=3)
+    first = augment(noise, augmentation, seed=1, epoch=2, sample=3)
 
-    np.testing.assert_array_equal(first, augment(noise, EVERYTHING, seed=1, epoch=2, sample=3))
+    np.testing.assert_array_equal(first, augment(noise, augmentation, seed=1, epoch=2, sample=3))
     np.testing.assert_array_equal(noise, before)
     for other in ({"seed": 2}, {"epoch": 3}, {"sample": 4}):
         numbers = {"seed": 1, "epoch": 2, "sample": 3} | other
-        assert (augment(noise, EVERYTHING, **numbers) != first).any()
+        assert (augment(noise, augmentation, **numbers) != first).any()
 
 
 def test_numbers_of_seed_epoch_and_sample_are_not_mixed_up():
@@ -92,7 +95,7 @@ def test_each_parameter_is_uniform_over_its_range(name, low, high):
 
 
 def test_parameters_are_independent_of_each_other():
-    names = list(vars(Change()))
+    names = [name for name in vars(Change()) if name not in ("operations", "erased")]
     table = np.array(
         [[float(vars(change)[name]) for name in names] for change in draws(EVERYTHING)]
     )
@@ -115,6 +118,13 @@ def test_flip_mirrors_half_of_the_images(flip, share_x, share_y):
 def test_a_parameter_does_not_depend_on_which_others_are_used():
     numbers = {"seed": 5, "epoch": 0, "sample": 9}
     assert draw(Augmentation(zoom=0.2), **numbers).zoom == draw(EVERYTHING, **numbers).zoom
+
+
+def test_the_extras_leave_what_else_is_drawn():
+    for sample in range(20):
+        with_them = draw(EXTRAS, seed=5, epoch=0, sample=sample)
+        plain = draw(EVERYTHING, seed=5, epoch=0, sample=sample)
+        assert replace(with_them, operations=(), erased=None) == plain
 
 
 def test_no_augmentation_is_no_change(noise):
@@ -287,10 +297,11 @@ def test_read_only_and_sliced_pixels_are_accepted(noise):
     locked.flags.writeable = False
     sliced = np.repeat(noise, 2, axis=1)[:, ::2]
 
-    expected = augment(noise, EVERYTHING, seed=0, epoch=0, sample=0)
-    for pixels in (locked, sliced):
-        result = augment(pixels, EVERYTHING, seed=0, epoch=0, sample=0)
-        np.testing.assert_array_equal(result, expected)
+    for sample in range(8):  # all kinds of operations among them
+        expected = augment(noise, EXTRAS, seed=0, epoch=0, sample=sample)
+        for pixels in (locked, sliced):
+            result = augment(pixels, EXTRAS, seed=0, epoch=0, sample=sample)
+            np.testing.assert_array_equal(result, expected)
 
 
 def test_threads_do_not_change_pixels():
@@ -299,14 +310,14 @@ def test_threads_do_not_change_pixels():
 
     def run(sample):
         barrier.wait()
-        return augment(image, EVERYTHING, seed=0, epoch=0, sample=sample)
+        return augment(image, EXTRAS, seed=0, epoch=0, sample=sample)
 
     with ThreadPoolExecutor(4) as pool:
-        together = list(pool.map(run, range(4)))
+        together = list(pool.map(run, range(8)))
     threads = cv2.getNumThreads()
     cv2.setNumThreads(1)
     try:
-        alone = [augment(image, EVERYTHING, seed=0, epoch=0, sample=i) for i in range(4)]
+        alone = [augment(image, EXTRAS, seed=0, epoch=0, sample=i) for i in range(8)]
     finally:
         cv2.setNumThreads(threads)
     np.testing.assert_array_equal(together, alone)

@@ -8,6 +8,7 @@ import pytest
 from cvtrain import backend
 from cvtrain.backend import keras
 from cvtrain.data.augment import Augmentation
+from cvtrain.data.rand_augment import RandAugment
 from cvtrain.features import keys as module
 from cvtrain.features.keys import image_keys, model_keys
 
@@ -183,6 +184,8 @@ def test_whatever_changes_a_view_changes_its_key(monkeypatch):
         "contrast": 0.1,
         "saturation": 0.1,
         "fill": "wrap",
+        "erase": 0.5,
+        "rand_augment": RandAugment(),
     }
     found = [
         image_keys(DIGESTS),
@@ -196,5 +199,5 @@ def test_whatever_changes_a_view_changes_its_key(monkeypatch):
     monkeypatch.setattr(module, "AUGMENT_VERSION", 99)
     found.append(image_keys(DIGESTS, CHANGES))
     every = list(itertools.chain(*found))
-    assert len(set(every)) == len(every) == 3 * 14
+    assert len(set(every)) == len(every) == 3 * 16
     assert set(other) == set(vars(CHANGES))

@@ -205,6 +205,15 @@ def test_unlimited_views_run_the_base_in_every_step(extract, count_forward):
     assert trained == {"dense1", "logits"}
 
 
+def test_images_are_mixed_where_views_are_unlimited(extract):
+    mixed = "augment={flip: horizontal, rotate: 10, mixup: 1}"
+    runs = [
+        extract(name, "extract_features.views=unlimited", *settings)
+        for name, settings in {"a": [], "b": [mixed]}.items()
+    ]
+    assert runs[0].record["weights_sha256"] != runs[1].record["weights_sha256"]
+
+
 def test_arrays_for_use_elsewhere(extract):
     from pyarrow import parquet
 

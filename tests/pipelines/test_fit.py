@@ -176,6 +176,32 @@ def test_ctrl_c_keeps_what_was_learnt_and_resume_ends_the_same(train, finished, 
         assert {k: a[k] for k in a if k not in unlike} == {k: b[k] for k in b if k not in unlike}
 
 
+MIXED = (
+    "augment.rand_augment={num_ops: 2, magnitude: 9}",
+    "augment.erase=0.5",
+    "augment.mixup=0.2",
+    "augment.cutmix=1.0",
+    "fit.label_smoothing=0.1",
+)
+
+
+def test_with_mixed_images_too_resume_ends_the_same(train, tmp_path):
+    straight = train(tmp_path / "straight", *MIXED)
+    folder = tmp_path / "stopped"
+    with pytest.raises(Stopped):
+        train(folder, *MIXED, console=InterruptingConsole("epoch 2/4"))
+    resumed = train(folder, *MIXED, resume=True)
+    assert resumed.record["weights_sha256"] == straight.record["weights_sha256"]
+    assert resumed.record["metrics"] == straight.record["metrics"]
+    assert (resumed.figures / "augmented_samples.png").exists()
+
+
+def test_mixing_alone_is_drawn_and_trained(train, tmp_path):
+    run = train(tmp_path / "run", "augment={mixup: 0.2}", "fit.epochs=1")
+    assert run.record["status"] == "finished"
+    assert (run.figures / "augmented_samples.png").exists()
+
+
 def test_resume_refuses_another_config(train, tmp_path):
     folder = tmp_path / "stopped"
     with pytest.raises(Stopped):

@@ -9,7 +9,7 @@ from scipy.stats import binomtest
 
 from cvtrain.config import load_config
 from cvtrain.console import Console
-from cvtrain.errors import Stopped
+from cvtrain.errors import ConfigError, Stopped
 from cvtrain.pipelines import ladder as module
 from cvtrain.pipelines.ladder import ladder
 from cvtrain.run import Run
@@ -118,6 +118,13 @@ def test_table_and_figure_are_written(climbed):
     lines = (climbed.path / "ladder.csv").read_text().splitlines()
     assert len(lines) == 1 + len(RUNGS)
     assert (climbed.path / "figures" / "ladder.png").stat().st_size > 5000
+
+
+def test_mixed_images_are_refused_before_anything_starts(recipe):
+    settings = ["augment={flip: horizontal, cutmix: 1}", "extract_features.views=1"]
+    with pytest.raises(ConfigError, match=r"augment\.cutmix: mixes images") as caught:
+        module.rungs_of(load_config(recipe, settings), recipe.parent)
+    assert "--set augment.cutmix=null" in caught.value.advice
 
 
 def test_without_augmentation_there_are_three_rungs(recipe):

@@ -3,6 +3,7 @@ import pytest
 
 from cvtrain import backend
 from cvtrain.backend import keras
+from cvtrain.data.mix import Mixing, mixed_batches
 from cvtrain.errors import ResourceError, RunError, TrainingError
 from cvtrain.models.convnet import build_convnet
 from cvtrain.models.invariant import weights_digest
@@ -37,6 +38,12 @@ def _batches(start: int):
     while True:
         yield _batch(step)
         step += 1
+
+
+def _mixed(start: int):
+    """The same batches, blended or pasted."""
+    mixing = Mixing(mixup=0.2, cutmix=1.0)
+    return mixed_batches(_batches(start), mixing, num_classes=3, seed=1, start_step=start)
 
 
 def validation():
@@ -100,6 +107,35 @@ def test_training_is_keras_fit(class_weights):
         np.testing.assert_allclose(mine, theirs, atol=1e-5)
 
 
+def test_smoothed_labels_are_kerass_and_validation_is_plain():
+    model, reference = (small_model(batch_normalization=False, dropout=0.0) for _ in range(2))
+    trained = train_small(model, epochs=1, label_smoothing=0.2)
+    loss = keras.losses.CategoricalCrossentropy(label_smoothing=0.2)
+    reference.compile("adam", loss)
+    reference.optimizer.learning_rate = 0.01
+    images, labels = joined(_batch(step) for step in range(STEPS))
+    options = {"batch_size": BATCH, "shuffle": False, "verbose": 0}
+    kept = reference.fit(images, np.eye(3)[labels], **options).history
+    for mine, theirs in zip(model.get_weights(), reference.get_weights(), strict=True):
+        np.testing.assert_allclose(mine, theirs, atol=1e-5)
+    (row,) = trained.history
+    assert row["loss"] == pytest.approx(kept["loss"][0], rel=1e-4)
+    reference.compile(loss="sparse_categorical_crossentropy")
+    plain = reference.evaluate(*joined(validation()), verbose=0)
+    assert row["val_loss"] == pytest.approx(plain, rel=1e-4)
+
+
+def test_mixed_batches_are_kerass_soft_labels():
+    model, reference = (small_model(batch_normalization=False, dropout=0.0) for _ in range(2))
+    train_small(model, epochs=1, batches=_mixed)
+    reference.compile("adam", "categorical_crossentropy")
+    reference.optimizer.learning_rate = 0.01
+    for _, (images, rows) in zip(range(STEPS), _mixed(0), strict=False):
+        reference.train_on_batch(images, rows)
+    for mine, theirs in zip(model.get_weights(), reference.get_weights(), strict=True):
+        np.testing.assert_allclose(mine, theirs, atol=1e-5)
+
+
 def test_the_same_seed_trains_the_same_weights():
     digests = []
     for seed in (0, 0, 1):
@@ -131,14 +167,14 @@ def _reports_every_step(monkeypatch):
 
 
 @pytest.mark.usefixtures("_reports_every_step")
-@pytest.mark.parametrize("ema", [None, 0.9])
+@pytest.mark.parametrize(("ema", "stream"), [(None, _batches), (0.9, _batches), (None, _mixed)])
 @pytest.mark.parametrize("crash_at", [0, 2, 4, 7, 11])
-def test_resumed_after_a_crash_it_is_the_uninterrupted_training(tmp_path, crash_at, ema):
+def test_resumed_after_a_crash_it_is_the_uninterrupted_training(tmp_path, crash_at, ema, stream):
     straight = small_model()
-    expected = train_small(straight, **_resumable(ema=ema))
+    expected = train_small(straight, **_resumable(ema=ema, batches=stream))
 
     def crashing(start: int):
-        for step, batch in enumerate(_batches(start), start):
+        for step, batch in enumerate(stream(start), start):
             if step == crash_at:
                 raise _Crash
             yield batch
@@ -152,7 +188,7 @@ def test_resumed_after_a_crash_it_is_the_uninterrupted_training(tmp_path, crash_
 
     def resumed_batches(start: int):
         starts.append(start)
-        return _batches(start)
+        return stream(start)
 
     # Whatever it starts from: all is in the checkpoint, but for a crash before the first one.
     resumed = small_model(seed=5 if crash_at else 0)

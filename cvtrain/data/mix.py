@@ -1,0 +1,119 @@
+"""MixUp and CutMix: each image of a batch is mixed with another one, and their labels with them.
+
+MixUp blends (Zhang et al. 2017, arXiv:1710.09412), CutMix pastes a rectangle (Yun et al. 2019,
+arXiv:1905.04899). An image's partner is the one before it in the batch, whose order is random
+already; so a mixed batch is a pure function of the batch, the seed and the number of its step.
+"""
+
+import contextlib
+import math
+from collections.abc import Generator
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+
+
+@dataclass(frozen=True)
+class Mixing:
+    """How batches are mixed: the first image's share is drawn from Beta(a, a), once for a batch.
+
+    Attributes:
+        mixup: a of MixUp, above 0; None for no MixUp.
+        cutmix: a of CutMix, above 0; None for no CutMix. Where both are given each batch is mixed
+            in one of the two ways, with probability 1/2 each.
+    """
+
+    mixup: float | None = None
+    cutmix: float | None = None
+
+
+def mixed_batches(
+    batches: Generator[tuple[np.ndarray, np.ndarray], None, None],
+    mixing: Mixing,
+    *,
+    num_classes: int,
+    seed: int,
+    start_step: int = 0,
+) -> Generator[tuple[np.ndarray, np.ndarray], None, None]:
+    """Mix each batch of a stream, which is closed at the end.
+
+    Args:
+        batches: images and labels, as `data.batches.training_batches` yields them.
+        mixing: how.
+        num_classes: the length of a row of labels.
+        seed: of what is drawn, in 0..2**64 - 1.
+        start_step: number of the first batch, counted from the start of the whole training.
+
+    Yields:
+        images: uint8 (batch, height, width, 3).
+        labels: float32 (batch, classes), rows sum to 1.
+    """
+    with contextlib.closing(batches):
+        for step, (images, labels) in enumerate(batches, start_step):
+            yield mix(images, labels, mixing, num_classes=num_classes, seed=seed, step=step)
+
+
+def mix(
+    images: np.ndarray,
+    labels: np.ndarray,
+    mixing: Mixing,
+    *,
+    num_classes: int,
+    seed: int,
+    step: int,
+) -> tuple[np.ndarray, np.ndarray]:
+    """Mix each image with the one before it, the first one with the last.
+
+    Args:
+        images: uint8 (batch, height, width, 3), contiguous; left as they are.
+        labels: integer (batch,).
+        mixing: how; at least one of the two.
+        num_classes, seed, step: as in `mixed_batches`.
+
+    Returns:
+        Images and labels as `mixed_batches` yields them.
+    """
+    # The counter's last word keeps clear of the numbers that order and change the samples.
+    key, counter = np.array([seed, step], np.uint64), np.array([0, 0, 0, 2], np.uint64)
+    generator = np.random.Generator(np.random.Philox(key=key, counter=counter))
+    heads = generator.random() < 0.5
+    if mixing.mixup is not None and (mixing.cutmix is None or heads):
+        share = generator.beta(mixing.mixup, mixing.mixup)
+        mixed = _blended(images, share)
+    else:
+        mixed, share = _pasted(images, generator.beta(mixing.cutmix, mixing.cutmix), generator)
+    rows = np.eye(num_classes, dtype=np.float32)[labels]
+    partners = np.roll(rows, 1, axis=0)
+    return mixed, (share * rows + (1.0 - share) * partners).astype(np.float32)
+
+
+def _blended(images: np.ndarray, share: float) -> np.ndarray:
+    flat = images.reshape(len(images), -1)
+    partners = np.roll(flat, 1, axis=0)
+    return cv2.addWeighted(flat, share, partners, 1.0 - share, 0.0).reshape(images.shape)
+
+
+def _pasted(
+    images: np.ndarray, share: float, generator: np.random.Generator
+) -> tuple[np.ndarray, float]:
+    """A rectangle of the partner in each image, and the share of the image that is left.
+
+    It has the image's aspect ratio and the area 1 - `share`, less what of it lies outside.
+    """
+    height, width = images.shape[1:3]
+    side = math.sqrt(1.0 - share)
+    y, x = generator.random(2).tolist()
+    top, bottom = _span(height, side, y)
+    left, right = _span(width, side, x)
+    box = np.s_[:, top:bottom, left:right]
+    mixed = images.copy()
+    mixed[box] = np.roll(images[box], 1, axis=0)
+    return mixed, 1.0 - (bottom - top) * (right - left) / (height * width)
+
+
+def _span(length: int, share: float, centre: float) -> tuple[int, int]:
+    """The pixels of a side that a part about `centre` covers; both in 0..1."""
+    size = round(length * share)
+    start = int(length * centre) - size // 2
+    return max(0, start), min(length, start + size)
