@@ -14,6 +14,7 @@ from cvtrain.cli import images, look, start, train
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
     epilog="""\b
 Start here:
+  cvtrain init photos/                 look at the images, write config.yaml
   cvtrain data check photos/           is every image usable?
   cvtrain fit config.yaml              train, evaluate, draw
   cvtrain extract-features config.yaml train a head on a pretrained base
@@ -35,6 +36,6 @@ for command in (
     train.learning_curve,
     *(look.evaluate, look.predict, look.calibrate, look.visualize),
     images.data,
-    start.schema,
+    *(start.init, start.doctor, start.schema),
 ):
     cli.add_command(command)

@@ -1,5 +1,6 @@
 """The commands for a start: what may a config say, what is in it, what can this machine do?"""
 
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
@@ -27,3 +28,80 @@ def schema(console: "Console") -> None:
     from cvtrain.config.schema import config_schema
 
     console.result(json.dumps(config_schema(), indent=2, ensure_ascii=False))
+
+
+@click.command(
+    epilog="""\b
+Examples:
+  cvtrain init photos/                           writes ./config.yaml
+  cvtrain init photos/ --output projects/pets.yaml
+  cvtrain init photos/ --weights mobilenet_2_5_224_tf_no_top.h5
+  cvtrain init digits --no-estimate
+
+\b
+Then, in this order:
+  cvtrain fit config.yaml
+  cvtrain extract-features
+  cvtrain finetune
+  cvtrain visualize --cam""",
+)
+@click.argument("path", metavar="PATH")
+@click.option(
+    "--output",
+    type=click.Path(dir_okay=False, path_type=Path),
+    default="config.yaml",
+    show_default=True,
+    metavar="FILE",
+    help="The config to write.",
+)
+@click.option(
+    "--weights",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="Keras' file of pretrained weights; default: what Keras has or can fetch.",
+)
+@click.option("--force", is_flag=True, help="Replace the config that is there.")
+@click.option(
+    "--no-estimate", is_flag=True, help="Do not measure how long each stage will take here."
+)
+@common_options
+def init(
+    console: "Console",
+    path: str,
+    output: Path,
+    weights: Path | None,
+    force: bool,
+    no_estimate: bool,
+) -> None:
+    """Look at the images of PATH and write a commented config that trains as it is.
+
+    PATH is what data.source may be: a folder, a CSV manifest, an .npz file or a named set.
+    """
+    from cvtrain.pipelines.init import init as run_init
+
+    run_init(
+        path,
+        output,
+        weights_file=weights,
+        force=force,
+        estimate=not no_estimate,
+        console=console,
+    )
+
+
+@click.command(
+    epilog="""\b
+Examples:
+  cvtrain doctor
+  cvtrain doctor --json > doctor.json
+
+\b
+The exit code is 5 when something is bad, 0 otherwise.""",
+)
+@click.option("--json", "as_json", is_flag=True, help="Print JSON instead of a table.")
+@common_options
+def doctor(console: "Console", as_json: bool) -> None:
+    """Tell what this machine can do, and what to mend: versions, devices, speed, room, weights."""
+    from cvtrain.pipelines.doctor import doctor as run_doctor
+
+    run_doctor(as_json=as_json, console=console)

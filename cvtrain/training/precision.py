@@ -93,6 +93,13 @@ def images_per_second(
     return speeds[choice.precision]
 
 
+def remembered_choices() -> list[Choice]:
+    """What was chosen on this machine before, one choice for each model, batch and kind of step."""
+    remembered = _read(files.cache_dir() / "precision.json")
+    here = platform.node()
+    return [Choice(**choice) for key, choice in remembered.items() if json.loads(key)[0] == here]
+
+
 def _choose(images_per_second: dict[str, float]) -> Choice:
     base = images_per_second["float32"]
     fastest = max(images_per_second, key=lambda precision: images_per_second[precision])

@@ -1,0 +1,203 @@
+"""`cvtrain init`: images -> a commented config that trains as it is, and what to type next."""
+
+import json
+import os
+from dataclasses import replace
+from datetime import date
+from pathlib import Path
+
+from cvtrain.config import load_config
+from cvtrain.console import Console, duration
+from cvtrain.data.scan import listed
+from cvtrain.data.sources import NAMED_SETS
+from cvtrain.errors import ConfigError
+from cvtrain.files import commit_text, printable
+from cvtrain.models.architectures import ARCHITECTURES
+from cvtrain.models.imagenet import BASES, Base, network_of, problem_fetching
+from cvtrain.pipelines.apart import run_apart
+from cvtrain.pipelines.dataset import summary
+from cvtrain.pipelines.recipe import Recipe, Timing, Weights
+from cvtrain.pipelines.survey import survey
+from cvtrain.signals import stop_on_signals
+
+_MOST_SECONDS = 90.0
+
+
+def init(
+    source: str,
+    output: Path,
+    *,
+    weights_file: Path | None,
+    force: bool,
+    estimate: bool,
+    console: Console,
+) -> Recipe:
+    """Look at images and write a config for them; then measure how long its stages will take.
+
+    The config is there before anything is measured: whatever happens then, it can be used.
+
+    Args:
+        source: what `data.source` may be; a path counts from the current folder.
+        output: the config to write.
+        weights_file: Keras' file of ImageNet weights; its name tells the network. None: whatever
+            Keras has or can fetch.
+        force: replace the config that is there.
+        estimate: measure, in a process of its own; without, the cheapest base is taken.
+
+    Returns:
+        What was written.
+
+    Raises:
+        ConfigError: the config is there already, or the weights are of no known network.
+        DataError: the images cannot be trained on.
+        ResourceError: the config cannot be written.
+        Stopped: on request.
+    """
+    if not force and os.path.lexists(output):
+        raise ConfigError(
+            f"{printable(output)} is there already",
+            "Add --force to replace it, or choose another: --output FILE.yaml",
+        )
+    base = _base_of(weights_file) if weights_file else None
+    smallest = ARCHITECTURES[base.name].smallest_side if base else 0
+    with stop_on_signals() as stop:
+        found = survey(source, smallest_side=smallest, stop=stop, console=console)
+    weights = _weights(found.side, weights_file, base, output.parent)
+    recipe = Recipe(
+        found=found,
+        source=_from(output.parent, source),
+        base=weights.bases[0],
+        weights=weights,
+        timing=Timing({}, "Minutes were not measured: `cvtrain init` was told not to."),
+        output=output,
+    )
+    _write(recipe)
+    _tell_findings(recipe, console)
+    if estimate:
+        console.remark(f"measuring each stage, {duration(_MOST_SECONDS)} at most")
+        recipe = _measured(recipe)
+        _write(recipe)
+    _tell_next(recipe, console)
+    return recipe
+
+
+def _base_of(file: Path) -> Base:
+    if not file.is_file():
+        raise ConfigError(
+            f"--weights {printable(file)}: there is no such file",
+            "Name a file of Keras' weights, such as mobilenet_2_5_224_tf_no_top.h5.",
+        )
+    base = network_of(file)
+    if base is None:
+        raise ConfigError(
+            f"--weights {printable(file)}: its name does not tell which network it is of",
+            "Give it the name that Keras has for it, such as mobilenet_2_5_224_tf_no_top.h5.",
+        )
+    return base
+
+
+def _weights(side: int, file: Path | None, base: Base | None, folder: Path) -> Weights:
+    """The weights to count on: those of `file`, those that Keras has or can fetch, or none."""
+    if file is not None and base is not None:
+        remark = f"ImageNet weights of {base}, from a file."
+        return Weights((base,), _from(folder, str(file)), remark)
+    cached = tuple(base for base in BASES if base.cached(side).is_file())
+    problem = problem_fetching(BASES[0].address(side)) if cached != BASES else ""
+    if not problem:
+        remark = "ImageNet weights, which Keras fetches once and keeps in its own folder."
+        return Weights(BASES, "imagenet", remark)
+    if cached:
+        return Weights(cached, "imagenet", "ImageNet weights, which Keras has fetched before.")
+    wanted = BASES[0]
+    return Weights(
+        (wanted,),
+        "none",
+        f"NO PRETRAINED WEIGHTS: they could not be fetched ({problem}). This base is random, and "
+        "both stages will do worse than `fit`. Fetch this file where there is a network: "
+        f"{wanted.address(side)} - and either put it into {wanted.cached(side).parent}/ and write "
+        "`weights: imagenet`, or write `weights: FILE`. A run of `fit` is a base as well: "
+        "`backbone: {weights: runs/NAME}`.",
+    )
+
+
+def _from(folder: Path, path: str) -> str:
+    """`path`, which counts from the current folder, as a config in `folder` has to write it."""
+    if path in NAMED_SETS or Path(path).is_absolute():
+        return path
+    relative = os.path.relpath(path, folder)
+    # A folder that is called like a named set is not meant as one.
+    return f"./{relative}" if relative in NAMED_SETS else relative
+
+
+def _write(recipe: Recipe) -> None:
+    text = recipe.text
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        raise ConfigError(
+            f"{printable(recipe.source)}: the name is not UTF-8, and no config can name it",
+            "Rename the folder or the file.",
+        ) from error
+    commit_text(recipe.output, text)
+    load_config(recipe.output)
+
+
+def _measured(recipe: Recipe) -> Recipe:
+    """The recipe with the base that this machine can afford, and the seconds of each stage."""
+    bases = json.dumps([[base.name, base.alpha] for base in recipe.weights.bases])
+    facts, problem = run_apart(
+        "cvtrain.pipelines.measure_stages", str(recipe.output), bases, seconds=_MOST_SECONDS
+    )
+    seconds = {stage: facts[stage] for stage in recipe.commands if stage in facts}
+    remark = f"Measured by steps of each stage on {facts.get('device')}, {date.today()}."
+    if problem:
+        which = ", ".join(stage for stage in recipe.commands if stage not in seconds)
+        missing = f"Minutes of {which} were not measured: {problem}."
+        remark = f"{remark} {missing}" if seconds else missing
+    base = Base(*facts["base"]) if "base" in facts else recipe.base
+    return replace(recipe, base=base, timing=Timing(seconds, remark))
+
+
+def _tell_findings(recipe: Recipe, console: Console) -> None:
+    """What was found, and what the config makes of it."""
+    found = recipe.found
+    counts = found.index.counts["train"]
+    least, most = min(counts, key=counts.get), max(counts, key=counts.get)
+    height, width = found.median_size
+    drawn = " and ".join(name for name in found.index.dealt if name != "train")
+    rows = [
+        ("images", summary(found.index.counts), f"{drawn} drawn" if drawn else "as they are split"),
+        ("size", f"median {width} x {height}", f"image_size: {found.side}"),
+        (
+            "classes",
+            f"{counts[least]:,} ({printable(least)}) to {counts[most]:,} ({printable(most)})",
+            f"class_weights: {'balanced' if recipe.weighs_classes else 'none'}",
+        ),
+    ]
+    if found.label_pattern is not None:
+        rows.append(("labels", "in the names of files", f"label_pattern: {found.label_pattern}"))
+    if found.too_rare:
+        rows.append(("too rare to split", listed(found.too_rare), "left out: classes"))
+    if found.num_bad:
+        kinds = ", ".join(f"{count:,} {kind}" for kind, count in found.bad_by_kind.items())
+        rows.append(("unusable files", kinds, "left out: on_bad: skip"))
+    rows.append(("weights", recipe.weights.value, ", ".join(map(str, recipe.weights.bases))))
+    console.table(("what", "found", "in the config"), rows)
+    for note in found.index.notes:
+        console.warn(note)
+    if found.num_bad:
+        console.warn(
+            f"{found.num_bad:,} files cannot be used: `cvtrain data check "
+            f"{printable(recipe.output)}` lists them"
+        )
+    if recipe.weights.value == "none":
+        console.warn(recipe.weights.remark)
+
+
+def _tell_next(recipe: Recipe, console: Console) -> None:
+    timing = recipe.timing
+    console.result(f"written: {printable(recipe.output)}, with {recipe.base} as base. Next:")
+    for stage, command in recipe.commands.items():
+        console.result(f"  {command:<32}  {timing.of(stage)}".rstrip())
+    if not timing.seconds:
+        console.remark(timing.remark)
