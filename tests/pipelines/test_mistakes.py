@@ -10,10 +10,11 @@ from PIL import Image
 
 from cvtrain.config import load_config
 from cvtrain.console import Console
+from cvtrain.metrics import worst_mistakes
 from cvtrain.pipelines import mistakes
 from cvtrain.pipelines.dataset import open_dataset
 from cvtrain.pipelines.job import Job
-from cvtrain.pipelines.mistakes import explain_mistakes, worst_mistakes
+from cvtrain.pipelines.mistakes import explain_mistakes
 from cvtrain.run import Run
 from cvtrain.signals import Stop
 from cvtrain.stopwatch import Stopwatch
