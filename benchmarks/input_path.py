@@ -2,9 +2,11 @@
 
 The recipe is the book's: horizontal flip, rotation by 40 degrees, shifts, shear and zoom of 0.2.
 Contenders take turns on the same generated pixels; printed are medians over the rounds, and the
-median of each round's ratio to the Keras layers.
+median of each round's ratio to the Keras layers. With --extras it is what RandAugment, random
+erasing, MixUp and CutMix cost: batches with each, against those of the recipe alone.
 
     python benchmarks/input_path.py --size 150 --pairs 5
+    python benchmarks/input_path.py --size 150 --pairs 5 --extras
 """
 
 import argparse
@@ -13,12 +15,15 @@ import os
 import statistics
 import time
 from collections.abc import Callable
+from dataclasses import replace
 
 import numpy as np
 
 from cvtrain.data.augment import Augmentation, augment
 from cvtrain.data.batches import training_batches
 from cvtrain.data.index import Split
+from cvtrain.data.mix import Mixing, mixed_batches
+from cvtrain.data.rand_augment import RandAugment
 
 RECIPE = Augmentation(flip="horizontal", rotate=40, shift=0.2, shear=0.2, zoom=0.2)
 
@@ -30,14 +35,14 @@ def main() -> None:
     parser.add_argument("--images", type=int, default=1280, help="images in a turn")
     parser.add_argument("--batch", type=int, default=32, help="images in a batch")
     parser.add_argument("--pairs", type=int, default=5, help="turns of each contender")
+    parser.add_argument("--extras", action="store_true", help="compare the extras instead")
     options = parser.parse_args()
 
     pixels = photographs(options.images, options.size)
-    contenders = {
-        "cvtrain, one thread": one_thread(pixels),
-        "cvtrain, training batches": batches(pixels, options.batch),
-        "Keras image layers": keras_layers(pixels, options.batch),
-    }
+    if options.extras:
+        contenders, reference = extras(pixels, options.batch), "the five"
+    else:
+        contenders, reference = against_keras(pixels, options.batch), "Keras image layers"
     rates: dict[str, list[float]] = {name: [] for name in contenders}
     for turn in range(options.pairs + 1):
         for name, run in contenders.items():
@@ -47,10 +52,33 @@ def main() -> None:
             if turn:  # the first one warms up
                 rates[name].append(rate)
 
-    print("| input path | images/s | times Keras |\n|---|---|---|")
+    print(f"| input path | images/s | times {reference} |\n|---|---|---|")
     for name, own in rates.items():
-        ratios = [a / b for a, b in zip(own, rates["Keras image layers"], strict=True)]
-        print(f"| {name} | {statistics.median(own):.0f} | {statistics.median(ratios):.1f} |")
+        ratios = [a / b for a, b in zip(own, rates[reference], strict=True)]
+        print(f"| {name} | {statistics.median(own):.0f} | {statistics.median(ratios):.2f} |")
+
+
+def against_keras(pixels: np.ndarray, batch_size: int) -> dict[str, Callable[[], None]]:
+    """The recipe by cvtrain and by Keras."""
+    return {
+        "cvtrain, one thread": one_thread(pixels),
+        "cvtrain, training batches": batches(pixels, batch_size),
+        "Keras image layers": keras_layers(pixels, batch_size),
+    }
+
+
+def extras(pixels: np.ndarray, batch_size: int) -> dict[str, Callable[[], None]]:
+    """Batches of the recipe with each extra; random erasing as often as it can be."""
+    with_operations = replace(RECIPE, rand_augment=RandAugment())
+    only_operations = Augmentation(rand_augment=RandAugment())
+    return {
+        "the five": batches(pixels, batch_size),
+        "RandAugment alone": batches(pixels, batch_size, only_operations),
+        "the five and RandAugment": batches(pixels, batch_size, with_operations),
+        "the five, every image erased": batches(pixels, batch_size, replace(RECIPE, erase=1.0)),
+        "the five and MixUp": batches(pixels, batch_size, mixing=Mixing(mixup=0.2)),
+        "the five and CutMix": batches(pixels, batch_size, mixing=Mixing(cutmix=1.0)),
+    }
 
 
 def photographs(count: int, size: int) -> np.ndarray:
@@ -70,7 +98,12 @@ def one_thread(pixels: np.ndarray) -> Callable[[], None]:
     return run
 
 
-def batches(pixels: np.ndarray, batch_size: int) -> Callable[[], None]:
+def batches(
+    pixels: np.ndarray,
+    batch_size: int,
+    augmentation: Augmentation = RECIPE,
+    mixing: Mixing | None = None,
+) -> Callable[[], None]:
     """The whole path from kept pixels to batches, with as many threads as processors."""
     paths = tuple(str(i) for i in range(len(pixels)))
     split = Split(paths=paths, labels=np.zeros(len(paths), np.int32))
@@ -82,9 +115,11 @@ def batches(pixels: np.ndarray, batch_size: int) -> Callable[[], None]:
             split,
             batch_size=batch_size,
             seed=0,
-            augmentation=RECIPE,
+            augmentation=augmentation,
             workers=os.cpu_count(),
         )
+        if mixing:
+            stream = mixed_batches(stream, mixing, num_classes=10, seed=0)
         for _ in itertools.islice(stream, len(pixels) // batch_size):
             pass
         stream.close()
