@@ -81,7 +81,7 @@ def predict(
     if abstention:
         console.remark(f"{in_words(abstention)} (cvtrain calibrate {run.path} --off ends that)")
         if tta > 1:
-            console.warn("that was chosen without --tta")
+            console.warn("the threshold was chosen without --tta")
     answer = _answer(average(load_predictor(run, len(class_names))), class_names, abstention)
     num_bad = num_done = 0
     to_write = _writer(output, class_names, top, console, abstains=abstention is not None)

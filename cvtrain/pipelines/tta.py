@@ -37,11 +37,11 @@ def view_average(run: Run, num_views: int) -> Callable[[Predict], Predict]:
     augmentation = augmentation_of(load_config(path).augment) or Augmentation()
     changes = view_changes(augmentation, num_views, seed=run.field("seed", int))
     if len(changes) < num_views:
-        advice = f"Ask for --tta {len(changes)}." if len(changes) > 1 else "Leave out --tta."
+        alone = len(changes) == 1
         raise ConfigError(
-            f"--tta {num_views}: an image has {len(changes)} views that differ, by flip, rotate, "
-            f"shift, shear and zoom of augment in {path}",
-            advice,
+            f"--tta {num_views}: flip, rotate, shift, shear and zoom of augment in {path} make "
+            + ("no view but the image itself" if alone else f"{len(changes)} different views"),
+            "Leave out --tta." if alone else f"Ask for --tta {len(changes)}.",
         )
 
     def average(predict: Predict) -> Predict:
