@@ -1,15 +1,27 @@
 """The commands that look at images before training: `cvtrain data`."""
 
+from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from cvtrain.cli.options import common_options, set_option
+from cvtrain.errors import ConfigError
 
 if TYPE_CHECKING:
     from cvtrain.config import Config
     from cvtrain.console import Console
+
+
+def _share_option(name: str) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    return click.option(
+        name,
+        type=click.FloatRange(0, 1, max_open=True),
+        default=0.15,
+        show_default=True,
+        help=f"Share of the images for {name.removeprefix('--')}, where the source has none.",
+    )
 
 
 @click.group()
@@ -32,11 +44,115 @@ The exit code is 3 when a file is bad, 0 when files are at most doubtful.""",
 @common_options
 def check(console: "Console", path: str, overrides: tuple[str, ...]) -> None:
     """Name every bad or doubtful image file of a folder, manifest, named set or config."""
-    from cvtrain.config import config_for_source, load_config
     from cvtrain.pipelines.data_check import data_check
 
-    is_config = path.lower().endswith((".yaml", ".yml"))
-    config: Config = (
-        load_config(Path(path), overrides) if is_config else config_for_source(path, overrides)
-    )
-    data_check(config, console=console)
+    data_check(_config_of(path, overrides), console=console)
+
+
+@data.command(
+    epilog="""\b
+Examples:
+  cvtrain data stats photos/
+  cvtrain data stats config.yaml --output looks/
+\b
+Copies decode to the same pixels. Near duplicates look alike: the same photograph in another size,
+compressed again or slightly changed. DIR then holds stats.json, duplicates.csv and pictures.""",
+)
+@click.argument("path", default="config.yaml", metavar="[PATH|CONFIG]")
+@click.option(
+    "--output",
+    type=click.Path(file_okay=False, path_type=Path),
+    metavar="DIR",
+    help="Where figures and pictures go; default: stats/NAME.",
+)
+@set_option
+@common_options
+def stats(console: "Console", path: str, overrides: tuple[str, ...], output: Path | None) -> None:
+    """Count, measure and compare images: classes, sizes, colours, duplicates, look-alikes."""
+    from cvtrain.pipelines.data_stats import data_stats
+
+    data_stats(_config_of(path, overrides), output=output, console=console)
+
+
+@data.command(
+    epilog="""\b
+Examples:
+  cvtrain data split photos/ --output manifest.csv
+  cvtrain data split scans/ --output manifest.csv --group '(patient\\d+)_'
+  cvtrain data split flat/ --output manifest.csv --label '(cat|dog)\\.'
+\b
+Patterns are Python's regular expressions, searched in the path below PATH, with one group in
+parentheses. To train on the split: data: {source: manifest.csv}""",
+)
+@click.argument("path")
+@click.option(
+    "--output",
+    required=True,
+    type=click.Path(dir_okay=False, path_type=Path),
+    metavar="FILE.csv",
+    help="The manifest to write: path,label,split.",
+)
+@_share_option("--validation")
+@_share_option("--test")
+@click.option(
+    "--seed",
+    type=click.IntRange(0, 2**32 - 1),
+    default=0,
+    show_default=True,
+    help="Another one draws another split.",
+)
+@click.option("--group", metavar="PATTERN", help="What belongs together: kept in one split.")
+@click.option("--label", metavar="PATTERN", help="Take the class from the file name.")
+@common_options
+def split(console: "Console", path: str, output: Path, **options: Any) -> None:
+    """Draw a split, class by class, and write it to a manifest.
+
+    All copies of an image and all images of a group fall into one split. Images that cannot be
+    used are named and left out.
+    """
+    from cvtrain.pipelines.data_split import data_split
+
+    if output.suffix.lower() != ".csv":
+        raise ConfigError(
+            f"--output {output}: must end in .csv", "For example: --output manifest.csv"
+        )
+    data_split(path, output, console=console, **options)
+
+
+@data.command(
+    epilog="""\b
+Examples:
+  cvtrain data fetch digits                              needs no network
+  cvtrain data fetch fashion_mnist
+  cvtrain data fetch cats_vs_dogs --subset book2         1,000, 500 and 1,000 photographs a class
+  cvtrain data fetch cifar10 --file cifar-10-python.tar.gz
+\b
+Sets: digits, mnist, fashion_mnist, cifar10, cats_vs_dogs (subsets: book1, book2).
+Downloads go on where they were interrupted, and are checked by their published digests.""",
+)
+@click.argument("name")
+@click.argument("folder", required=False, metavar="[DIR]", type=click.Path(path_type=Path))
+@click.option("--subset", metavar="SUBSET", help="A named part of the set.")
+@click.option(
+    "--file",
+    "local",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="A local copy of what would be downloaded, or a folder of it.",
+)
+@common_options
+def fetch(
+    console: "Console", name: str, folder: Path | None, subset: str | None, local: Path | None
+) -> None:
+    """Make a folder of images of a data set that goes by a name; default: data/NAME."""
+    from cvtrain.pipelines.data_fetch import data_fetch
+
+    data_fetch(name, folder, subset=subset, local=local, console=console)
+
+
+def _config_of(path: str, overrides: tuple[str, ...]) -> "Config":
+    from cvtrain.config import config_for_source, load_config
+
+    if path.lower().endswith((".yaml", ".yml")):
+        return load_config(Path(path), overrides)
+    return config_for_source(path, overrides)
