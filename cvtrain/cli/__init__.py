@@ -35,6 +35,7 @@ for command in (
     *(train.fit, train.probe, train.extract_features, train.finetune, train.ladder),
     train.learning_curve,
     *(look.evaluate, look.predict, look.calibrate, look.visualize),
+    *(look.report, look.compare),
     images.data,
     *(start.init, start.doctor, start.schema),
 ):

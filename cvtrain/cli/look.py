@@ -230,3 +230,58 @@ def visualize(
     else:
         source, images = open_run(None, console), paths
     run_visualize(source, images, look, pixel_range=pixel_range, output=output, console=console)
+
+
+@click.command(
+    epilog="""\b
+Examples:
+  cvtrain report                                 the newest run, as RUN/report.html
+  cvtrain report RUN --output first-model.html""",
+)
+@click.argument("run", required=False, type=click.Path(path_type=Path))
+@click.option(
+    "--output",
+    type=click.Path(dir_okay=False, path_type=Path),
+    metavar="FILE",
+    help="The page to write; default: RUN/report.html.",
+)
+@common_options
+def report(console: "Console", run: Path | None, output: Path | None) -> None:
+    """Show all that RUN (default: the newest) has found on one page that needs no network.
+
+    Accuracy with its interval, curves and what they say, confusion matrix whose cells open their
+    images, scores by class, calibration, worst mistakes, labels to look at, data, freeze proof,
+    time, and how to reproduce it.
+    """
+    from cvtrain.reports.report import report as run_report
+
+    run_report(open_run(run, console), output=output, console=console)
+
+
+@click.command(
+    epilog="""\b
+Examples:
+  cvtrain compare runs/scratch runs/augmented
+  cvtrain compare runs/*-fit-* --output rates.html
+  cvtrain compare RUN_OF_LADDER                  its rungs""",
+)
+@click.argument("runs", nargs=-1, required=True, type=click.Path(path_type=Path), metavar="RUN...")
+@click.option(
+    "--output",
+    type=click.Path(dir_okay=False, path_type=Path),
+    metavar="FILE",
+    default=Path("compare.html"),
+    show_default=True,
+    help="The page to write.",
+)
+@common_options
+def compare(console: "Console", runs: tuple[Path, ...], output: Path) -> None:
+    """Hold several RUNs against the first: is one better, by more than chance, and what differs?
+
+    Accuracy with its interval, McNemar's paired test on the same test images, agreement, curves
+    over each other and differences of the configs; as a table, and on a page.
+    """
+    from cvtrain.reports.compare import compare as run_compare
+    from cvtrain.run import Run
+
+    run_compare([Run.open(path) for path in runs], output=output, console=console)

@@ -1,0 +1,1 @@
+"""Run folders -> pages and tables for a person; light, never loads the engine."""

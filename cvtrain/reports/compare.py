@@ -1,0 +1,208 @@
+"""`cvtrain compare`: several runs side by side, on a page and as a table."""
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from itertools import combinations
+from pathlib import Path
+
+from cvtrain import __version__
+from cvtrain.console import Console
+from cvtrain.errors import ConfigError
+from cvtrain.files import commit_text, printable
+from cvtrain.html import render
+from cvtrain.predictions import read_predictions
+from cvtrain.reports import words
+from cvtrain.reports.curve_plots import History, curves_of_runs
+from cvtrain.reports.folder import read_history, settings
+from cvtrain.reports.pairs import Answers, Pair, answers, paired
+from cvtrain.reports.record import Record, read_record, read_rungs
+from cvtrain.run import Run
+
+LEVEL = 0.05
+"""A difference with a smaller p is called more than chance."""
+
+
+@dataclass(frozen=True)
+class Contender:
+    """One of the runs.
+
+    Attributes:
+        name: unique among them.
+        record: of `run.json`.
+        settings: every key of its config.
+        history: its curves; empty where it has none.
+        answers: what it says of each test image.
+    """
+
+    name: str
+    record: Record
+    settings: Mapping[str, str]
+    history: History
+    answers: Answers
+
+    @property
+    def minutes(self) -> str:
+        """How long training took, with all that belongs to it."""
+        return f"{self.record.seconds['total'] / 60:.1f}" if "total" in self.record.seconds else ""
+
+
+def compare(runs: Sequence[Run], *, output: Path, console: Console) -> None:
+    """Print a table of runs and write a page about them; the first is what others are held against.
+
+    Args:
+        runs: with models that were measured; a ladder stands for its rungs.
+        output: the file to write.
+
+    Raises:
+        ConfigError: there are fewer than two.
+        RunError: a run is of another kind, not finished, or damaged.
+        ResourceError: the page cannot be written.
+    """
+    contenders = open_contenders(runs)
+    if len(contenders) < 2:
+        raise ConfigError(
+            f"compare: needs at least two runs; received {len(contenders)}",
+            "For example: cvtrain compare runs/scratch runs/augmented",
+        )
+    pairs = all_pairs(contenders)
+    show(contenders, pairs, console)
+    commit_text(output, render_comparison(contenders, pairs))
+    console.result(f"written to {output}")
+
+
+def open_contenders(runs: Sequence[Run]) -> list[Contender]:
+    """The runs, ladders replaced by their rungs, with names that tell them apart."""
+    folders = [folder for run in runs for folder in _with_rungs(run)]
+    return [_contender(run, name) for run, name in zip(folders, _names(folders), strict=True)]
+
+
+def all_pairs(contenders: Sequence[Contender]) -> dict[tuple[str, str], Pair | None]:
+    """Each run against those after it, by their names; None where their test images differ."""
+    return {
+        (one.name, other.name): paired(one.answers, other.answers)
+        for one, other in combinations(contenders, 2)
+    }
+
+
+def differing_settings(contenders: Sequence[Contender]) -> list[tuple[str, list[str]]]:
+    """The keys of the configs that are not the same in all runs, with the value in each."""
+    keys = dict.fromkeys(key for one in contenders for key in one.settings)
+    rows = [(key, [one.settings.get(key, "") for one in contenders]) for key in keys]
+    return [(key, values) for key, values in rows if len(set(values)) > 1]
+
+
+def in_words(one: str, other: str, pair: Pair) -> str:
+    """What the paired test of two runs says."""
+    better, worse = (one, other) if pair.only_first >= pair.only_second else (other, one)
+    more, fewer = sorted((pair.only_first, pair.only_second), reverse=True)
+    said = (
+        f"{better} alone is right on {_images(more)}, {worse} alone on {_images(fewer)} "
+        f"(p = {pair.p:.2g})"
+    )
+    if pair.p < LEVEL:
+        return f"{said}: more than chance would explain."
+    return f"{said}: that may be chance."
+
+
+def show(
+    contenders: Sequence[Contender],
+    pairs: Mapping[tuple[str, str], Pair | None],
+    console: Console,
+) -> None:
+    """Print one line a run."""
+    first = contenders[0].name
+    columns = ("run", "accuracy", "95 % interval", "p", "agreement", "minutes", "parameters")
+    rows = []
+    for one in contenders:
+        test, pair = one.record.metrics.test, pairs.get((first, one.name))
+        low, high = test.accuracy_interval
+        rows.append(
+            (
+                printable(one.name),
+                f"{test.accuracy:.4f}",
+                f"{low:.4f} to {high:.4f}",
+                f"{pair.p:.2g}" if pair else "",
+                f"{pair.agreement:.4f}" if pair else "",
+                one.minutes,
+                "" if one.record.num_parameters is None else f"{one.record.num_parameters:,}",
+            )
+        )
+    console.table(columns, rows)
+    others = [name for (one, name), pair in pairs.items() if one == first and pair is None]
+    if others:
+        console.warn(
+            f"tested on other images than {printable(first)}, so not paired with it: "
+            f"{', '.join(map(printable, others))}"
+        )
+    if len(others) < len(contenders) - 1:
+        console.result(
+            f"p: McNemar's exact test against {printable(first)} on the same test images; above "
+            f"{LEVEL} the difference may be chance. agreement: images that both take for the same "
+            "class."
+        )
+
+
+def render_comparison(
+    contenders: Sequence[Contender], pairs: Mapping[tuple[str, str], Pair | None]
+) -> str:
+    """The page."""
+    known = {names: pair for names, pair in pairs.items() if pair is not None}
+    return render(
+        "cvtrain.reports",
+        "compare.html.j2",
+        title=f"{len(contenders)} runs compared",
+        version=__version__,
+        contenders=contenders,
+        what=[words.what_was_trained(one.record, one.settings) for one in contenders],
+        best=max(contenders, key=lambda one: one.record.metrics.test.accuracy),
+        pairs=[
+            (one, other, pair, in_words(one, other, pair)) for (one, other), pair in known.items()
+        ],
+        unpaired=[names for names, pair in pairs.items() if pair is None],
+        level=LEVEL,
+        curves=curves_of_runs({one.name: one.history for one in contenders}),
+        num_epochs=max((len(one.history["epoch"]) for one in contenders if one.history), default=0),
+        classes=_scores_by_class(contenders),
+        differences=differing_settings(contenders),
+        percent=words.percent,
+        interval=words.interval,
+    )
+
+
+def _with_rungs(run: Run) -> list[Run]:
+    if run.record["command"] != "ladder":
+        return [run]
+    return [Run.open(run.path / rung.run) for rung in read_rungs(run)]
+
+
+def _contender(run: Run, name: str) -> Contender:
+    record = read_record(run)
+    predictions = read_predictions(run.path / "predictions-test.csv", record.class_names)
+    said = answers(predictions, record.class_names)
+    return Contender(name, record, settings(run), read_history(run), said)
+
+
+def _names(runs: Sequence[Run]) -> list[str]:
+    """The name of each folder, with that of the folder above where two are called the same."""
+    paths = [run.path.resolve() for run in runs]
+    counts = Counter(path.name for path in paths)
+    names = [p.name if counts[p.name] == 1 else f"{p.parent.name}/{p.name}" for p in paths]
+    if len(set(names)) < len(names):
+        names = [str(path) for path in paths]
+    if len(set(names)) < len(names):
+        twice = next(name for name, count in Counter(names).items() if count > 1)
+        raise ConfigError(f"compare: {printable(twice)} is named twice", "Name each run once.")
+    return names
+
+
+def _scores_by_class(contenders: Sequence[Contender]) -> list[tuple[str, list[float | None]]]:
+    """F1 of each class in each run; none where the runs have different classes."""
+    tables = [one.record.metrics.test.per_class for one in contenders]
+    if any(set(table) != set(tables[0]) for table in tables):
+        return []
+    return [(name, [table[name].f1 for table in tables]) for name in tables[0]]
+
+
+def _images(count: int) -> str:
+    return f"{count} image{'' if count == 1 else 's'}"

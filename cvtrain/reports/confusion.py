@@ -1,0 +1,172 @@
+"""The confusion matrix as a table whose cells open their images."""
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import zip_longest
+
+import numpy as np
+
+from cvtrain.metrics import log_losses
+from cvtrain.predictions import Predictions
+
+MOST_CLASSES = 30
+"""A larger matrix cannot be read; its largest confusions can."""
+
+MOST_CONFUSIONS = 60
+PER_MISTAKE, PER_HIT = 12, 6
+"""Images that a cell off and on the diagonal opens, at most."""
+
+_SHADES = 10
+
+Place = tuple[int, int]
+Counts = Sequence[Sequence[int]]
+
+
+@dataclass(frozen=True)
+class Tile:
+    """One image on the page.
+
+    Attributes:
+        file: as the run's CSV files name it.
+        picture: data URI; empty where there is none.
+        caption: what the run says of it.
+    """
+
+    file: str
+    picture: str
+    caption: str
+
+
+@dataclass(frozen=True)
+class Cell:
+    """Test images of one class that were taken for one class.
+
+    Attributes:
+        name: of the cell, unique on the page.
+        true, predicted: names of the classes.
+        count: of images.
+        share: of the images of the true class, 0..1.
+        tiles: the images that the cell opens, those that cost the most.
+    """
+
+    name: str
+    true: str
+    predicted: str
+    count: int
+    share: float
+    tiles: tuple[Tile, ...]
+
+    @property
+    def is_right(self) -> bool:
+        """Whether the cell is on the diagonal."""
+        return self.true == self.predicted
+
+    @property
+    def shade(self) -> int:
+        """How much colour the cell has, 0 for none to 9."""
+        return int(np.ceil(self.share * (_SHADES - 1)))
+
+
+@dataclass(frozen=True)
+class Confusion:
+    """What is taken for what.
+
+    Attributes:
+        rows: of the whole matrix, true classes; empty where there are more than `MOST_CLASSES`.
+        largest: the cells off the diagonal with the most images, at most `MOST_CONFUSIONS`.
+    """
+
+    rows: tuple[tuple[Cell, ...], ...]
+    largest: tuple[Cell, ...]
+
+    @property
+    def with_images(self) -> tuple[Cell, ...]:
+        """The cells that the page shows, as far as they open images."""
+        cells = [cell for row in self.rows for cell in row] or self.largest
+        return tuple(cell for cell in cells if cell.tiles)
+
+
+def images_by_cell(predictions: Predictions, counts: Counts) -> dict[Place, list[int]]:
+    """Positions of the images that each cell (true, predicted) of the page opens.
+
+    Those with the highest loss come first.
+
+    Args:
+        counts: the whole matrix.
+    """
+    shown = None if len(counts) <= MOST_CLASSES else set(_largest(counts))
+    losses = log_losses(predictions.labels, predictions.probabilities)
+    pairs = list(zip(predictions.labels.tolist(), predictions.predicted.tolist(), strict=True))
+    cells: dict[Place, list[int]] = {}
+    for i in np.argsort(-losses, kind="stable").tolist():
+        place = pairs[i]
+        if shown is None or place in shown:
+            images = cells.setdefault(place, [])
+            if len(images) < (PER_HIT if place[0] == place[1] else PER_MISTAKE):
+                images.append(i)
+    return cells
+
+
+def by_turns(cells: Mapping[Place, Sequence[int]]) -> Iterator[int]:
+    """Images of all cells, one of each cell in turn: wherever this is cut off, each has some.
+
+    Mistakes come first.
+    """
+    for is_hit in (False, True):
+        some = [
+            images for (true, predicted), images in cells.items() if (true == predicted) is is_hit
+        ]
+        for turn in zip_longest(*some):
+            yield from (image for image in turn if image is not None)
+
+
+def confusion(
+    counts: Counts,
+    class_names: Sequence[str],
+    predictions: Predictions,
+    cells: Mapping[Place, Sequence[int]],
+    pictures: Mapping[str, str],
+) -> Confusion:
+    """The matrix and its images.
+
+    Args:
+        counts: `confusion_matrix` of run.json.
+        cells: as `images_by_cell` gives them.
+        pictures: data URIs by the names in `predictions`.
+    """
+
+    def cell(place: Place) -> Cell:
+        true, predicted = place
+        count, of_class = counts[true][predicted], sum(counts[true])
+        return Cell(
+            f"cell-{true}-{predicted}",
+            class_names[true],
+            class_names[predicted],
+            count,
+            count / of_class if count else 0.0,
+            tuple(_tiles(cells.get(place, ()), class_names, predictions, pictures)),
+        )
+
+    numbers = range(len(class_names) if len(class_names) <= MOST_CLASSES else 0)
+    rows = tuple(tuple(cell((true, predicted)) for predicted in numbers) for true in numbers)
+    return Confusion(rows, tuple(map(cell, _largest(counts))))
+
+
+def _largest(counts: Counts) -> list[Place]:
+    mistakes = np.array(counts)
+    np.fill_diagonal(mistakes, 0)
+    order = np.argsort(-mistakes, axis=None, kind="stable")[:MOST_CONFUSIONS].tolist()
+    places = [divmod(place, len(mistakes)) for place in order]
+    return [place for place in places if mistakes[place]]
+
+
+def _tiles(
+    images: Iterable[int],
+    class_names: Sequence[str],
+    predictions: Predictions,
+    pictures: Mapping[str, str],
+) -> Iterator[Tile]:
+    for i in images:
+        file, probabilities = predictions.files[i], predictions.probabilities[i]
+        said = f"{class_names[probabilities.argmax()]} {probabilities.max():.0%}"
+        yield Tile(file, pictures.get(file, ""), said)

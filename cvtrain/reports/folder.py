@@ -1,0 +1,152 @@
+"""The other files of a run folder as a report reads them; what a run lacks is None or empty."""
+
+import csv
+import json
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated, Any
+
+import yaml
+from pydantic import Field
+
+from cvtrain.errors import RunError
+from cvtrain.files import csv_cell, printable
+from cvtrain.reports.record import Count, Read, Record, Scores, Share, checked
+from cvtrain.run import Run
+
+FileName = Annotated[str, Field(pattern=r"^[^/\\]+$")]
+
+
+class Mistake(Read):
+    """One entry of `mistakes/mistakes.json`; pictures are files beside it."""
+
+    file: str
+    true: str
+    predicted: str
+    p_true: Share
+    p_predicted: Share
+    picture: FileName
+    map_true: FileName | None = None
+    map_predicted: FileName | None = None
+
+
+class Answered(Read):
+    """What a threshold does to some images."""
+
+    coverage: Share
+    risk: Share | None
+
+
+class Abstaining(Read):
+    """`abstention.json`: below which confidence the run answers "unknown"."""
+
+    threshold: Share
+    test: Answered
+
+
+class Measurement(Scores):
+    """`evaluate/NAME/metrics.json`: the run on other images."""
+
+    split: str
+    source: str
+    calibration_error: Share
+    num_images: Count
+
+
+def read_history(run: Run) -> dict[str, list[float]]:
+    """`history.csv` by column, one value an epoch; empty where nothing was trained by epochs."""
+    path = run.path / "history.csv"
+    if not path.exists():
+        return {}
+    rows = _csv_rows(path)
+    with _readable(path):
+        columns = {name: [float(row[name]) for row in rows] for name in rows[0]} if rows else {}
+        if missing := {"epoch", "loss", "accuracy", "val_loss", "val_accuracy"} - set(columns):
+            raise ValueError(f"it lacks {', '.join(sorted(missing))}")
+    return columns
+
+
+def read_mistakes(run: Run) -> list[Mistake] | None:
+    """`mistakes/mistakes.json`, the worst first; None where the run has none."""
+    path = run.path / "mistakes" / "mistakes.json"
+    if not path.exists():
+        return None
+    content = run.read_json("mistakes/mistakes.json")
+    if not isinstance(content, list):
+        raise RunError(f"{printable(path)}: not a list", "Delete it, or train again.")
+    return [checked(Mistake, entry, printable(path)) for entry in content]
+
+
+def read_abstention(run: Run) -> Abstaining | None:
+    """`abstention.json`; None where the run answers every image."""
+    path = run.path / "abstention.json"
+    if not path.exists():
+        return None
+    return checked(Abstaining, run.read_json(path.name), printable(path))
+
+
+def read_measurements(run: Run) -> dict[str, Measurement]:
+    """What `cvtrain evaluate` left in the run, by the name of its folder."""
+    paths = sorted(run.path.glob("evaluate/*/metrics.json"))
+    return {
+        path.parent.name: checked(
+            Measurement, run.read_json(str(path.relative_to(run.path))), printable(path)
+        )
+        for path in paths
+    }
+
+
+def read_config(run: Run) -> str:
+    """The text of `config.yaml`; empty where there is none."""
+    path = run.path / "config.yaml"
+    if not path.exists():
+        return ""
+    with _readable(path):
+        return path.read_text("utf-8")
+
+
+def settings(run: Run) -> dict[str, str]:
+    """Every key of `config.yaml` by its full name, with its value as JSON: `fit.epochs: 30`."""
+    path = run.path / "config.yaml"
+    with _readable(path):
+        return dict(_flat(yaml.safe_load(read_config(run)) or {}))
+
+
+def image_paths(run: Run, record: Record) -> dict[str, Path]:
+    """Where the image is that a CSV file of the run names, by that name."""
+    root = Path(record.data.root)
+    with _readable(run.path / "split.json"):
+        names = [
+            name
+            for classes in run.read_json("split.json").values()
+            for files in classes.values()
+            for name in files
+        ]
+        return {csv_cell(name): root / name for name in names}
+
+
+def _csv_rows(path: Path) -> list[dict[str, str]]:
+    with _readable(path), path.open(encoding="utf-8", newline="") as file:
+        return list(csv.DictReader(file, strict=True))
+
+
+def _flat(value: Any, name: str = "") -> Iterator[tuple[str, str]]:
+    if isinstance(value, Mapping):
+        for key, inner in value.items():
+            yield from _flat(inner, f"{name}.{key}" if name else str(key))
+    else:
+        yield name, json.dumps(value, ensure_ascii=False, default=str)
+
+
+@contextmanager
+def _readable(path: Path) -> Iterator[None]:
+    """Turn what reading a missing or damaged file raises into a RunError that names it."""
+    try:
+        yield
+    except (OSError, ValueError, TypeError, AttributeError, csv.Error, yaml.YAMLError) as error:
+        what = (error.strerror or "") if isinstance(error, OSError) else str(error)
+        raise RunError(
+            f"{printable(path)}: cannot be used: {printable(what.partition(chr(10))[0]).lower()}",
+            "Restore it from a copy, or train again.",
+        ) from error

@@ -1,0 +1,152 @@
+"""`cvtrain report`: all that a run has found on one page, which needs nothing else."""
+
+import shlex
+from itertools import islice
+from pathlib import Path
+
+from cvtrain import __version__
+from cvtrain.calibration import with_temperature
+from cvtrain.console import Console, duration
+from cvtrain.files import commit_text
+from cvtrain.html import render
+from cvtrain.metrics import NUM_CALIBRATION_BINS, calibration_bins, worst_mistakes
+from cvtrain.mislabels import Suspect, read_mislabels
+from cvtrain.predictions import Predictions, read_predictions
+from cvtrain.reports import words
+from cvtrain.reports.confusion import by_turns, confusion, images_by_cell
+from cvtrain.reports.curve_plots import curves_of_run
+from cvtrain.reports.folder import (
+    image_paths,
+    read_abstention,
+    read_config,
+    read_history,
+    read_measurements,
+    read_mistakes,
+    settings,
+)
+from cvtrain.reports.mistakes import explained_cards, plain_cards
+from cvtrain.reports.plots import Plot
+from cvtrain.reports.record import Record, read_record
+from cvtrain.reports.reliability import reliability_plot
+from cvtrain.reports.thumbnails import thumbnails
+from cvtrain.run import Run
+from cvtrain.signals import Stop, stop_on_signals
+
+SECTIONS = {
+    "curves": "Learning",
+    "confusion": "What is taken for what",
+    "classes": "By class",
+    "calibration": "Confidence",
+    "mistakes": "Worst mistakes",
+    "mislabels": "Labels to look at",
+    "data": "Data",
+    "freeze": "Freeze proof",
+    "time": "Time",
+    "again": "Reproduce",
+}
+NUM_MISLABELS = 24
+_MOST_PICTURES = 400
+_LONGEST = 144  # pixels
+_BUDGET = 2_600_000  # characters; with the maps the page stays below 5 MB
+
+
+def report(run: Run, *, output: Path | None, console: Console) -> Path:
+    """Write one HTML page about a run.
+
+    Args:
+        run: with a model that was measured.
+        output: the file to write; None for `report.html` in the run.
+
+    Returns:
+        The file.
+
+    Raises:
+        RunError: the run is of another kind, not finished, or damaged.
+        ResourceError: the page cannot be written.
+        Stopped: a stop was requested.
+    """
+    with stop_on_signals() as stop:
+        page = render_report(run, stop)
+    path = output or run.path / "report.html"
+    commit_text(path, page)
+    console.result(f"written to {path} ({len(page) / 1e6:.1f} MB)")
+    return path
+
+
+def render_report(run: Run, stop: Stop) -> str:
+    """The page; what the run lacks is left out of it."""
+    record = read_record(run)
+    test, class_names = record.metrics.test, record.class_names
+    predictions = read_predictions(run.path / "predictions-test.csv", class_names)
+    suspects = read_suspects(run)
+    explained = read_mistakes(run)
+    worst = worst_mistakes(predictions.labels, predictions.probabilities)
+    cells = images_by_cell(predictions, test.confusion_matrix)
+
+    wanted = [suspect.file for suspect in suspects[:NUM_MISLABELS]]
+    wanted += [predictions.files[i] for i in (*(() if explained else worst), *by_turns(cells))]
+    paths = image_paths(run, record)
+    found = {name: paths[name] for name in dict.fromkeys(wanted) if name in paths}
+    pictures = thumbnails(
+        dict(islice(found.items(), _MOST_PICTURES)), longest=_LONGEST, budget=_BUDGET, stop=stop
+    )
+    mistakes = (
+        explained_cards(run, explained, stop)
+        if explained
+        else plain_cards(worst, predictions, class_names, pictures)
+    )
+    config, history, phases = settings(run), read_history(run), words.phases(record)
+    return render(
+        "cvtrain.reports",
+        "report.html.j2",
+        title=run.path.resolve().name,
+        version=__version__,
+        sections=[
+            (place, name)
+            for place, name in SECTIONS.items()
+            if (place != "freeze" or record.freeze_proof) and (place != "time" or phases)
+        ],
+        record=record,
+        run_dir=shlex.quote(str(run.path)),
+        what=words.what_was_trained(record, config),
+        meaning=words.what_it_means(test),
+        chance=words.most_frequent(test)[1],
+        readings=record.reading or [],
+        history=history,
+        curves=curves_of_run(history, record.best_epoch),
+        confusion=confusion(test.confusion_matrix, class_names, predictions, cells, pictures),
+        num_missing=sum(not picture for picture in pictures.values()),
+        classes=sorted(test.per_class.items(), key=lambda item: item[1].f1 or 0),
+        reliability=reliability(predictions, record),
+        bins=calibration_bins(predictions.labels, predictions.probabilities),
+        num_bins=NUM_CALIBRATION_BINS,
+        abstention=read_abstention(run),
+        mistakes=mistakes,
+        has_maps=any(card.maps for card in mistakes),
+        suspects=[(one, pictures.get(one.file, "")) for one in suspects[:NUM_MISLABELS]],
+        num_suspects=len(suspects),
+        measurements=read_measurements(run),
+        phases=phases,
+        commands=words.commands(run.path, record, config),
+        identity=words.identity(record),
+        config_lines=read_config(run).splitlines(),
+        percent=words.percent,
+        interval=words.interval,
+        duration=duration,
+    )
+
+
+def read_suspects(run: Run) -> list[Suspect]:
+    """The labels that are likely wrong, likeliest first; none where the run did not look."""
+    path = run.path / "mislabels.csv"
+    return read_mislabels(path) if path.exists() else []
+
+
+def reliability(predictions: Predictions, record: Record) -> Plot:
+    """The reliability diagram of the test images, without and with the run's temperature."""
+    labels, probabilities = predictions.labels, predictions.probabilities
+    bins = calibration_bins(labels, probabilities)
+    if record.calibration is None:
+        return reliability_plot(bins)
+    tempered = with_temperature(probabilities, record.calibration.temperature)
+    return reliability_plot(bins, calibration_bins(labels, tempered))

@@ -1,0 +1,64 @@
+"""Image files -> small pictures for a page, until the page is as large as it may be."""
+
+from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from pathlib import Path
+
+from cvtrain.data.decode import DecodeError, Decoder, read_image
+from cvtrain.errors import Stopped
+from cvtrain.html import picture
+from cvtrain.signals import Stop
+
+_AT_ONCE = 32
+
+
+def thumbnails(
+    files: Mapping[str, Path], *, longest: int, budget: int, stop: Stop
+) -> dict[str, str]:
+    """Small pictures as data URIs, by name, in the order of `files` for as long as `budget` lasts.
+
+    Args:
+        files: images by name.
+        longest: the longer side in pixels; images of less than half of it are enlarged.
+        budget: characters of all data URIs together.
+
+    Returns:
+        For each file that was come to, its picture; empty where the file cannot be read.
+
+    Raises:
+        Stopped: a stop was requested.
+    """
+    made: dict[str, str] = {}
+    names = list(files)
+    with ThreadPoolExecutor() as pool:
+        for start in range(0, len(names), _AT_ONCE):
+            if stop.requested:
+                raise Stopped("stopped while reading images", "Start the command again.")
+            some = names[start : start + _AT_ONCE]
+            pictures = pool.map(partial(thumbnail, longest=longest), map(files.get, some))
+            for name, uri in zip(some, pictures, strict=True):
+                budget -= len(uri)
+                if budget < 0:
+                    return made
+                made[name] = uri
+    return made
+
+
+def thumbnail(file: Path, *, longest: int) -> str:
+    """The picture of one file as data URI, see `thumbnails`; empty where it cannot be read."""
+    try:
+        content = read_image(file)
+        padded = Decoder((longest, longest), resize="pad")(content)
+        side = max(padded.height, padded.width)
+        if side <= longest:
+            pixels = Decoder((padded.height, padded.width))(content).pixels
+        else:
+            height, width = (
+                max(1, round(n * longest / side)) for n in (padded.height, padded.width)
+            )
+            top, left = (longest - height) // 2, (longest - width) // 2
+            pixels = padded.pixels[top : top + height, left : left + width]
+    except DecodeError:
+        return ""
+    return picture(pixels, shortest=longest // 2, longest=longest)
