@@ -3,7 +3,7 @@
 The shared sections are `data:` and `augment:`; every stage (`fit:`, ...) has one of its own.
 """
 
-from cvtrain.config.loader import config_for_source, dump_config, load_config
+from cvtrain.config.loader import config_for_source, config_values, dump_config, load_config
 from cvtrain.config.sections import (
     Augment,
     Backbone,
@@ -39,6 +39,7 @@ __all__ = [
     "Training",
     "Unfreeze",
     "config_for_source",
+    "config_values",
     "dump_config",
     "load_config",
 ]

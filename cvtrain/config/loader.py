@@ -56,9 +56,13 @@ def dump_config(config: Config, command: str | None = None) -> str:
     """
     import yaml as pyyaml
 
+    return pyyaml.safe_dump(config_values(config, command), sort_keys=False, allow_unicode=True)
+
+
+def config_values(config: Config, command: str | None = None) -> dict[str, Any]:
+    """The config as plain values of JSON, sections in sections; `command` as in `dump_config`."""
     unread = set().union(*STAGES.values()) - STAGES[command] if command else None
-    values = config.model_dump(mode="json", exclude=unread)
-    return pyyaml.safe_dump(values, sort_keys=False, allow_unicode=True)
+    return config.model_dump(mode="json", exclude=unread)
 
 
 class Origins:

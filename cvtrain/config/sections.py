@@ -488,6 +488,9 @@ class Config(Section):
     """Of training; auto measures on this machine. The saved model computes in float32 always."""
     cached_features: Literal["bfloat16", "float32"] = "bfloat16"
     """Number format of the features that training reads from the cache."""
+    log: tuple[Literal["tensorboard", "mlflow"], ...] = ()
+    """Where training is logged besides the run folder: `tensorboard` writes RUN/tensorboard/,
+    `mlflow` goes where MLFLOW_TRACKING_URI says."""
     data: Data
     """Which images, and how they are read."""
     augment: Augment | None = None

@@ -2,10 +2,10 @@
 
 import contextlib
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
-from cvtrain.config import Config, dump_config
+from cvtrain.config import Config, config_values, dump_config
 from cvtrain.console import Console
 from cvtrain.errors import RunError
 from cvtrain.files import commit_json, commit_text, sha256_bytes
@@ -13,6 +13,7 @@ from cvtrain.pipelines.dataset import Dataset, open_dataset
 from cvtrain.run import Run
 from cvtrain.signals import Stop, stop_on_signals
 from cvtrain.stopwatch import Stopwatch
+from cvtrain.tracking.tracked import Tracking, refuse_missing, tracked
 
 
 @dataclass(frozen=True)
@@ -26,6 +27,7 @@ class Job:
         watch: adds up where the time goes.
         stop: polled by long phases.
         console: what the person sees.
+        tracking: what keeps each epoch elsewhere, too.
     """
 
     config: Config
@@ -34,6 +36,7 @@ class Job:
     watch: Stopwatch
     stop: Stop
     console: Console
+    tracking: Tracking = field(default_factory=Tracking)
 
     @property
     def identity(self) -> dict[str, str]:
@@ -83,17 +86,24 @@ def start_job(
         resume: continue the run at `path`.
 
     Raises:
+        ConfigError: a tracker is not installed; no run was made.
         DataError: the images are unusable; no run was made.
         RunError: the folder is another run's, or another process writes it.
         Stopped: on request.
     """
+    refuse_missing(config.log)
     run = Run.open(path) if resume else None
     watch = Stopwatch(run.record.get("seconds") if run else None)
     with stop_on_signals() as stop:
         with watch.phase("data"):
             dataset = open_dataset(config, stop, console)
         run = run or Run.create(path, command)
-        with run.locked(), run.recording_failure(watch):
+        settings = config_values(config, command)
+        with (
+            run.locked(),
+            tracked(config.log, run, settings, console.warn) as tracking,
+            run.recording_failure(watch),
+        ):
             console.log_to(run.path / "log.txt")
             console.remark(f"run: {run.path}")
             run.record.pop("error", None)
@@ -115,4 +125,4 @@ def start_job(
                 from cvtrain import backend
             device = backend.set_up(seed=config.seed, device=config.device)
             run.update(device=device, versions=backend.versions())
-            yield Job(config, dataset, run, watch, stop, console)
+            yield Job(config, dataset, run, watch, stop, console, tracking)

@@ -116,7 +116,9 @@ def train_stage(
     with job.watch.phase("train"), job.console.training() as view:
 
         def on_epoch(rows: "list[Row]") -> None:
-            write_history(run, joined(earlier, rows))
+            history = joined(earlier, rows)
+            write_history(run, history)
+            job.tracking.log_epoch(history[-1])
             view.epoch(rows[-1])
 
         try:

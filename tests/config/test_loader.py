@@ -118,6 +118,8 @@ WRONG = [
     ("fit: {batch_size: many}", "fit.batch_size: must be a whole number; received the text 'many'"),
     ("fit: {rotate: 3}", "fit.rotate: there is no such key. Did you mean augment.rotate?"),
     ("fit: {early_stopping: no}", "fit.early_stopping: must be a whole number; received"),
+    ("log: [tensorbord]", "log.0: must be tensorboard or mlflow; received the text 'tensorbord'"),
+    ("log: tensorboard", "log: must be a list such as [1, 2]; received the text 'tensorboard'"),
     ("fit: {ema: 1}", "fit.ema: must be less than 1; received 1"),
     ("fit: {schedule: cosine}", "fit.schedule: must be a section with keys (name, warmup_epochs"),
     ("fit: {schedule: {name: cosin}}", "received the text 'cosin'. Did you mean cosine?"),

@@ -202,6 +202,35 @@ def test_mixing_alone_is_drawn_and_trained(train, tmp_path):
     assert (run.figures / "augmented_samples.png").exists()
 
 
+def test_an_average_and_a_log_leave_their_traces_and_are_resumed(train, tmp_path):
+    settings = ("fit.ema=0.9", "log=[tensorboard]")
+    straight = train(tmp_path / "straight", *settings)
+    folder = tmp_path / "stopped"
+    with pytest.raises(Stopped):
+        train(folder, *settings, console=InterruptingConsole("epoch 2/4"))
+    resumed = train(folder, *settings, resume=True)
+    assert resumed.record["weights_sha256"] == straight.record["weights_sha256"]
+    assert resumed.record["metrics"] == straight.record["metrics"]
+    assert len(list((straight.path / "tensorboard").iterdir())) == 1
+    assert len(list((resumed.path / "tensorboard").iterdir())) == 2
+
+
+def test_mlflow_that_is_missing_is_told_before_there_is_a_run(train, tmp_path, monkeypatch):
+    monkeypatch.setattr("importlib.util.find_spec", lambda _: None)
+    with pytest.raises(ConfigError, match="mlflow is not installed"):
+        train(tmp_path / "run", "log=[mlflow]")
+    assert not (tmp_path / "run").exists()
+
+
+def test_the_separable_net_trains_to_a_model_like_any_other(train, tmp_path):
+    run = train(tmp_path / "run", "fit.model={name: separable, filters: [4, 8]}", "fit.epochs=1")
+    assert run.record["status"] == "finished"
+    assert run.record["metrics"]["test"]["num_images"] == 15
+    with pytest.raises(ConfigError, match=r"data\.image_size: \[4, 9\] is smaller"):
+        train(tmp_path / "small", "fit.model={name: separable}", "data.image_size=[4, 9]")
+    assert not (tmp_path / "small").exists()
+
+
 def test_resume_refuses_another_config(train, tmp_path):
     folder = tmp_path / "stopped"
     with pytest.raises(Stopped):

@@ -1,0 +1,25 @@
+"""What a tracker does, and what all of them keep."""
+
+from collections.abc import Mapping
+from typing import Protocol
+
+from cvtrain.run import Run
+
+
+class Tracker(Protocol):
+    """What keeps a training elsewhere, besides the run folder. It may raise whatever it likes."""
+
+    def log_epoch(self, row: Mapping[str, float]) -> None:
+        """Keep a finished epoch: a line of `history.csv`, epochs from 1."""
+
+    def end(self) -> None:
+        """Keep what the run's record has become, whatever its status."""
+
+
+def final_metrics(run: Run) -> dict[str, float]:
+    """`test_accuracy`, `validation_loss` and the like of a finished run; nothing before that."""
+    return {
+        f"{split}_{name}": float(metrics[name])
+        for split, metrics in run.record.get("metrics", {}).items()
+        for name in ("accuracy", "loss")
+    }
