@@ -1,0 +1,72 @@
+"""What the operating system tells, against files laid out as it does."""
+
+import os
+
+import pytest
+
+from cvtrain.pipelines import machine
+
+CPUINFO = """processor\t: 0
+model name\t: AMD EPYC 7B13   64-Core Processor
+flags\t\t: fpu avx avx2 avx512f avx512_bf16 amx_bf16x
+processor\t: 1
+"""
+
+
+@pytest.fixture
+def cpuinfo(monkeypatch):
+    """cpuinfo(text): what /proc/cpuinfo says."""
+
+    def say(text):
+        monkeypatch.setattr(
+            machine, "_lines", lambda path: text.splitlines() if path.name == "cpuinfo" else []
+        )
+
+    return say
+
+
+def test_features_are_whole_words_of_the_flags(cpuinfo):
+    cpuinfo(CPUINFO)
+    assert machine.features() == ["avx2", "avx512f", "avx512_bf16"]
+    assert machine.processor() == "AMD EPYC 7B13 64-Core Processor"
+
+
+def test_arm_has_other_names(cpuinfo):
+    cpuinfo("processor: 0\nFeatures: fp asimd bf16 sve\n")
+    assert machine.features() == ["asimd", "bf16"]
+
+
+def test_systems_that_do_not_tell_are_not_guessed_about(cpuinfo):
+    cpuinfo("")
+    assert machine.features() is None
+    assert machine.processor()
+
+
+def test_threads_are_those_of_the_affinity():
+    assert 1 <= machine.num_threads() <= os.cpu_count()
+
+
+@pytest.mark.parametrize(
+    ("files", "quota"),
+    [
+        ({"cpu.max": "150000 100000\n"}, 1.5),
+        ({"cpu.max": "max 100000\n"}, None),
+        ({"cpu/cpu.cfs_quota_us": "200000\n", "cpu/cpu.cfs_period_us": "100000\n"}, 2.0),
+        ({"cpu/cpu.cfs_quota_us": "-1\n", "cpu/cpu.cfs_period_us": "100000\n"}, None),
+        ({"cpu.max": "400000 100000\n", "deep/er/cpu.max": "50000 100000\n"}, 0.5),
+        ({}, None),
+    ],
+)
+def test_the_tightest_quota_counts(tmp_path, monkeypatch, files, quota):
+    for name, text in files.items():
+        path = tmp_path / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
+    own = machine._lines
+    monkeypatch.setattr(machine, "_CGROUPS", tmp_path)
+    monkeypatch.setattr(
+        machine,
+        "_lines",
+        lambda path: ["0::/deep/er"] if str(path) == "/proc/self/cgroup" else own(path),
+    )
+    assert machine.processor_quota() == quota
