@@ -58,6 +58,7 @@ def init(
             f"{printable(output)} is there already",
             "Add --force to replace it, or choose another: --output FILE.yaml",
         )
+    named = _from(output.parent, source)
     base = _base_of(weights_file) if weights_file else None
     smallest = ARCHITECTURES[base.name].smallest_side if base else 0
     with stop_on_signals() as stop:
@@ -65,7 +66,7 @@ def init(
     weights = _weights(found.side, weights_file, base, output.parent)
     recipe = Recipe(
         found=found,
-        source=_from(output.parent, source),
+        source=named,
         base=weights.bases[0],
         weights=weights,
         timing=Timing({}, "Minutes were not measured: `cvtrain init` was told not to."),
@@ -122,6 +123,13 @@ def _weights(side: int, file: Path | None, base: Base | None, folder: Path) -> W
 
 def _from(folder: Path, path: str) -> str:
     """`path`, which counts from the current folder, as a config in `folder` has to write it."""
+    try:
+        path.encode()
+    except UnicodeEncodeError as error:
+        raise ConfigError(
+            f"{printable(path)}: the name is not UTF-8, and no config can say it",
+            "Rename the folder or the file.",
+        ) from error
     if path in NAMED_SETS or Path(path).is_absolute():
         return path
     relative = os.path.relpath(path, folder)
@@ -130,15 +138,7 @@ def _from(folder: Path, path: str) -> str:
 
 
 def _write(recipe: Recipe) -> None:
-    text = recipe.text
-    try:
-        text.encode()
-    except UnicodeEncodeError as error:
-        raise ConfigError(
-            f"{printable(recipe.source)}: the name is not UTF-8, and no config can name it",
-            "Rename the folder or the file.",
-        ) from error
-    commit_text(recipe.output, text)
+    commit_text(recipe.output, recipe.text)
     load_config(recipe.output)
 
 
