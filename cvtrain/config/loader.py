@@ -264,7 +264,8 @@ def _choices(loc: KeyPath) -> tuple[Any, ...]:
 
 def _meaning(loc: KeyPath) -> str:
     section = _section_at(loc[:-1])
-    return field_docs(section).get(str(loc[-1]), "") if section else ""
+    doc = field_docs(section).get(str(loc[-1]), "") if section else ""
+    return " ".join(doc.split())
 
 
 def _one_of(received: Any, choices: Sequence[str]) -> str:
