@@ -1,5 +1,7 @@
 """Figures of what is inside a network: grids of channels and of filters, and the depth story."""
 
+import math
+import warnings
 from collections.abc import Sequence
 
 import cv2
@@ -7,6 +9,7 @@ import numpy as np
 from matplotlib import colormaps
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.text import Text
 
 from cvtrain.files import printable
 from cvtrain.visuals.activations import LayerActivations
@@ -131,10 +134,14 @@ def _grid_figure(
     pitch = tiles[0].shape[0] + _GAP
     lines = [line for line in lines if line]
     left, top, margin = 52, 26 * len(lines) + 28, 10
-    # The least is what the longest line of a title takes.
-    figure_width = max(left + width + margin, 760)
+    figure = Figure(dpi=_DPI)
+    texts = [figure.text(0, 0, line, va="top", fontsize=10) for line in lines]
+    texts.append(figure.text(0, 0, key, va="top", fontsize=7, color="0.4"))
+    figure_width = left + max(width, _widest(texts)) + margin
     figure_height = top + height + margin
-    figure = Figure(figsize=(figure_width / _DPI, figure_height / _DPI), dpi=_DPI)
+    figure.set_size_inches(figure_width / _DPI, figure_height / _DPI)
+    for i, text in enumerate(texts):
+        text.set_position((left / figure_width, 1 - (8 + 26 * i) / figure_height))
     box = (left, margin, width, height)
     scale = (figure_width, figure_height, figure_width, figure_height)
     axes = figure.add_axes([value / of for value, of in zip(box, scale, strict=True)])
@@ -145,12 +152,16 @@ def _grid_figure(
         y = (row + 0.5) * pitch - _GAP / 2 - 0.5
         style = {"ha": "right", "va": "center", "fontsize": 7, "color": "0.4"}
         axes.text(-8, y, str(label), **style)
-    for i, line in enumerate(lines):
-        y = 1 - (8 + 26 * i) / figure_height
-        figure.text(left / figure_width, y, line, va="top", fontsize=10)
-    y = 1 - (8 + 26 * len(lines)) / figure_height
-    figure.text(left / figure_width, y, key, va="top", fontsize=7, color="0.4")
     return figure
+
+
+def _widest(texts: Sequence[Text]) -> int:
+    """Pixels that the longest of some texts takes, as they are drawn by `draw.save`."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Glyph .* missing from font")
+        for text in texts:
+            text.set_parse_math(False)
+        return math.ceil(max(text.get_window_extent().width for text in texts))
 
 
 def _mosaic(tiles: Sequence[np.ndarray], num_columns: int) -> np.ndarray:

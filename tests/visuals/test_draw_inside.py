@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 from matplotlib import colormaps
+from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.text import Text
 from PIL import Image
 
@@ -21,16 +22,18 @@ def saved(figure, tmp_path):
         return np.asarray(image.convert("RGB"))
 
 
-def assert_no_text_is_cut(figure):
-    figure.canvas.draw()
-    whole = figure.bbox
-    for text in figure.findobj(Text):
-        box = text.get_window_extent()
-        if text.get_text():
-            assert box.x0 >= whole.x0, text
-            assert box.x1 <= whole.x1, text
-            assert box.y0 >= whole.y0, text
-            assert box.y1 <= whole.y1, text
+def assert_texts_can_be_read(figure):
+    """Every text lies inside the figure, and none of those around a grid on another."""
+    figure.set_dpi(120)
+    # A figure's own canvas draws nothing, and its layout is made when it is drawn.
+    FigureCanvasAgg(figure).draw()
+    width, height = figure.bbox.size
+    inside = figure.get_tightbbox().extents * figure.dpi
+    assert (inside >= 0).all()
+    assert (inside <= [width, height, width, height]).all()
+    around = [*figure.texts, *(text for axes in figure.axes for text in axes.texts)]
+    boxes = [text.get_window_extent() for text in around]
+    assert not any(a.overlaps(b) for i, a in enumerate(boxes) for b in boxes[i + 1 :])
 
 
 def texts(figure):
@@ -59,9 +62,9 @@ def test_all_channels_sixteen_a_row(shape, bound, tmp_path):
     values = maps(*shape)
     values[..., 1::2] = 0
     values[..., 2::4] = 1
-    figure = draw_activations(layer_activations("n" * 99, values), "file-" * 30)
-    assert_no_text_is_cut(figure)
+    figure = draw_activations(layer_activations("W" * 99, values), "file-" * 30)
     pixels = saved(figure, tmp_path)
+    assert_texts_can_be_read(figure)
     assert pixels.shape[0] < bound
     assert pixels.shape[1] < 1500
     rows = -(-shape[2] // 16)
@@ -117,6 +120,7 @@ def test_units_without_a_map(units, tmp_path):
     assert any(f"{units // 2} zero" in text for text in texts(figure)) == (units > 1)
     assert not contains(mosaic(figure), RED)
     assert saved(figure, tmp_path).shape[0] < 6000
+    assert_texts_can_be_read(figure)
 
 
 def found(k, size=(24, 32), channels=3, dead=()):
@@ -138,7 +142,7 @@ def test_filters(k, size, channels, tmp_path):
     figure = draw_filters(found(k, size, channels, dead=[0]))
     pixels = saved(figure, tmp_path)
     assert max(pixels.shape) < 3500
-    assert_no_text_is_cut(figure)
+    assert_texts_can_be_read(figure)
     assert contains(mosaic(figure), RED)
     assert any("1 dead" in text for text in texts(figure))
     assert not any("\x1b" in text for text in texts(figure))
@@ -155,10 +159,11 @@ def test_a_filter_is_in_its_place_pixel_for_pixel():
 @pytest.mark.parametrize("image", [None, 2])
 def test_depth(num_layers, image, tmp_path):
     values = np.random.default_rng(0).random((num_layers, 5))
-    story = DepthStory([f"layer{i}" for i in range(num_layers)], values, values, -values)
-    figure = draw_depth(story, image, "$a$ file.jpg")
+    story = DepthStory([f"{'W' * 40}{i}" for i in range(num_layers)], values, values, -values)
+    figure = draw_depth(story, image, "$a$ file.jpg" + "W" * 60)
     pixels = saved(figure, tmp_path)
     assert pixels.std() > 1
+    assert_texts_can_be_read(figure)
     sparsity = figure.axes[0].lines[0]
     np.testing.assert_allclose(sparsity.get_ydata(), values.mean(axis=1))
     assert len(figure.axes[0].lines) == (1 if image is None else 2)
