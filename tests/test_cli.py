@@ -1,7 +1,10 @@
 """The command line: help, exit codes, messages, and what must not be imported."""
 
+import json
+import os
 import subprocess
 import sys
+import zipfile
 
 import click
 import pytest
@@ -9,12 +12,13 @@ from tiny_runs import make_run
 
 from cvtrain import __version__
 from cvtrain.cli import cli
+from cvtrain.run import Run
 
 
-def run(*arguments, cwd=None, python=()):
+def run(*arguments, cwd=None, python=(), env=None):
     """Run `cvtrain` in a process of its own."""
     command = [sys.executable, *python, "-m", "cvtrain", *map(str, arguments)]
-    return subprocess.run(command, capture_output=True, text=True, cwd=cwd, timeout=120)
+    return subprocess.run(command, capture_output=True, text=True, cwd=cwd, timeout=120, env=env)
 
 
 def commands(group, prefix=()):
@@ -49,7 +53,9 @@ def test_every_command_can_be_quiet_and_debugged(name):
 
 
 def loaded_modules(arguments, cwd):
-    done = run(*arguments, cwd=cwd, python=("-X", "importtime"))
+    # Else stderr is shut while the engine loads, and its modules are not listed.
+    env = os.environ | {"TF_CPP_MIN_LOG_LEVEL": "0"}
+    done = run(*arguments, cwd=cwd, python=("-X", "importtime"), env=env)
     lines = [line for line in done.stderr.splitlines() if line.startswith("import time:")]
     return {line.rpartition("|")[2].strip() for line in lines}
 
@@ -75,6 +81,26 @@ def test_contradictions_of_visualize_are_told_before_the_engine_is_loaded(tmp_pa
     modules = loaded_modules(["visualize", "model.keras", "--depth"], tmp_path)
     assert "cvtrain.pipelines.visualize" in modules
     assert not modules & HEAVY
+
+
+@pytest.mark.parametrize(
+    ("option", "message", "advice"),
+    [
+        (("--class", "grene"), "--class grene: there is no such class", "Did you mean green?"),
+        (("--layer", "cnov1"), "run/model.keras has no layer cnov1", "Did you mean conv1?"),
+    ],
+)
+def test_a_mistyped_name_is_told_before_the_engine_is_loaded(option, message, advice, tmp_path):
+    unfinished = Run.create(tmp_path / "run", "fit")
+    unfinished.update(class_names=["blue", "green", "red"])
+    with zipfile.ZipFile(unfinished.model_path, "w") as archive:
+        layers = [{"name": "conv1", "config": {}}]
+        archive.writestr("config.json", json.dumps({"config": {"layers": layers}}))
+    arguments = ["visualize", "run", *option]
+    assert not loaded_modules(arguments, tmp_path) & HEAVY
+    done = run(*arguments, cwd=tmp_path)
+    assert done.returncode == 2
+    assert done.stderr == f"{message}\n  {advice}\n"
 
 
 @pytest.mark.parametrize("command", ["fit", "probe", "extract-features"])

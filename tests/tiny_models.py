@@ -91,6 +91,29 @@ def with_operations():
     return keras.Model(inputs, keras.ops.softmax(top(activation=None)(keras.ops.mean(x, (1, 2)))))
 
 
+class _Unrestorable(layers.Conv2D):
+    """Somebody's own layer: nothing can be made of its config, and each call changes it."""
+
+    def build(self, shape):
+        super().build(shape)
+        self.calls = self.add_weight(shape=(), initializer="zeros", trainable=False)
+
+    def call(self, x):
+        self.calls.assign(self.calls + 1)
+        return super().call(x)
+
+    def get_config(self):
+        raise NotImplementedError
+
+
+def borrowing():
+    """As `flat`, with a layer that cannot be copied."""
+    inputs = keras.Input(SHAPE)
+    x = early()(layers.Rescaling(1 / 255)(inputs))
+    x = _Unrestorable(6, 3, activation="relu", name="late", **seeded(2))(x)
+    return keras.Model(inputs, top()(layers.GlobalAveragePooling2D()(x)))
+
+
 def _in_half_floats(policy):
     def build():
         with_policy = keras.config.dtype_policy()

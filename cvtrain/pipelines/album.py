@@ -7,9 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from PIL import Image as Pillow
 
-from cvtrain.errors import Stopped
 from cvtrain.files import commit_json, commit_text
-from cvtrain.signals import Stop
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -73,9 +71,3 @@ class Album:
             num_left_out=num_left_out,
         )
         commit_text(self.folder / "index.html", page)
-
-
-def go_on(stop: Stop) -> None:
-    """Raise Stopped when a stop was requested; the folder has not taken its place yet."""
-    if stop.requested:
-        raise Stopped("stopped while looking", "Nothing was changed; start the command again.")

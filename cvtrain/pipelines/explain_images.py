@@ -1,7 +1,7 @@
-"""`visualize --cam`: which places of an image speak for a class, and can that be trusted?"""
+"""`visualize --cam`: which places of an image speak for a class?"""
 
 import itertools
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -10,26 +10,16 @@ import numpy as np
 from PIL import Image as Pillow
 
 from cvtrain.console import Console
-from cvtrain.pipelines.album import Album, go_on
-from cvtrain.pipelines.subject import (
-    ClassChoice,
-    Image,
-    Images,
-    Subject,
-    chosen_classes,
-    safe_name,
-)
-from cvtrain.signals import Stop
+from cvtrain.pipelines.album import Album
+from cvtrain.pipelines.asked import ClassChoice, chosen_classes
+from cvtrain.pipelines.subject import Image, Images, Subject, safe_name
+from cvtrain.pipelines.trust import NUM_IN_THE_CASCADE, Faithfulness, check_sanity
 
 if TYPE_CHECKING:
     from cvtrain.pipelines.visualize import Look
     from cvtrain.visuals.draw_sheet import Panel
     from cvtrain.visuals.explain import Explain
-    from cvtrain.visuals.faithfulness import Forward, Measure
     from cvtrain.visuals.page import Card
-    from cvtrain.visuals.sanity import Cascade
-
-    Measures = Mapping[str, Measure]
 
 BATCH_SIZE = 16
 _MAP_BYTES = 2**26  # of the maps of a batch
@@ -37,8 +27,6 @@ _ON_THE_PAGE = 120  # pictures
 _ON_THE_SHEET = 24  # images
 _ACROSS = 6  # panels of one of them, at most
 _THUMBNAIL = 240  # pixels
-_MEASURED = 24  # images
-_IN_THE_CASCADE = 8  # images
 
 
 @dataclass
@@ -48,9 +36,6 @@ class _Findings:
     records: list[dict[str, Any]] = field(default_factory=list)
     cards: "list[Card]" = field(default_factory=list)
     panels: "list[list[Panel]]" = field(default_factory=list)
-    measured: "list[tuple[Mapping[str, Measure], Mapping[str, Measure]]]" = field(
-        default_factory=list
-    )
     first: list[tuple[np.ndarray, int]] = field(default_factory=list)
 
 
@@ -60,15 +45,15 @@ def explain_images(
     look: "Look",
     folder: Path,
     *,
-    stop: Stop,
     console: Console,
 ) -> None:
     """Maps of every image and class that is asked for: as arrays, overlays, a sheet and a page.
 
     Memory holds one batch, whatever the number of images.
     """
+    from cvtrain.visuals.draw import save
+    from cvtrain.visuals.draw_sheet import draw_contact_sheet
     from cvtrain.visuals.explain import METHODS, explainer
-    from cvtrain.visuals.faithfulness import probabilities_of
     from cvtrain.visuals.opened import last_spatial_layer
 
     opened, method = subject.opened, look.method or "gradcam"
@@ -78,7 +63,7 @@ def explain_images(
     if METHODS[method].needs_layer and not layer:
         layer = last_spatial_layer(opened)
         console.remark(f"layer: {layer} (the last one with maps; choose another with --layer)")
-    probabilities_for = probabilities_of(opened) if look.evaluate else None
+    faithfulness = Faithfulness(opened, BATCH_SIZE) if look.evaluate else None
     (folder / "maps").mkdir()
 
     found = _Findings()
@@ -87,24 +72,31 @@ def explain_images(
     decoded = images.decoded(subject)
     with console.task(method) as show:
         while batch := list(itertools.islice(decoded, size)):
-            go_on(stop)
             pixels, probabilities, answers = ask(batch)
             for image, row, each in zip(batch, probabilities, answers, strict=True):
                 _write(subject, image, row, each, folder, found)
             main = [_of_predicted(*each) for each in zip(answers, probabilities, strict=True)]
             classes = np.array([answer.class_index for answer in main])
-            if probabilities_for:
+            if faithfulness:
                 maps = np.stack([answer.placed for answer in main])
-                _measure(probabilities_for, pixels, classes, maps, found)
+                faithfulness.add(pixels, classes, maps)
             found.first += zip(pixels, classes, strict=True)
-            del found.first[_IN_THE_CASCADE:]
+            del found.first[NUM_IN_THE_CASCADE:]
             show(len(found.records) + len(images.unreadable), len(images.wanted))
-    cascades = {}
-    if look.sanity:
-        cascades = _cascades(subject, method, explain, found, look.seed, stop)
     record = subject.describe() | asdict(look) | {"method": method, "layer": layer}
     record |= {"unreadable": images.unreadable, "images": found.records}
-    _finish(record, method, found, cascades, folder, console)
+    album, tables = Album(folder), []
+    if faithfulness:
+        record["faithfulness"], table = faithfulness.tell(method, album, console)
+        tables.append(table)
+    if look.sanity:
+        first = map(np.stack, zip(*found.first, strict=True))
+        options = {"seed": look.seed, "album": album, "console": console}
+        record["sanity"] = check_sanity(opened, method, explain, *first, **options)
+    save(draw_contact_sheet(found.panels), folder / "sheet.png")
+    num_left_out = len(found.records) - len(found.cards)
+    album.finish(method, record, cards=found.cards, tables=tables, num_left_out=num_left_out)
+    _tell(found, console)
 
 
 @dataclass(frozen=True)
@@ -136,34 +128,29 @@ def _asker(
     It returns the pixels as the model takes them, the probabilities (n, classes), and for each
     image the answers, one for each of its classes.
     """
-    from cvtrain.backend import inference
     from cvtrain.visuals.fields import placed
-
-    opened = subject.opened
-    score = inference(opened.network)
 
     def ask(batch):
         # Always of one size, so that nothing is compiled twice.
         filled = [*batch, *[batch[-1]] * (size - len(batch))]
         pixels = subject.as_input(np.stack([image.pixels for image in filled]))
-        scores = score(pixels)
-        classes = choice.of(scores, [image.wanted.true for image in filled])
-        found = explain(pixels, classes)
+        true = [image.wanted.true for image in filled]
+        found = explain(pixels, lambda scores: choice.of(scores, true))
         maps = placed(found.maps, pixels.shape[1:3], found.box) if found.box else found.maps
         box = found.box or (0.0, 0.0, *map(float, pixels.shape[1:3]))
-        rows = zip(classes, found.maps, maps, found.scores, found.notes, strict=True)
+        rows = zip(found.scores, found.classes, found.maps, maps, found.notes, strict=True)
         answers = [
             [
-                _Answer(int(c), raw, box, each, float(score), note)
+                _Answer(int(c), raw, box, each, float(scores[c]), note)
                 # The true class may be the predicted one.
-                for c, raw, each, score, note in {
-                    row[0]: row for row in zip(*of_image, strict=True)
+                for c, raw, each, note in {
+                    row[0]: row for row in zip(*of_classes, strict=True)
                 }.values()
             ]
-            for of_image in itertools.islice(rows, len(batch))
+            for scores, *of_classes in itertools.islice(rows, len(batch))
         ]
         n = len(batch)
-        return pixels[:n], opened.probabilities(scores[:n]), answers
+        return pixels[:n], subject.opened.probabilities(found.scores[:n]), answers
 
     return ask
 
@@ -268,125 +255,6 @@ def _caption(image: Image, true: str | None) -> str:
 def _role(c: int, predicted: int, true: int | None) -> str:
     roles = [role for role, of in (("predicted", predicted), ("true", true)) if of == c]
     return " and ".join(roles) or "asked"
-
-
-def _measure(
-    forward: "Forward",
-    pixels: np.ndarray,
-    classes: np.ndarray,
-    maps: np.ndarray,
-    found: _Findings,
-) -> None:
-    """How faithful the maps of a batch are, beside maps that know nothing."""
-    from cvtrain.visuals.faithfulness import evaluate, random_maps
-
-    done = sum(len(of_maps["deletion"].values) for of_maps, _ in found.measured)
-    if done < _MEASURED:
-        random = random_maps(len(pixels), seed=done)
-        of_maps, of_random = (
-            evaluate(forward, pixels, classes, each, batch_size=BATCH_SIZE, seed=done)
-            for each in (maps, random)
-        )
-        found.measured.append((of_maps, of_random))
-
-
-def _cascades(
-    subject: Subject, method: str, explain: "Explain", found: _Findings, seed: int, stop: Stop
-) -> "dict[str, Cascade]":
-    """The method, and the control that has to fail, while the model forgets what it has learnt."""
-    from cvtrain.visuals.sanity import ignore_the_model, randomise
-
-    pixels, classes = map(np.stack, zip(*found.first, strict=True))
-    methods = {method: explain, "a spot in the middle (has to fail)": ignore_the_model}
-
-    def polled(each: "Explain") -> "Explain":
-        def explain_unless_stopped(images, classes):
-            go_on(stop)
-            return each(images, classes)
-
-        return explain_unless_stopped
-
-    return {
-        name: randomise(subject.opened, polled(each), pixels, classes, seed=seed)
-        for name, each in methods.items()
-    }
-
-
-def _finish(
-    record: dict[str, Any],
-    method: str,
-    found: _Findings,
-    cascades: "dict[str, Cascade]",
-    folder: Path,
-    console: Console,
-) -> None:
-    """Everything that is about all images: measures, the sanity check, the sheet, the page."""
-    from cvtrain.visuals.draw import save
-    from cvtrain.visuals.draw_explained import draw_cascades, draw_faithfulness
-    from cvtrain.visuals.draw_sheet import draw_contact_sheet
-    from cvtrain.visuals.page import Table
-
-    album = Album(folder)
-    tables: list[Table] = []
-    if found.measured:
-        of_maps, of_random = (_joined(part) for part in zip(*found.measured, strict=True))
-        record["faithfulness"] = {
-            name: _measure_record(measure, of_random[name]) for name, measure in of_maps.items()
-        }
-        columns = ("measure", "better", method, "random maps")
-        rows = [
-            (name, measure.better, f"{measure.mean:.3f}", f"{of_random[name].mean:.3f}")
-            for name, measure in of_maps.items()
-        ]
-        title = f"faithfulness, {len(of_maps['deletion'].values)} images"
-        console.table(columns, rows, title=title)
-        tables.append(Table(title, columns, rows))
-        album.draw(draw_faithfulness(of_maps, of_random, method), "faithfulness.png", title)
-    if cascades:
-        record["sanity"] = {name: _cascade_record(each) for name, each in cascades.items()}
-        for name, each in cascades.items():
-            console.result(f"sanity check: {name} {each.verdict}")
-        caption = "sanity check: cascading randomisation"
-        album.draw(draw_cascades(cascades), "sanity.png", caption)
-    save(draw_contact_sheet(found.panels), folder / "sheet.png")
-    num_left_out = len(found.records) - len(found.cards)
-    album.finish(method, record, cards=found.cards, tables=tables, num_left_out=num_left_out)
-    _tell(found, console)
-
-
-def _joined(parts: "Sequence[Measures]") -> "Measures":
-    """The measures of batches as those of all images."""
-    from cvtrain.visuals.faithfulness import Measure
-
-    def joined(name: str) -> Measure:
-        of_batches = [part[name] for part in parts]
-        first = of_batches[0]
-        return Measure(
-            first.better,
-            np.concatenate([each.values for each in of_batches]),
-            first.shares,
-            np.concatenate([each.curves for each in of_batches]),
-        )
-
-    return {name: joined(name) for name in parts[0]}
-
-
-def _measure_record(measure: "Measure", control: "Measure") -> dict[str, Any]:
-    return {
-        "better": measure.better,
-        "mean": measure.mean,
-        "mean_of_random_maps": control.mean,
-        "values": measure.values.tolist(),
-    }
-
-
-def _cascade_record(cascade: "Cascade") -> dict[str, Any]:
-    return {
-        "verdict": cascade.verdict,
-        "stages": list(cascade.stages),
-        "rank_correlations": cascade.means,
-        "maps_without_ranks": cascade.num_unranked,
-    }
 
 
 def _tell(found: _Findings, console: Console) -> None:

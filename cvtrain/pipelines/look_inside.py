@@ -8,9 +8,8 @@ import numpy as np
 from cvtrain.console import Console
 from cvtrain.errors import ConfigError
 from cvtrain.files import printable
-from cvtrain.pipelines.album import Album, go_on
+from cvtrain.pipelines.album import Album
 from cvtrain.pipelines.subject import Images, Subject, safe_name
-from cvtrain.signals import Stop
 
 if TYPE_CHECKING:
     from cvtrain.pipelines.visualize import Look
@@ -22,7 +21,6 @@ def draw_activations(
     look: "Look",
     folder: Path,
     *,
-    stop: Stop,
     console: Console,
 ) -> None:
     """What each channel of the layers makes of each image.
@@ -39,7 +37,7 @@ def draw_activations(
         for i, image in enumerate(images.decoded(subject)):
             name = image.wanted.name
             for j, each in enumerate(read(subject.as_input(image.pixels[None])[0])):
-                go_on(stop)
+                subject.opened.go_on()
                 file = f"{i:02d}-{j:02d}-{safe_name(each.layer)}"
                 album.draw(draw(each, printable(name)), f"{file}.png", f"{name}: {each.layer}")
                 if look.layer:
@@ -65,7 +63,6 @@ def draw_filters(
     look: "Look",
     folder: Path,
     *,
-    stop: Stop,
     console: Console,
 ) -> None:
     """The image that excites each filter most, of one layer or of three: low, middle and high."""
@@ -81,11 +78,6 @@ def draw_filters(
     for layer in layers:
         precision = _fastest_precision(subject, layer)
         with console.task(f"filters of {layer}") as show:
-
-            def passed(share: float) -> None:
-                go_on(stop)
-                show(round(100 * share), 100)
-
             found = filter_images(
                 subject.opened,
                 layer,
@@ -93,7 +85,7 @@ def draw_filters(
                 pixel_range=subject.pixel_range,
                 precision=precision,
                 seed=look.seed,
-                on_step=passed,
+                on_step=lambda share, show=show: show(round(100 * share), 100),
             )
         file = safe_name(layer)
         album.draw(draw(found), f"{file}.png", f"{layer}: {len(found.images)} filters")
@@ -121,7 +113,6 @@ def draw_depth_story(
     look: "Look",
     folder: Path,
     *,
-    stop: Stop,
     console: Console,
 ) -> None:
     """What the layers keep of images, by depth: how sparse, and how alike within a class."""
@@ -132,12 +123,12 @@ def draw_depth_story(
     pixels = subject.as_input(np.stack([image.pixels for image in seen]))
     labels = np.array([image.wanted.true for image in seen])
     with console.task("running the layers") as show:
-
-        def passed(share: float) -> None:
-            go_on(stop)
-            show(round(share * len(seen)), len(seen))
-
-        story = depth_story(subject.opened, pixels, labels, on_batch=passed)
+        story = depth_story(
+            subject.opened,
+            pixels,
+            labels,
+            on_batch=lambda share: show(round(share * len(seen)), len(seen)),
+        )
     album = Album(folder)
     name = seen[0].wanted.name
     caption = f"{len(seen)} images, and one of them: {name}"

@@ -1,6 +1,5 @@
 """What `visualize` looks at: a model, opened, and the images that it is shown."""
 
-import difflib
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -12,8 +11,8 @@ import numpy as np
 from cvtrain.console import Console
 from cvtrain.data.decode import DecodeError, Decoder, read_image
 from cvtrain.data.index import Split, recorded_index
-from cvtrain.data.scan import find_images, listed
-from cvtrain.errors import ConfigError, DataError, RunError
+from cvtrain.data.scan import find_images
+from cvtrain.errors import DataError, RunError
 from cvtrain.files import csv_cell, printable
 from cvtrain.pipelines.evaluate import decoder_of_run
 from cvtrain.predictions import read_predictions
@@ -302,69 +301,6 @@ def _recorded_predictions(run: Run, split: Split) -> np.ndarray:
             error.message, "Name the images to look at: cvtrain visualize RUN photos/"
         ) from error
     return predictions.predicted
-
-
-def chosen_classes(choice: str | None, class_names: Sequence[str]) -> "ClassChoice":
-    """Understand `--class`: a name, an index, `top:K` or `all`; None for the default.
-
-    Raises:
-        ConfigError: there is no such class.
-    """
-    names = list(class_names)
-    if choice is None or choice == "all":
-        return ClassChoice(range(len(names)) if choice else None, None)
-    if choice in names:
-        return ClassChoice([names.index(choice)], None)
-    if choice.isascii() and choice.isdigit() and int(choice) < len(names):
-        return ClassChoice([int(choice)], None)
-    word, _, count = choice.partition(":")
-    if word == "top" and count.isascii() and count.isdigit() and int(count) >= 1:
-        return ClassChoice(None, min(int(count), len(names)))
-    near = difflib.get_close_matches(choice, names)
-    raise ConfigError(
-        f"--class {printable(choice)}: there is no such class",
-        f"Did you mean {' or '.join(map(printable, near))}?"
-        if near
-        else f"Name one of {listed(names, 20)}; an index from 0 to {len(names) - 1}; "
-        "top:K; or all.",
-    )
-
-
-@dataclass(frozen=True)
-class ClassChoice:
-    """Which classes are asked of each image.
-
-    Attributes:
-        fixed: the same ones of every image; None otherwise.
-        top: so many of the most probable; None with `fixed`, or for the default: the predicted
-            class, and beside it the true one where it is known.
-    """
-
-    fixed: Sequence[int] | None
-    top: int | None
-
-    @property
-    def most(self) -> int:
-        """Classes asked of one image, at most."""
-        return len(self.fixed) if self.fixed is not None else self.top or 2
-
-    def of(self, scores: np.ndarray, true: Sequence[int | None]) -> np.ndarray:
-        """The classes (n, k) to ask of n images.
-
-        Args:
-            scores: (n, classes).
-            true: the class of each image, if it is known.
-        """
-        order = np.argsort(-scores, axis=1, kind="stable")
-        if self.fixed is not None:
-            return np.tile(np.array(self.fixed), (len(scores), 1))
-        if self.top is not None:
-            return order[:, : self.top]
-        predicted = order[:, 0]
-        if all(t in (None, p) for t, p in zip(true, predicted, strict=True)):
-            return predicted[:, None]
-        known = [p if t is None else t for p, t in zip(predicted, true, strict=True)]
-        return np.stack([predicted, known], axis=1)
 
 
 def safe_name(name: str) -> str:

@@ -1,12 +1,13 @@
 """`cvtrain visualize`: what does a model look at, and what has it learnt to see?"""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from cvtrain.console import Console
-from cvtrain.errors import ConfigError, DataError
+from cvtrain.errors import ConfigError, DataError, Stopped
 from cvtrain.files import committed_folder
+from cvtrain.pipelines.asked import chosen_classes, refuse_unknown_layer
 from cvtrain.pipelines.explain_images import explain_images
 from cvtrain.pipelines.look_inside import draw_activations, draw_depth_story, draw_filters
 from cvtrain.pipelines.subject import (
@@ -19,7 +20,7 @@ from cvtrain.pipelines.subject import (
     safe_name,
 )
 from cvtrain.run import Run
-from cvtrain.signals import stop_on_signals
+from cvtrain.signals import Stop, stop_on_signals
 
 MARK = "visualize.json"
 _NUM_EXPLAINED, _NUM_ACTIVATED, _NUM_COMPARED = 24, 2, 120
@@ -47,7 +48,7 @@ class Look:
     Attributes:
         what: `cam`, `activations`, `filters` or `depth`.
         layer: name; None: chosen, and told.
-        classes: as `subject.chosen_classes` takes it.
+        classes: as `asked.chosen_classes` takes it.
         method: of `visuals.explain.METHODS`; None: gradcam.
         style: of filters, of `visuals.ascent.STYLES`; None: book.
         evaluate: also measure how faithful the maps are.
@@ -99,18 +100,22 @@ def visualize(
         DataError: an image could not be read; all others are done.
         Stopped: on request; the folder is as it was before.
     """
+    _refuse_contradictions(source, paths, look, pixel_range)
+    _refuse_unknown_names(source, look)
+    images = _images(source, paths, look, console)
+    # It takes seconds to load: what can be told without it has been told.
     from cvtrain import backend
 
-    _refuse_contradictions(source, paths, look, pixel_range)
     device = backend.set_up(seed=look.seed)
     if isinstance(source, Run):
         subject = open_run(source, device=device)
     else:
         subject = open_model_file(source, pixel_range=pixel_range, device=device, console=console)
-    images = _images(source, paths, look, console)
     folder = output or subject.folder / look.folder_name
     with stop_on_signals() as stop, committed_folder(folder, mark=MARK) as temporary:
-        _LOOKS[look.what](subject, images, look, temporary, stop=stop, console=console)
+        opened = replace(subject.opened, go_on=lambda: _go_on(stop))
+        subject = replace(subject, opened=opened)
+        _LOOKS[look.what](subject, images, look, temporary, console=console)
     console.result(f"look at {folder / 'index.html'}")
     if images.unreadable:
         number = len(images.unreadable)
@@ -147,6 +152,19 @@ def _refuse_contradictions(
             f"visualize {source}: names a model and no images",
             f"For example: cvtrain visualize {source} photos/",
         )
+
+
+def _refuse_unknown_names(source: Run | Path, look: Look) -> None:
+    if isinstance(source, Run) and look.classes is not None:
+        chosen_classes(look.classes, source.field("class_names", list))
+    if look.layer is not None:
+        model = source.require_model() if isinstance(source, Run) else source
+        refuse_unknown_layer(look.layer, model)
+
+
+def _go_on(stop: Stop) -> None:
+    if stop.requested:
+        raise Stopped("stopped while looking", "Nothing was changed; start the command again.")
 
 
 def _images(source: Run | Path, paths: Sequence[str], look: Look, console: Console) -> Images:

@@ -77,7 +77,7 @@ def activation_reader(
                 f"Layers that have one: {', '.join(default_layers(opened))}.",
             )
     outputs = [opened.layers[name] for name in names]
-    infer = backend.inference(keras.Model(opened.network.input, outputs))
+    infer = opened.inference(keras.Model(opened.network.input, outputs))
 
     def read(image: np.ndarray) -> list[LayerActivations]:
         with backend.memory_errors():

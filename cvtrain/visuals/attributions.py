@@ -12,8 +12,8 @@ from typing import Any
 import cv2
 import numpy as np
 
-from cvtrain.backend import inference, keras, value_and_gradient
-from cvtrain.visuals.explanation import Explain, explanation
+from cvtrain.backend import keras
+from cvtrain.visuals.explanation import Explain, chosen, explanation
 from cvtrain.visuals.opened import OpenedModel
 
 NUM_NOISY = 50
@@ -44,14 +44,12 @@ def smoothgrad(opened: OpenedModel, *, batch_size: int = 32, seed: int = 0) -> E
     """
 
     def copies(image):
-        yield image
         scale = NOISE * float(np.ptp(image))
         for i in range(NUM_NOISY):
             generator = np.random.default_rng([seed, i])
             yield image + scale * generator.standard_normal(image.shape, np.float32)
 
-    weights = [0.0, *[1 / NUM_NOISY] * NUM_NOISY]
-    return _by_gradients(opened, copies, weights, _steepness, batch_size)
+    return _by_gradients(opened, copies, [1 / NUM_NOISY] * NUM_NOISY, _steepness, batch_size)
 
 
 def integrated_gradients(opened: OpenedModel, *, batch_size: int = 32, seed: int = 0) -> Explain:  # noqa: ARG001
@@ -85,20 +83,24 @@ def occlusion(opened: OpenedModel, *, batch_size: int = 32, seed: int = 0) -> Ex
     smaller image has pixels. Zeiler and Fergus (2014), Visualizing and Understanding Convolutional
     Networks, section 4.2.
     """
-    forward = inference(opened.network)
+    forward = opened.inference(opened.network)
 
     def explain(images, classes):
         rows, columns = _cells(images.shape[1]), _cells(images.shape[2])
-        variants = ((x,) for image in images for x in (image, *_occluded(image, rows, columns)))
+        occluded = (x for image in images for x in _occluded(image, rows, columns))
         num_variants = len(images) * (1 + len(rows) * len(columns))
-        scores = by_batches(forward, variants, min(batch_size, num_variants))
-        maps = np.empty((*classes.shape, len(rows), len(columns)), np.float32)
-        whole = np.empty(classes.shape, np.float32)
-        for i, asked in enumerate(classes):
-            whole[i] = next(scores)[asked]
+        scores = by_batches(
+            forward,
+            ((x,) for x in itertools.chain(images, occluded)),
+            min(batch_size, num_variants),
+        )
+        whole = np.stack(list(itertools.islice(scores, len(images))))
+        asked = chosen(classes, whole)
+        maps = np.empty((*asked.shape, len(rows), len(columns)), np.float32)
+        for i, wanted in enumerate(asked):
             for y, x in np.ndindex(maps.shape[2:]):
-                maps[i, :, y, x] = whole[i] - next(scores)[asked]
-        return explanation(maps, whole)
+                maps[i, :, y, x] = (whole[i] - next(scores))[wanted]
+        return explanation(maps, asked, whole)
 
     return explain
 
@@ -110,26 +112,26 @@ def rise(opened: OpenedModel, *, batch_size: int = 32, seed: int = 0) -> Explain
     zero where a pixel does not matter. At the size of the input. Petsiuk et al. (2018), RISE,
     equation 6 less the expected score, with the share of masks that did keep a pixel for p.
     """
-    forward = inference(opened.network)
+    forward = opened.inference(opened.network)
 
     def explain(images, classes):
+        whole = np.stack(list(by_batches(forward, ((image,) for image in images), batch_size)))
+        asked = chosen(classes, whole)
         size = images.shape[1:3]
         generator = np.random.default_rng(seed)
-        total = np.zeros((*classes.shape, *size))
+        total = np.zeros((*asked.shape, *size))
         coverage = np.zeros(size)
-        mean = np.zeros(classes.shape)
+        mean = np.zeros(asked.shape)
         for start in range(0, NUM_MASKS, batch_size):
             masks = _masks(generator, min(batch_size, NUM_MASKS - start), size)
             coverage += masks.sum(axis=0)
-            for i, (image, asked) in enumerate(zip(images, classes, strict=True)):
+            for i, (image, wanted) in enumerate(zip(images, asked, strict=True)):
                 variants = ((blend(image, mask),) for mask in masks)
-                scores = np.stack(list(by_batches(forward, variants, batch_size)))[:, asked]
+                scores = np.stack(list(by_batches(forward, variants, batch_size)))[:, wanted]
                 total[i] += np.tensordot(scores.T.astype(np.float64), masks, axes=1)
                 mean[i] += scores.sum(axis=0) / NUM_MASKS
         maps = total / np.maximum(coverage, _EPSILON) - mean[:, :, None, None]
-        whole = np.stack(list(by_batches(forward, ((image,) for image in images), batch_size)))
-        scores = np.take_along_axis(whole, classes, axis=1)
-        return explanation(maps, scores)
+        return explanation(maps, asked, whole)
 
     return explain
 
@@ -171,7 +173,7 @@ def _by_gradients(opened, points, weights, finish, batch_size) -> Explain:
     """A method that weights the gradients of the score at some points for each image.
 
     Args:
-        points: image -> the points (h, w, channels), the image itself first.
+        points: image -> the points (h, w, channels).
         weights: of the gradient at each point.
         finish: image, scores (points,) and weighted sum of the gradients -> map (h, w) and remark.
     """
@@ -181,23 +183,24 @@ def _by_gradients(opened, points, weights, finish, batch_size) -> Explain:
         scores = network(images, training=False)
         return keras.ops.take_along_axis(scores, classes[:, None], axis=1)[:, 0]
 
-    gradient = value_and_gradient(score, network)
+    forward, gradient = opened.inference(network), opened.value_and_gradient(score, network)
 
     def explain(images, classes):
-        pairs = ((image, c) for image, asked in zip(images, classes, strict=True) for c in asked)
+        rows = ((image,) for image in images)
+        whole = np.stack(list(by_batches(forward, rows, min(batch_size, len(images)))))
+        asked = chosen(classes, whole)
+        pairs = ((image, c) for image, wanted in zip(images, asked, strict=True) for c in wanted)
         rows = ((point, np.int32(c)) for image, c in pairs for point in points(image))
-        results = by_batches(gradient, rows, min(batch_size, classes.size * len(weights)))
-        maps = np.empty((*classes.shape, *images.shape[1:3]), np.float32)
-        scores = np.empty(classes.shape, np.float32)
-        remarks = [[""] * len(asked) for asked in classes]
-        for i, j in np.ndindex(classes.shape):
+        results = by_batches(gradient, rows, min(batch_size, asked.size * len(weights)))
+        maps = np.empty((*asked.shape, *images.shape[1:3]), np.float32)
+        remarks = [[""] * len(wanted) for wanted in asked]
+        for i, j in np.ndindex(asked.shape):
             values, total = [], np.zeros(images.shape[1:], np.float32)
             for weight, (value, slope) in zip(weights, results, strict=False):
                 values.append(value)
                 total += np.float32(weight) * slope
-            scores[i, j] = values[0]
             maps[i, j], remarks[i][j] = finish(images[i], values, total)
-        return explanation(maps, scores, remarks)
+        return explanation(maps, asked, whole, remarks)
 
     return explain
 

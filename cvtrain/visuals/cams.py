@@ -1,23 +1,24 @@
 """Maps from one layer's activation: which places in it speak for a class.
 
 A is the activation (h, w, channels) of a layer, z the logit of a class, g = dz/dA. Maps have the
-size of the layer and are raw: whoever shows them applies the relu that the papers end with. The
-methods by gradients run the layers up to A once for each image, whatever the number of classes, and
-the layers above it forwards and backwards for each class.
+size of the layer and are raw: whoever shows them applies the relu that the papers end with. One
+pass gives A and the scores of all classes, by which the classes may be chosen, so the layers up to
+A run once for each image. The methods by gradients then run the layers above it forwards and
+backwards for each class.
 
 Every function takes an opened model, the name of a layer whose output has a height and a width, and
 the number of rows computed at once, and returns what explains images; one that is kept compiles
 once.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 from scipy.special import softmax
 
-from cvtrain.backend import inference, keras, value_and_gradient
+from cvtrain.backend import keras
 from cvtrain.visuals.attributions import blend, by_batches
-from cvtrain.visuals.explanation import Explain, Explanation, explanation, padded_batches
+from cvtrain.visuals.explanation import Explain, Explanation, chosen, explanation, padded_batches
 from cvtrain.visuals.fields import field_box, placed
 from cvtrain.visuals.opened import OpenedModel, split_at
 
@@ -73,19 +74,20 @@ def scorecam(opened: OpenedModel, layer: str, *, batch_size: int = 32) -> Explai
     through the whole network for every channel; only `batch_size` of them are in memory at once.
     Wang et al. (2020), Score-CAM, algorithm 1.
     """
-    activations_and_scores = _activations_and_scores(opened, layer, batch_size)
-    forward = inference(opened.network)
+    forward = _forward(opened, [opened.layers[layer]], batch_size)
+    score = opened.inference(opened.network)
 
     def explain(images, classes):
-        maps, scores = [], []
-        for i, (a, whole) in enumerate(activations_and_scores(images)):
-            box = field_box(opened, layer, a.shape[:2], images.shape[1:3])
-            rows = ((each,) for each in _seen_through(a, images[i], box))
-            seen = np.stack(list(by_batches(forward, rows, batch_size)))
-            weights = softmax(seen[:, classes[i]], axis=0)
-            maps.append(np.moveaxis(a @ weights, -1, 0))
-            scores.append(whole[classes[i]])
-        return _placed_explanation(opened, layer, images, np.stack(maps), np.stack(scores))
+        a, scores = forward(images)
+        asked = chosen(classes, scores)
+        box = field_box(opened, layer, a.shape[1:3], images.shape[1:3])
+        maps = []
+        for channels, image, wanted in zip(a, images, asked, strict=True):
+            rows = ((each,) for each in _seen_through(channels, image, box))
+            seen = np.stack(list(by_batches(score, rows, batch_size)))
+            weights = softmax(seen[:, wanted], axis=0)
+            maps.append(np.moveaxis(channels @ weights, -1, 0))
+        return explanation(np.stack(maps), asked, scores, box=box)
 
     return explain
 
@@ -96,18 +98,19 @@ def eigencam(opened: OpenedModel, layer: str, *, batch_size: int = 32) -> Explai
     Its sign is the one with which the map sums to more than zero. Muhammad and Yeasin (2020),
     Eigen-CAM, section III.
     """
-    activations_and_scores = _activations_and_scores(opened, layer, batch_size)
+    forward = _forward(opened, [opened.layers[layer]], batch_size)
 
     def explain(images, classes):
-        maps, scores = [], []
-        for i, (a, whole) in enumerate(activations_and_scores(images)):
-            places = np.nan_to_num(a).reshape(-1, a.shape[-1])
+        a, scores = forward(images)
+        asked = chosen(classes, scores)
+        maps = []
+        for channels in a:
+            places = np.nan_to_num(channels).reshape(-1, channels.shape[-1])
             _, _, directions = np.linalg.svd(places, full_matrices=False)
-            projection = a @ directions[0]
+            projection = channels @ directions[0]
             sign = np.where(projection.sum() < 0, -1, 1)
-            maps.append(np.repeat(sign * projection[None], classes.shape[1], axis=0))
-            scores.append(whole[classes[i]])
-        return _placed_explanation(opened, layer, images, np.stack(maps), np.stack(scores))
+            maps.append(np.repeat(sign * projection[None], asked.shape[1], axis=0))
+        return _placed_explanation(opened, layer, images, np.stack(maps), asked, scores)
 
     return explain
 
@@ -120,23 +123,19 @@ def ablation(opened: OpenedModel, layer: str, *, batch_size: int = 32) -> Explai
     Desai and Ramaswamy (2020), Ablation-CAM, equation 3.
     """
     body, head = split_at(opened, layer)
-    run_body, run_head = inference(body), inference(head)
+    forward, run_head = _forward(opened, body.outputs, batch_size), opened.inference(head)
 
     def explain(images, classes):
-        maps, scores = [], []
-        tensors = by_batches(
-            lambda batch: tuple(keras.tree.flatten(run_body(batch))),
-            ((image,) for image in images),
-            batch_size,
-        )
-        for (a, *rest), asked in zip(tensors, classes, strict=True):
+        *tensors, scores = forward(images)
+        asked = chosen(classes, scores)
+        maps = []
+        for a, *rest, wanted in zip(*tensors, asked, strict=True):
             rows = ((each, *rest) for each in _whole_and_ablated(a))
             results = list(by_batches(lambda *batch: run_head(list(batch)), rows, batch_size))
-            whole, ablated = results[0][asked], np.stack(results[1:])[:, asked]
+            whole, ablated = results[0][wanted], np.stack(results[1:])[:, wanted]
             size = np.where(np.abs(whole) > _EPSILON, np.abs(whole), 1)
             maps.append(np.moveaxis(a @ ((whole - ablated) / size), -1, 0))
-            scores.append(whole)
-        return _placed_explanation(opened, layer, images, np.stack(maps), np.stack(scores))
+        return _placed_explanation(opened, layer, images, np.stack(maps), asked, scores)
 
     return explain
 
@@ -153,46 +152,49 @@ def _by_gradients(
 
     def score(a, *rest_and_classes):
         *rest, classes = rest_and_classes
-        chosen = keras.ops.one_hot(classes, num_classes, dtype="float32")
-        return keras.ops.sum(head([a, *rest], training=False) * chosen, axis=-1)
+        wanted = keras.ops.one_hot(classes, num_classes, dtype="float32")
+        return keras.ops.sum(head([a, *rest], training=False) * wanted, axis=-1)
 
-    run_body, run_head = inference(body), value_and_gradient(score, head)
+    forward = _forward(opened, body.outputs, batch_size)
+    run_head = opened.value_and_gradient(score, head)
 
     def explain(images, classes):
-        maps, scores = [], []
-        for rows, (batch, asked) in padded_batches(
-            images, classes.astype(np.int32), batch_size=batch_size
+        *tensors, scores = forward(images)
+        asked = chosen(classes, scores)
+        maps = np.empty((*asked.shape, *tensors[0].shape[1:3]), np.float32)
+        for rows, (*batch, wanted) in padded_batches(
+            *tensors, asked.astype(np.int32), batch_size=batch_size
         ):
-            a, *rest = keras.tree.flatten(run_body(batch))
-            found = [run_head(a, *rest, each) for each in asked.T]
-            count = rows.stop - rows.start
-            maps.append(np.stack([combine(a, g) for _, g in found], axis=1)[:count])
-            scores.append(np.stack([values for values, _ in found], axis=1)[:count])
-        return _placed_explanation(
-            opened, layer, images, np.concatenate(maps), np.concatenate(scores)
-        )
+            for j, each in enumerate(wanted.T):
+                _, g = run_head(*batch, each)
+                maps[rows, j] = combine(batch[0], g)[: rows.stop - rows.start]
+        return _placed_explanation(opened, layer, images, maps, asked, scores)
 
     return explain
 
 
-def _placed_explanation(opened, layer, images, maps, scores) -> Explanation:
+def _placed_explanation(opened, layer, images, maps, asked, scores) -> Explanation:
     box = field_box(opened, layer, maps.shape[2:], images.shape[1:3])
-    return explanation(maps, scores, box=box)
+    return explanation(maps, asked, scores, box=box)
 
 
 def _weighted(a, weights):
     return np.einsum("nhwk,nk->nhw", a, weights)
 
 
-def _activations_and_scores(
-    opened: OpenedModel, layer: str, batch_size: int
-) -> Callable[[np.ndarray], Iterator[tuple[np.ndarray, np.ndarray]]]:
-    """A function of images that goes through A and the scores of all classes, image by image."""
-    outputs = [opened.layers[layer], opened.network.output]
-    run = inference(keras.Model(opened.network.input, outputs))
-    return lambda images: by_batches(
-        lambda batch: tuple(run(batch)), ((image,) for image in images), batch_size
-    )
+def _forward(
+    opened: OpenedModel, tensors: Sequence[keras.KerasTensor], batch_size: int
+) -> Callable[[np.ndarray], list[np.ndarray]]:
+    """Compile one pass: images (n, ...) -> the tensors, and the scores of all classes."""
+    run = opened.inference(keras.Model(opened.network.input, [*tensors, opened.network.output]))
+
+    def forward(images):
+        rows = ((image,) for image in images)
+        size = min(batch_size, len(images))
+        results = by_batches(lambda batch: tuple(run(batch)), rows, size)
+        return [np.stack(each) for each in zip(*results, strict=True)]
+
+    return forward
 
 
 def _seen_through(a, image, box) -> Iterator[np.ndarray]:

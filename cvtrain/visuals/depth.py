@@ -74,7 +74,7 @@ def depth_story(
     labels = np.asarray(labels)
     _check_comparable(labels)
     names = depth_layers(opened)
-    infer = backend.inference(keras.Model(opened.network.input, _summaries(opened, names)))
+    infer = opened.inference(keras.Model(opened.network.input, _summaries(opened, names)))
     summaries = []
     with backend.memory_errors():
         for rows, (batch,) in padded_batches(images, batch_size=batch_size):

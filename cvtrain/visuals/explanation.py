@@ -20,24 +20,36 @@ class Explanation:
     Attributes:
         maps: float32, shape (n, k, h, w), at the size of the layer or of the input: raw, before
             relu and scaling; positive speaks for the class, negative against it. Always finite.
-        scores: float32, shape (n, k): the logit of the class. Always finite.
+        classes: integers, shape (n, k): of which class each map is.
+        scores: float32, shape (n, classes): the logit of every class, asked for or not. Always
+            finite. A control that does not look at the model has none: (n, 0).
         notes: for each image and class "" or remarks, such as `all negative` or `constant`.
         box: what part of the input the maps cover: top, left, height and width in its pixels; None
             for all of it. `fields.placed` puts them there.
     """
 
     maps: np.ndarray
+    classes: np.ndarray
     scores: np.ndarray
     notes: list[list[str]]
     box: Box | None = None
 
 
-# Images (n, height, width, channels) float32 as the model takes them and classes (n, k) integers.
-Explain = Callable[[np.ndarray, np.ndarray], Explanation]
+# The classes (n, k) to explain, or what chooses them by the scores (n, classes) of n images.
+Classes = np.ndarray | Callable[[np.ndarray], np.ndarray]
+# Images (n, height, width, channels) float32 as the model takes them, and their classes. Memory
+# holds what the layer makes of all of them.
+Explain = Callable[[np.ndarray, Classes], Explanation]
+
+
+def chosen(classes: Classes, scores: np.ndarray) -> np.ndarray:
+    """The classes (n, k) to explain, now that the scores (n, classes) are known."""
+    return classes(scores) if callable(classes) else np.asarray(classes)
 
 
 def explanation(
     maps: np.ndarray,
+    classes: np.ndarray,
     scores: np.ndarray,
     remarks: Sequence[Sequence[str]] | None = None,
     box: Box | None = None,
@@ -46,7 +58,8 @@ def explanation(
 
     Args:
         maps: raw maps (n, k, h, w). One with a value that is not finite becomes all zeros.
-        scores: (n, k).
+        classes: (n, k).
+        scores: (n, classes).
         remarks: of the method, for each image and class; "" for none.
         box: see `Explanation`.
     """
@@ -60,7 +73,8 @@ def explanation(
             note = "not finite" if broken[i, j] else _note(each)
             remark = remarks[i][j] if remarks else ""
             notes[-1].append("; ".join(filter(None, (note, remark))))
-    return Explanation(maps, np.nan_to_num(np.asarray(scores, np.float32)), notes, box)
+    scores = np.nan_to_num(np.asarray(scores, np.float32))
+    return Explanation(maps, np.asarray(classes), scores, notes, box)
 
 
 def padded_batches(

@@ -15,7 +15,6 @@ from scipy.ndimage import gaussian_filter
 from scipy.sparse import csc_matrix
 from scipy.sparse.linalg import splu
 
-from cvtrain.backend import inference
 from cvtrain.visuals.attributions import blank, blend, by_batches
 from cvtrain.visuals.opened import OpenedModel
 from cvtrain.visuals.overlay import heatmap, upsampled
@@ -91,7 +90,7 @@ def evaluate(
 
 def probabilities_of(opened: OpenedModel) -> Forward:
     """Compile an opened model for `evaluate`: its probabilities, as it gave them before opening."""
-    forward = inference(opened.network)
+    forward = opened.inference(opened.network)
     return lambda images: opened.probabilities(forward(images).astype(np.float64))
 
 

@@ -101,7 +101,7 @@ def filter_images(
     size = max(map(len, _chunks(chosen, _rows_at_once(opened, layer, shape))))
     body = _Body(opened, layer, size, precision)
     gradient = _in_range(
-        backend.value_and_gradient(_excitation(body.model, shape), body.model), pixel_range
+        opened.value_and_gradient(_excitation(body.model, shape), body.model), pixel_range
     )
 
     def begin(filters: np.ndarray, attempts: np.ndarray) -> Ascent:

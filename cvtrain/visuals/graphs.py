@@ -158,24 +158,30 @@ def _copied(operation, name, args, kwargs):
             for layer in copy._flatten_layers():
                 if isinstance(layer, _layers.Normalization):
                     layer.finalize_state()  # It computes with constants made of its weights.
-    except Exception:  # The layers of strangers raise anything; sharing them works as well.
+    except Exception:  # The layers of strangers raise anything; borrowing them works as well.
         copy = _Sealed(operation, name=name) if isinstance(operation, keras.Layer) else operation
         outputs = copy(*args, **kwargs)
     return copy, outputs
 
 
 class _Sealed(keras.Layer):
-    """Somebody else's layer, whose variables are read at every call and never changed by one."""
+    """Somebody else's layer, called with weights of our own; nothing in it is ever changed."""
 
     def __init__(self, layer, *, name):
         super().__init__(name=name, dtype=layer.dtype_policy)
-        self.layer = layer
+        # In a closure: Keras would count the weights of an attribute among those of this layer.
+        self.borrowed = lambda: layer
+        self.own = [
+            keras.Variable(each.numpy(), dtype=each.dtype, autocast=each._autocast)
+            for each in layer.weights
+        ]
 
     def call(self, *args, **kwargs):
-        # As they are here: inside another scope, of an engine without variables, what it says.
-        values = [(variable, variable.value) for variable in self.layer.variables]
-        with keras.StatelessScope(values):
-            return self.layer(*args, **kwargs)
+        layer = self.borrowed()
+        # Read here: inside another scope, of an engine without variables, they are what it says.
+        values = [variable.value for variable in self.own]
+        with keras.StatelessScope(zip(layer.weights, values, strict=True)):
+            return layer(*args, **kwargs)
 
 
 def _in_float32(config):

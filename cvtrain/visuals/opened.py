@@ -9,11 +9,14 @@ into their own graphs, and every layer is called again as a copy with the same w
 from __future__ import annotations
 
 import difflib
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from scipy.special import expit, softmax
 
+from cvtrain import backend
 from cvtrain.backend import keras
 from cvtrain.errors import ConfigError, CvtrainError, RunError
 from cvtrain.visuals.endings import of_every_class, scores_of
@@ -53,11 +56,14 @@ class OpenedModel:
             scores are the logits. `sigmoid`: scores are the logits; those of a single unit z, also
             of one without a sigmoid, are -z, z. `log-probability`: the activation is hidden in
             other layers, scores are the logarithms of probabilities.
+        go_on: called before every pass of what is compiled here; may raise to stop. One map can
+            take thousands of passes.
     """
 
     network: keras.Model
     layers: dict[str, keras.KerasTensor]
     output: str
+    go_on: Callable[[], object] = lambda: None
 
     def probabilities(self, scores: np.ndarray) -> np.ndarray:
         """Scores (n, classes) -> probabilities, as the original returns them.
@@ -66,15 +72,32 @@ class OpenedModel:
         """
         return expit(scores) if self.output == "sigmoid" else softmax(scores, axis=-1)
 
+    def inference(self, part: keras.Model) -> Callable[[np.ndarray], Any]:
+        """`backend.inference` of a part of the network."""
+        return self._asking_first(backend.inference(part))
+
+    def value_and_gradient(
+        self, function: Callable[..., Any], part: keras.Model
+    ) -> Callable[..., tuple[np.ndarray, np.ndarray]]:
+        """`backend.value_and_gradient` of a part of the network."""
+        return self._asking_first(backend.value_and_gradient(function, part))
+
+    def _asking_first(self, run):
+        def one_pass(*batch):
+            self.go_on()
+            return run(*batch)
+
+        return one_pass
+
 
 def open_model(model: keras.Model) -> OpenedModel:
     """Copy a model so that one can look into it. The model itself is never touched.
 
     Functional and Sequential models inside it are followed, with layers that are shared staying
     shared. Augmentation that is idle at inference is left out, the last softmax or sigmoid is taken
-    off. A layer that cannot be restored from its config is used as it is, with its variables, and
-    so is a whole subclassed model. That the copy computes what the original does is checked on a
-    random batch.
+    off. A layer that cannot be restored from its config is called as it is, with a copy of its
+    weights, and so is a whole subclassed model. That the copy computes what the original does is
+    checked on a random batch.
 
     Raises:
         RunError: the model does not take one batch of images or does not return one row of scores

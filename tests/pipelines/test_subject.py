@@ -10,10 +10,9 @@ from PIL import Image
 from cvtrain.console import Console
 from cvtrain.data.decode import Decoder
 from cvtrain.data.index import Split
-from cvtrain.errors import ConfigError, DataError, RunError
+from cvtrain.errors import DataError, RunError
 from cvtrain.files import commit_json, commit_text
 from cvtrain.pipelines.subject import (
-    chosen_classes,
     from_every_class,
     named_images,
     right_and_wrong,
@@ -134,67 +133,6 @@ def test_what_is_named_and_not_there_is_told_and_stops_nothing(tmp_path, capsys)
     warnings = capsys.readouterr().err
     assert "nothing: no such file" in warnings
     assert "\x1b[31m" not in warnings
-
-
-@pytest.mark.parametrize(
-    ("choice", "expected"),
-    [
-        ("dog", [1]),
-        ("2", [2]),
-        ("all", [0, 1, 2, 3]),
-        ("top:1", [3]),
-        ("top:3", [3, 0, 2]),
-        ("top:99", [3, 0, 2, 1]),
-        (None, [3]),
-    ],
-)
-def test_classes_are_asked_by_name_index_rank_or_all(choice, expected):
-    scores = np.array([[2.0, -1.0, 0.5, 3.0]])
-    asked = chosen_classes(choice, NAMES)
-    assert asked.of(scores, [None]).tolist() == [expected]
-    assert asked.most >= len(expected)
-
-
-def test_a_name_comes_before_an_index():
-    assert chosen_classes("1", ["2", "1", "0"]).fixed == [1]
-    assert chosen_classes("2", ["2", "1", "0"]).fixed == [0]
-
-
-@pytest.mark.parametrize(
-    ("choice", "advice"),
-    [
-        ("dgo", "Did you mean dog?"),
-        ("4", "an index from 0 to 3"),
-        ("-1", "an index"),
-        ("٣", "an index"),
-        ("top:0", "top:K"),
-        ("top:", "top:K"),
-        ("top:two", "top:K"),
-        ("", "cat, dog, emu, fox"),
-        ("x\x1b[31m", "cat"),
-    ],
-)
-def test_a_class_that_is_none_gets_advice(choice, advice):
-    with pytest.raises(ConfigError, match="there is no such class") as caught:
-        chosen_classes(choice, NAMES)
-    assert advice in caught.value.advice
-    assert str(caught.value).replace("\n", "").isprintable()
-
-
-def test_advice_about_hostile_names_is_harmless():
-    for choice in ("1", "x[31m"):
-        with pytest.raises(ConfigError) as caught:
-            chosen_classes(choice, ["x\x1b[31m"])
-        assert str(caught.value).replace("\n", "").isprintable()
-
-
-def test_for_mistakes_the_true_class_stands_beside_the_predicted():
-    scores = np.array([[3.0, 1, 0, 0], [0, 3, 0, 0], [0, 0, 1, 3]])
-    asked = chosen_classes(None, NAMES)
-    assert asked.of(scores, [0, 1, 3]).tolist() == [[0], [1], [3]]
-    assert asked.of(scores, [1, 1, 3]).tolist() == [[0, 1], [1, 1], [3, 3]]
-    assert asked.of(scores, [1, None, None]).tolist() == [[0, 1], [1, 1], [3, 3]]
-    assert asked.most == 2
 
 
 @pytest.mark.parametrize("name", ["../../etc", "a/b", "a\nb", "<img>", "caf\udce9", "é" * 300, ""])

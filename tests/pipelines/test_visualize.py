@@ -11,11 +11,14 @@ import numpy as np
 import pytest
 from PIL import Image
 
+import cvtrain.pipelines.visualize as command
+from cvtrain import backend
 from cvtrain.backend import keras
 from cvtrain.console import Console
 from cvtrain.data.decode import Decoder
 from cvtrain.errors import ConfigError, DataError, ResourceError, RunError, Stopped
 from cvtrain.files import commit_json
+from cvtrain.pipelines import explain_images
 from cvtrain.pipelines.predict import predict
 from cvtrain.pipelines.visualize import Look, visualize
 from cvtrain.run import Run
@@ -232,6 +235,86 @@ def test_a_stop_leaves_the_folder_as_it_was(mistaken, image_folder, tmp_path, lo
     assert not list(tmp_path.parent.glob(".tmp-*"))
 
 
+@pytest.mark.parametrize(
+    ("look", "at"),
+    [
+        ({"method": "rise"}, 2),
+        ({"method": "occlusion"}, 2),
+        ({"method": "scorecam"}, 2),
+        ({"method": "ablation"}, 2),
+        ({"method": "smoothgrad"}, 2),
+        ({"method": "integrated-gradients"}, 2),
+        ({"evaluate": True}, 9),
+        ({"sanity": True}, 20),
+    ],
+)
+def test_a_stop_is_heard_before_the_next_pass(mistaken, tmp_path, monkeypatch, look, at):
+    passes = []
+
+    def stopping(compile_function):
+        def compiled(*args):
+            run = compile_function(*args)
+
+            def one_pass(*batch):
+                passes.append(look)
+                if len(passes) == at:
+                    os.kill(os.getpid(), signal.SIGTERM)
+                return run(*batch)
+
+            return one_pass
+
+        return compiled
+
+    monkeypatch.setattr(backend, "inference", stopping(backend.inference))
+    monkeypatch.setattr(backend, "value_and_gradient", stopping(backend.value_and_gradient))
+    # So that one image takes several passes, whatever the method.
+    monkeypatch.setattr(explain_images, "BATCH_SIZE", 4)
+    with pytest.raises(Stopped, match="stopped while"):
+        look_at(mistaken, output=tmp_path / "look", **look)
+    assert len(passes) == at
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.fixture
+def seen(monkeypatch):
+    """How many images each pass through the first layer has, from the opening of the model on."""
+    import tensorflow as tf
+
+    counts = []
+    rescale = keras.layers.Rescaling.call
+
+    def counted(layer, pixels):
+        def count(batch):
+            counts.append(len(batch))
+            return batch
+
+        through = tf.numpy_function(count, [pixels], pixels.dtype)
+        through.set_shape(pixels.shape)
+        return rescale(layer, through)
+
+    def look(*args, **kwargs):
+        counts.clear()
+        return explain_images.explain_images(*args, **kwargs)
+
+    monkeypatch.setattr(keras.layers.Rescaling, "call", counted)
+    monkeypatch.setitem(command._LOOKS, "cam", look)
+    return counts
+
+
+@pytest.mark.skipif(keras.backend.backend() != "tensorflow", reason="counts in TensorFlow's graph")
+@pytest.mark.parametrize("named", [False, True])
+@pytest.mark.parametrize(
+    "look", [{}, {"classes": "top:2"}, {"method": "layercam", "classes": "all"}]
+)
+def test_every_image_goes_through_the_network_once(
+    mistaken, image_folder, tmp_path, seen, named, look
+):
+    photos = [image_folder / "test"] if named else []
+    record = record_of(look_at(mistaken, *photos, output=tmp_path / "look", **look))
+    assert len(record["images"]) == 15
+    assert seen == [15]
+
+
 def test_unreadable_images_are_told_and_recorded_and_the_rest_is_done(
     mistaken, image_folder, tmp_path, capsys
 ):
@@ -277,8 +360,6 @@ def test_class_names_may_be_anything(mistaken, image_folder, tmp_path):
 
 
 def test_a_page_and_a_sheet_stay_small_whatever_the_number(mistaken, monkeypatch, capsys):
-    from cvtrain.pipelines import explain_images
-
     monkeypatch.setattr(explain_images, "_ON_THE_PAGE", 6)
     monkeypatch.setattr(explain_images, "BATCH_SIZE", 4)
     folder = look_at(mistaken, method="hirescam", classes="top:2")

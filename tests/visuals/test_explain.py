@@ -1,11 +1,11 @@
 import numpy as np
 import pytest
 from engines import found_on
-from tiny_models import VARIANTS, flat, images
+from tiny_models import VARIANTS, borrowing, flat, images, state
 
 from cvtrain import backend
 from cvtrain.errors import ConfigError
-from cvtrain.visuals import METHOD_NAMES
+from cvtrain.visuals import METHOD_NAMES, attributions
 from cvtrain.visuals.explain import METHODS, explainer
 from cvtrain.visuals.explanation import explanation, padded_batches
 from cvtrain.visuals.opened import open_model
@@ -56,13 +56,27 @@ def test_what_cannot_be_is_refused_in_one_line(method, layer, words):
     assert caught.value.advice
 
 
+@pytest.mark.parametrize("method", METHODS)
+def test_a_layer_that_cannot_be_copied_is_explained_and_left_as_it_is(method, monkeypatch):
+    monkeypatch.setattr(attributions, "NUM_MASKS", 40)
+    model = borrowing()
+    before = state(model)
+    found = explainer(open_model(model), method, batch_size=8)(images(3), CLASSES)
+    expected = explainer(open_model(flat()), method, batch_size=8)(images(3), CLASSES)
+    if method != "scorecam":  # Where such a layer looks is unknown, so channels lie elsewhere.
+        np.testing.assert_allclose(found.maps, expected.maps, rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(found.scores, expected.scores, rtol=1e-4, atol=1e-5)
+    assert state(model) == before
+
+
 def test_maps_that_show_nothing_say_so():
     maps = np.zeros((1, 4, 2, 3))
     maps[0, 0] = 5
     maps[0, 1] = [[-1, -2, -3], [-1, 0, -1]]
     maps[0, 2, 0, 0] = np.nan
     maps[0, 3, 0, 0] = 1
-    explained = explanation(maps, [[1, 2, np.inf, 4]], [["", "a remark", "", "error 3 %"]])
+    remarks = [["", "a remark", "", "error 3 %"]]
+    explained = explanation(maps, [[0, 1, 2, 3]], [[1, 2, np.inf, 4]], remarks)
     assert explained.notes == [["constant", "all negative; a remark", "not finite", "error 3 %"]]
     assert (explained.maps[0, 2] == 0).all()
     assert np.isfinite(explained.scores).all()

@@ -1,7 +1,20 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from scipy.special import expit, softmax
-from tiny_models import NUM_CLASSES, SHAPE, VARIANTS, flat, images, layers, seeded, state, top
+from tiny_models import (
+    NUM_CLASSES,
+    SHAPE,
+    VARIANTS,
+    borrowing,
+    flat,
+    images,
+    layers,
+    seeded,
+    state,
+    top,
+)
 
 from cvtrain import backend
 from cvtrain.backend import keras
@@ -47,6 +60,16 @@ def test_the_layer_that_is_chosen_is_the_same_however_models_are_nested(name):
     opened = open_model(VARIANTS[name]())
     tensor = opened.layers[last_spatial_layer(opened)]
     assert tensor.shape == (None, 8, 6, 6)
+
+
+def test_before_every_pass_it_asks_whether_to_go_on():
+    asked = []
+    opened = replace(open_model(flat()), go_on=lambda: asked.append(len(asked)))
+    forward = opened.inference(opened.network)
+    slope = opened.value_and_gradient(lambda x: opened.network(x)[:, 0], opened.network)
+    assert asked == []
+    np.testing.assert_allclose(forward(images())[:, 0], slope(images())[0], atol=1e-6)
+    assert asked == [0, 1]
 
 
 def test_a_name_that_is_used_twice_names_its_model():
@@ -235,12 +258,18 @@ def _with_stranger(**kwargs):
     return _features_and(lambda x: top()(_Stranger(**kwargs, name="stranger")(x)))
 
 
-def test_a_layer_that_cannot_be_restored_is_shared():
-    model = _with_stranger(factor=3.0, broken=True)
+@pytest.mark.parametrize("build", [borrowing, lambda: _with_stranger(factor=3.0, broken=True)])
+def test_a_layer_that_cannot_be_restored_is_called_with_a_copy_of_its_weights(build):
+    model = build()
+    before = state(model)
     opened = open_model(model)
-    assert opened.network.get_layer("stranger").layer is model.get_layer("stranger")
     scores = _computed(opened.network, images())
     np.testing.assert_allclose(opened.probabilities(scores), _computed(model, images()), atol=1e-6)
+    assert len(opened.network.weights) == len(model.weights)
+    assert not {id(each) for each in model.variables} & {id(v) for v in opened.network.variables}
+    opened.network.set_weights([0 * weight for weight in opened.network.get_weights()])
+    assert not _computed(opened.network, images()).any()
+    assert state(model) == before
 
 
 def test_a_copy_that_computes_something_else_is_refused():

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+import tiny_models
 from scipy.stats import spearmanr
 
 from cvtrain.backend import keras
@@ -12,6 +13,7 @@ from cvtrain.visuals.opened import open_model
 
 IMAGES = np.random.default_rng(0).uniform(0, 255, (4, 16, 16, 3)).astype(np.float32)
 CLASSES = np.array([0, 1, 2, 1])
+NO_SCORES = np.zeros((4, 0))
 
 
 def network(num_layers=2):
@@ -77,7 +79,7 @@ def test_the_last_stage_decides(last, verdict):
 def test_a_map_of_the_images_edges_fails():
     def edges(images, classes):
         maps = np.abs(np.diff(images.mean(axis=3), axis=1))[:, None]
-        return explanation(maps, np.zeros(classes.shape))
+        return explanation(maps, classes, NO_SCORES)
 
     cascade = sanity.randomise(open_model(network()), edges, IMAGES, CLASSES)
     assert cascade.verdict == "fails"
@@ -85,7 +87,7 @@ def test_a_map_of_the_images_edges_fails():
 
 def test_constant_maps_cannot_be_ranked():
     def flat(_images, classes):
-        return explanation(np.ones((*classes.shape, 4, 4)), np.zeros(classes.shape))
+        return explanation(np.ones((*classes.shape, 4, 4)), classes, NO_SCORES)
 
     cascade = sanity.randomise(open_model(network()), flat, IMAGES, CLASSES)
     assert cascade.verdict == "cannot be ranked"
@@ -98,7 +100,7 @@ def test_one_constant_map_is_left_out():
     def spot_but_one(images, classes):
         maps = np.array(sanity.ignore_the_model(images, classes).maps)
         maps[1] = 0
-        return explanation(maps, np.zeros(classes.shape))
+        return explanation(maps, classes, NO_SCORES)
 
     cascade = sanity.randomise(open_model(network()), spot_but_one, IMAGES, CLASSES)
     assert cascade.means == pytest.approx([1.0] * len(cascade.stages))
@@ -168,6 +170,30 @@ def test_the_weights_come_back_when_explaining_fails():
     for now, then in zip(opened.network.get_weights(), before, strict=True):
         np.testing.assert_array_equal(now, then)
     for now, then in zip(model.get_weights(), original, strict=True):
+        np.testing.assert_array_equal(now, then)
+
+
+def test_a_layer_that_cannot_be_copied_forgets_and_the_model_does_not():
+    model = tiny_models.borrowing()
+    before = tiny_models.state(model)
+    opened = open_model(model)
+    weights = opened.network.get_weights()
+    explain, maps = saliency(opened), []
+
+    def until_ctrl_c(images, classes):
+        assert tiny_models.state(model) == before
+        if len(maps) == 3:
+            raise KeyboardInterrupt
+        found = explain(images, classes)
+        maps.append(found.maps)
+        return found
+
+    with pytest.raises(KeyboardInterrupt):
+        sanity.randomise(opened, until_ctrl_c, tiny_models.images(4), CLASSES)
+    # Of the layers from the top down, it is the second that forgets.
+    assert not np.allclose(maps[1], maps[2])
+    assert tiny_models.state(model) == before
+    for now, then in zip(opened.network.get_weights(), weights, strict=True):
         np.testing.assert_array_equal(now, then)
 
 

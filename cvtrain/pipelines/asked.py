@@ -1,0 +1,122 @@
+"""Classes and layers by name, as a person gives them; what cannot be is told at once.
+
+Nothing here needs the engine, which takes seconds to load.
+"""
+
+import difflib
+import json
+import zipfile
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from cvtrain.data.scan import listed
+from cvtrain.errors import ConfigError
+from cvtrain.files import printable
+
+
+@dataclass(frozen=True)
+class ClassChoice:
+    """Which classes are asked of each image.
+
+    Attributes:
+        fixed: the same ones of every image; None otherwise.
+        top: so many of the most probable; None with `fixed`, or for the default: the predicted
+            class, and beside it the true one where it is known.
+    """
+
+    fixed: Sequence[int] | None
+    top: int | None
+
+    @property
+    def most(self) -> int:
+        """Classes asked of one image, at most."""
+        return len(self.fixed) if self.fixed is not None else self.top or 2
+
+    def of(self, scores: np.ndarray, true: Sequence[int | None]) -> np.ndarray:
+        """The classes (n, k) to ask of n images.
+
+        Args:
+            scores: (n, classes).
+            true: the class of each image, if it is known.
+        """
+        order = np.argsort(-scores, axis=1, kind="stable")
+        if self.fixed is not None:
+            return np.tile(np.array(self.fixed), (len(scores), 1))
+        if self.top is not None:
+            return order[:, : self.top]
+        predicted = order[:, 0]
+        if all(t in (None, p) for t, p in zip(true, predicted, strict=True)):
+            return predicted[:, None]
+        known = [p if t is None else t for p, t in zip(predicted, true, strict=True)]
+        return np.stack([predicted, known], axis=1)
+
+
+def chosen_classes(choice: str | None, class_names: Sequence[str]) -> ClassChoice:
+    """Understand `--class`: a name, an index, `top:K` or `all`; None for the default.
+
+    Raises:
+        ConfigError: there is no such class.
+    """
+    names = list(class_names)
+    if choice is None or choice == "all":
+        return ClassChoice(range(len(names)) if choice else None, None)
+    if choice in names:
+        return ClassChoice([names.index(choice)], None)
+    if choice.isascii() and choice.isdigit() and int(choice) < len(names):
+        return ClassChoice([int(choice)], None)
+    word, _, count = choice.partition(":")
+    if word == "top" and count.isascii() and count.isdigit() and int(count) >= 1:
+        return ClassChoice(None, min(int(count), len(names)))
+    near = difflib.get_close_matches(choice, names)
+    raise ConfigError(
+        f"--class {printable(choice)}: there is no such class",
+        f"Did you mean {' or '.join(map(printable, near))}?"
+        if near
+        else f"Name one of {listed(names, 20)}; an index from 0 to {len(names) - 1}; "
+        "top:K; or all.",
+    )
+
+
+def refuse_unknown_layer(name: str, path: Path) -> None:
+    """Refuse a layer that a saved model cannot have, by the names in its config.
+
+    Whether one that it has can be looked at is known when the model is open.
+
+    Args:
+        name: as `OpenedModel.layers` has it: maybe `model.layer`, maybe `layer:1`.
+        path: a `.keras` file; one that cannot be read so has any layer here.
+
+    Raises:
+        ConfigError: there is no such layer.
+    """
+    known = _layers_in(path)
+    asked = name, name.rpartition(":")[0]
+    if not known or any(f".{each}".endswith(f".{layer}") for each in asked for layer in known):
+        return
+    near = difflib.get_close_matches(name, known)
+    raise ConfigError(
+        f"{printable(path)} has no layer {printable(name)}",
+        f"Did you mean {' or '.join(map(printable, near))}?"
+        if near
+        else f"The last of its layers: {listed(known[-8:])}.",
+    )
+
+
+def _layers_in(path: Path) -> list[str]:
+    """The layers of a saved model, at any depth; none if the file tells none."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            model = json.loads(archive.read("config.json"))
+        return list(_names_in(model["config"]))
+    except Exception:  # A stranger's file can hold anything; whoever opens it says what is wrong.
+        return []
+
+
+def _names_in(config: Mapping[str, Any]) -> Iterator[str]:
+    for layer in config.get("layers", ()):
+        yield str(layer.get("name") or layer["config"]["name"])
+        yield from _names_in(layer["config"])
