@@ -103,7 +103,7 @@ def test_a_mistyped_name_is_told_before_the_engine_is_loaded(option, message, ad
     assert done.stderr == f"{message}\n  {advice}\n"
 
 
-@pytest.mark.parametrize("command", ["fit", "probe", "extract-features"])
+@pytest.mark.parametrize("command", ["fit", "probe", "learning-curve", "extract-features"])
 def test_missing_images_are_told_before_the_engine_is_loaded(command, tmp_path):
     (tmp_path / "config.yaml").write_text("data: {source: nothing}\n")
     assert not loaded_modules([command], tmp_path) & {"tensorflow", "keras"}
