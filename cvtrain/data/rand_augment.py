@@ -145,7 +145,7 @@ def _equalize(pixels: np.ndarray, _: float) -> np.ndarray:
     """Make the histogram of each channel flat, as `PIL.ImageOps.equalize`."""
     table = np.empty((256, 3), np.uint8)
     for channel in range(3):
-        counts = cv2.calcHist([pixels], [channel], None, [256], [0, 256])[:, 0].astype(np.int64)
+        counts = cv2.calcHist([pixels], [channel], None, [256], [0, 256]).ravel().astype(np.int64)
         present = counts[counts > 0]
         step = int(present[:-1].sum()) // 255
         below = np.cumsum(counts) - counts

@@ -58,19 +58,17 @@ def test_tables_are_pillows_to_the_bit(pixels):
 @each_picture
 @pytest.mark.parametrize("factor", [0.1, 0.73, 1.0, 1.27, 1.9])
 @pytest.mark.parametrize(
-    ("name", "enhancer"),
+    ("name", "enhancer", "tolerance"),
     [
-        ("brightness", ImageEnhance.Brightness),
-        ("colour", ImageEnhance.Color),
-        ("contrast", ImageEnhance.Contrast),
+        # Pillow cuts off the fraction, this one rounds; a pixel's grey may be rounded otherwise.
+        ("brightness", ImageEnhance.Brightness, 1),
+        ("contrast", ImageEnhance.Contrast, 1),
+        ("colour", ImageEnhance.Color, 2),
     ],
 )
-def test_enhancements_are_pillows(pixels, name, enhancer, factor):
+def test_enhancements_are_pillows(pixels, name, enhancer, tolerance, factor):
     expected = enhancer(Image.fromarray(pixels)).enhance(factor)
-    # Pillow cuts off the fraction, this one rounds; grey may be rounded the other way.
-    assert difference(pixels, Operation(name, factor), expected) <= 2
-    result = recolour(pixels, Operation(name, factor)).astype(int)
-    assert np.abs(result - np.asarray(expected, int)).mean() < 0.6
+    assert difference(pixels, Operation(name, factor), expected) <= tolerance
 
 
 @each_picture
