@@ -92,7 +92,9 @@ def _ask(address: str, seconds: float, problems: list[str]) -> None:
         with urlopen(Request(address, method="HEAD"), timeout=seconds):
             problems.append("")
     except Exception as error:  # what urllib and http.client raise without a network is open
-        problems.append(printable(getattr(error, "reason", error)) or type(error).__name__)
+        reason = getattr(error, "reason", error)
+        words = getattr(reason, "strerror", None) or str(reason) or type(error).__name__
+        problems.append(printable(words))
 
 
 def _alpha_in(stem: str) -> float | None:

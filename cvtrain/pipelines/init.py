@@ -2,6 +2,7 @@
 
 import json
 import os
+from collections.abc import Mapping
 from dataclasses import replace
 from datetime import date
 from pathlib import Path
@@ -16,7 +17,7 @@ from cvtrain.models.architectures import ARCHITECTURES
 from cvtrain.models.imagenet import BASES, Base, network_of, problem_fetching
 from cvtrain.pipelines.apart import run_apart
 from cvtrain.pipelines.dataset import summary
-from cvtrain.pipelines.recipe import Recipe, Timing, Weights
+from cvtrain.pipelines.recipe import STAGES, Recipe, Timing, Weights
 from cvtrain.pipelines.survey import survey
 from cvtrain.signals import stop_on_signals
 
@@ -148,10 +149,10 @@ def _measured(recipe: Recipe) -> Recipe:
     facts, problem = run_apart(
         "cvtrain.pipelines.measure_stages", str(recipe.output), bases, seconds=_MOST_SECONDS
     )
-    seconds = {stage: facts[stage] for stage in recipe.commands if stage in facts}
+    seconds = {stage: facts[stage] for stage in STAGES if stage in facts}
     remark = f"Measured by steps of each stage on {facts.get('device')}, {date.today()}."
     if problem:
-        which = ", ".join(stage for stage in recipe.commands if stage not in seconds)
+        which = ", ".join(stage for stage in STAGES if stage not in seconds)
         missing = f"Minutes of {which} were not measured: {problem}."
         remark = f"{remark} {missing}" if seconds else missing
     base = Base(*facts["base"]) if "base" in facts else recipe.base
@@ -162,15 +163,15 @@ def _tell_findings(recipe: Recipe, console: Console) -> None:
     """What was found, and what the config makes of it."""
     found = recipe.found
     counts = found.index.counts["train"]
-    least, most = min(counts, key=counts.get), max(counts, key=counts.get)
+    least, most = (f"{counts[key]:,} ({printable(key)})" for key in _ends(counts))
     height, width = found.median_size
     drawn = " and ".join(name for name in found.index.dealt if name != "train")
     rows = [
         ("images", summary(found.index.counts), f"{drawn} drawn" if drawn else "as they are split"),
         ("size", f"median {width} x {height}", f"image_size: {found.side}"),
         (
-            "classes",
-            f"{counts[least]:,} ({printable(least)}) to {counts[most]:,} ({printable(most)})",
+            "to train on",
+            f"{least} to {most} a class",
             f"class_weights: {'balanced' if recipe.weighs_classes else 'none'}",
         ),
     ]
@@ -192,6 +193,11 @@ def _tell_findings(recipe: Recipe, console: Console) -> None:
         )
     if recipe.weights.value == "none":
         console.warn(recipe.weights.remark)
+
+
+def _ends(counts: Mapping[str, int]) -> tuple[str, str]:
+    """The rarest class and the commonest."""
+    return min(counts, key=counts.__getitem__), max(counts, key=counts.__getitem__)
 
 
 def _tell_next(recipe: Recipe, console: Console) -> None:

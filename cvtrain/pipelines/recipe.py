@@ -16,6 +16,8 @@ from cvtrain.models.imagenet import Base
 from cvtrain.pipelines.dataset import summary
 from cvtrain.pipelines.survey import Survey
 
+STAGES = ("fit", "extract-features", "finetune")
+"""The commands that take minutes, in their order."""
 LEAST_IMBALANCE = 3.0
 """Of the commonest class to the rarest, from which on classes are weighted. Below it the rarer of
 two still has a quarter of the images: too many for the loss to give up on."""
@@ -225,6 +227,12 @@ def _fit(recipe: Recipe) -> Iterator[str]:
     yield f"  batch_size: {recipe.batch_size}"
     yield "  optimizer: {name: adam, learning_rate: 1e-3}"
     yield "  schedule: {name: cosine, warmup_epochs: 1}"
+    if recipe.weighs_classes:
+        yield note(
+            f"The commonest class has {recipe.found.imbalance:.0f} times the images of the rarest: "
+            "balanced, all count the same.",
+            indent=2,
+        )
     yield from _class_weights(recipe)
 
 
@@ -232,7 +240,8 @@ def _extract_features(recipe: Recipe) -> Iterator[str]:
     base, count = recipe.base, recipe.found.num_train
     views = 4 if count <= 10_000 else 2 if count <= 30_000 else 1
     alpha = "" if base.alpha is None else f"alpha: {base.alpha:g}, "
-    weights = yaml_text(recipe.weights.value)
+    value = recipe.weights.value
+    weights = value if value in ("imagenet", "none") else yaml_text(value)
     what = "a head on a frozen base, which is run once for each view of an image"
     yield f"\n{note(_what('extract-features', what, recipe))}"
     yield "extract_features:"
@@ -269,9 +278,4 @@ def _what(stage: str, what: str, recipe: Recipe) -> str:
 
 def _class_weights(recipe: Recipe) -> Iterator[str]:
     if recipe.weighs_classes:
-        yield note(
-            f"The commonest class has {recipe.found.imbalance:.0f} times the images of the rarest: "
-            "balanced, all count the same.",
-            indent=2,
-        )
         yield "  class_weights: balanced"

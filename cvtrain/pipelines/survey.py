@@ -144,7 +144,7 @@ def _divided(
 ) -> tuple[Index, dict[str, int]]:
     """The index, and which classes were left out because they have too few images to be split."""
 
-    def index_of(split: Split, classes: tuple[str, ...] | None = None) -> Index:
+    def index_of(split: Split, classes: list[str] | None = None) -> Index:
         data = Data(source=source, label_pattern=pattern, split=split, classes=classes)
         return find(Config(data=data), stop, console)
 
@@ -152,7 +152,7 @@ def _divided(
     num_missing = len({"validation", "test"} - set(whole.splits))
     counts = whole.counts["train"]
     too_rare = {name: count for name, count in counts.items() if count <= num_missing}
-    classes = tuple(name for name in whole.class_names if name not in too_rare)
+    classes = [name for name in whole.class_names if name not in too_rare]
     if not too_rare or len(classes) < 2:  # what one class leaves is no task: the index says so
         return index_of(Split()), {}
     return index_of(Split(), classes), too_rare
