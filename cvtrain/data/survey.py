@@ -153,7 +153,7 @@ def _look(path: Path, decoder: Decoder) -> _Look:
             len(content),
             hashlib.sha256(pixels).digest(),
         ),
-        np.stack(channels)[..., 0].astype(np.int64),
+        np.stack([counts.ravel() for counts in channels]).astype(np.int64),
         difference_hash(pixels),
         thumbnail(pixels),
     )

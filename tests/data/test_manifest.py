@@ -1,6 +1,6 @@
 import pytest
 
-from cvtrain.data.manifest import read_manifest
+from cvtrain.data.manifest import manifest_text, read_manifest
 from cvtrain.errors import DataError
 
 
@@ -95,3 +95,33 @@ def test_what_is_no_manifest_is_refused(write, content, what):
 def test_a_missing_manifest_is_named(tmp_path):
     with pytest.raises(DataError, match="no such file"):
         read_manifest(tmp_path / "list.csv")
+
+
+def test_what_is_written_is_read_back(tmp_path):
+    samples = [
+        ("train", "caf\xe9, noir", 'a "b", c.png'),
+        ("validation", "x", "=formula.png"),
+        ("test", "x", "-x.png"),
+        ("test", "x", "sub/ lead.png"),
+        ("test", "x", " lead.png"),
+    ]
+    (tmp_path / "sub").mkdir()
+    for _, _, path in samples:
+        (tmp_path / path).touch()
+    (tmp_path / "m.csv").write_text(manifest_text(samples), encoding="utf-8")
+    read = read_manifest(tmp_path / "m.csv")
+    assert [(split, label) for split, label, _ in read] == [sample[:2] for sample in samples]
+    for (_, _, ours), (_, _, theirs) in zip(samples, read, strict=True):
+        assert (tmp_path / theirs).samefile(tmp_path / ours)
+    for line in (tmp_path / "m.csv").read_text().splitlines():
+        assert line[0] not in "=-"
+
+
+@pytest.mark.parametrize(
+    ("label", "path"),
+    [("=x", "a"), ("x ", "a"), ("x", "a\n"), ("x", "a "), ("x", "caf\udce9"), ("x", "a\x1b[31m")],
+)
+def test_what_a_manifest_cannot_say_is_refused(label, path):
+    with pytest.raises(DataError, match="cannot stand in a manifest: 1:") as caught:
+        manifest_text([("train", "fine", "fine.png"), ("train", label, path)])
+    assert caught.value.message.isprintable()

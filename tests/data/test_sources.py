@@ -1,14 +1,16 @@
-import sys
-import types
+import hashlib
+import json
 from collections import Counter
+from dataclasses import replace
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from cvtrain.data import sources
-from cvtrain.data.sources import NAMED_SETS, locate_source
-from cvtrain.errors import DataError
+from cvtrain.data import arrays, sources
+from cvtrain.data.sources import MARK, NAMED_SETS, fetch, is_fetched, locate_source
+from cvtrain.errors import ConfigError, DataError, ResourceError, Stopped
+from cvtrain.signals import Stop
 
 
 def write_npz(path, **arrays):
@@ -99,52 +101,112 @@ def test_what_is_no_npz_is_refused(tmp_path):
 
 def test_huge_npz_is_refused_before_it_is_unpacked(tmp_path, monkeypatch):
     write_npz(tmp_path / "set.npz")
-    monkeypatch.setattr(sources, "_MAX_NPZ_BYTES", 100)
+    monkeypatch.setattr(arrays, "_MAX_BYTES", 100)
     with pytest.raises(DataError, match="GiB of arrays"):
         locate_source(tmp_path / "set.npz", data_dir=tmp_path)
 
 
 def test_a_half_made_folder_never_counts(tmp_path, monkeypatch):
     write_npz(tmp_path / "set.npz")
-    write, calls = sources._write, []
+    write = sources.write_arrays
 
-    def fail_at_test(folder, *arrays):
-        calls.append(folder)
-        if len(calls) == 2:
-            raise KeyboardInterrupt
-        write(folder, *arrays)
+    def fail_at_the_end(*arguments):
+        write(*arguments)
+        raise KeyboardInterrupt
 
-    monkeypatch.setattr(sources, "_write", fail_at_test)
+    monkeypatch.setattr(sources, "write_arrays", fail_at_the_end)
     with pytest.raises(KeyboardInterrupt):
         locate_source(tmp_path / "set.npz", data_dir=tmp_path / "data")
     assert list((tmp_path / "data").iterdir()) == []
+    monkeypatch.undo()
     assert len(images_of(locate_source(tmp_path / "set.npz", data_dir=tmp_path / "data"))) == 18
 
 
-def fake_keras(monkeypatch, load_data):
-    datasets = types.ModuleType("keras.datasets")
-    datasets.mnist = types.SimpleNamespace(load_data=load_data)
-    monkeypatch.setitem(sys.modules, "keras", types.ModuleType("keras"))
-    monkeypatch.setitem(sys.modules, "keras.datasets", datasets)
+@pytest.fixture
+def publish(tmp_path, monkeypatch):
+    """Publish a small mnist.npz at a file URL, with its digest."""
+    (tmp_path / "server").mkdir()
+    content = write_npz(tmp_path / "server" / "mnist.npz")
+    path = tmp_path / "server" / "mnist.npz"
+    named = NAMED_SETS["mnist"]
+    digest = "sha256:" + hashlib.sha256(path.read_bytes()).hexdigest()
+    published = replace(named.files[0], url=path.as_uri(), digest=digest, keras="mnist.npz")
+    monkeypatch.setitem(NAMED_SETS, "mnist", replace(named, files=(published,)))
+    monkeypatch.setenv("CVTRAIN_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setenv("KERAS_HOME", str(tmp_path / "keras"))
+    return path, content
 
 
-def test_mnist_comes_through_keras(tmp_path, monkeypatch):
-    content = write_npz(tmp_path / "any.npz")
-    train, test = (tuple(content[f"{n}_{s}"] for n in "xy") for s in ("train", "test"))
-    fake_keras(monkeypatch, lambda: (train, test))
-    folder = locate_source("mnist", data_dir=tmp_path)
-    assert folder == tmp_path / "mnist"
-    assert len(images_of(folder)) == 18
+def test_a_source_that_goes_by_a_name_is_fetched_once(tmp_path, publish):
+    path, content = publish
+    path.rename(tmp_path / "keras-copy")
+    (tmp_path / "keras" / "datasets").mkdir(parents=True)
+    (tmp_path / "keras-copy").rename(tmp_path / "keras" / "datasets" / "mnist.npz")
+    folder = locate_source("mnist", data_dir=tmp_path / "data")
+    assert folder == tmp_path / "data" / "mnist"
+    found = images_of(folder)
+    np.testing.assert_array_equal(found["train/2/05.png"], content["x_train"][5])
+    (tmp_path / "keras" / "datasets" / "mnist.npz").unlink()
+    assert locate_source("mnist", data_dir=tmp_path / "data") == folder
 
 
-def test_mnist_without_network_says_what_to_do(tmp_path, monkeypatch):
-    def load_data():
-        raise Exception("URL fetch failure on https://example.org: None -- no route to host")
+def test_what_cannot_be_downloaded_says_how_else(tmp_path, publish):
+    publish[0].unlink()
+    with pytest.raises(DataError, match=r"mnist\.npz cannot be downloaded from file:") as caught:
+        locate_source("mnist", data_dir=tmp_path / "data")
+    assert "cvtrain data fetch mnist --file mnist.npz" in caught.value.advice
+    assert not (tmp_path / "data").exists()
 
-    fake_keras(monkeypatch, load_data)
-    with pytest.raises(DataError, match="URL fetch failure") as caught:
-        locate_source("mnist", data_dir=tmp_path)
-    assert "--set data.source=mnist.npz" in caught.value.advice
+
+def test_a_local_file_is_taken_at_its_word_and_told(tmp_path, publish):
+    write_npz(tmp_path / "mine.npz", y_test=np.arange(6) % 2)
+    fetched = fetch("mnist", tmp_path / "images", local=tmp_path / "mine.npz")
+    (copy,) = fetched.files
+    digest = hashlib.sha256((tmp_path / "mine.npz").read_bytes()).hexdigest()
+    assert (copy.is_published, copy.digest) == (False, f"sha256:{digest}")
+    assert len(list((tmp_path / "images" / "test").iterdir())) == 2
+    mark = json.loads((tmp_path / "images" / MARK).read_text())
+    assert mark == {"set": "mnist", "subset": None, "files": {"mnist.npz": copy.digest}} | {
+        "left_out": []
+    }
+    assert is_fetched(tmp_path / "images", "mnist", None)
+    assert not is_fetched(tmp_path / "images", "digits", None)
+    assert not is_fetched(tmp_path, "mnist", None)
+    assert fetch("mnist", tmp_path / "more", local=publish[0]).files[0].is_published
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "what"),
+    [
+        ("mnits", {}, "Did you mean mnist"),
+        ("imagenet", {}, "The sets are digits, mnist"),
+        ("mnist", {"subset": "book1"}, "mnist has no subset book1"),
+        ("cats_vs_dogs", {"subset": "book"}, "Its subsets are book1, book2"),
+        ("digits", {"local": "here"}, "digits is made from no file"),
+        ("fashion_mnist", {"local": "a.gz"}, "Name the folder that holds train-images"),
+    ],
+)
+def test_impossible_wishes_are_told_before_anything_is_done(tmp_path, name, options, what):
+    if "local" in options:
+        options = {"local": tmp_path / options["local"]}
+    with pytest.raises(ConfigError) as caught:
+        fetch(name, tmp_path / "images", **options)
+    assert what in str(caught.value)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_folder_with_something_in_it_is_left_alone(tmp_path):
+    (tmp_path / "mine.jpg").touch()
+    with pytest.raises(ResourceError, match="holds something already"):
+        fetch("digits", tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == ["mine.jpg"]
+
+
+def test_a_stop_leaves_nothing_half_made(tmp_path):
+    stop = Stop()
+    stop.requested = True
+    with pytest.raises(Stopped, match="stopped while writing images"):
+        fetch("digits", tmp_path / "images", stop=stop)
     assert list(tmp_path.iterdir()) == []
 
 
@@ -160,6 +222,7 @@ def test_paths_are_left_as_they_are(tmp_path):
         ("digit", r"the named set digits\?"),
         ("mnits", r"the named set mnist\?"),
         ("\x1b[31mx", r"one of: digits, mnist"),
+        ("cats_and_dogs", r"the named set cats_vs_dogs\?"),
         ("no/such/folder", r"one of: digits, mnist"),
     ],
 )

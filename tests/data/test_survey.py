@@ -1,0 +1,73 @@
+import cv2
+import numpy as np
+import pytest
+from PIL import Image
+
+from cvtrain.data.decode import Decoder
+from cvtrain.data.survey import survey
+from cvtrain.errors import Stopped
+from cvtrain.signals import Stop
+
+DECODER = Decoder((40, 50))
+
+
+@pytest.fixture
+def folder(tmp_path):
+    generator = np.random.default_rng(0)
+    blobs = generator.integers(0, 256, (6, 6, 3), np.uint8)
+    pixels = cv2.resize(blobs, (50, 40), interpolation=cv2.INTER_CUBIC)
+    Image.fromarray(pixels).save(tmp_path / "a.png")
+    Image.fromarray(pixels).save(tmp_path / "copy.bmp")
+    Image.fromarray(pixels[..., 0]).save(tmp_path / "grey.png")
+    Image.fromarray(generator.integers(0, 256, (8, 60, 4), np.uint8)).save(tmp_path / "clear.png")
+    Image.fromarray(pixels).save(tmp_path / "really.jpg", "WEBP")
+    (tmp_path / "broken.jpg").write_bytes(b"\xff\xd8\xff")
+    return tmp_path
+
+
+PATHS = ["a.png", "broken.jpg", "clear.png", "copy.bmp", "grey.png", "really.jpg"]
+
+
+def test_facts_of_every_file(folder):
+    found = survey(folder, PATHS, DECODER)
+    assert [(path, *facts[:4]) for path, facts in found.facts.items()] == [
+        ("a.png", 50, 40, "PNG", "RGB"),
+        ("clear.png", 60, 8, "PNG", "RGBA"),
+        ("copy.bmp", 50, 40, "BMP", "RGB"),
+        ("grey.png", 50, 40, "PNG", "L"),
+        ("really.jpg", 50, 40, "WEBP", "RGB"),
+    ]
+    for path, facts in found.facts.items():
+        assert facts.num_bytes == (folder / path).stat().st_size
+    assert list(found.unusable) == ["broken.jpg"]
+    assert "damaged JPEG" in found.unusable["broken.jpg"]
+    assert found.copies() == [["a.png", "copy.bmp"]]
+
+
+def test_channel_statistics_are_those_of_all_pixels(folder):
+    found = survey(folder, PATHS, DECODER)
+    pixels = np.concatenate(
+        [DECODER((folder / path).read_bytes()).pixels.reshape(-1, 3) for path in found.facts]
+    )
+    np.testing.assert_allclose(found.channel_means(), pixels.mean(axis=0), rtol=1e-12)
+    np.testing.assert_allclose(found.channel_deviations(), pixels.std(axis=0), rtol=1e-12)
+
+
+def test_look_alikes_are_different_images_and_not_tiny(folder):
+    found = survey(folder, PATHS, DECODER)
+    assert [pair[:2] for pair in found.look_alikes] == [("a.png", "really.jpg")]
+    for path in ("a.png", "really.jpg"):
+        with Image.open(folder / path) as image:
+            small = image.convert("RGB").resize((20, 20))
+        small.save(folder / path, "PNG")
+    assert survey(folder, PATHS, DECODER).look_alikes == ()
+
+
+def test_it_may_be_stopped_and_tells_its_progress(folder):
+    told = []
+    survey(folder, PATHS, DECODER, on_progress=lambda *done: told.append(done))
+    assert told == [(6, 6)]
+    stop = Stop()
+    stop.requested = True
+    with pytest.raises(Stopped):
+        survey(folder, PATHS, DECODER, stop=stop)

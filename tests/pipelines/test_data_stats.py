@@ -1,0 +1,115 @@
+import csv
+import json
+import shutil
+
+import cv2
+import numpy as np
+import pytest
+from PIL import Image
+
+from cvtrain.config import config_for_source
+from cvtrain.console import Console
+from cvtrain.errors import DataError, ResourceError
+from cvtrain.pipelines.data_stats import data_stats
+
+
+def photograph(path, seed, *, size=(60, 80), quality=None):
+    """Blobs of colour; the same seed in another size or quality is the same photograph."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    blobs = np.random.default_rng(seed).integers(0, 256, (6, 6, 3), np.uint8)
+    pixels = cv2.resize(blobs, size[::-1], interpolation=cv2.INTER_CUBIC)
+    Image.fromarray(pixels).save(path, **({"quality": quality} if quality else {}))
+
+
+@pytest.fixture
+def photos(tmp_path):
+    root = tmp_path / "photos"
+    seed = 0
+    for split, number in {"train": 6, "validation": 3, "test": 3}.items():
+        for name, share in {"cat": 1, "dog": 2}.items():
+            for i in range(number // share):
+                photograph(root / split / name / f"{i}.png", seed)
+                seed += 1
+    return root
+
+
+def stats(source, output, *overrides):
+    data_stats(config_for_source(str(source), overrides), output=output, console=Console())
+    with (output / "duplicates.csv").open(newline="") as file:
+        return json.loads((output / "stats.json").read_text()), list(csv.DictReader(file))
+
+
+def test_figures_of_a_clean_folder(photos, tmp_path, capsys):
+    found, pairs = stats(photos, tmp_path / "out")
+    assert found["counts"] == {
+        "train": {"cat": 6, "dog": 3},
+        "validation": {"cat": 3, "dog": 1},
+        "test": {"cat": 3, "dog": 1},
+    }
+    assert found["imbalance"] == 2.0
+    assert found["width"] == {"min": 80, "median": 80, "max": 80}
+    assert found["aspect"]["median"] == pytest.approx(4 / 3)
+    assert (found["formats"], found["modes"]) == ({"PNG": 17}, {"RGB": 17})
+    assert found["bytes"] == sum(path.stat().st_size for path in photos.rglob("*.png"))
+    assert pairs == []
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == [
+        *["contact_sheet.png", "duplicates.csv", "stats.json"]
+    ]
+    out, err = capsys.readouterr()
+    assert "class\ttrain\tvalidation\ttest" in out
+    assert "2.0 times" in out
+    assert "near duplicates: 0 pairs" in out
+    assert "warning" not in err
+
+
+def test_copies_and_look_alikes_are_told_with_their_splits(photos, tmp_path, capsys):
+    shutil.copy(photos / "train" / "cat" / "0.png", photos / "train" / "cat" / "copy.png")
+    shutil.copy(photos / "train" / "cat" / "1.png", photos / "train" / "dog" / "mislabel.png")
+    photograph(photos / "test" / "cat" / "leak.jpg", 2, size=(120, 160), quality=60)
+    photograph(photos / "train" / "cat" / "twin.jpg", 3, quality=80)
+    (photos / "train" / "cat" / "broken.png").write_bytes(b"")
+    found, pairs = stats(photos, tmp_path / "out")
+    assert found["exact_duplicates"] == {
+        "images": 2,
+        "files": 4,
+        "across_splits": 0,
+        "across_classes": 1,
+    }
+    assert found["near_duplicates"] == {"pairs": 2, "across_splits": 1, "across_classes": 0}
+    assert found["unusable"] == {"train/cat/broken.png": "empty file"}
+    assert {(p["kind"], p["path"], p["other_path"]) for p in pairs} == {
+        ("exact", "train/cat/0.png", "train/cat/copy.png"),
+        ("exact", "train/cat/1.png", "train/dog/mislabel.png"),
+        ("near", "train/cat/2.png", "test/cat/leak.jpg"),
+        ("near", "train/cat/3.png", "train/cat/twin.jpg"),
+    }
+    assert (tmp_path / "out" / "near_duplicates.png").exists()
+    err = capsys.readouterr().err
+    assert "probably leaks: 1\n  train/cat/2.png (train) and test/cat/leak.jpg (test)" in err
+    assert "under two labels: 1" in err
+    assert "cannot be used, and are left out here: 1" in err
+
+
+def test_copies_are_in_the_split_that_training_will_give_them(photos, tmp_path):
+    flat = shutil.copytree(photos / "train", tmp_path / "flat")
+    for i in range(4, 20):
+        shutil.copy(flat / "cat" / f"{i % 4}.png", flat / "cat" / f"copy{i}.png")
+    found, _ = stats(flat, tmp_path / "out", "data.split.test=0.3", "data.split.validation=0.3")
+    assert found["exact_duplicates"]["across_splits"] == 0
+    assert set(found["counts"]) == {"train", "validation", "test"}
+
+
+def test_nothing_usable_is_told(tmp_path):
+    for name in ("cat", "dog"):
+        for i in range(5):
+            (tmp_path / "x" / name).mkdir(parents=True, exist_ok=True)
+            (tmp_path / "x" / name / f"{i}.jpg").write_bytes(b"<html>")
+    with pytest.raises(DataError, match="none of 10 images can be decoded"):
+        stats(tmp_path / "x", tmp_path / "out")
+
+
+def test_a_folder_with_something_else_is_left_alone(photos, tmp_path):
+    with pytest.raises(ResourceError, match="holds something else"):
+        stats(photos, photos)
+    stats(photos, tmp_path / "out")
+    stats(photos, tmp_path / "out")
