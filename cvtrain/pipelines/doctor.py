@@ -1,5 +1,6 @@
 """`cvtrain doctor`: what this machine can do, and what to mend."""
 
+import contextlib
 import io
 import json
 import math
@@ -31,6 +32,7 @@ from cvtrain.pipelines.apart import run_apart
 _GIB = 2**30
 _ENGINE_SECONDS = 90.0
 _INPUT_SECONDS = 1.0
+_ENGINES = ("tensorflow", "jax", "torch")
 _RIVALS = {
     "tensorflow": ("tensorflow-cpu", "tensorflow-intel", "tf-nightly"),
     "opencv-python-headless": ("opencv-python", "opencv-contrib-python"),
@@ -145,12 +147,10 @@ def engine() -> Iterator[Finding]:
     facts, problem = run_apart("cvtrain.pipelines.measure_engine", seconds=_ENGINE_SECONDS)
     if "engine" not in facts:
         name = os.environ.get("KERAS_BACKEND", "tensorflow")
-        yield Finding(
-            "engine",
-            "bad",
-            f"Keras and {name} cannot be loaded: {problem}",
-            f"pip install --force-reinstall keras {name}; python -c 'import {name}' says more",
-        )
+        advice = f"pip install --force-reinstall keras {name}; python -c 'import {name}' says more"
+        if name not in _ENGINES:
+            advice = f"KERAS_BACKEND must be one of {', '.join(_ENGINES)}, or not be set"
+        yield Finding("engine", "bad", f"Keras and {name} cannot be loaded: {problem}", advice)
         return
     name, versions = facts["engine"], facts["versions"]
     yield Finding("engine", "ok", f"{name} {versions[name]}, Keras {versions['keras']}")
@@ -197,10 +197,12 @@ def input_path() -> Iterator[Finding]:
 
 def room() -> Iterator[Finding]:
     """Disks: of the cache, and of the current folder, where runs go."""
-    cache = cache_dir()
-    files = [file for file in cache.rglob("*") if file.is_file()]
-    size = sum(file.stat().st_size for file in files)
-    found = f"{printable(cache)}: {len(files):,} files, {size / _GIB:.2f} GiB"
+    cache, sizes = cache_dir(), []
+    for path in cache.rglob("*"):
+        with contextlib.suppress(OSError):  # another command may be at work there
+            if path.is_file():
+                sizes.append(path.stat().st_size)
+    found = f"{printable(cache)}: {len(sizes):,} files, {sum(sizes) / _GIB:.2f} GiB"
     yield _folder("cache", cache, found, "set CVTRAIN_CACHE to another folder")
     yield _folder("current folder", Path.cwd(), printable(Path.cwd()), "work in another one")
 

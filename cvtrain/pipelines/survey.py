@@ -101,7 +101,7 @@ def survey(source: str, *, smallest_side: int, stop: Stop, console: Console) -> 
     # At the size of the config, so that `fit` need not look again.
     _, report = check(index, Decoder((side, side)), stop, console)
     usable, _ = resolve(report.index, report, on_bad="skip", on_leak="error")
-    _refuse_missing_splits(usable)
+    _refuse_empty_splits(usable)
     bad = {problem.path for problem in report.problems if problem.severity == "bad"}
     is_grey = all(np.ptp(look.pixels, axis=2).mean() < _GREY for look in looks)
     return Survey(
@@ -182,13 +182,12 @@ def _sample(index: Index) -> list[Decoded]:
     return decoded
 
 
-def _refuse_missing_splits(index: Index) -> None:
+def _refuse_empty_splits(index: Index) -> None:
     for split in ("train", "validation", "test"):
         if split not in index.splits:
             raise DataError(
-                f"{printable(index.root)}: without the files that cannot be used there are no "
-                f"images for {split}",
-                "`cvtrain data check` lists them: mend or replace some.",
+                f"{printable(index.root)}: there is a split {split}, and no image in it",
+                "Fill it, or remove it: then it is drawn from the training images.",
             )
 
 

@@ -157,3 +157,4 @@ def test_an_engine_that_does_not_exist_is_no_crash():
     assert done.returncode == 5
     assert "Traceback" not in done.stderr
     assert "bad: engine" in done.stderr
+    assert "KERAS_BACKEND must be one of tensorflow, jax, torch" in done.stdout

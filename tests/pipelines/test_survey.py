@@ -109,6 +109,13 @@ def test_unusable_files_are_counted_by_kind(tmp_path):
     assert "test/red/leak.png" in found.index.splits["test"].paths
 
 
+def test_an_empty_split_is_told(tmp_path):
+    make_images(tmp_path, {"train/red": 5, "train/green": 5})
+    (tmp_path / "validation" / "red").mkdir(parents=True)
+    with pytest.raises(DataError, match="there is a split validation, and no image in it"):
+        look(tmp_path)
+
+
 def test_flat_files_bring_a_pattern(tmp_path):
     made = make_images(tmp_path / "made", {"cat": 6, "dog": 6})
     flat = tmp_path / "flat"
