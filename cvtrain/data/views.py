@@ -19,26 +19,29 @@ _SIDES = {  # flip -> (mirrored left and right, mirrored top and bottom) of the 
 }
 
 
-def view_changes(augmentation: Augmentation, num_views: int, *, seed: int) -> list[Change]:
+def view_changes(
+    augmentation: Augmentation, num_views: int, *, seed: int, strength: float = STRENGTH
+) -> list[Change]:
     """The change that makes each view of an image; the first one changes nothing.
 
     Next come the mirror images, as far as training had them; then the same again, rotated, shifted,
-    sheared and zoomed by at most half of what training did. Colours stay, and nothing is erased.
+    sheared and zoomed, less than training did. Colours stay, and nothing is erased.
 
     Args:
         augmentation: of the training.
         num_views: at least 1.
         seed: in 0..2**64 - 1.
+        strength: share of the training's ranges, in 0..1.
 
     Returns:
         `num_views` changes, or fewer: all there are, where training only mirrored.
     """
     sides = _SIDES[augmentation.flip]
     small = Augmentation(
-        rotate=STRENGTH * augmentation.rotate,
-        shift=STRENGTH * augmentation.shift,
-        shear=STRENGTH * augmentation.shear,
-        zoom=STRENGTH * augmentation.zoom,
+        rotate=strength * augmentation.rotate,
+        shift=strength * augmentation.shift,
+        shear=strength * augmentation.shear,
+        zoom=strength * augmentation.zoom,
     )
     if small == Augmentation():
         num_views = min(num_views, len(sides))
