@@ -67,3 +67,35 @@ class Opened:
         urls = [event["request"]["url"] for event in sent]
         # Those of its own start page come now and then.
         return [url for url in urls if not url.startswith(("data:", "chrome"))]
+
+
+class Tables(HTMLParser):
+    """Each table of a page by the name of its region: rows of the texts of its cells."""
+
+    def __init__(self, text):
+        super().__init__()
+        self.tables, self._region, self._cell = {}, None, None
+        self.feed(text)
+
+    def handle_starttag(self, tag, attrs):
+        if dict(attrs).get("role") == "region":
+            self._region = self.tables.setdefault(dict(attrs)["aria-label"], [])
+        elif tag == "tr":
+            self._region.append([])
+        elif tag in ("td", "th"):
+            self._cell = ""
+
+    def handle_endtag(self, tag):
+        if tag in ("td", "th"):
+            self._region[-1].append(self._cell.strip())
+            self._cell = None
+
+    def handle_data(self, data):
+        if self._cell is not None:
+            self._cell += data
+
+    def __getitem__(self, name):
+        """Rows below the heading, without columns that hold a drawing alone."""
+        heading, *rows = self.tables[name]
+        kept = [i for i, cell in enumerate(heading) if cell]
+        return [[row[i] for i in kept] for row in rows]

@@ -65,6 +65,6 @@ def _plot(
         [Series(name, epochs[: len(values)], values) for name, values in columns.items()],
         x_label="epoch",
         summary=f"By epoch: {summary}.",
-        as_percent=(False, is_share),
+        y_is_share=is_share,
         mark=mark,
     )

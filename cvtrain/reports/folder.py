@@ -12,7 +12,7 @@ from pydantic import Field
 
 from cvtrain.errors import RunError
 from cvtrain.files import csv_cell, printable
-from cvtrain.reports.record import Count, Read, Record, Scores, Share, checked
+from cvtrain.reports.record import Count, Read, Record, Scores, Share, Text, checked
 from cvtrain.run import Run
 
 FileName = Annotated[str, Field(pattern=r"^[^/\\]+$")]
@@ -21,9 +21,9 @@ FileName = Annotated[str, Field(pattern=r"^[^/\\]+$")]
 class Mistake(Read):
     """One entry of `mistakes/mistakes.json`; pictures are files beside it."""
 
-    file: str
-    true: str
-    predicted: str
+    file: Text
+    true: Text
+    predicted: Text
     p_true: Share
     p_predicted: Share
     picture: FileName
@@ -48,8 +48,8 @@ class Abstaining(Read):
 class Measurement(Scores):
     """`evaluate/NAME/metrics.json`: the run on other images."""
 
-    split: str
-    source: str
+    split: Text
+    source: Text
     calibration_error: Share
     num_images: Count
 

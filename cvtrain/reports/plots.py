@@ -82,7 +82,7 @@ class Plot:
     width: ClassVar[int] = 420
     height: ClassVar[int] = 260
     left: ClassVar[int] = 48
-    right: ClassVar[int] = 410
+    right: ClassVar[int] = 400
     top: ClassVar[int] = 10
     bottom: ClassVar[int] = 222
 
@@ -95,14 +95,16 @@ def plot(
     summary: str,
     x_range: tuple[float, float] | None = None,
     y_range: tuple[float, float] | None = None,
-    as_percent: tuple[bool, bool] = (False, False),
+    x_is_share: bool = False,
+    y_is_share: bool = False,
     mark: tuple[float, str] | None = None,
 ) -> Plot:
     """Lay out series between axes whose ticks are round numbers.
 
     Args:
         x_range, y_range: ends of the axes; by default those of the values, y from round to round.
-        as_percent: whether the labels of (x, y) are per cent of values in 0..1.
+        x_is_share: x is in 0..1, and its ticks are per cent; else x counts, and they are whole.
+        y_is_share: the same of y, which otherwise is any number.
         mark: x and label of a vertical line.
     """
     x_low, x_high = x_range or _range([x for one in series for x in one.xs])
@@ -127,12 +129,15 @@ def plot(
                 one.dots,
             )
         )
+    x_step = _step(x_low, x_high) if x_is_share else max(1.0, _step(x_low, x_high))
+    x_ticks = _ticks(x_low, x_high, x_step, x_is_share)
+    y_ticks = _ticks(y_low, y_high, _step(y_low, y_high), y_is_share)
     return Plot(
         title,
         summary,
         x_label,
-        tuple(Tick(across(x), label) for x, label in _ticks(x_low, x_high, as_percent[0])),
-        tuple(Tick(down(y), label) for y, label in _ticks(y_low, y_high, as_percent[1])),
+        tuple(Tick(across(x), label) for x, label in x_ticks),
+        tuple(Tick(down(y), label) for y, label in y_ticks),
         tuple(lines),
         Tick(across(mark[0]), mark[1]) if mark else None,
     )
@@ -157,10 +162,9 @@ def _step(low: float, high: float) -> float:
     return next(power * n for n in (1, 2, 5, 10) if power * n >= least * (1 - 1e-9))
 
 
-def _ticks(low: float, high: float, as_percent: bool) -> Iterator[tuple[float, str]]:
-    step = _step(low, high)
-    decimals = max(0, -math.floor(math.log10(step) + 1e-9) - 2 * as_percent)
+def _ticks(low: float, high: float, step: float, is_share: bool) -> Iterator[tuple[float, str]]:
+    decimals = max(0, -math.floor(math.log10(step) + 1e-9) - 2 * is_share)
     for n in range(math.ceil(low / step - 1e-9), math.floor(high / step + 1e-9) + 1):
         value = n * step
-        shown = f"{100 * value:.{decimals}f} %" if as_percent else f"{value:,.{decimals}f}"
+        shown = f"{100 * value:.{decimals}f} %" if is_share else f"{value:,.{decimals}f}"
         yield value, shown

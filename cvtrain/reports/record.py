@@ -6,7 +6,7 @@ docs/run-folder.md says what each field means. Fields that came with later versi
 from datetime import datetime
 from typing import Annotated, Self, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, PlainValidator, ValidationError, model_validator
 
 from cvtrain.errors import RunError
 from cvtrain.files import printable
@@ -14,6 +14,16 @@ from cvtrain.run import Run
 
 Share = Annotated[float, Field(ge=0, le=1)]
 Count = Annotated[int, Field(ge=0)]
+
+
+def _text(value: object) -> str:
+    # Pydantic's own `str` refuses names that are not UTF-8, and a file may have such a name.
+    if not isinstance(value, str):
+        raise ValueError(f"must be a text; received {value!r:.80}")
+    return value
+
+
+Text = Annotated[str, PlainValidator(_text)]
 Seconds = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 
 
@@ -48,7 +58,7 @@ class DetailedScores(Scores):
     """Of the test images: `metrics.classification_report`."""
 
     calibration_error: Share
-    per_class: dict[str, ClassScores]
+    per_class: dict[Text, ClassScores]
     confusion_matrix: list[list[Count]]
 
 
@@ -63,9 +73,9 @@ class Metrics(Read):
 class Problem(Read):
     """One file that the check named."""
 
-    path: str
-    severity: str
-    what: str
+    path: Text
+    severity: Text
+    what: Text
 
 
 class Check(Read):
@@ -82,18 +92,18 @@ class Check(Read):
 class Data(Read):
     """The images of a run."""
 
-    root: str
-    digest: str = ""
-    counts: dict[str, dict[str, Count]]
+    root: Text
+    digest: Text = ""
+    counts: dict[Text, dict[Text, Count]]
     check: Check | None = None
 
 
 class Reading(Read):
     """What the curves say; `proposal` is YAML text, or empty."""
 
-    finding: str
-    detail: str
-    proposal: str = ""
+    finding: Text
+    detail: Text
+    proposal: Text = ""
 
 
 class Calibration(Read):
@@ -107,24 +117,24 @@ class Calibration(Read):
 class Explained(Read):
     """How the worst mistakes were explained, or why they have no maps."""
 
-    method: str = ""
-    layer: str = ""
-    without_maps: str = ""
+    method: Text = ""
+    layer: Text = ""
+    without_maps: Text = ""
 
 
 class Judged(Read):
     """How many labels are likely wrong, among how many images of each split."""
 
     num: Count
-    judged: dict[str, Count] = {}
+    judged: dict[Text, Count] = {}
 
 
 class FrozenLayer(Read):
     """Digests of the weights of one layer."""
 
     trained: bool
-    before: str
-    after: str
+    before: Text
+    after: Text
 
     @property
     def changed(self) -> bool:
@@ -135,45 +145,45 @@ class FrozenLayer(Read):
 class Base(Read):
     """The frozen base of `extract-features`."""
 
-    name: str
-    weights: str | None = None
+    name: Text
+    weights: Text | None = None
     alpha: float | None = None
-    cut: str | None = None
+    cut: Text | None = None
 
 
 class Source(Read):
     """The run that `finetune` started from."""
 
-    run: str
+    run: Text
 
 
 class Record(Read):
     """The content of `run.json` of a run with a model that was measured."""
 
-    command: str
-    name: str = ""
+    command: Text
+    name: Text = ""
     started: datetime
     seed: int | None = None
-    class_names: Annotated[list[str], Field(min_length=1)]
+    class_names: Annotated[list[Text], Field(min_length=1)]
     image_size: tuple[int, int]
     data: Data
-    device: str = ""
-    precision: str = ""
+    device: Text = ""
+    precision: Text = ""
     num_parameters: Count | None = None
-    weights_sha256: str = ""
-    outcome: str = ""
+    weights_sha256: Text = ""
+    outcome: Text = ""
     epochs: Count | None = None
     best_epoch: Count | None = None
     metrics: Metrics
     base: Base | None = None
     source: Source | None = None
-    freeze_proof: dict[str, FrozenLayer] = {}
+    freeze_proof: dict[Text, FrozenLayer] = {}
     reading: list[Reading] | None = None
     calibration: Calibration | None = None
     mistakes: Explained = Explained()
     mislabels: Judged | None = None
-    seconds: dict[str, Seconds] = {}
-    versions: dict[str, str] = {}
+    seconds: dict[Text, Seconds] = {}
+    versions: dict[Text, Text] = {}
 
     @model_validator(mode="after")
     def _one_row_a_class(self) -> Self:
@@ -188,7 +198,7 @@ class Record(Read):
 class Rung(Read):
     """One line of a ladder's table."""
 
-    run: str
+    run: Text
 
 
 class Ladder(Read):

@@ -29,7 +29,8 @@ def reliability_plot(bins: Bins, bins_after: Bins = ()) -> Plot:
         ),
         x_range=(0, 1),
         y_range=(0, 1),
-        as_percent=(True, True),
+        x_is_share=True,
+        y_is_share=True,
     )
 
 
