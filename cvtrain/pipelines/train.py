@@ -255,9 +255,9 @@ def draw_augmentation(
     chosen = firsts[:8]
     labels = samples.labels[chosen]
     originals = np.stack([job.dataset.pixels[samples.paths[i]] for i in chosen])
-    columns = [originals]
+    columns, titles = [originals], ["original"]
     for epoch in range(num_views):
-        images = originals
+        images, title = originals, "augmented"
         if augmentation is not None:
             changed = [
                 augment(pixels, augmentation, seed=seed, epoch=epoch, sample=i)
@@ -266,10 +266,14 @@ def draw_augmentation(
             images = np.stack(changed)
         if mixing is not None:
             num_classes = len(index.class_names)
-            images, _ = mix(images, labels, mixing, num_classes=num_classes, seed=seed, step=epoch)
+            images, shares = mix(
+                images, labels, mixing, num_classes=num_classes, seed=seed, step=epoch
+            )
+            title = f"{shares[0, labels[0]]:.0%} its own"
         columns.append(images)
-    rows = list(zip(*columns, strict=True))
-    figure = draw.draw_augmented_samples(rows, [index.class_names[label] for label in labels])
+        titles.append(title)
+    rows, names = list(zip(*columns, strict=True)), [index.class_names[i] for i in labels]
+    figure = draw.draw_augmented_samples(rows, names, titles)
     draw.save(figure, job.run.figures / "augmented_samples.png")
 
 

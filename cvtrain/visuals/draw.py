@@ -131,12 +131,15 @@ def draw_confusion_matrix(matrix: np.ndarray, class_names: Sequence[str]) -> Fig
     return figure
 
 
-def draw_augmented_samples(rows: Sequence[Sequence[np.ndarray]], names: Sequence[str]) -> Figure:
+def draw_augmented_samples(
+    rows: Sequence[Sequence[np.ndarray]], names: Sequence[str], titles: Sequence[str]
+) -> Figure:
     """A contact sheet: each row one image, first as it is, then as the model sees it.
 
     Args:
         rows: for each image its pixels (h, w, 3) uint8, the original first.
         names: one class name a row.
+        titles: one a column.
     """
     num_columns = len(rows[0])
     figure = Figure(figsize=(1.35 * num_columns, 1.35 * len(rows) + 0.4), layout="constrained")
@@ -145,9 +148,8 @@ def draw_augmented_samples(rows: Sequence[Sequence[np.ndarray]], names: Sequence
         for axes, pixels in zip(axes_row, images, strict=True):
             _show(axes, pixels)
         axes_row[0].set_ylabel(_short(name, 16), fontsize=9)
-    grid[0][0].set_title("original", fontsize=9)
-    for axes in grid[0][1:]:
-        axes.set_title("augmented", fontsize=9, color="0.4")
+    for axes, title in zip(grid[0], titles, strict=True):
+        axes.set_title(title, fontsize=9)
     return figure
 
 

@@ -67,7 +67,8 @@ def test_names_are_no_formulas_and_no_commands(tmp_path):
 
 def test_augmented_samples(tmp_path):
     rows = [[np.full((20, 30, 3), 10 * i, np.uint8) for i in range(4)]] * 3
-    drawn(draw.draw_augmented_samples(rows, ["a", "b", "c"]), tmp_path)
+    titles = ["original", "augmented", "37% its own", ""]
+    drawn(draw.draw_augmented_samples(rows, ["a", "b", "c"], titles), tmp_path)
 
 
 @pytest.mark.parametrize("num_images", [0, 1, 7])
