@@ -40,7 +40,9 @@ def test_comments_are_wrapped():
     assert max(map(len, note("word " * 100, 4).splitlines())) <= 99
 
 
-@pytest.mark.parametrize("name", ["mobilenet", "vgg16", "efficientnet_v2_b0", "resnet50"])
+@pytest.mark.parametrize(
+    "name", ["mobilenet", "vgg16", pytest.param("efficientnet_v2_b0", marks=pytest.mark.slow)]
+)
 def test_every_base_has_the_blocks_that_are_unfrozen(name):
     from cvtrain.models.backbones import build_backbone
     from cvtrain.models.blocks import blocks
