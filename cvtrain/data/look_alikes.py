@@ -2,6 +2,12 @@
 
 A difference hash (N. Krawetz, "Kind of like that", 2013) finds candidates, and small thumbnails
 confirm them: hashes know no colour, and plain images have hashes in common.
+
+Both limits are measured on 3,781 photographs of clothing, most of them on a few backgrounds: 1,892
+pairs are within `MAX_DISTANCE`. One of them is within `MAX_DIFFERENCE`, a photograph that is there
+twice; the next pair, two different shirts, differs by 11 grey levels. Of changed copies of 120
+photographs are found: all in JPEG of quality 20, at 100 pixels, or with brightness or contrast
+changed by 10 %; 92 % turned by 1 degree; 36 % cropped by 2 % a side, and none cropped by 5 %.
 """
 
 import itertools
@@ -13,7 +19,7 @@ import numpy as np
 
 SMALLEST = 32  # pixels; of smaller images thousands share a hash
 MAX_DISTANCE = 6  # bits of 64; at most this, two of eight bytes of two hashes are equal
-MAX_DIFFERENCE = 8.0  # grey levels, root mean square over a thumbnail
+MAX_DIFFERENCE = 8.0  # grey levels
 
 _SIDE = 16  # of a thumbnail, pixels
 _MOST_PASSES = 256  # how far apart images with two equal bytes may be sorted to be compared
@@ -30,7 +36,8 @@ class Pair(NamedTuple):
     Attributes:
         first, second: their indices, first < second.
         distance: bits that differ between their hashes.
-        difference: grey levels that their thumbnails differ by, root mean square.
+        difference: grey levels that their thumbnails differ by, root mean square, when one is made
+            as bright as the other in each channel.
     """
 
     first: int
@@ -104,6 +111,7 @@ def _confirmed(
     for start in range(0, len(near), _AT_ONCE):
         part = near[start : start + _AT_ONCE]
         change = thumbnails[left[part]].astype(np.float32) - thumbnails[right[part]]
+        change -= change.mean(axis=(1, 2), keepdims=True)
         differences = np.sqrt((change**2).mean(axis=(1, 2, 3)))
         for i in np.flatnonzero(differences <= MAX_DIFFERENCE):
             first, second = sorted((int(left[part[i]]), int(right[part[i]])))

@@ -42,7 +42,7 @@ def resized(image, size):
 CHANGES = {
     "compressed": lambda image: compressed(image, 30),
     "smaller": lambda image: resized(image, (70, 64)),
-    "brighter": lambda image: cv2.convertScaleAbs(image, beta=5),
+    "brighter": lambda image: cv2.convertScaleAbs(image, alpha=0.92, beta=10),
     "noisy": lambda image: cv2.add(
         image, np.random.default_rng(9).integers(0, 9, image.shape, np.uint8)
     ),
@@ -93,12 +93,21 @@ def test_all_pairs_within_the_distance_are_found_without_comparing_all():
 def test_the_difference_is_the_root_mean_square_and_sorts():
     hashes = np.zeros((3, 8), np.uint8)
     thumbnails = np.zeros((3, 16, 16, 3), np.uint8)
-    thumbnails[1] = 3
+    thumbnails[1, :8] = 2
     thumbnails[2, 0] = 20
     first, second, third = find_look_alikes(hashes, thumbnails)
-    assert (first[:2], first.difference) == ((0, 1), 3.0)
-    assert second.difference == pytest.approx(np.sqrt(400 / 16))
-    assert (second[:2], third[:2]) == ((0, 2), (1, 2))
+    assert (first[:2], first.difference) == ((0, 1), 1.0)
+    assert [second.difference, third.difference] == pytest.approx(
+        [np.std([20, *[0] * 15]), np.std([18, *[-2] * 7, *[0] * 8])][::-1]
+    )
+    assert [second[:2], third[:2]] == [(1, 2), (0, 2)]
+
+
+def test_brightness_alone_is_no_difference():
+    thumbnails = np.random.default_rng(0).integers(0, 200, (2, 16, 16, 3), np.uint8)
+    thumbnails[1] = thumbnails[0] + np.array([50, 30, 0], np.uint8)
+    (pair,) = find_look_alikes(np.zeros((2, 8), np.uint8), thumbnails)
+    assert pair.difference == pytest.approx(0, abs=1e-4)
 
 
 def test_a_crowd_of_plain_images_does_not_take_for_ever(monkeypatch):
