@@ -149,8 +149,11 @@ def sha256_bytes(content: bytes) -> str:
 
 def printable(name: object) -> str:
     r"""`name` with what a terminal would obey or cannot show escaped: `a\x1b[31m`, `caf\udce9`."""
+    text = str(name)
+    if text.isprintable():  # at once: a page holds pictures of thousands of characters
+        return text
     return "".join(
-        c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in str(name)
+        c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in text
     )
 
 

@@ -98,7 +98,7 @@ def in_words(one: str, other: str, pair: Pair) -> str:
     more, fewer = sorted((pair.only_first, pair.only_second), reverse=True)
     said = (
         f"{better} alone is right on {_images(more)}, {worse} alone on {_images(fewer)} "
-        f"(p = {pair.p:.2g})"
+        f"(p {'= ' * (pair.p >= 0.001)}{words.p_value(pair.p)})"
     )
     if pair.p < LEVEL:
         return f"{said}: more than chance would explain."
@@ -122,7 +122,7 @@ def show(
                 printable(one.name),
                 f"{test.accuracy:.4f}",
                 f"{low:.4f} to {high:.4f}",
-                f"{pair.p:.2g}" if pair else "",
+                words.p_value(pair.p) if pair else "",
                 f"{pair.agreement:.4f}" if pair else "",
                 one.minutes,
                 "" if one.record.num_parameters is None else f"{one.record.num_parameters:,}",
@@ -148,6 +148,8 @@ def render_comparison(
 ) -> str:
     """The page."""
     known = {names: pair for names, pair in pairs.items() if pair is not None}
+    best, second, *_ = sorted(contenders, key=lambda one: -one.record.metrics.test.accuracy)
+    first_two = next(names for names in pairs if set(names) == {best.name, second.name})
     return render(
         "cvtrain.reports",
         "compare.html.j2",
@@ -155,10 +157,9 @@ def render_comparison(
         version=__version__,
         contenders=contenders,
         what=[words.what_was_trained(one.record, one.settings) for one in contenders],
-        best=max(contenders, key=lambda one: one.record.metrics.test.accuracy),
-        pairs=[
-            (one, other, pair, in_words(one, other, pair)) for (one, other), pair in known.items()
-        ],
+        best=best,
+        verdict=in_words(*first_two, known[first_two]) if first_two in known else "",
+        pairs=known,
         unpaired=[names for names, pair in pairs.items() if pair is None],
         level=LEVEL,
         curves=curves_of_runs({one.name: one.history for one in contenders}),
@@ -167,6 +168,7 @@ def render_comparison(
         differences=differing_settings(contenders),
         percent=words.percent,
         interval=words.interval,
+        p_value=words.p_value,
     )
 
 

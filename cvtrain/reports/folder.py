@@ -107,7 +107,7 @@ def read_config(run: Run) -> str:
 
 
 def settings(run: Run) -> dict[str, str]:
-    """Every key of `config.yaml` by its full name, with its value as JSON: `fit.epochs: 30`."""
+    """Every key of `config.yaml` that is set, by its full name: `fit.epochs`: `30`."""
     path = run.path / "config.yaml"
     with _readable(path):
         return dict(_flat(yaml.safe_load(read_config(run)) or {}))
@@ -135,8 +135,9 @@ def _flat(value: Any, name: str = "") -> Iterator[tuple[str, str]]:
     if isinstance(value, Mapping):
         for key, inner in value.items():
             yield from _flat(inner, f"{name}.{key}" if name else str(key))
-    else:
-        yield name, json.dumps(value, ensure_ascii=False, default=str)
+    elif value is not None:
+        shown = value if isinstance(value, str) else json.dumps(value, default=str)
+        yield name, shown
 
 
 @contextmanager

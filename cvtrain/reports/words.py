@@ -18,6 +18,11 @@ def interval(low: float, high: float) -> str:
     return f"{100 * low:.1f} to {100 * high:.1f} %"
 
 
+def p_value(p: float) -> str:
+    """A probability to two digits."""
+    return f"{p:.2g}" if p >= 0.001 else "< 0.001"
+
+
 def most_frequent(test: DetailedScores) -> tuple[str, float]:
     """The class with the most test images, and the accuracy of always answering it."""
     name = max(test.per_class, key=lambda name: test.per_class[name].num_images)
@@ -56,7 +61,7 @@ def commands(run_dir: Path, record: Record, settings: Mapping[str, str]) -> list
     again = f"cvtrain {record.command} {shlex.quote(str(run_dir.resolve() / 'config.yaml'))}"
     if record.source:
         again += f" --from {shlex.quote(record.source.run)}"
-    if settings.get("precision") == '"auto"' and record.precision:
+    if settings.get("precision") == "auto" and record.precision:
         again += f" --set precision={record.precision}"
     return [f"{again} --run-dir AGAIN", f"cvtrain evaluate {run}", f"cvtrain predict {run} IMAGES"]
 
