@@ -8,6 +8,7 @@ import numpy as np
 
 from cvtrain.calibration import (
     CONFIDENCE,
+    COVERAGES,
     Abstention,
     coverage_and_risk,
     fit_temperature,
@@ -247,8 +248,8 @@ def _show(record: dict[str, Any], console: Console) -> None:
     console.result(plain_words(record["test"]))
     if target := record["target"].get("risk"):
         console.result(
-            f"for images like those of validation at most {target:.1%} of the answers are wrong, "
-            f"with {CONFIDENCE:.0%} confidence"
+            f"for images like those of validation at most {100 * target:g} % of the answers are "
+            f"wrong, with {100 * CONFIDENCE:g} % confidence"
         )
         if record["test"]["num_answered"] and record["test"]["risk_interval"][0] > target:
             console.warn("the test images are beyond that: they are harder than the validation's")
@@ -258,13 +259,13 @@ def _show_choices(run: Run, parts: dict[str, Predictions], console: Console) -> 
     validation, test = parts["validation"], parts["test"]
     thresholds, bounds = risk_bounds(validation.labels, validation.probabilities)
     rows = [
-        (f"{threshold:.4f}", f"{bound:.4f}", *_cells(_at(test, threshold)))
-        for threshold, bound in zip(thresholds[::2], bounds[::2], strict=True)
+        (f"{asked:g}", f"{threshold:.4f}", f"{bound:.4f}", *_cells(_at(test, threshold)))
+        for asked, threshold, bound in zip(COVERAGES, thresholds, bounds, strict=True)
     ]
-    console.table(("threshold", "promised risk", *_COLUMNS), rows)
+    console.table(("--coverage", "threshold", "promised risk", *_COLUMNS), rows)
     console.result(
         "coverage and risk are those of the test images; the promise is by the validation images, "
-        f"with {CONFIDENCE:.0%} confidence\n"
+        f"with {100 * CONFIDENCE:g} % confidence\n"
         f"choose: cvtrain calibrate {run.path} --coverage 0.9, or --risk 0.05"
     )
 

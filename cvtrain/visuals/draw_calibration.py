@@ -9,7 +9,7 @@ from cvtrain.calibration import coverage_and_risk, risk_coverage
 from cvtrain.metrics import accuracy_interval, calibration_bins, calibration_error
 
 _BAR, _LINE, _CHOSEN = "#1f77b4", "#d95f02", "#111111"
-_MAX_INTERVALS = 200
+_MAX_INTERVALS = 60
 
 
 def draw_calibration(
@@ -23,11 +23,17 @@ def draw_calibration(
         after: the same with the temperature.
         threshold: of the confidence `after`, to mark; None for none.
     """
-    figure = Figure(figsize=(14, 4.6), layout="constrained")
+    figure = Figure(figsize=(14, 5), layout="constrained")
     left, middle, right = figure.subplots(1, 3)
     _draw_reliability(left, labels, before, "the model")
     _draw_reliability(middle, labels, after, "with the temperature")
     _draw_risk(right, labels, after, threshold)
+    lines = [
+        line
+        for axes in (middle, right)
+        for line in zip(*axes.get_legend_handles_labels(), strict=True)
+    ]
+    figure.legend(*zip(*lines, strict=True), loc="outside lower center", ncols=len(lines))
     return figure
 
 
@@ -47,7 +53,6 @@ def _draw_reliability(axes: Axes, labels: np.ndarray, probabilities: np.ndarray,
     axes.set(title=f"{of}: calibration error {error:.3f}", xlabel="confidence", ylabel="accuracy")
     axes.set(xlim=(0, 1.02), ylim=(0, 1.02))
     axes.grid(alpha=0.25)
-    axes.legend(fontsize=9, loc="upper left")
 
 
 def _draw_risk(
@@ -71,6 +76,5 @@ def _draw_risk(
     axes.set(xlabel="coverage: share that is answered", ylabel="risk: share of wrong answers")
     axes.set(xlim=(0, 1.02), ylim=(0, max(0.05, min(1.0, 2 * float(curve.risk[-1])))))
     for axis in (axes.xaxis, axes.yaxis):
-        axis.set_major_formatter(PercentFormatter(1, decimals=0))
+        axis.set_major_formatter(PercentFormatter(1))
     axes.grid(alpha=0.25)
-    axes.legend(fontsize=9, loc="upper left")
