@@ -14,6 +14,7 @@ from cvtrain.pipelines.dataset import Dataset
 from cvtrain.pipelines.evaluate import show_metrics, write_confusion_matrix
 from cvtrain.pipelines.job import Job
 from cvtrain.pipelines.mistakes import explain_mistakes
+from cvtrain.pipelines.reading import readings_of, tell_readings
 from cvtrain.pipelines.suspects import NONE_JUDGED, Judged, find_mislabels
 from cvtrain.predictions import predictions_csv
 from cvtrain.run import Run
@@ -51,11 +52,13 @@ def finish(
         calibration = record_calibration(run, parts, probabilities)
     mistakes = explain_mistakes(job, probabilities["test"])
     mislabels = find_mislabels(job, probabilities, training)
+    readings = readings_of(job)
     found = {"calibration": calibration, "mistakes": mistakes, "mislabels": mislabels}
-    run.update(status="finished", metrics=metrics, **found, seconds=watch.seconds)
+    run.update(status="finished", metrics=metrics, reading=readings, **found, seconds=watch.seconds)
     # Nothing is left to resume, and they are several times the size of the model.
     shutil.rmtree(run.checkpoints, ignore_errors=True)
     show_metrics(metrics["test"], console)
+    tell_readings(readings, console)
     console.result(
         f"\n{run.path}/ holds model.keras, run.json, history.csv, predictions-*.csv and figures/ "
         f"({duration(watch.seconds['total'])})"
