@@ -65,6 +65,7 @@ def finish(
     )
     console.result(
         "Next:\n"
+        f"  everything   cvtrain report {run.path}\n"
         f"  look at      {run.figures}/curves.png, worst_mistakes.png\n"
         f"  classify     cvtrain predict {run.path} YOUR_IMAGES\n"
         f"  measure      cvtrain evaluate {run.path} --data OTHER_IMAGES\n"

@@ -211,7 +211,8 @@ def show(job: Job, rows: Sequence[dict[str, Any]]) -> None:
     estimated = sum(row["estimated_minutes"] for row in rows)
     job.console.result(
         f"{actual:.1f} minutes in all, {actual / estimated:.2f} times the estimate\n"
-        f"{job.run.path}/ holds ladder.csv, figures/ladder.png and a run folder for each rung"
+        f"{job.run.path}/ holds ladder.csv, figures/ladder.png and a run folder for each rung\n"
+        f"Next: cvtrain compare {job.run.path}"
     )
 
 

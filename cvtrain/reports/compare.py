@@ -14,7 +14,7 @@ from cvtrain.html import render
 from cvtrain.predictions import read_predictions
 from cvtrain.reports import words
 from cvtrain.reports.curve_plots import History, curves_of_runs
-from cvtrain.reports.folder import read_history, settings
+from cvtrain.reports.folder import flat, read_history, read_settings
 from cvtrain.reports.pairs import Answers, Pair, answers, paired
 from cvtrain.reports.record import Record, read_record, read_rungs
 from cvtrain.run import Run
@@ -182,7 +182,7 @@ def _contender(run: Run, name: str) -> Contender:
     record = read_record(run)
     predictions = read_predictions(run.path / "predictions-test.csv", record.class_names)
     said = answers(predictions, record.class_names)
-    return Contender(name, record, settings(run), read_history(run), said)
+    return Contender(name, record, flat(read_settings(run)), read_history(run), said)
 
 
 def _names(runs: Sequence[Run]) -> list[str]:

@@ -106,11 +106,20 @@ def read_config(run: Run) -> str:
         return path.read_text("utf-8")
 
 
-def settings(run: Run) -> dict[str, str]:
-    """Every key of `config.yaml` that is set, by its full name: `fit.epochs`: `30`."""
+def read_settings(run: Run) -> dict[str, Any]:
+    """The sections of `config.yaml`; empty where there is none."""
+    text = read_config(run)
     path = run.path / "config.yaml"
     with _readable(path):
-        return dict(_flat(yaml.safe_load(read_config(run)) or {}))
+        sections = yaml.safe_load(text) or {}
+        if not isinstance(sections, dict):
+            raise ValueError("it has no sections")
+    return sections
+
+
+def flat(settings: Mapping[str, Any]) -> dict[str, str]:
+    """Every key that is set by its full name, with its value as text: `fit.epochs`: `30`."""
+    return dict(_flat(settings))
 
 
 def image_paths(run: Run, record: Record) -> dict[str, Path]:

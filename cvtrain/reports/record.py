@@ -98,7 +98,7 @@ class Data(Read):
     check: Check | None = None
 
 
-class Reading(Read):
+class RecordedReading(Read):
     """What the curves say; `proposal` is YAML text, or empty."""
 
     finding: Text
@@ -178,7 +178,7 @@ class Record(Read):
     base: Base | None = None
     source: Source | None = None
     freeze_proof: dict[Text, FrozenLayer] = {}
-    reading: list[Reading] | None = None
+    reading: list[RecordedReading] | None = None
     calibration: Calibration | None = None
     mistakes: Explained = Explained()
     mislabels: Judged | None = None

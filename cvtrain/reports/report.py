@@ -1,8 +1,10 @@
 """`cvtrain report`: all that a run has found on one page, which needs nothing else."""
 
 import shlex
+from collections.abc import Mapping, Sequence
 from itertools import islice
 from pathlib import Path
+from typing import Any
 
 from cvtrain import __version__
 from cvtrain.calibration import with_temperature
@@ -15,14 +17,16 @@ from cvtrain.predictions import Predictions, read_predictions
 from cvtrain.reports import words
 from cvtrain.reports.confusion import by_turns, confusion, images_by_cell
 from cvtrain.reports.curve_plots import curves_of_run
+from cvtrain.reports.curves import Reading, Stage, read_curves
 from cvtrain.reports.folder import (
+    flat,
     image_paths,
     read_abstention,
     read_config,
     read_history,
     read_measurements,
     read_mistakes,
-    settings,
+    read_settings,
 )
 from cvtrain.reports.mistakes import explained_cards, plain_cards
 from cvtrain.reports.plots import Plot
@@ -95,7 +99,8 @@ def render_report(run: Run, stop: Stop) -> str:
         if explained
         else plain_cards(worst, predictions, class_names, pictures)
     )
-    config, history, phases = settings(run), read_history(run), words.phases(record)
+    config, history, phases = read_settings(run), read_history(run), words.phases(record)
+    settings = flat(config)
     return render(
         "cvtrain.reports",
         "report.html.j2",
@@ -108,10 +113,10 @@ def render_report(run: Run, stop: Stop) -> str:
         ],
         record=record,
         run_dir=shlex.quote(str(run.path)),
-        what=words.what_was_trained(record, config),
+        what=words.what_was_trained(record, settings),
         meaning=words.what_it_means(test),
         chance=words.most_frequent(test)[1],
-        readings=record.reading or [],
+        readings=readings(record, config, history),
         history=history,
         curves=curves_of_run(history, record.best_epoch),
         confusion=confusion(test.confusion_matrix, class_names, predictions, cells, pictures),
@@ -127,13 +132,36 @@ def render_report(run: Run, stop: Stop) -> str:
         num_suspects=len(suspects),
         measurements=read_measurements(run),
         phases=phases,
-        commands=words.commands(run.path, record, config),
+        commands=words.commands(run.path, record, settings),
         identity=words.identity(record),
         config_lines=read_config(run).splitlines(),
         percent=words.percent,
         interval=words.interval,
         duration=duration,
     )
+
+
+def readings(
+    record: Record, config: Mapping[str, Any], history: Mapping[str, Sequence[float]]
+) -> Sequence[Reading]:
+    """What the curves say: as the run recorded it, else read now."""
+    if record.reading is not None:
+        return [Reading(one.finding, one.detail, one.proposal) for one in record.reading]
+    name, validation = record.command.replace("-", "_"), record.metrics.validation
+    section = config.get(name)
+    if not history or validation is None or not isinstance(section, dict) or section.get("then"):
+        return []
+    stage = Stage(
+        name,
+        section,
+        words.is_augmented(record, flat(config)),
+        num_classes=len(record.class_names),
+        num_validation=validation.num_images,
+    )
+    try:
+        return read_curves(history, stage)
+    except (KeyError, TypeError):  # a proposal starts from a key that an older config lacks
+        return []
 
 
 def read_suspects(run: Run) -> list[Suspect]:

@@ -45,14 +45,18 @@ def what_it_means(test: DetailedScores) -> str:
 def what_was_trained(record: Record, settings: Mapping[str, str]) -> str:
     """The model, the images it learnt from, when and how long."""
     num_images = sum(record.data.counts.get("train", {}).values())
-    is_augmented = settings.get(f"{record.command.replace('-', '_')}.views") != "1" and any(
-        key.startswith("augment.") for key in settings
-    )
-    images = f"{num_images:,} {'augmented ' if is_augmented else ''}training images"
+    changed = "augmented " if is_augmented(record, settings) else ""
+    images = f"{num_images:,} {changed}training images"
     return (
         f"{_model(record)}, on {images} of {len(record.class_names)} classes, "
         f"on {record.started:%-d %B %Y}, in {duration(record.seconds.get('total', 0))}."
     )
+
+
+def is_augmented(record: Record, settings: Mapping[str, str]) -> bool:
+    """Whether training images were changed from epoch to epoch, by the keys of the config."""
+    views = settings.get(f"{record.command.replace('-', '_')}.views")
+    return views != "1" and any(key.startswith("augment.") for key in settings)
 
 
 def commands(run_dir: Path, record: Record, settings: Mapping[str, str]) -> list[str]:
