@@ -64,6 +64,8 @@ def data_stats(config: Config, *, output: Path | None, console: Console) -> None
         commit_json(folder / "stats.json", stats)
         commit_text(folder / "duplicates.csv", csv_text(_duplicate_rows(found, places)))
         _draw(index, found, places, folder, config.seed)
+    if len(index.class_names) > _MOST_CLASSES:
+        console.remark(f"contact_sheet.png shows the first {_MOST_CLASSES} classes")
     console.result(f"{printable(output)}: stats.json, duplicates.csv and pictures")
 
 
@@ -141,11 +143,10 @@ def _show(stats: dict[str, Any], index: Index, console: Console) -> None:
     size = "x".join(map(str, pixels["image_size"]))
     console.result(f"red, green, blue at {size}: mean {means}, standard deviation {deviations}")
     exact, near = stats["exact_duplicates"], stats["near_duplicates"]
+    console.result(f"exact duplicates: {exact['files'] - exact['images']:,} copies of other files")
     console.result(
-        f"exact duplicates: {exact['files'] - exact['images']:,} files are copies of others"
-    )
-    console.result(
-        f"near duplicates: {near['pairs']:,} pairs, {near['across_splits']:,} across splits"
+        f"near duplicates, in pairs: {near['pairs']:,}, of these across splits "
+        f"{near['across_splits']:,}, across classes {near['across_classes']:,}"
     )
 
 
@@ -165,21 +166,26 @@ def _tell_doubts(found: Survey, places: Mapping[str, _Place], console: Console) 
             "images that are in two splits or under two labels: "
             f"{len(copied):,}; `cvtrain data check` lists them"
         )
-    leaks = [(a, b) for a, b, _ in found.look_alikes if places[a][0] != places[b][0]]
-    if leaks:
-        lines = [f"  {_named(a, places)} and {_named(b, places)}" for a, b in leaks[:_MOST_LISTED]]
-        if more := leaks[_MOST_LISTED:]:
+    pairs = [pair[:2] for pair in found.look_alikes if _is_suspicious(pair[:2], places)]
+    if pairs:
+        lines = [f"  {_named(a, places)} and {_named(b, places)}" for a, b in pairs[:_MOST_LISTED]]
+        if more := pairs[_MOST_LISTED:]:
             lines.append(f"  and {len(more):,} more, in duplicates.csv")
         console.warn(
-            f"pairs that look alike across splits, probably leaks: {len(leaks):,}\n"
+            "pairs that look alike in two splits (probably a leak) or in two classes (one label "
+            f"is wrong): {len(pairs):,}\n"
             + "\n".join(lines)
-            + "\n  Look at near_duplicates.png. Remove one of each true pair, or, where "
-            "their names tell what belongs together, use cvtrain data split --group."
+            + "\n  Look at near_duplicates.png, and remove one of each true pair. Where names tell "
+            "what belongs together, cvtrain data split --group keeps it in one split."
         )
 
 
+def _is_suspicious(pair: Sequence[str], places: Mapping[str, _Place]) -> bool:
+    return places[pair[0]] != places[pair[1]]
+
+
 def _named(path: str, places: Mapping[str, _Place]) -> str:
-    return f"{printable(path)} ({places[path][0]})"
+    return f"{printable(path)} ({printable('/'.join(places[path]))})"
 
 
 def _duplicate_rows(found: Survey, places: Mapping[str, _Place]) -> Iterable[Sequence[Any]]:
@@ -214,7 +220,7 @@ def _draw(
         if paths
     ]
     save(draw_contact_sheet(rows[:_MOST_CLASSES]), folder / "contact_sheet.png")
-    pairs = sorted(found.look_alikes, key=lambda pair: places[pair[0]][0] == places[pair[1]][0])
+    pairs = sorted(found.look_alikes, key=lambda pair: not _is_suspicious(pair[:2], places))
     if pairs:
         sheet = [
             [panel(path, "/".join(places[path]), Path(path).name) for path in pair[:2]]

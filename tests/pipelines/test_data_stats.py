@@ -58,7 +58,7 @@ def test_figures_of_a_clean_folder(photos, tmp_path, capsys):
     out, err = capsys.readouterr()
     assert "class\ttrain\tvalidation\ttest" in out
     assert "2.0 times" in out
-    assert "near duplicates: 0 pairs" in out
+    assert "near duplicates, in pairs: 0" in out
     assert "warning" not in err
 
 
@@ -67,6 +67,7 @@ def test_copies_and_look_alikes_are_told_with_their_splits(photos, tmp_path, cap
     shutil.copy(photos / "train" / "cat" / "1.png", photos / "train" / "dog" / "mislabel.png")
     photograph(photos / "test" / "cat" / "leak.jpg", 2, size=(120, 160), quality=60)
     photograph(photos / "train" / "cat" / "twin.jpg", 3, quality=80)
+    photograph(photos / "train" / "dog" / "other.jpg", 4, quality=80)
     (photos / "train" / "cat" / "broken.png").write_bytes(b"")
     found, pairs = stats(photos, tmp_path / "out")
     assert found["exact_duplicates"] == {
@@ -75,17 +76,21 @@ def test_copies_and_look_alikes_are_told_with_their_splits(photos, tmp_path, cap
         "across_splits": 0,
         "across_classes": 1,
     }
-    assert found["near_duplicates"] == {"pairs": 2, "across_splits": 1, "across_classes": 0}
+    assert found["near_duplicates"] == {"pairs": 3, "across_splits": 1, "across_classes": 1}
     assert found["unusable"] == {"train/cat/broken.png": "empty file"}
     assert {(p["kind"], p["path"], p["other_path"]) for p in pairs} == {
         ("exact", "train/cat/0.png", "train/cat/copy.png"),
         ("exact", "train/cat/1.png", "train/dog/mislabel.png"),
         ("near", "train/cat/2.png", "test/cat/leak.jpg"),
         ("near", "train/cat/3.png", "train/cat/twin.jpg"),
+        ("near", "train/cat/4.png", "train/dog/other.jpg"),
     }
     assert (tmp_path / "out" / "near_duplicates.png").exists()
     err = capsys.readouterr().err
-    assert "probably leaks: 1\n  train/cat/2.png (train) and test/cat/leak.jpg (test)" in err
+    assert "in two classes (one label is wrong): 2" in err
+    assert "\n  train/cat/2.png (train/cat) and test/cat/leak.jpg (test/cat)\n" in err
+    assert "\n  train/cat/4.png (train/cat) and train/dog/other.jpg (train/dog)\n" in err
+    assert "twin" not in err
     assert "under two labels: 1" in err
     assert "cannot be used, and are left out here: 1" in err
 
