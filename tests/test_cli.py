@@ -109,8 +109,13 @@ def test_missing_images_are_told_before_the_engine_is_loaded(command, tmp_path):
     assert not loaded_modules([command], tmp_path) & {"tensorflow", "keras"}
 
 
-def test_data_check_does_not_import_the_engine(tmp_path, image_folder):
-    assert not loaded_modules(["data", "check", image_folder], tmp_path) & {"tensorflow", "keras"}
+@pytest.mark.parametrize(
+    "arguments", [["check"], ["stats"], ["split", "--output", "manifest.csv"]], ids=" ".join
+)
+def test_looking_at_images_does_not_import_the_engine(arguments, tmp_path, image_folder):
+    modules = loaded_modules(["data", *arguments, image_folder], tmp_path)
+    assert "cv2" in modules
+    assert not modules & {"tensorflow", "keras"}
 
 
 def test_calibrate_does_not_import_the_engine(tmp_path):
@@ -157,6 +162,15 @@ def test_a_config_error_exits_2_with_line_and_advice(tmp_path):
         (["data", "check", "nothing"], 3, "nothing: no such folder or file"),
         (["data", "check", "digit"], 3, "Did you mean the named set digits?"),
         (["data", "check", "."], 3, "no images"),
+        (["data", "check", ".", "--set", "data.label_pattern=cat"], 2, "must have one group"),
+        (["data", "stats", "."], 3, "no images"),
+        (["data", "split", "."], 2, "Missing option '--output'"),
+        (["data", "split", ".", "--output", "m.txt"], 2, "must end in .csv"),
+        (["data", "split", ".", "--output", "m.csv"], 3, "no images"),
+        (["data", "split", ".", "--output", "m.csv", "--group", "p"], 2, "--group p: must have"),
+        (["data", "split", ".", "--output", "m.csv", "--test", "1"], 2, "is not in the range"),
+        (["data", "fetch", "mnits"], 2, "Did you mean mnist?"),
+        (["data", "fetch", "mnist", "--file", "a.npz"], 3, "a.npz: there is no such file"),
     ],
 )
 def test_mistakes_have_an_exit_code_and_a_message(tmp_path, arguments, code, words):

@@ -190,6 +190,11 @@ WRONG_DATA = [
     ("{source: digits, classes: cat}", "data.classes: must be a list of at least two class"),
     ("{source: digits, classes: [cat, true]}", "data.classes: must be a list of at least two"),
     ("{source: digits, train_per_class: 0}", "data.train_per_class: must be greater than or equal"),
+    ("{source: digits, label_pattern: cat}", "data.label_pattern: must have one group in parenth"),
+    (
+        "{source: digits, label_pattern: '*.jpg'}",
+        "data.label_pattern: must be a regular expression",
+    ),
 ]
 
 
