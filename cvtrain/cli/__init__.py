@@ -37,6 +37,6 @@ for command in (
     *(look.evaluate, look.predict, look.calibrate, look.visualize),
     *(look.report, look.compare),
     images.data,
-    *(start.init, start.doctor, start.schema),
+    *(start.init, start.summary, start.doctor, start.schema),
 ):
     cli.add_command(command)

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from cvtrain.cli.options import common_options
+from cvtrain.cli.options import common_options, set_option
 
 if TYPE_CHECKING:
     from cvtrain.console import Console
@@ -105,3 +105,53 @@ def doctor(console: "Console", as_json: bool) -> None:
     from cvtrain.pipelines.doctor import doctor as run_doctor
 
     run_doctor(as_json=as_json, console=console)
+
+
+@click.command(
+    epilog="""\b
+Examples:
+  cvtrain summary                                the convnet of ./config.yaml
+  cvtrain summary --set fit.model.padding=same   what does padding change?
+  cvtrain summary --set fit.model.strides=2 --set fit.model.pooling=1
+  cvtrain summary --stage finetune               what is frozen, what is trained
+  cvtrain summary --stage extract-features --set extract_features.backbone.name=vgg16 --layers
+
+\b
+A cell sees more of the image with every window above it, and twice as fast after a pooling of 2:
+compare what the last map sees with the size of what you want to tell apart.""",
+)
+@click.argument("config", default="config.yaml", type=click.Path(path_type=Path))
+@click.option(
+    "--stage",
+    type=click.Choice(["fit", "extract-features", "finetune"]),
+    default="fit",
+    show_default=True,
+    help="Whose network.",
+)
+@click.option(
+    "--classes",
+    "num_classes",
+    type=click.IntRange(2),
+    metavar="N",
+    help="How many classes; default: those of data.classes, or 10.",
+)
+@click.option("--layers", "every_layer", is_flag=True, help="Every layer of a large base.")
+@set_option
+@common_options
+def summary(
+    console: "Console",
+    config: Path,
+    stage: str,
+    num_classes: int | None,
+    every_layer: bool,
+    overrides: tuple[str, ...],
+) -> None:
+    """Show a network layer by layer: shapes, parameters, multiply-adds, receptive fields.
+
+    No image is needed: this is a place to try padding, strides and pooling.
+    """
+    from cvtrain.config import load_config
+    from cvtrain.pipelines.summary import summary as run_summary
+
+    settings = load_config(config, overrides)
+    run_summary(settings, stage, num_classes=num_classes, every_layer=every_layer, console=console)

@@ -8,14 +8,9 @@ up to a tenth of the image.
 
 import numpy as np
 
-from cvtrain.backend import keras
+from cvtrain.models.receptive_field import receptive_fields
 from cvtrain.visuals.explanation import Box
-from cvtrain.visuals.graphs import nodes
 from cvtrain.visuals.opened import OpenedModel, find_spatial_layer
-
-_layers = keras.layers
-_CONVOLUTIONS = (_layers.Conv2D, _layers.DepthwiseConv2D, _layers.SeparableConv2D)
-_POOLING = (_layers.MaxPooling2D, _layers.AveragePooling2D)
 
 
 def field_box(
@@ -37,11 +32,11 @@ def field_box(
         ConfigError: as `find_spatial_layer` does.
     """
     tensor = opened.layers[find_spatial_layer(opened, layer)]
-    (top, row), (left, column) = (
-        _cells(opened.network, axis).get(id(tensor)) or (0, 0) for axis in (1, 2)
-    )
-    box = (top, left, row * cells[0], column * cells[1])
-    return box if row and column and box != (0, 0, *size) else None
+    rows, columns = (receptive_fields(opened.network, axis).get(id(tensor)) for axis in (1, 2))
+    if rows is None or columns is None:
+        return None
+    box = (rows.begin, columns.begin, rows.step * cells[0], columns.step * cells[1])
+    return box if box != (0, 0, *size) else None
 
 
 def placed(maps: np.ndarray, size: tuple[int, int], box: Box | None) -> np.ndarray:
@@ -68,50 +63,3 @@ def _between(cells: int, length: int, start: float, extent: float) -> np.ndarray
     places = (np.arange(length) + 0.5 - start) / extent * cells - 0.5
     distances = np.abs(np.clip(places, 0, cells - 1)[:, None] - np.arange(cells))
     return np.maximum(1 - distances, 0)
-
-
-def _cells(network: keras.Model, axis: int) -> dict[int, tuple[float, float]]:
-    """By id of a tensor: where its first cell begins along the axis and how far it is to the next.
-
-    In pixels of the input. A tensor is missing where that is not known.
-    """
-    found = {id(network.input): (0.0, 1.0)}
-    for node in nodes(network):
-        output = node.outputs[0]
-        before = [each for each in node.input_tensors if id(each) in found]
-        if len(output.shape) != 4 or not before:
-            continue
-        # What merges with it in another size, as factors of whole channels, says nothing of places.
-        alike = [each for each in before if each.shape[axis] == output.shape[axis]]
-        tensor = (alike or before)[0]
-        if moved := _moved(node.operation, axis, found[id(tensor)], tensor, output):
-            found[id(output)] = moved
-    return found
-
-
-def _moved(operation, axis, cells, before, after):
-    """The cells of an operation's output, from those of its input: begin and distance, or None."""
-    begin, step = cells
-    i = axis - 1
-    if isinstance(operation, _CONVOLUTIONS + _POOLING):
-        pooling = isinstance(operation, _POOLING)
-        window = (operation.pool_size if pooling else operation.kernel_size)[i]
-        stride = operation.strides[i]
-        if not pooling:
-            window = (window - 1) * operation.dilation_rate[i] + 1
-        padding = 0
-        if operation.padding == "same":
-            # Of an unknown size, as if the strides divided it.
-            rest = (before.shape[axis] or stride) % stride
-            padding = max(window - (rest or stride), 0) // 2
-        middle = begin + step * (window / 2 - padding)
-        return middle - step * stride / 2, step * stride
-    if isinstance(operation, _layers.ZeroPadding2D):
-        return begin - step * operation.padding[i][0], step
-    if isinstance(operation, _layers.Cropping2D):
-        return begin + step * operation.cropping[i][0], step
-    if before.shape[axis] == after.shape[axis]:
-        return cells
-    if None in (before.shape[axis], after.shape[axis]):
-        return None
-    return begin, step * before.shape[axis] / after.shape[axis]

@@ -8,11 +8,12 @@ takes to flatten a model, to copy it, and to cut it in two.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 from cvtrain.backend import keras
+from cvtrain.models.graph import nodes
 
 _layers = keras.layers
 # Whatever they are called with, they return it, unless they are trained.
@@ -30,12 +31,6 @@ def operation_of(tensor: keras.KerasTensor) -> keras.Operation:
 def node_of(tensor):
     """The call that computes a tensor."""
     return operation_of(tensor)._inbound_nodes[tensor._keras_history.node_index]
-
-
-def nodes(model) -> Iterator[Any]:
-    """The calls in the graph of a functional model, in an order of computation."""
-    for depth in sorted(model._nodes_by_depth, reverse=True):
-        yield from (node for node in model._nodes_by_depth[depth] if not node.is_input)
 
 
 def narrow_places(model) -> list[keras.KerasTensor]:

@@ -19,13 +19,13 @@ from scipy.special import expit, softmax
 from cvtrain import backend
 from cvtrain.backend import keras
 from cvtrain.errors import ConfigError, CvtrainError, RunError
+from cvtrain.models.graph import nodes
 from cvtrain.visuals.endings import of_every_class, scores_of
 from cvtrain.visuals.graphs import (
     Copies,
     is_graph,
     narrow_places,
     node_of,
-    nodes,
     operation_of,
     replay,
     unique_names,

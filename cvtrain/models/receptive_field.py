@@ -1,0 +1,106 @@
+"""Which pixels of the input the cells of a layer see.
+
+By the recurrences of A. Araujo, W. Norris and J. Sim (2019), Computing Receptive Fields of
+Convolutional Neural Networks, distill.pub, equations 1 to 4, along each axis on its own.
+"""
+
+from dataclasses import dataclass, replace
+from math import ceil
+
+from cvtrain.backend import keras
+from cvtrain.models.graph import nodes
+
+_layers = keras.layers
+_CONVOLUTIONS = (_layers.Conv2D, _layers.DepthwiseConv2D, _layers.SeparableConv2D)
+_POOLING = (_layers.MaxPooling2D, _layers.AveragePooling2D)
+
+
+@dataclass(frozen=True)
+class Field:
+    """What the cells of a tensor see along one axis, in pixels of the input.
+
+    Attributes:
+        begin: where the first cell begins, if the cells are tiles, each around the middle of what
+            it sees.
+        step: from one cell to the next.
+        low, high: the first cell sees low <= pixel < high; below zero lies what padding made up.
+    """
+
+    begin: float
+    step: float
+    low: float
+    high: float
+
+    @property
+    def size(self) -> int:
+        """How many pixels a cell sees, those beyond the border included."""
+        return round(self.high - self.low)
+
+    @property
+    def border(self) -> int:
+        """How many cells at the low border see padding."""
+        return max(0, ceil(-self.low / self.step))
+
+
+def receptive_fields(network: keras.Model, axis: int) -> dict[int, Field]:
+    """The field of each tensor of a flat network of images, by the id of the tensor.
+
+    A tensor is missing where its cells are no places, and where a layer on the way treats places in
+    a way unknown here. Branches that merge see what either sees; what merges in another size, as
+    factors of whole channels do (squeeze and excitation), says nothing of places.
+
+    Args:
+        network: with one input (n, height, width, channels).
+        axis: 1 for rows, 2 for columns.
+    """
+    found = {id(network.input): Field(0.0, 1.0, 0.0, 1.0)}
+    for node in nodes(network):
+        output = node.outputs[0]
+        before = [each for each in node.input_tensors if id(each) in found]
+        if len(output.shape) != 4 or not before:
+            continue
+        before = [each for each in before if each.shape[axis] == output.shape[axis]] or before[:1]
+        fields = [found[id(each)] for each in before]
+        united = replace(
+            fields[0], low=min(f.low for f in fields), high=max(f.high for f in fields)
+        )
+        if field := _after(node.operation, axis, united, before[0], output):
+            found[id(output)] = field
+    return found
+
+
+def _after(operation, axis: int, field: Field, before, after) -> Field | None:
+    """The field of an operation's output, from that of its input; None where it is not known."""
+    i = axis - 1
+    if isinstance(operation, _CONVOLUTIONS + _POOLING):
+        pooling = isinstance(operation, _POOLING)
+        window = (operation.pool_size if pooling else operation.kernel_size)[i]
+        stride = operation.strides[i]
+        if not pooling:
+            window = (window - 1) * operation.dilation_rate[i] + 1
+        padding = 0
+        if operation.padding == "same":
+            # Of an unknown size, as if the strides divided it.
+            rest = (before.shape[axis] or stride) % stride
+            padding = max(window - (rest or stride), 0) // 2
+        middle = field.begin + field.step * (window / 2 - padding)
+        return Field(
+            begin=middle - field.step * stride / 2,
+            step=field.step * stride,
+            low=field.low - field.step * padding,
+            high=field.high + field.step * (window - 1 - padding),
+        )
+    if isinstance(operation, _layers.ZeroPadding2D):
+        return _shifted(field, -operation.padding[i][0])
+    if isinstance(operation, _layers.Cropping2D):
+        return _shifted(field, operation.cropping[i][0])
+    if before.shape[axis] == after.shape[axis]:
+        return field
+    if None in (before.shape[axis], after.shape[axis]):
+        return None
+    return replace(field, step=field.step * before.shape[axis] / after.shape[axis])
+
+
+def _shifted(field: Field, cells: int) -> Field:
+    by = field.step * cells
+    return Field(field.begin + by, field.step, field.low + by, field.high + by)
