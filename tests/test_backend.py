@@ -79,15 +79,14 @@ def test_importing_and_setting_up_is_silent():
 
 @on_tensorflow
 @pytest.mark.parametrize(
-    ("class_weights", "label_smoothing", "rates"),
+    ("batch", "class_weights", "label_smoothing", "rates"),
     [
-        (None, 0.0, [1.0] * 6),
-        (np.array([0.5, 1.0, 4.0]), 0.0, [1.0] * 6),
-        (np.array([0.5, 1.0, 4.0]), 0.2, [1.0] * 6),
-        (None, 0.0, [0.0, 0.5, 0.25, 1.0, 1.0, 0.125]),
+        (_batch, None, 0.0, [1.0] * 6),
+        (_batch, np.array([0.5, 1.0, 4.0]), 0.0, [1.0] * 6),
+        (_mixed_batch, np.array([0.5, 1.0, 4.0]), 0.2, [1.0] * 6),
+        (_batch, None, 0.0, [0.0, 0.5, 0.25, 1.0, 1.0, 0.125]),
     ],
 )
-@pytest.mark.parametrize("batch", [_batch, _mixed_batch])
 def test_the_compiled_step_is_kerass_own(batch, class_weights, label_smoothing, rates):
     results = []
     for step_type in (backend._TensorFlowStep, backend._KerasStep):

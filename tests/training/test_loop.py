@@ -1,3 +1,5 @@
+import itertools
+
 import numpy as np
 import pytest
 
@@ -167,8 +169,13 @@ def _reports_every_step(monkeypatch):
 
 
 @pytest.mark.usefixtures("_reports_every_step")
-@pytest.mark.parametrize(("ema", "stream"), [(None, _batches), (0.9, _batches), (None, _mixed)])
-@pytest.mark.parametrize("crash_at", [0, 2, 4, 7, 11])
+@pytest.mark.parametrize(
+    ("crash_at", "ema", "stream"),
+    [
+        *itertools.product([0, 2, 4, 7, 11], [None, 0.9], [_batches]),
+        *itertools.product([2, 7], [None], [_mixed]),
+    ],
+)
 def test_resumed_after_a_crash_it_is_the_uninterrupted_training(tmp_path, crash_at, ema, stream):
     straight = small_model()
     expected = train_small(straight, **_resumable(ema=ema, batches=stream))
