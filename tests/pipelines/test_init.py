@@ -302,7 +302,9 @@ def test_the_four_lines_work_in_sequence(tmp_path):
     (root / "green/copy.png").write_bytes((root / "green/000.png").read_bytes())
     printed = cvtrain("init", root)
     text = Path("config.yaml").read_text()
-    assert text.count("; about ") == 3  # a time for each stage
+    # A time for each stage, or why not: a busy machine may take longer than `init` waits.
+    words = " ".join(text.replace("#", "").split())
+    assert words.count("; about ") == 3 or "were not measured: it took more than" in words
     lines = [line.split("  ")[0] for line in printed.split("Next:\n")[1].split("  cvtrain ")[1:]]
     assert [line.split()[0] for line in lines] == [
         "fit",
