@@ -5,6 +5,7 @@ arXiv:1610.01644; L. Breiman et al. (1984), Classification and Regression Trees.
 """
 
 import contextlib
+import itertools
 import os
 import warnings
 from collections.abc import Iterator, Sequence
@@ -53,14 +54,13 @@ def linear_accuracy(
     correct = np.zeros((len(_STRENGTHS), len(labels)), bool)
 
     def classify(fitted: np.ndarray, held_out: np.ndarray) -> None:
-        found = _probabilities(features[fitted], labels[fitted], features[held_out], _STRENGTHS)
-        correct[:, held_out] = found.argmax(axis=2) == labels[held_out]
+        found = _path(features[fitted], labels[fitted], features[held_out])
+        correct[:, held_out] = [each.argmax(axis=1) == labels[held_out] for each in found]
 
     with _fits_side_by_side() as pool:
         list(pool.map(classify, *parts))
         accuracies = correct.mean(axis=1)
-        up_to_best = _STRENGTHS[: int(accuracies.argmax()) + 1]
-        *_, best = _probabilities(features, labels, validation[0], up_to_best)
+        best = _at(_STRENGTHS[accuracies.argmax()], train, validation[0])
     accuracy = float(accuracies.max())
     return {
         "accuracy": accuracy,
@@ -79,7 +79,8 @@ def out_of_fold(
 ) -> tuple[np.ndarray, float]:
     """What logistic regression says of each image when it has not learnt it.
 
-    The L2 penalty is the one of a few whose cross-entropy is the least for all folds together.
+    The L2 penalty is the one of a few whose cross-entropy is the least for all folds together: from
+    the strongest on, the first after which it rises.
 
     Args:
         features, labels: (n, channels) float32 and (n,).
@@ -98,27 +99,26 @@ def out_of_fold(
         first = group = np.arange(len(labels))
     else:
         _, first, group = np.unique(np.array(groups), return_index=True, return_inverse=True)
-    found = np.zeros((len(_STRENGTHS), len(labels), int(labels.max()) + 1), np.float32)
-
-    def classify(groups_held_out: np.ndarray) -> None:
-        is_held_out = np.isin(group, groups_held_out)
-        found[:, is_held_out, :] = _probabilities(
-            features[~is_held_out],
-            labels[~is_held_out],
-            features[is_held_out],
-            _STRENGTHS,
-            num_classes=found.shape[2],
-        )
-
+    num_classes = int(labels.max()) + 1
     with _fits_side_by_side() as pool:
         # A class may have fewer images than there are folds.
         warnings.filterwarnings("ignore", "The least populated class", UserWarning)
         folds = min(folds, int(np.bincount(labels[first]).max()))
         folding = StratifiedKFold(folds, shuffle=True, random_state=seed)
-        parts = [held_out for _, held_out in folding.split(first, labels[first])]
-        list(pool.map(classify, parts))
-    best = int(np.argmin([log_losses(labels, each).mean() for each in found]))
-    return found[best], _STRENGTHS[best]
+        parts = [np.isin(group, held) for _, held in folding.split(first, labels[first])]
+        paths = [
+            _path(features[~part], labels[~part], features[part], num_classes) for part in parts
+        ]
+        best, best_loss, best_strength = None, np.inf, 0.0
+        for strength in _STRENGTHS:
+            found = np.empty((len(labels), num_classes), np.float32)
+            for part, of_part in zip(parts, pool.map(next, paths), strict=True):
+                found[part] = of_part
+            loss = float(log_losses(labels, found).mean())
+            if loss >= best_loss:
+                break
+            best, best_loss, best_strength = found, loss, strength
+    return best, best_strength
 
 
 def held_out(
@@ -132,10 +132,8 @@ def held_out(
         folds, seed: of the cross-validation that finds the penalty, as in `out_of_fold`.
     """
     _, strength = out_of_fold(*train, folds=folds, seed=seed)
-    up_to_best = _STRENGTHS[: _STRENGTHS.index(strength) + 1]
     with _fits_side_by_side():
-        *_, best = _probabilities(*train, others, up_to_best)
-    return best
+        return _at(strength, train, others)
 
 
 @contextlib.contextmanager
@@ -154,14 +152,16 @@ def _fits_side_by_side() -> Iterator[ThreadPoolExecutor]:
         yield pool
 
 
-def _probabilities(
-    features: np.ndarray,
-    labels: np.ndarray,
-    others: np.ndarray,
-    strengths: Sequence[float],
-    num_classes: int | None = None,
-) -> np.ndarray:
-    """Probabilities (strengths, len(others), classes) float32, for weaker and weaker penalties.
+def _at(strength: float, train: tuple[np.ndarray, np.ndarray], others: np.ndarray) -> np.ndarray:
+    """The probabilities of `_path` at one of the penalties."""
+    steps = _STRENGTHS.index(strength)
+    return next(itertools.islice(_path(*train, others), steps, None))
+
+
+def _path(
+    features: np.ndarray, labels: np.ndarray, others: np.ndarray, num_classes: int | None = None
+) -> Iterator[np.ndarray]:
+    """Probabilities (len(others), classes) float32, for weaker and weaker penalties.
 
     Each fit starts from the one before, which makes the path hardly dearer than its last point.
     """
@@ -171,12 +171,11 @@ def _probabilities(
     scaler = StandardScaler().fit(features)
     features, others = scaler.transform(features), scaler.transform(others)
     model = LogisticRegression(max_iter=_MAX_ITERATIONS, tol=_TOLERANCE, warm_start=True)
-    num_classes = num_classes or int(labels.max()) + 1
-    found = np.zeros((len(strengths), len(others), num_classes), np.float32)
-    for i, strength in enumerate(strengths):
+    for strength in _STRENGTHS:
         model.set_params(C=strength).fit(features, labels)
-        found[i][:, model.classes_] = model.predict_proba(others)
-    return found
+        found = np.zeros((len(others), num_classes or int(labels.max()) + 1), np.float32)
+        found[:, model.classes_] = model.predict_proba(others)
+        yield found
 
 
 def recommend(rows: Sequence[Row]) -> tuple[Row, Row]:

@@ -14,7 +14,7 @@ FEWEST_SIZES = 4
 """The law has three parameters, and three points always lie on such a curve."""
 
 # From hardly better with ten times the data to ten times better, steeper than any was measured.
-_EXPONENTS = np.geomspace(0.05, 1.0, 40)
+_EXPONENTS = np.geomspace(0.05, 1.0, 100)
 
 
 def resampled_errors(correct: np.ndarray, *, num_draws: int = 1000, seed: int = 0) -> np.ndarray:
