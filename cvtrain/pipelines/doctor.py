@@ -63,10 +63,12 @@ def doctor(*, as_json: bool, console: Console) -> None:
         listed = [finding._asdict() for finding in findings]
         console.result(json.dumps({"findings": listed}, indent=2, ensure_ascii=False))
     else:
-        rows = [(f.what, f.state, printable(f.found), printable(f.advice)) for f in findings]
-        console.table(("what", "is", "found", "to do"), rows)
+        for finding in findings:
+            console.result(f"{finding.state:<4}  {finding.what:<15}  {printable(finding.found)}")
+            if finding.advice:
+                console.result(f"{'':<23}{printable(finding.advice)}")
     if bad := [finding.what for finding in findings if finding.state == "bad"]:
-        raise ResourceError(f"bad: {', '.join(bad)}", "What to do stands beside each.")
+        raise ResourceError(f"bad: {', '.join(bad)}", "What to do stands below each.")
 
 
 def software() -> Iterator[Finding]:

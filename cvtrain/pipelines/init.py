@@ -167,7 +167,7 @@ def _tell_findings(recipe: Recipe, console: Console) -> None:
     height, width = found.median_size
     drawn = " and ".join(name for name in found.index.dealt if name != "train")
     rows = [
-        ("images", summary(found.index.counts), f"{drawn} drawn" if drawn else "as they are split"),
+        ("images", summary(found.index.counts), f"split: {drawn} drawn" if drawn else "as split"),
         ("size", f"median {width} x {height}", f"image_size: {found.side}"),
         (
             "to train on",
@@ -178,12 +178,15 @@ def _tell_findings(recipe: Recipe, console: Console) -> None:
     if found.label_pattern is not None:
         rows.append(("labels", "in the names of files", f"label_pattern: {found.label_pattern}"))
     if found.too_rare:
-        rows.append(("too rare to split", listed(found.too_rare), "left out: classes"))
+        rows.append(("too rare to split", listed(found.too_rare), "classes: without them"))
     if found.num_bad:
         kinds = ", ".join(f"{count:,} {kind}" for kind, count in found.bad_by_kind.items())
-        rows.append(("unusable files", kinds, "left out: on_bad: skip"))
-    rows.append(("weights", recipe.weights.value, ", ".join(map(str, recipe.weights.bases))))
-    console.table(("what", "found", "in the config"), rows)
+        rows.append(("unusable files", kinds, "on_bad: skip"))
+    bases = " or ".join(map(str, recipe.weights.bases))
+    rows.append(("weights", printable(recipe.weights.value), f"backbone: {bases}"))
+    wide = min(50, max(len(seen) for _, seen, _ in rows))
+    for what, seen, chosen in rows:
+        console.result(f"{what:<17}  {seen:<{wide}}  -> {chosen}")
     for note in found.index.notes:
         console.warn(note)
     if found.num_bad:
