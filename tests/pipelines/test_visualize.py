@@ -302,9 +302,14 @@ def seen(monkeypatch):
 
 
 @pytest.mark.skipif(keras.backend.backend() != "tensorflow", reason="counts in TensorFlow's graph")
-@pytest.mark.parametrize("named", [False, True])
 @pytest.mark.parametrize(
-    "look", [{}, {"classes": "top:2"}, {"method": "layercam", "classes": "all"}]
+    ("named", "look"),
+    [
+        (True, {}),
+        (False, {}),
+        (False, {"classes": "top:2"}),
+        (True, {"method": "layercam", "classes": "all"}),
+    ],
 )
 def test_every_image_goes_through_the_network_once(
     mistaken, image_folder, tmp_path, seen, named, look
