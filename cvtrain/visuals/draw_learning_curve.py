@@ -28,10 +28,11 @@ def draw_learning_curve(
     axes.scatter(
         [point["num_images"] for point in points],
         [point["accuracy"] for point in points],
-        s=12,
-        color=_MEASURED,
-        alpha=0.35,
-        linewidths=0,
+        s=16,
+        facecolors="white",
+        edgecolors=_MEASURED,
+        linewidths=0.8,
+        zorder=3,
         label="each subset",
     )
     axes.errorbar(
@@ -47,7 +48,9 @@ def draw_learning_curve(
         # The measured end belongs to it: that is where it starts.
         sizes, expected, ends = _columns([curve[-1], *forecast])
         axes.plot(sizes, expected, "--", color=_EXPECTED, label="expected of more data")
-        axes.fill_between(sizes, *ends.T, color=_EXPECTED, alpha=0.15, linewidth=0, label="95 %")
+        axes.fill_between(
+            sizes, *ends.T, color=_EXPECTED, alpha=0.15, linewidth=0, label="its 95 % interval"
+        )
     axes.set(
         xscale="log", xlabel="training images", ylabel="accuracy on validation and test images"
     )
