@@ -3,6 +3,7 @@
 import shutil
 
 import pytest
+from tiny_images import make_images
 
 from cvtrain.config import load_config
 from cvtrain.console import Console
@@ -13,29 +14,35 @@ from cvtrain.pipelines.finetune import finetune
 CONFIG = """
 seed: 3
 precision: float32
-data: {{source: {source}, image_size: 32}}
-augment: {{flip: horizontal}}
+data: {{source: {source}, image_size: [16, 20]}}
 extract_features:
-  backbone: {{name: mobilenet, alpha: 0.25, weights: none, cut: conv_pw_3}}
+  backbone: {{weights: {base}}}
   head: {{name: logistic}}
 finetune: {{epochs: 1, batch_size: 16}}
 """
-PLANTED = {"train/green/planted.png": "red", "test/blue/planted.png": "green"}
+# One in each class: those in a class lower what counts as confident for it.
+PLANTED = {
+    f"{split}/{label}/planted.png": truth
+    for split in ("train", "test")
+    for label, truth in (("green", "red"), ("red", "blue"), ("blue", "green"))
+}
 
 
 @pytest.fixture(scope="module")
-def config(tmp_path_factory, image_folder):
-    """The config of images two of which are under a wrong label, one of them twice."""
+def config(tmp_path_factory, finished):
+    """The config of images, six of which are under a wrong label, one of them twice."""
     folder = tmp_path_factory.mktemp("planted")
-    source = shutil.copytree(image_folder, folder / "images")
+    counts = {"train": 40, "validation": 6, "test": 6}
+    names = ("red", "green", "blue")
+    source = make_images(
+        folder / "images", {f"{s}/{n}": count for s, count in counts.items() for n in names}
+    )
     for path, truth in PLANTED.items():
-        split = path.partition("/")[0]
-        # Of the validation images, so that it is no copy of one beside it.
-        original = source / ("validation" if split == "train" else "train") / truth / "000.png"
-        original.rename(source / path)
+        # Of another split, so that it is no copy of one beside it.
+        next((source / "validation" / truth).iterdir()).rename(source / path)
     shutil.copy(source / "train/green/planted.png", source / "train/green/copy.png")
     path = folder / "config.yaml"
-    path.write_text(CONFIG.format(source=source))
+    path.write_text(CONFIG.format(source=source, base=finished.path))
     return load_config(path)
 
 
@@ -52,28 +59,28 @@ def test_what_was_planted_leads_the_list(run):
         assert found[path].p_suggestion > found[path].p_label
     # Its copy does not vouch for it.
     assert "train/green/copy.png" in found
-    assert len(found) == 3
+    assert len(found) == 7
 
 
 def test_the_record_says_how_many_were_judged(run):
     assert run.record["mislabels"] == {
-        "num": 3,
-        "judged": {"train": 37, "validation": 11, "test": 16},
+        "num": 7,
+        "judged": {"train": 124, "validation": 12, "test": 21},
     }
     assert "judge" in run.record["seconds"]
 
 
 def test_the_likeliest_are_told(run):
     log = (run.path / "log.txt").read_text()
-    assert "3 of 64 images may be labelled wrongly" in log
-    assert "train/green/planted.png: labelled green, looks like red" in log
+    assert "7 of 157 images may be labelled wrongly" in log
+    assert "planted.png: labelled " in log
 
 
 def test_fine_tuning_keeps_what_the_features_said(run, config, tmp_path):
     tuned = finetune(
         config, tmp_path / "tuned", source=run, name="tiny", resume=False, console=Console(True)
     )
-    assert tuned.record["mislabels"]["judged"]["train"] == 37
+    assert tuned.record["mislabels"]["judged"]["train"] == 124
     before, after = (
         [each for each in read_mislabels(path / "mislabels.csv") if each.split == "train"]
         for path in (run.path, tuned.path)
