@@ -89,16 +89,11 @@ def render_report(run: Run, stop: Stop) -> str:
 
     wanted = [suspect.file for suspect in suspects[:NUM_MISLABELS]]
     wanted += [predictions.files[i] for i in (*(() if explained else worst), *by_turns(cells))]
-    paths = image_paths(run, record)
-    found = {name: paths[name] for name in dict.fromkeys(wanted) if name in paths}
-    pictures = thumbnails(
-        dict(islice(found.items(), _MOST_PICTURES)), longest=_LONGEST, budget=_BUDGET, stop=stop
-    )
-    mistakes = (
-        explained_cards(run, explained, stop)
-        if explained
-        else plain_cards(worst, predictions, class_names, pictures)
-    )
+    pictures = pictures_of(run, record, wanted, stop)
+    if explained:
+        mistakes = explained_cards(run, explained, stop)
+    else:
+        mistakes = plain_cards(worst, predictions, class_names, pictures)
     config, history, phases = read_settings(run), read_history(run), words.phases(record)
     settings = flat(config)
     return render(
@@ -138,6 +133,15 @@ def render_report(run: Run, stop: Stop) -> str:
         percent=words.percent,
         interval=words.interval,
         duration=duration,
+    )
+
+
+def pictures_of(run: Run, record: Record, files: Sequence[str], stop: Stop) -> dict[str, str]:
+    """Pictures of the images that the CSV files of a run name, as many as the page may hold."""
+    paths = image_paths(run, record)
+    found = ((name, paths[name]) for name in dict.fromkeys(files) if name in paths)
+    return thumbnails(
+        dict(islice(found, _MOST_PICTURES)), longest=_LONGEST, budget=_BUDGET, stop=stop
     )
 
 
