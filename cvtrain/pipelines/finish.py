@@ -15,7 +15,7 @@ from cvtrain.pipelines.evaluate import show_metrics, write_confusion_matrix
 from cvtrain.pipelines.job import Job
 from cvtrain.pipelines.mistakes import explain_mistakes
 from cvtrain.pipelines.reading import readings_of, tell_readings
-from cvtrain.pipelines.suspects import NONE_JUDGED, Judged, find_mislabels
+from cvtrain.pipelines.suspects import NONE_JUDGED, Judged, find_mislabels, tell_mislabels
 from cvtrain.predictions import predictions_csv
 from cvtrain.run import Run
 
@@ -58,6 +58,7 @@ def finish(
     # Nothing is left to resume, and they are several times the size of the model.
     shutil.rmtree(run.checkpoints, ignore_errors=True)
     show_metrics(metrics["test"], console)
+    tell_mislabels(run, console)
     tell_readings(readings, console)
     console.result(
         f"\n{run.path}/ holds model.keras, run.json, history.csv, predictions-*.csv and figures/ "

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from cvtrain.console import Console
 from cvtrain.errors import RunError
 from cvtrain.files import commit_text, printable
 from cvtrain.mislabels import Suspect, mislabels_csv, ranked, read_mislabels, suspects
@@ -96,7 +97,7 @@ def judged_before(source: Run, job: Job) -> Judged:
 def find_mislabels(
     job: Job, probabilities: Mapping[str, np.ndarray], training: Judged
 ) -> dict[str, Any]:
-    """Commit `mislabels.csv`, tell the likeliest ones, and return `mislabels` of run.json.
+    """Commit `mislabels.csv`, and return `mislabels` of run.json.
 
     Args:
         probabilities: (n, classes) of the saved model, by split; validation and test count.
@@ -116,16 +117,22 @@ def find_mislabels(
     judged = {name: len(part.paths) for name, part in parts.items()}
     if training.num_images:
         judged = {"train": training.num_images, **judged}
-    if found:
-        job.console.result(
-            f"{len(found):,} of {sum(judged.values()):,} images may be labelled wrongly; the "
-            f"likeliest first: {job.run.path / FILE}"
-        )
-        for each in found[:_MOST_SHOWN]:
-            job.console.result(
-                f"  {printable(each.file)}: labelled {each.label}, looks like {each.suggestion}"
-            )
     return {"num": len(found), "judged": judged}
+
+
+def tell_mislabels(run: Run, console: Console) -> None:
+    """Print how many images are likely labelled wrongly, and the likeliest of them."""
+    num, judged = (run.record["mislabels"][key] for key in ("num", "judged"))
+    if not num:
+        return
+    console.result(
+        f"\n{num:,} of {sum(judged.values()):,} images may be labelled wrongly; the likeliest "
+        f"first: {run.path / FILE}"
+    )
+    for each in read_mislabels(run.path / FILE)[:_MOST_SHOWN]:
+        console.result(
+            f"  {printable(each.file)}: labelled {each.label}, looks like {each.suggestion}"
+        )
 
 
 def _num_different(digests: np.ndarray, labels: np.ndarray) -> np.ndarray:
