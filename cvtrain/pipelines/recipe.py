@@ -19,8 +19,10 @@ from cvtrain.pipelines.survey import Survey
 STAGES = ("fit", "extract-features", "finetune")
 """The commands that take minutes, in their order."""
 LEAST_IMBALANCE = 3.0
-"""Of the commonest class to the rarest, from which on classes are weighted. Below it the rarer of
-two still has a quarter of the images: too many for the loss to give up on."""
+"""Of the commonest class to the rarest, from which on classes are weighted. Logistic regression on
+MobileNet's features of ten kinds of clothes, at most 112 images of each, eight draws: weights raise
+the mean recall of the classes by 0.046 at a ratio of 3 (standard error 0.008), by 0.014 at 2
+(0.007), and not at 1.5; accuracy is the same at each."""
 
 _WIDTH = 99
 _FILTERS = (32, 64, 128, 128, 128)
