@@ -54,6 +54,7 @@ def check(console: "Console", path: str, overrides: tuple[str, ...]) -> None:
 Examples:
   cvtrain data stats photos/
   cvtrain data stats config.yaml --output looks/
+
 \b
 Copies decode to the same pixels. Near duplicates look alike: the same photograph in another size,
 compressed again or slightly changed. DIR then holds stats.json, duplicates.csv and pictures.""",
@@ -80,6 +81,7 @@ Examples:
   cvtrain data split photos/ --output manifest.csv
   cvtrain data split scans/ --output manifest.csv --group '(patient\\d+)_'
   cvtrain data split flat/ --output manifest.csv --label '(cat|dog)\\.'
+
 \b
 Patterns are Python's regular expressions, searched in the path below PATH, with one group in
 parentheses. To train on the split: data: {source: manifest.csv}""",
@@ -126,6 +128,7 @@ Examples:
   cvtrain data fetch fashion_mnist
   cvtrain data fetch cats_vs_dogs --subset book2         1,000, 500 and 1,000 photographs a class
   cvtrain data fetch cifar10 --file cifar-10-python.tar.gz
+
 \b
 Sets: digits, mnist, fashion_mnist, cifar10, cats_vs_dogs (subsets: book1, book2).
 Downloads go on where they were interrupted, and are checked by their published digests.""",

@@ -16,6 +16,7 @@ from cvtrain.errors import DataError
 from cvtrain.files import printable
 
 _MOST_LISTED = 20
+_NEARLY_ALL = 0.9
 _SUGGESTIONS = (
     r"([A-Za-z]+)[._-][^/]*$",  # cat.0.jpg
     r"([A-Za-z]+)\d+\.\w+$",  # cat12.jpg
@@ -97,9 +98,10 @@ def read_by_name(
 
 
 def suggest_pattern(paths: Sequence[str]) -> str:
-    """A pattern that finds in every path one of a few labels; empty when none of ours does."""
-    for pattern in _SUGGESTIONS:
-        labels = Counter(named_in(path, re.compile(pattern)) for path in paths)
-        if len(labels) > 1 and "" not in labels and min(labels.values()) > 1:
-            return pattern
+    """A pattern that finds labels in nearly all paths, each in several; empty when none does."""
+    for pattern in map(re.compile, _SUGGESTIONS):
+        counts = Counter(named_in(path, pattern) for path in paths)
+        labels = {label: count for label, count in counts.items() if label and count > 1}
+        if len(labels) > 1 and sum(labels.values()) >= _NEARLY_ALL * len(paths):
+            return pattern.pattern
     return ""

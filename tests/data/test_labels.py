@@ -129,6 +129,7 @@ def test_a_manifest_has_its_own_labels(tmp_path):
         (["cat0.png", "cat1.png", "dog0.png", "dog1.png"], {"cat": 2, "dog": 2}),
         (["1_cat.png", "2_cat.png", "1_dog.png", "2_dog.png"], {"cat": 2, "dog": 2}),
         (["x_cat_1.png", "x_cat_2.png", "x_dog_1.png", "x_dog_2.png"], {"cat": 2, "dog": 2}),
+        ([*(f"{n}.{i}.jpg" for n in "ab" for i in range(9)), "c (1).jpg"], {"a": 9, "b": 9, "": 1}),
         (["a.jpg", "b.jpg", "c.jpg"], None),
         (["cat.0.jpg", "cat.1.jpg"], None),
         ([], None),
