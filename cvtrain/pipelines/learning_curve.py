@@ -113,7 +113,7 @@ def measure(job: Job) -> np.ndarray:
                 )
             with job.watch.phase("classify"):
                 subset = train_features[places], train_labels[places]
-                probabilities = held_out(subset, others, folds=_FOLDS, seed=seed)
+                probabilities = held_out(subset, others, folds=_FOLDS, seed=job.config.seed)
             correct.append(probabilities.argmax(axis=1) == truth)
             _commit_correct(job.run, correct)
             row = {"share": share, "seed": seed, "num_images": len(places)}
