@@ -10,6 +10,7 @@ from cvtrain.console import Console
 from cvtrain.data.check import Report, check_index, resolve
 from cvtrain.data.decode import Decoder
 from cvtrain.data.index import Index, build_index
+from cvtrain.data.labels import compile_pattern
 from cvtrain.data.pixels import Pixels
 from cvtrain.data.sources import locate_source
 from cvtrain.errors import DataError
@@ -73,17 +74,29 @@ def scan(config: Config, stop: Stop, console: Console) -> tuple[Index, Pixels, R
         DataError: the source is no data set.
         Stopped: a stop was requested while checking.
     """
-    source = locate_source(config.data.source, data_dir=DATA_DIR)
-    index = build_index(
+    index = find(config, stop, console)
+    pixels, report = check(index, decoder_of(config), stop, console)
+    return report.index, pixels, report
+
+
+def find(config: Config, stop: Stop, console: Console) -> Index:
+    """Find the images of a config; a named set is fetched at its first use.
+
+    Raises:
+        DataError: the source is no data set.
+        Stopped: a stop was requested while fetching.
+    """
+    source = locate_source(config.data.source, data_dir=DATA_DIR, stop=stop, task=console.task)
+    pattern = config.data.label_pattern
+    return build_index(
         source,
         validation=config.data.split.validation,
         test=config.data.split.test,
         seed=config.seed,
         classes=config.data.classes,
         train_per_class=config.data.train_per_class,
+        label_pattern=None if pattern is None else compile_pattern(pattern),
     )
-    pixels, report = check(index, decoder_of(config), stop, console)
-    return report.index, pixels, report
 
 
 def check(index: Index, decoder: Decoder, stop: Stop, console: Console) -> tuple[Pixels, Report]:
