@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 from tiny_runs import make_run
 
-from cvtrain.calibration import Abstention
+from cvtrain.calibration import Abstention, fit_temperature
 from cvtrain.console import Console
 from cvtrain.errors import ConfigError, RunError
 from cvtrain.metrics import calibration_error
@@ -185,3 +185,13 @@ def test_plain_words():
     assert in_words(Abstention(1.234, 0.5)) == (
         "'unknown' below a confidence of 0.5000 at temperature 1.23"
     )
+
+
+def test_training_ends_with_the_same_calibration(finished):
+    labels, probabilities = rows_of(finished, "validation")
+    calibration = finished.record["calibration"]
+    assert calibration["temperature"] == pytest.approx(fit_temperature(labels, probabilities))
+    test = finished.record["metrics"]["test"]
+    assert calibration["error_before"] == test["calibration_error"]
+    assert (finished.figures / "calibration.png").exists()
+    assert read_abstention(finished) is None
