@@ -37,4 +37,5 @@ def data_fetch(
         console.warn(f"left out: {printable(line)}")
     if more := fetched.left_out[_MOST_LISTED:]:
         console.warn(f"left out: {len(more):,} more")
-    console.result(f"{printable(folder)}: is there; what is in it: cvtrain data stats {folder}")
+    console.result(f"{printable(folder)}: is there")
+    console.remark(f"what is in it: cvtrain data stats {printable(folder)}")

@@ -51,7 +51,9 @@ def data_stats(config: Config, *, output: Path | None, console: Console) -> None
             f"{printable(index.root)}: none of {len(paths):,} images can be decoded",
             "`cvtrain data check` says why.",
         )
-    index = with_copies_together(index, {path: f.digest for path, f in found.facts.items()})
+    index = with_copies_together(
+        index.without(found.unusable), {path: facts.digest for path, facts in found.facts.items()}
+    )
     places = {
         path: (name, index.class_names[label])
         for name, split in index.splits.items()
@@ -78,7 +80,7 @@ def describe(
     training = [count for count in index.counts.get("train", {}).values() if count]
     return {
         "source": config.data.source,
-        "num_files": len(places),
+        "num_files": len(facts) + len(found.unusable),
         "num_usable": len(facts),
         "unusable": dict(found.unusable),
         "counts": {split: dict(counts) for split, counts in index.counts.items()},

@@ -78,6 +78,8 @@ def test_copies_and_look_alikes_are_told_with_their_splits(photos, tmp_path, cap
     }
     assert found["near_duplicates"] == {"pairs": 3, "across_splits": 1, "across_classes": 1}
     assert found["unusable"] == {"train/cat/broken.png": "empty file"}
+    assert (found["num_files"], found["num_usable"]) == (23, 22)
+    assert found["counts"]["train"] == {"cat": 8, "dog": 5}
     assert {(p["kind"], p["path"], p["other_path"]) for p in pairs} == {
         ("exact", "train/cat/0.png", "train/cat/copy.png"),
         ("exact", "train/cat/1.png", "train/dog/mislabel.png"),

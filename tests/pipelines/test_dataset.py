@@ -32,6 +32,16 @@ def test_a_subset_is_opened_as_the_config_says(tmp_path):
     }
 
 
+def test_flat_files_are_opened_by_a_label_pattern(tmp_path):
+    source = make_images(tmp_path / "images", {"red": 20, "blue": 20})
+    for path in sorted(source.glob("*/*.png")):
+        path.rename(source / f"{path.parent.name}.{path.name}")
+    dataset = opened(source, "data.label_pattern=^([a-z]+)\\.")
+    assert dataset.index.class_names == ("blue", "red")
+    assert dataset.describe()["counts"]["train"] == {"blue": 14, "red": 14}
+    assert dataset.pixels["red.000.png"].shape == (16, 16, 3)
+
+
 def test_copies_in_an_unsplit_folder_are_no_reason_to_stop(tmp_path, capsys):
     source = make_images(tmp_path / "images", {"red": 20, "blue": 20})
     for i in range(5):
