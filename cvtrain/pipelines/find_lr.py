@@ -128,8 +128,8 @@ def show_suggestion(job: Job, found: "RangeTest") -> None:
         )
     else:
         job.console.result(
-            f"With {optimizer} the loss falls fastest at a rate of {found.suggestion:.1e}, and no "
-            f"further beyond {found.lowest:.1e}. In the config:\n\n"
+            f"With {optimizer} half of the fall of the loss is done at a learning rate of "
+            f"{found.suggestion:.1e}, and all of it at {found.lowest:.1e}. In the config:\n\n"
             f"fit: {{optimizer: {{learning_rate: {found.suggestion:.1e}}}}}\n"
         )
     job.console.result(f"{run.path}/ holds lr.csv and figures/find_lr.png")

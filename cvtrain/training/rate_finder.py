@@ -37,19 +37,19 @@ class RangeTest:
 
     @property
     def suggestion(self) -> float | None:
-        """The rate at which the loss falls fastest; None when it falls by less than 5 %.
+        """The rate at which half of the fall is done; None when the loss falls by less than 5 %.
 
-        The steepest place of the smoothed loss over the logarithm of the rate (fastai's `steep`),
-        between a tenth of the fall and its end: before that, all steepness is chance.
+        In the middle of the fall it is steep, whatever its shape, and the loss is far from turning.
+        The steepest place itself, or the longest descent (fastai's `steep` and `valley`), would
+        often be that of a few lucky batches.
         """
         start = self.smoothed[: max(1, len(self.rates) // 8)].mean()
         end = int(self.smoothed.argmin())
         fall = start - self.smoothed[end]
         if fall < _LEAST_FALL * start:
             return None
-        slope = np.gradient(self.smoothed, np.log(self.rates))
-        first = int(np.argmax(self.smoothed <= start - 0.1 * fall))
-        return float(self.rates[first + slope[first : end + 1].argmin()])
+        above = np.flatnonzero(self.smoothed[:end] > start - fall / 2)
+        return float(self.rates[above[-1] + 1])
 
 
 def range_test(

@@ -94,7 +94,7 @@ def draw_find_lr(
     axes.plot(rates, smoothed, color=_TRAIN, linewidth=2.2, label="smoothed")
     if suggestion is not None:
         height = np.interp(np.log(suggestion), np.log(rates), smoothed)
-        label = f"falls fastest: {suggestion:.1e}"
+        label = f"half of the fall: {suggestion:.1e}"
         axes.axvline(suggestion, color=_VALIDATION, linestyle=":")
         axes.plot(suggestion, height, "o", color=_VALIDATION, markersize=9, label=label)
     # What diverged would press everything else flat.
@@ -102,6 +102,7 @@ def draw_find_lr(
     room = max(top - bottom, 0.1 * top)
     axes.set(xscale="log", ylim=(bottom - 0.1 * room, top + 0.7 * room))
     axes.set(xlabel="learning rate", ylabel="training loss")
+    axes.xaxis.set_major_formatter("{x:.0e}")
     axes.grid(alpha=0.25)
     axes.legend()
     return figure
