@@ -2,14 +2,22 @@
 
 import shutil
 
+import numpy as np
 import pytest
 from tiny_images import make_images
 
-from cvtrain.config import load_config
+from cvtrain.config import config_for_source, load_config
 from cvtrain.console import Console
 from cvtrain.mislabels import read_mislabels
+from cvtrain.pipelines import suspects
+from cvtrain.pipelines.dataset import open_dataset
 from cvtrain.pipelines.extract_features import extract_features
 from cvtrain.pipelines.finetune import finetune
+from cvtrain.pipelines.job import Job
+from cvtrain.pipelines.suspects import NONE_JUDGED, judge_training_images
+from cvtrain.run import Run
+from cvtrain.signals import Stop
+from cvtrain.stopwatch import Stopwatch
 
 CONFIG = """
 seed: 3
@@ -92,3 +100,52 @@ def test_a_network_that_has_learnt_the_labels_does_not_judge_them(finished):
     assert finished.record["mislabels"]["judged"] == {"validation": 12, "test": 15}
     found = read_mislabels(finished.path / "mislabels.csv")
     assert not [each for each in found if each.split == "train"]
+
+
+class Colours:
+    """Mean colours in place of cached features, of as many views as there are."""
+
+    def __init__(self, job, num_views=1):
+        paths = job.dataset.index.splits["train"].paths * num_views
+        self.maps = np.stack([job.dataset.pixels[path] for path in paths]).mean(axis=(1, 2))
+
+    def take(self, places):
+        return self.maps[places, None, None, :].astype(np.float32)
+
+
+def job_on(source, folder):
+    config = config_for_source(str(source), ["data.image_size=16", "data.on_bad=skip"])
+    console = Console(quiet=True)
+    dataset = open_dataset(config, Stop(), console)
+    return Job(config, dataset, Run.create(folder, "fit"), Stopwatch(), Stop(), console)
+
+
+def test_of_one_or_two_images_nobody_learns_a_class(tmp_path):
+    counts = {"train/a": 12, "train/b": 12, "train/rare": 3}
+    others = {f"{s}/{n}": 1 for s in ("validation", "test") for n in ("a", "b", "rare")}
+    source = make_images(tmp_path / "images", counts | others)
+    for i in range(4):  # copies are no more images
+        shutil.copy(source / "train/rare/000.png", source / f"train/rare/copy{i}.png")
+    job = job_on(source, tmp_path / "run")
+    assert judge_training_images(job, Colours(job)).num_images == 24
+
+
+def test_two_classes_are_the_least_to_judge(tmp_path):
+    counts = {f"{s}/{n}": 2 for s in ("train", "validation", "test") for n in ("a", "b")}
+    job = job_on(make_images(tmp_path / "images", counts), tmp_path / "run")
+    assert judge_training_images(job, Colours(job)) == NONE_JUDGED
+
+
+def test_of_many_images_some_of_every_class_are_judged(tmp_path, image_folder, monkeypatch):
+    asked = []
+
+    def watch(files, *_):
+        asked.extend(files)
+        return []
+
+    monkeypatch.setattr(suspects, "_MOST_JUDGED", 15)
+    monkeypatch.setattr(suspects, "suspects", watch)
+    job = job_on(image_folder, tmp_path / "run")
+    assert judge_training_images(job, Colours(job, num_views=3)).num_images == 15
+    assert {path.split("/")[1] for path in asked} == {"red", "green", "blue"}
+    assert len(set(asked)) == 15
