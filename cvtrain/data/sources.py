@@ -166,8 +166,9 @@ def locate_source(
         digest = _sha256(path)
         folder = Path(data_dir) / f"{path.stem}-{digest[:8]}"
         if not folder.exists():
+            arrays = load_npz(path)
             with _new_folder(folder, _stoppable(task, stop)) as (new, show):
-                write_arrays(new, load_npz(path), None, show)
+                write_arrays(new, arrays, None, show)
                 _mark(new, path.name, None, {path.name: f"sha256:{digest}"}, [])
         return folder
     return path
