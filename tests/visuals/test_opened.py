@@ -261,10 +261,11 @@ def _with_stranger(**kwargs):
 @pytest.mark.parametrize("build", [borrowing, lambda: _with_stranger(factor=3.0, broken=True)])
 def test_a_layer_that_cannot_be_restored_is_called_with_a_copy_of_its_weights(build):
     model = build()
+    expected = _computed(model, images())
     before = state(model)
     opened = open_model(model)
     scores = _computed(opened.network, images())
-    np.testing.assert_allclose(opened.probabilities(scores), _computed(model, images()), atol=1e-6)
+    np.testing.assert_allclose(opened.probabilities(scores), expected, atol=1e-6)
     assert len(opened.network.weights) == len(model.weights)
     assert not {id(each) for each in model.variables} & {id(v) for v in opened.network.variables}
     opened.network.set_weights([0 * weight for weight in opened.network.get_weights()])
