@@ -12,7 +12,7 @@ from pydantic import Field
 
 from cvtrain.errors import RunError
 from cvtrain.files import csv_cell, printable
-from cvtrain.reports.record import Count, Read, Record, Scores, Share, Text, checked
+from cvtrain.reports.record import Read, Record, Scores, Share, Text, checked
 from cvtrain.run import Run
 
 FileName = Annotated[str, Field(pattern=r"^[^/\\]+$")]
@@ -50,8 +50,6 @@ class Measurement(Scores):
 
     split: Text
     source: Text
-    calibration_error: Share
-    num_images: Count
 
 
 def read_history(run: Run) -> dict[str, list[float]]:
