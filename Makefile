@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: help demo test lint format docs wheel clean
+.PHONY: help demo test lint format docs gallery wheel clean
 
 help: ## what can be made
 	@sed -n 's/^\([a-z]*\):.*## /  make \1: /p' Makefile
@@ -33,6 +33,9 @@ format: $(READY) ## format and mend what can be mended
 
 docs: $(READY) ## write the reference from the code
 	$(BIN)/python docs/generate.py
+
+gallery: $(READY) ## make the pictures of docs/gallery.md again
+	PATH="$(CURDIR)/$(BIN):$$PATH" sh docs/gallery.sh
 
 wheel: $(READY) ## build dist/cvtrain-*.whl
 	$(BIN)/python -m build --wheel
