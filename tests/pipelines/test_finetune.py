@@ -83,6 +83,15 @@ def test_the_top_is_trained_and_the_rest_is_not(tune, source):
     assert run.record["metrics"]["test"]["num_images"] == 15
 
 
+@pytest.mark.parametrize("views", ["2", "unlimited"])
+def test_with_an_average_the_freeze_is_still_proven(tune, views):
+    """With unlimited views the frozen layers are in the model that is trained and averaged."""
+    settings = (f"finetune.views={views}", "finetune.ema=0.9")
+    run = tune("run", *settings)
+    assert trained_layers(run) == {"conv2", "dense1", "logits"}
+    assert run.record["weights_sha256"] != tune("plain", settings[0]).record["weights_sha256"]
+
+
 def test_extraction_computed_what_finetuning_needs(tune, monkeypatch):
     """One forward pass of the frozen part serves both commands, for the same views."""
     computed = []
