@@ -6,6 +6,7 @@ there is something to show: a mistake in a config is told without it.
 """
 
 import contextlib
+import re
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -17,6 +18,8 @@ from typing import TYPE_CHECKING, Any, Protocol
 if TYPE_CHECKING:
     from rich.console import Console as RichConsole
     from rich.progress import Progress, ProgressColumn
+
+_NUMBER = re.compile(r"[-+]?\d|-?$")  # or none, in a column of numbers
 
 
 class Console:
@@ -66,7 +69,7 @@ class Console:
         self._err.print(Text.assemble(("warning:", "yellow"), f" {text}"))
 
     def table(self, columns: Sequence[str], rows: Sequence[Sequence[str]], title: str = "") -> None:
-        """A table on a terminal; lines separated by tabs when piped. The first column is text."""
+        """A table on a terminal, numbers to the right; lines separated by tabs when piped."""
         for row in rows:
             self._write_log("  ".join(row))
         if self._part:
@@ -80,7 +83,9 @@ class Console:
 
         table = Table(title=title or None, title_justify="left", header_style="bold")
         for i, column in enumerate(columns):
-            table.add_column(column, justify="right" if i else "left", overflow="fold")
+            are_numbers = i > 0 and all(_NUMBER.match(row[i]) for row in rows)
+            justify = "right" if are_numbers else "left"
+            table.add_column(column, justify=justify, overflow="fold")
         for row in rows:
             table.add_row(*map(escape, row))
         self._out.print(table)

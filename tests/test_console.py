@@ -1,5 +1,6 @@
 """What a person sees: results on standard output, the rest on standard error, all in the log."""
 
+import io
 import os
 import re
 import subprocess
@@ -59,6 +60,24 @@ def test_names_are_no_markup(capsys):
 def test_a_piped_table_is_tab_separated(capsys):
     Console().table(("class", "images"), [("a [b]", "3"), ("c", "4")], title="unseen")
     assert capsys.readouterr().out == "class\timages\na [b]\t3\nc\t4\n"
+
+
+def test_on_a_terminal_numbers_stand_to_the_right_and_texts_to_the_left():
+    from rich.console import Console as RichConsole
+
+    console, text = Console(), io.StringIO()
+    console._out = RichConsole(file=text, force_terminal=True, width=80, color_system=None)
+    rows = [("cat", "1,234", "-", "fine"), ("a longer one", "7", "0.5", "not so fine")]
+    console.table(("class", "images", "recall", "remark"), rows)
+    lines = [
+        line.split("│") for line in text.getvalue().splitlines() if "7" in line or "1," in line
+    ]
+    first, second = lines
+    assert [cell.strip() for cell in second[1:-1]] == list(rows[1])
+    assert first[2].endswith("1,234 ")
+    assert second[2].endswith("    7 ")
+    assert first[3].endswith("  - ")
+    assert first[4].startswith(" fine  ")
 
 
 def test_the_log_has_every_line_with_the_time(tmp_path):
