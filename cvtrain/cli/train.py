@@ -95,6 +95,7 @@ Examples:
   cvtrain learning-curve --set learning_curve.seeds=10
   cvtrain learning-curve --set 'learning_curve.shares=[0.1, 0.25, 0.5, 1]'
   cvtrain learning-curve --resume
+
 \b
 The run folder then holds learning_curve.csv and figures/learning_curve.png, and no model.""",
 )

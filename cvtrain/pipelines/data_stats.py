@@ -13,7 +13,7 @@ from cvtrain.data.check import with_copies_together
 from cvtrain.data.decode import Decoder, read_image
 from cvtrain.data.index import Index
 from cvtrain.data.shares import choose
-from cvtrain.data.survey import Survey, survey
+from cvtrain.data.statistics import Statistics, collect_statistics
 from cvtrain.errors import DataError
 from cvtrain.files import commit_json, commit_text, committed_folder, csv_text, printable
 from cvtrain.pipelines.dataset import decoder_of, find
@@ -45,7 +45,9 @@ def data_stats(config: Config, *, output: Path | None, console: Console) -> None
         index = find(config, stop, console)
         paths = [path for split in index.splits.values() for path in split.paths]
         with console.task("looking at images") as show:
-            found = survey(index.root, paths, decoder_of(config), stop=stop, on_progress=show)
+            found = collect_statistics(
+                index.root, paths, decoder_of(config), stop=stop, on_progress=show
+            )
     if not found.facts:
         raise DataError(
             f"{printable(index.root)}: none of {len(paths):,} images can be decoded",
@@ -72,7 +74,7 @@ def data_stats(config: Config, *, output: Path | None, console: Console) -> None
 
 
 def describe(
-    index: Index, found: Survey, places: Mapping[str, _Place], config: Config
+    index: Index, found: Statistics, places: Mapping[str, _Place], config: Config
 ) -> dict[str, Any]:
     """All figures, as stats.json has them."""
     facts = found.facts.values()
@@ -156,7 +158,7 @@ def _counted(numbers: Mapping[str, int]) -> str:
     return ", ".join(f"{count:,} {printable(name)}" for name, count in numbers.items())
 
 
-def _tell_doubts(found: Survey, places: Mapping[str, _Place], console: Console) -> None:
+def _tell_doubts(found: Statistics, places: Mapping[str, _Place], console: Console) -> None:
     if found.unusable:
         console.warn(
             f"files that cannot be used, and are left out here: {len(found.unusable):,}; "
@@ -190,7 +192,7 @@ def _named(path: str, places: Mapping[str, _Place]) -> str:
     return f"{printable(path)} ({printable('/'.join(places[path]))})"
 
 
-def _duplicate_rows(found: Survey, places: Mapping[str, _Place]) -> Iterable[Sequence[Any]]:
+def _duplicate_rows(found: Statistics, places: Mapping[str, _Place]) -> Iterable[Sequence[Any]]:
     """One line a pair: each copy beside the first file of its image, then the look-alikes."""
     yield (
         *("kind", "path", "split", "class", "other_path", "other_split", "other_class"),
@@ -205,7 +207,7 @@ def _duplicate_rows(found: Survey, places: Mapping[str, _Place]) -> Iterable[Seq
 
 
 def _draw(
-    index: Index, found: Survey, places: Mapping[str, _Place], folder: Path, seed: int
+    index: Index, found: Statistics, places: Mapping[str, _Place], folder: Path, seed: int
 ) -> None:
     from cvtrain.visuals.draw import save
     from cvtrain.visuals.draw_sheet import draw_contact_sheet

@@ -4,7 +4,7 @@ import pytest
 from PIL import Image
 
 from cvtrain.data.decode import Decoder
-from cvtrain.data.survey import survey
+from cvtrain.data.statistics import collect_statistics
 from cvtrain.errors import Stopped
 from cvtrain.signals import Stop
 
@@ -29,7 +29,7 @@ PATHS = ["a.png", "broken.jpg", "clear.png", "copy.bmp", "grey.png", "really.jpg
 
 
 def test_facts_of_every_file(folder):
-    found = survey(folder, PATHS, DECODER)
+    found = collect_statistics(folder, PATHS, DECODER)
     assert [(path, *facts[:4]) for path, facts in found.facts.items()] == [
         ("a.png", 50, 40, "PNG", "RGB"),
         ("clear.png", 60, 8, "PNG", "RGBA"),
@@ -45,7 +45,7 @@ def test_facts_of_every_file(folder):
 
 
 def test_channel_statistics_are_those_of_all_pixels(folder):
-    found = survey(folder, PATHS, DECODER)
+    found = collect_statistics(folder, PATHS, DECODER)
     pixels = np.concatenate(
         [DECODER((folder / path).read_bytes()).pixels.reshape(-1, 3) for path in found.facts]
     )
@@ -54,20 +54,20 @@ def test_channel_statistics_are_those_of_all_pixels(folder):
 
 
 def test_look_alikes_are_different_images_and_not_tiny(folder):
-    found = survey(folder, PATHS, DECODER)
+    found = collect_statistics(folder, PATHS, DECODER)
     assert [pair[:2] for pair in found.look_alikes] == [("a.png", "really.jpg")]
     for path in ("a.png", "really.jpg"):
         with Image.open(folder / path) as image:
             small = image.convert("RGB").resize((20, 20))
         small.save(folder / path, "PNG")
-    assert survey(folder, PATHS, DECODER).look_alikes == ()
+    assert collect_statistics(folder, PATHS, DECODER).look_alikes == ()
 
 
 def test_it_may_be_stopped_and_tells_its_progress(folder):
     told = []
-    survey(folder, PATHS, DECODER, on_progress=lambda *done: told.append(done))
+    collect_statistics(folder, PATHS, DECODER, on_progress=lambda *done: told.append(done))
     assert told == [(6, 6)]
     stop = Stop()
     stop.requested = True
     with pytest.raises(Stopped):
-        survey(folder, PATHS, DECODER, stop=stop)
+        collect_statistics(folder, PATHS, DECODER, stop=stop)

@@ -45,7 +45,7 @@ class Facts(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Survey:
+class Statistics:
     """What all files of a data set are.
 
     Attributes:
@@ -77,7 +77,7 @@ class Survey:
         return np.sqrt((self.histogram * squares).sum(axis=1) / self.histogram.sum(axis=1))
 
 
-def survey(
+def collect_statistics(
     root: Path,
     paths: Sequence[str],
     decoder: Decoder,
@@ -85,7 +85,7 @@ def survey(
     stop: Stop | None = None,
     on_progress: Callable[[int, int], None] | None = None,
     workers: int | None = None,
-) -> Survey:
+) -> Statistics:
     """Look at every file once; memory holds less than 2 KB for each.
 
     Args:
@@ -128,7 +128,7 @@ def survey(
                     compared[path] = found.hash, found.thumbnail
             if on_progress is not None:
                 on_progress(start + len(part), len(paths))
-    return Survey(facts, unusable, histogram, _look_alikes(compared))
+    return Statistics(facts, unusable, histogram, _look_alikes(compared))
 
 
 class _Look(NamedTuple):
