@@ -9,12 +9,18 @@ from cvtrain.cli import cli
 from cvtrain.errors import CvtrainError, ResourceError
 
 INTERRUPTED = 130
+COMPLETE = "_CVTRAIN_COMPLETE"
+"""What a shell sets when it asks for completions, as click names it."""
 
 
 def main() -> None:
     """Run the command line and exit with the code of what happened (see `errors`)."""
     # Pydantic would look for plugins in every package that is installed; a config needs none.
     os.environ.setdefault("PYDANTIC_DISABLE_PLUGINS", "__all__")
+    if instruction := os.environ.get(COMPLETE):
+        from click.shell_completion import shell_complete
+
+        sys.exit(shell_complete(cli, {}, "cvtrain", COMPLETE, instruction))
     meta: dict[str, bool] = {}
     try:
         with cli.make_context("cvtrain", sys.argv[1:]) as context:

@@ -187,6 +187,16 @@ def test_debug_shows_the_traceback(tmp_path):
     assert "ConfigError" in done.stderr
 
 
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [("cvtrain vis", "visualize"), ("cvtrain visualize --method laye", "layercam")],
+)
+def test_a_shell_completes_commands_and_choices(words, expected):
+    position = {"COMP_WORDS": words, "COMP_CWORD": str(words.count(" "))}
+    done = run(env=os.environ | position | {"_CVTRAIN_COMPLETE": "bash_complete"})
+    assert (done.returncode, done.stdout) == (0, f"plain,{expected}\n")
+
+
 def test_a_closed_pipe_is_no_error(tmp_path, image_folder):
     command = f"{sys.executable} -m cvtrain data check {image_folder} | true"
     done = subprocess.run(command, shell=True, capture_output=True, text=True, cwd=tmp_path)
