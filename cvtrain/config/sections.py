@@ -87,7 +87,10 @@ Byte = Annotated[int, Field(ge=0, le=255)]
 class Section(BaseModel):
     """Base of all sections: immutable, typed strictly, unknown keys are errors."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
+    # Built when first used: building Config builds all sections, and one mistake must be told fast.
+    model_config = ConfigDict(
+        extra="forbid", frozen=True, strict=True, allow_inf_nan=False, defer_build=True
+    )
 
 
 def sections_in(annotation: Any) -> list[type[Section]]:
