@@ -63,7 +63,7 @@ def write_pets(folder: Path, archive: Path, counts: Counts | None, show: Show) -
                         f"{printable(archive)}: fewer than {places:,} usable photographs of {name}",
                         "Name the whole archive, or leave the subset out.",
                     )
-    except (zipfile.BadZipFile, zlib.error, EOFError, RuntimeError, NotImplementedError) as error:
+    except (zipfile.BadZipFile, zlib.error, EOFError, RuntimeError) as error:
         raise DataError(
             f"{printable(archive)}: {printable(error)}", "Download it again."
         ) from error

@@ -86,12 +86,13 @@ def problem_fetching(address: str, seconds: float = _SECONDS) -> str:
 
 
 def _ask(address: str, seconds: float, problems: list[str]) -> None:
+    from http.client import HTTPException
     from urllib.request import Request, urlopen
 
     try:
         with urlopen(Request(address, method="HEAD"), timeout=seconds):
             problems.append("")
-    except Exception as error:  # what urllib and http.client raise without a network is open
+    except (OSError, HTTPException, ValueError) as error:
         reason = getattr(error, "reason", error)
         words = getattr(reason, "strerror", None) or str(reason) or type(error).__name__
         problems.append(printable(words))

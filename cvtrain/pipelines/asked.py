@@ -6,6 +6,7 @@ Nothing here needs the engine, which takes seconds to load.
 import difflib
 import json
 import zipfile
+import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +17,13 @@ import numpy as np
 from cvtrain.data.scan import listed
 from cvtrain.errors import ConfigError
 from cvtrain.files import printable
+
+_MOST_BYTES = 64_000_000  # of the text that describes a model
+# What a damaged archive, an encrypted one, other text and text of another form raise.
+_UNREADABLE = (
+    *(OSError, RuntimeError, EOFError, zipfile.BadZipFile, zlib.error),
+    *(ValueError, LookupError, TypeError, AttributeError),
+)
 
 
 @dataclass(frozen=True)
@@ -110,10 +118,12 @@ def _layers_in(path: Path) -> list[str]:
     """The layers of a saved model, at any depth; none if the file tells none."""
     try:
         with zipfile.ZipFile(path) as archive:
+            if archive.getinfo("config.json").file_size > _MOST_BYTES:
+                return []
             model = json.loads(archive.read("config.json"))
         return list(_names_in(model["config"]))
-    except Exception:  # A stranger's file can hold anything; whoever opens it says what is wrong.
-        return []
+    except _UNREADABLE:
+        return []  # Whoever opens the model says what is wrong with it.
 
 
 def _names_in(config: Mapping[str, Any]) -> Iterator[str]:
