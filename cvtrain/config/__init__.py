@@ -3,21 +3,16 @@
 The shared sections are `data:` and `augment:`; every stage (`fit:`, ...) has one of its own.
 """
 
+from cvtrain.config.images import Augment, Data, Split
 from cvtrain.config.loader import config_for_source, config_values, dump_config, load_config
-from cvtrain.config.sections import (
-    Augment,
-    Backbone,
-    Config,
-    Convnet,
-    Data,
+from cvtrain.config.networks import Backbone, Convnet, Head, Separable
+from cvtrain.config.project import Config
+from cvtrain.config.stages import (
     ExtractFeatures,
     FineTune,
     Fit,
-    Head,
     Optimizer,
     Schedule,
-    Separable,
-    Split,
     Training,
     Unfreeze,
 )

@@ -13,7 +13,8 @@ from typing import Any, Literal, get_args, get_origin
 from pydantic import ValidationError
 
 from cvtrain.config import yaml
-from cvtrain.config.sections import STAGES, Config, Section, field_docs, sections_in
+from cvtrain.config.project import STAGES, Config
+from cvtrain.config.section import Section, field_docs, sections_in
 from cvtrain.errors import ConfigError
 
 KeyPath = tuple[str | int, ...]

@@ -2,7 +2,8 @@
 
 from typing import Any
 
-from cvtrain.config.sections import Config, Section, field_docs
+from cvtrain.config.project import Config
+from cvtrain.config.section import Section, field_docs
 
 DIALECT = "https://json-schema.org/draft/2020-12/schema"
 

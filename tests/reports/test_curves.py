@@ -7,7 +7,7 @@ import pytest
 import yaml
 
 from cvtrain.config import load_config
-from cvtrain.config.sections import Config
+from cvtrain.config.project import Config
 from cvtrain.reports.curves import Stage, read_curves
 
 SEEDS = range(40)

@@ -1,0 +1,114 @@
+"""Which images a config names, and how training changes them.
+
+Each field's docstring is its documentation everywhere: in errors, in the reference, in editors.
+"""
+
+from typing import Annotated, Literal
+
+from pydantic import (
+    Field,
+    model_validator,
+)
+
+from cvtrain.config.section import (
+    Byte,
+    ClassNames,
+    ImageSize,
+    LabelPattern,
+    Positive,
+    Rate,
+    Section,
+    Share,
+)
+
+
+class Split(Section):
+    """Shares that are taken where the source has no such split of its own."""
+
+    validation: Share = 0.15
+    """Share of the images for validation."""
+    test: Share = 0.15
+    """Share of the images for the test."""
+
+    @model_validator(mode="after")
+    def _leave_some(self) -> "Split":
+        if self.validation + self.test >= 1:
+            raise ValueError(
+                "validation and test together must leave images for training (sum < 1)"
+            )
+        return self
+
+
+class Data(Section):
+    """Which images, and how they are read."""
+
+    source: str
+    """Image folder, CSV manifest, `.npz` in the layout of keras.datasets, or a named set: `digits`,
+    `mnist`, `fashion_mnist`, `cifar10`, `cats_vs_dogs`."""
+    label_pattern: LabelPattern | None = None
+    """Regular expression whose one group finds the class in each path below the source, as
+    `(cat|dog)\\.` does in `cat.12.jpg`; left out: folders are the classes."""
+    classes: ClassNames | None = None
+    """Only the images of these classes; left out: all."""
+    train_per_class: Positive | None = None
+    """At most so many training images of each class, drawn by the seed; left out: all."""
+    image_size: ImageSize = (180, 180)
+    """Height and width in pixels that every image is brought to; one number for a square."""
+    resize: Literal["stretch", "crop", "pad"] = "stretch"
+    """stretch ignores the aspect ratio, crop cuts the longer side, pad fills the shorter one."""
+    background: tuple[Byte, Byte, Byte] = (255, 255, 255)
+    """RGB, 0..255, under transparent pixels and beside padded images."""
+    split: Split = Split()
+    """Shares for validation and test where the source has no such splits."""
+    on_bad: Literal["error", "skip"] = "error"
+    """`error` stops before training when a file is unusable, `skip` goes on without it."""
+    on_leak: Literal["error", "allow"] = "error"
+    """What to do about one image that stands in two splits."""
+
+
+class RandAugment(Section):
+    """RandAugment (Cubuk et al., arXiv:1909.13719); operations and ranges are torchvision's."""
+
+    num_ops: Positive = 2
+    """Operations an image, of fourteen: identity, autocontrast, equalize, rotate, shears,
+    translations, brightness, colour, contrast, sharpness, posterize and solarize."""
+    magnitude: Annotated[float, Field(ge=0, le=30)] = 9.0
+    """Their common strength, of 30."""
+
+
+class Augment(Section):
+    """Random changes of the training images; all geometric ones are one resampling."""
+
+    flip: Literal["none", "horizontal", "vertical", "both"] = "none"
+    """Mirror half of the images."""
+    rotate: Annotated[float, Field(ge=0, le=180)] = 0.0
+    """Degrees, uniform in +-rotate."""
+    shift: Annotated[float, Field(ge=0, le=1)] = 0.0
+    """Fraction of height and width, uniform in +-shift."""
+    shear: Annotated[float, Field(ge=0, le=1)] = 0.0
+    """Tangent of the shear angle, uniform in +-shear."""
+    zoom: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    """Scale, uniform in 1-zoom..1+zoom."""
+    brightness: Annotated[float, Field(ge=0, le=1)] = 0.0
+    """Added brightness as a fraction of white, uniform in +-brightness."""
+    contrast: Annotated[float, Field(ge=0, le=1)] = 0.0
+    """Factor about the image's mean, uniform in 1-contrast..1+contrast."""
+    saturation: Annotated[float, Field(ge=0, le=1)] = 0.0
+    """Factor against grey, uniform in 1-saturation..1+saturation."""
+    fill: Literal["nearest", "reflect", "wrap", "constant"] = "nearest"
+    """What stands where the image does not reach; `constant` is black."""
+    rand_augment: RandAugment | None = None
+    """A few operations of fourteen besides all the above; {} has the defaults, left out: none."""
+    erase: Annotated[float, Field(ge=0, le=1)] = 0.0
+    """Probability that a rectangle of 2 to 33 % of the image becomes noise, such as 0.25."""
+    mixup: Rate | None = None
+    """Blend each image of a batch with another, and their labels with them, by a share drawn from
+    Beta(mixup, mixup), such as 0.2; needs every image in every step, so no cached views."""
+    cutmix: Rate | None = None
+    """Paste a rectangle of another image of the batch into each, and mix their labels by its area,
+    drawn from Beta(cutmix, cutmix), such as 1.0; with `mixup` too, each batch takes one of both."""
+
+    @property
+    def mixes(self) -> tuple[str, ...]:
+        """Which of the keys that mix images are set."""
+        return tuple(key for key in ("mixup", "cutmix") if getattr(self, key) is not None)

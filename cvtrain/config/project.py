@@ -1,0 +1,73 @@
+"""The whole config: the shared sections, one for each stage, and which command reads which."""
+
+from typing import Annotated, Literal
+
+from pydantic import (
+    Field,
+    model_validator,
+)
+
+from cvtrain.config.images import Augment, Data
+from cvtrain.config.section import Section
+from cvtrain.config.stages import ExtractFeatures, FineTune, Fit, LearningCurve, Probe
+
+STAGES = {
+    "fit": {"fit"},
+    "find-lr": {"fit"},
+    "extract-features": {"extract_features", "finetune"},
+    "finetune": {"finetune"},
+    "probe": {"probe", "extract_features"},
+    "learning-curve": {"learning_curve", "extract_features"},
+    "ladder": {"fit", "extract_features", "finetune"},
+}
+"""The sections that each command reads besides the shared ones."""
+
+
+class Config(Section):
+    """One project: the shared sections, and one section per stage."""
+
+    seed: Annotated[int, Field(ge=0, lt=2**32)] = 0
+    """Everything random follows from it."""
+    device: Literal["auto", "cpu", "gpu"] = "auto"
+    """Where to compute; auto takes a GPU when there is one."""
+    precision: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
+    """Of training; auto measures on this machine. The saved model computes in float32 always."""
+    cached_features: Literal["bfloat16", "float32"] = "bfloat16"
+    """Number format of the features that training reads from the cache."""
+    log: tuple[Literal["tensorboard", "mlflow"], ...] = ()
+    """Where training is logged besides the run folder: `tensorboard` writes RUN/tensorboard/,
+    `mlflow` goes where MLFLOW_TRACKING_URI says."""
+    data: Data
+    """Which images, and how they are read."""
+    augment: Augment | None = None
+    """Random changes of the training images; left out: none."""
+    fit: Fit = Fit()
+    """The convnet from scratch."""
+    extract_features: ExtractFeatures = ExtractFeatures()
+    """A head on the features of a frozen base."""
+    probe: Probe = Probe()
+    """Where to cut a base."""
+    learning_curve: LearningCurve = LearningCurve()
+    """Would more data help?"""
+    finetune: FineTune | None = None
+    """The top of a network trained on; left out: the defaults."""
+
+    @model_validator(mode="after")
+    def _views_need_augmentation(self) -> "Config":
+        for key in ("extract_features", "finetune"):
+            views = getattr(getattr(self, key), "views", None)
+            if views not in (None, 1) and self.augment is None:
+                raise ValueError(f"{key}.views is {views}, and there is no augment section")
+        return self
+
+    @model_validator(mode="after")
+    def _cached_views_are_of_one_image(self) -> "Config":
+        for key in ("extract_features", "finetune"):
+            views = getattr(getattr(self, key), "views", None)
+            if views not in (None, 1, "unlimited") and self.augment and self.augment.mixes:
+                mixes = " and ".join(f"augment.{each}" for each in self.augment.mixes)
+                raise ValueError(
+                    f"{key}.views is {views}, and a cached view is of one image, which {mixes} "
+                    "would mix with another; leave that out, or set views to unlimited"
+                )
+        return self

@@ -1,0 +1,107 @@
+"""What all sections of a config are made of: their base, and the values that keys take."""
+
+import ast
+import inspect
+import itertools
+from typing import Annotated, Any, get_args
+
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+)
+
+Positive = Annotated[int, Field(ge=1)]
+Share = Annotated[float, Field(ge=0, lt=1)]
+Part = Annotated[float, Field(gt=0, le=1)]
+Rate = Annotated[float, Field(gt=0)]
+
+
+def _is_whole(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool)
+
+
+def _height_and_width(value: Any) -> tuple[int, int]:
+    pair = [value, value] if _is_whole(value) else value
+    if not (isinstance(pair, list) and len(pair) == 2 and all(map(_is_whole, pair))):
+        raise ValueError("must be [height, width] in whole pixels, or one number for a square")
+    if not all(4 <= side <= 4096 for side in pair):
+        raise ValueError("must be between 4 and 4096 pixels")
+    return (pair[0], pair[1])
+
+
+def _per_stage(value: Any) -> int | tuple[int, ...]:
+    """One number means the same for every stage; it is kept as it is written."""
+    values = value if isinstance(value, list) else [value]
+    if not values or not all(_is_whole(v) and v >= 1 for v in values):
+        raise ValueError("must be a whole number of at least 1, or a list with one per stage")
+    return tuple(values) if isinstance(value, list) else value
+
+
+def _class_names(value: Any) -> tuple[str, ...]:
+    """Folders of digits may be written as numbers: [0, 1, 2]."""
+    names = value if isinstance(value, list) else []
+    names = tuple(str(name) if _is_whole(name) else name for name in names)
+    if len(names) < 2 or not all(isinstance(name, str) for name in names):
+        raise ValueError("must be a list of at least two class names")
+    return names
+
+
+def _label_pattern(value: str) -> str:
+    from cvtrain.data.labels import compile_pattern
+
+    compile_pattern(value)
+    return value
+
+
+# What a YAML may say stands beside what it becomes, for the schema that editors read.
+Side = Annotated[int, Field(ge=4, le=4096)]
+ImageSize = Annotated[
+    tuple[int, int],
+    BeforeValidator(_height_and_width, json_schema_input_type=Side | tuple[Side, Side]),
+]
+OnePerStage = Annotated[tuple[Positive, ...], Field(min_length=1)]
+PerStage = Annotated[
+    int | tuple[int, ...],
+    BeforeValidator(_per_stage, json_schema_input_type=Positive | OnePerStage),
+]
+ClassNames = Annotated[
+    tuple[str, ...],
+    BeforeValidator(
+        _class_names,
+        json_schema_input_type=Annotated[tuple[str | int, ...], Field(min_length=2)],
+    ),
+]
+LabelPattern = Annotated[str, AfterValidator(_label_pattern)]
+Byte = Annotated[int, Field(ge=0, le=255)]
+
+
+class Section(BaseModel):
+    """Base of all sections: immutable, typed strictly, unknown keys are errors."""
+
+    # Built when first used: building Config builds all sections, and one mistake must be told fast.
+    model_config = ConfigDict(
+        extra="forbid", frozen=True, strict=True, allow_inf_nan=False, defer_build=True
+    )
+
+
+def sections_in(annotation: Any) -> list[type[Section]]:
+    """The sections that a field may hold, in a list or as one of several kinds, too."""
+    if isinstance(annotation, type) and issubclass(annotation, Section):
+        return [annotation]
+    return [section for part in get_args(annotation) for section in sections_in(part)]
+
+
+def field_docs(section: type[Section]) -> dict[str, str]:
+    """The docstring of each field of a section, inherited ones first.
+
+    Pydantic can read them too (`use_attribute_docstrings`), but then every command pays for it.
+    """
+    docs = {} if section is Section else field_docs(section.__base__)
+    (definition,) = ast.parse(inspect.getsource(section)).body
+    for field, below in itertools.pairwise(definition.body):
+        if isinstance(field, ast.AnnAssign) and isinstance(below, ast.Expr):
+            docs[field.target.id] = inspect.cleandoc(ast.literal_eval(below.value))
+    return docs
