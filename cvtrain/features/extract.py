@@ -23,6 +23,7 @@ from cvtrain.features.keys import image_keys, model_keys
 from cvtrain.features.store import KEY_BYTES, FeatureStore
 from cvtrain.files import cache_dir
 from cvtrain.signals import Stop
+from cvtrain.spacing import asked_spacing
 
 BATCH_SIZE = 32
 """Images in each forward pass."""
@@ -192,6 +193,8 @@ class _Shards:
         self._stores = stores
         self._pool = pool
         self._pending: Future[None] | None = None
+        asked = asked_spacing()
+        self._spacing = _SHARD_SECONDS if asked is None else asked
         self._begin()
 
     def add(self, keys: list[bytes], outputs: list[np.ndarray]) -> None:
@@ -199,7 +202,7 @@ class _Shards:
         for parts, output in zip(self._parts, outputs, strict=True):
             parts.append(output[: len(keys)])
         num_bytes = len(self._keys) * sum(store.row_bytes for store in self._stores)
-        if num_bytes >= _SHARD_BYTES or time.monotonic() - self._begun >= _SHARD_SECONDS:
+        if num_bytes >= _SHARD_BYTES or time.monotonic() - self._begun >= self._spacing:
             self.commit()
 
     def commit(self) -> None:

@@ -16,6 +16,7 @@ from cvtrain.errors import Stopped, TrainingError
 from cvtrain.files import commit_text, csv_text
 from cvtrain.pipelines.job import Job
 from cvtrain.run import Run
+from cvtrain.spacing import asked_spacing
 
 if TYPE_CHECKING:
     import keras
@@ -111,7 +112,10 @@ def train_stage(
     run, steps = job.run, steps_of(stage, feed)
     settings = stage.optimizer.model_dump()
     checkpoints = Checkpoints(
-        run.checkpoints / str(number), identity=job.identity, warn=job.console.warn
+        run.checkpoints / str(number),
+        every_seconds=asked_spacing(),
+        identity=job.identity,
+        warn=job.console.warn,
     )
     with job.watch.phase("train"), job.console.training() as view:
 

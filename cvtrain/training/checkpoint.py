@@ -20,6 +20,7 @@ from cvtrain.files import committed
 
 _DIGITS = 64
 _KEPT = 2
+_SECONDS = 60.0
 # A save must be this many times cheaper than the training since the one before: 3 % at most.
 _SPACING = 30
 
@@ -37,7 +38,8 @@ class Checkpoints:
 
     Args:
         folder: where they lie; made when the first is saved.
-        every_seconds: how often to save in the middle of an epoch, at most.
+        every_seconds: how often to save, whatever it costs; None for once a minute and at the end
+            of epochs, and never so often that saving takes more than 3 % of the time.
         identity: digests of whatever must not change between a save and a resume, by what the
             user calls it (`config`, `data`); compared on loading.
         warn: called with one line for each damaged checkpoint that is passed over.
@@ -47,7 +49,7 @@ class Checkpoints:
         self,
         folder: Path,
         *,
-        every_seconds: float = 60.0,
+        every_seconds: float | None = None,
         identity: Mapping[str, str] | None = None,
         warn: Callable[[str], None] = lambda _: None,
     ):
@@ -59,10 +61,11 @@ class Checkpoints:
         self._save_seconds = 0.0
 
     def due(self, *, at_epoch_end: bool) -> bool:
-        """Is it time to save? Seldom enough that saving takes no more than 3 % of the time."""
-        spacing = _SPACING * self._save_seconds
-        if not at_epoch_end:
-            spacing = max(spacing, self._every_seconds)
+        """Is it time to save?"""
+        if self._every_seconds is not None:
+            spacing = self._every_seconds
+        else:
+            spacing = max(_SPACING * self._save_seconds, 0.0 if at_epoch_end else _SECONDS)
         return time.monotonic() - self._saved_at >= spacing
 
     def save(self, snapshot: Snapshot) -> None:

@@ -92,7 +92,7 @@ def test_saving_takes_a_small_share_of_the_time(tmp_path, monkeypatch):
 
     monkeypatch.setattr(time, "monotonic", lambda: clock[0])
     monkeypatch.setattr(np, "savez", write_for_four_seconds)
-    checkpoints = Checkpoints(tmp_path, every_seconds=60)
+    checkpoints = Checkpoints(tmp_path)
 
     def first_due(*, at_epoch_end: bool) -> int:
         saved = clock[0]
@@ -105,3 +105,6 @@ def test_saving_takes_a_small_share_of_the_time(tmp_path, monkeypatch):
     assert first_due(at_epoch_end=False) == 60
     checkpoints.save(_snapshot(1))
     assert first_due(at_epoch_end=True) == first_due(at_epoch_end=False) == 120
+    checkpoints = Checkpoints(tmp_path, every_seconds=10)
+    checkpoints.save(_snapshot(2))
+    assert first_due(at_epoch_end=True) == first_due(at_epoch_end=False) == 10
