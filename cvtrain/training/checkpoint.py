@@ -21,8 +21,9 @@ from cvtrain.files import committed
 _DIGITS = 64
 _KEPT = 2
 _SECONDS = 60.0
-# A save must be this many times cheaper than the training since the one before: 3 % at most.
-_SPACING = 30
+# The training since the last save must have taken this many times as long as that save: 2 %, and
+# with the collecting of the arrays, which is not in its time, less than 3 %.
+_SPACING = 50
 
 
 @dataclass(frozen=True)

@@ -104,7 +104,7 @@ def test_saving_takes_a_small_share_of_the_time(tmp_path, monkeypatch):
     assert first_due(at_epoch_end=True) == 0
     assert first_due(at_epoch_end=False) == 60
     checkpoints.save(_snapshot(1))
-    assert first_due(at_epoch_end=True) == first_due(at_epoch_end=False) == 120
+    assert first_due(at_epoch_end=True) == first_due(at_epoch_end=False) == 200
     checkpoints = Checkpoints(tmp_path, every_seconds=10)
     checkpoints.save(_snapshot(2))
     assert first_due(at_epoch_end=True) == first_due(at_epoch_end=False) == 10
