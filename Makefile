@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: help demo test lint format docs gallery wheel clean
+.PHONY: help demo test crash lint format docs gallery wheel clean
 
 help: ## what can be made
 	@sed -n 's/^\([a-z]*\):.*## /  make \1: /p' Makefile
@@ -21,6 +21,11 @@ demo: $(READY) ## train on scikit-learn's handwritten digits, offline, in minute
 
 test: $(READY) lint ## lint, import contracts, every test
 	$(BIN)/python -m pytest --numprocesses auto --dist loadfile
+
+crash: $(READY) ## kill commands at random moments, for hours; goes on where it was stopped
+	mkdir -p build
+	PYTHONPATH=tests $(BIN)/python -m crash --json build/crash.jsonl
+	PYTHONPATH=tests $(BIN)/python -m crash.stock --json build/crash-stock.jsonl
 
 lint: $(READY) ## format and lint, checked only
 	$(BIN)/ruff format --check .

@@ -1,0 +1,211 @@
+"""One attempt of a program: a process that is killed at some moment, and what it did just then.
+
+Importing TensorFlow takes seconds, so most attempts are forks of this process, which imports all
+that they need beforehand (`preload`) and computes nothing itself. Others are new interpreters.
+"""
+
+import contextlib
+import faulthandler
+import importlib
+import os
+import pkgutil
+import re
+import select
+import signal
+import subprocess
+import sys
+import time
+import traceback
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+TESTS = Path(__file__).parents[1]
+_MOST_SECONDS = 600.0  # then it hangs
+_DUMP_SECONDS = 0.003  # that writing the stack takes
+_FRAME = re.compile(r'  File "(.*)", line \d+ in (.+)')
+
+# What is done in a function of a file; of several that are at work the first counts.
+_PHASES = (
+    ("import", "<frozen importlib._bootstrap>", "_find_and_load"),
+    ("checkpoint", "training/checkpoint.py", "save"),
+    ("model file", "models/invariant.py", "save_model"),
+    ("restoring", "training/checkpoint.py", "load"),
+    ("restoring", "training/loop.py", "restore"),
+    ("validation", "training/loop.py", "_validate"),
+    ("training", "training/loop.py", "train"),
+    ("precision", "training/precision.py", "choose_precision"),
+    ("extraction", "features/extract.py", "extract"),
+    ("extraction", "features/store.py", ""),
+    ("explaining", "pipelines/mistakes.py", "explain_mistakes"),
+    ("judging", "pipelines/suspects.py", ""),
+    ("evaluation", "pipelines/frozen.py", "predict_part"),
+    ("evaluation", "pipelines/evaluate.py", ""),
+    ("drawing", "visuals/", ""),
+    ("data check", "pipelines/dataset.py", "open_dataset"),
+    ("finishing", "pipelines/finish.py", "finish"),
+    ("building", "pipelines/", ""),
+    ("checkpoint", "callbacks/backup_and_restore.py", "_save_model"),
+    ("restoring", "callbacks/backup_and_restore.py", "_load_model"),
+    ("model file", "callbacks/model_checkpoint.py", "_save_model"),
+    ("validation", "tensorflow/trainer.py", "evaluate"),
+    ("training", "tensorflow/trainer.py", "fit"),
+    ("evaluation", "tensorflow/trainer.py", "predict"),
+    ("building", "crash/stock_keras.py", "main"),
+)
+START = "start"
+"""The phase before any of the others, and between them."""
+
+
+@dataclass(frozen=True)
+class Attempt:
+    """How an attempt ended.
+
+    Attributes:
+        code: exit code; None where it was killed, -1 where it hung.
+        seconds: that it lived.
+        phase: what it did when it was killed.
+        fresh: it was a new interpreter and no fork.
+    """
+
+    code: int | None
+    seconds: float
+    phase: str
+    fresh: bool
+
+
+def preload(*modules: str) -> None:
+    """Import modules, and all that are in those that are packages of ours, so that forks need not.
+
+    TensorFlow starts its threads with its first operation, and a thread does not live on in a fork.
+    """
+    for name in modules:
+        module = importlib.import_module(name)
+        if name == "cvtrain":
+            for each in pkgutil.walk_packages(module.__path__, f"{name}."):
+                importlib.import_module(each.name)
+
+
+def attempt(
+    program: str,
+    arguments: Sequence[str],
+    *,
+    folder: Path,
+    environment: Mapping[str, str],
+    kill_after: float | None = None,
+    fresh: bool = False,
+) -> Attempt:
+    """Run `main()` of the module `program` in a process of its own until it ends or is killed.
+
+    Args:
+        arguments: of its command line.
+        folder: where it runs; what it writes is added to `output.txt` there.
+        environment: more variables.
+        kill_after: seconds after which it gets SIGKILL; None for never.
+        fresh: in a new interpreter, else in a fork of this one.
+    """
+    stack = folder / "stack.txt"
+    stack.unlink(missing_ok=True)
+    with (folder / "output.txt").open("a") as output:
+        output.write(f"--- {program} {' '.join(arguments)}\n")
+        output.flush()
+        begin = _interpreter if fresh else _fork
+        started = time.monotonic()
+        pid = begin(program, arguments, folder, environment, output.fileno())
+        code = _wait(pid, kill_after)
+        seconds = time.monotonic() - started
+        output.write(f"--- {'killed' if code is None else f'exit code {code}'}\n")
+    return Attempt(code, seconds, "" if code is not None else phase_of(stack), fresh)
+
+
+def phase_of(stack: Path) -> str:
+    """What a process did, by the stack of its main thread as `faulthandler` has dumped it."""
+    frames = _FRAME.findall(stack.read_text()) if stack.exists() else []
+    for phase, where, what in _PHASES:
+        if any(where in file and what in ("", function) for file, function in frames):
+            return phase
+    return START
+
+
+def _fork(
+    program: str,
+    arguments: Sequence[str],
+    folder: Path,
+    environment: Mapping[str, str],
+    output: int,
+) -> int:
+    pid = os.fork()
+    if pid:
+        return pid
+    code = 1
+    try:
+        os.chdir(folder)
+        os.environ.update(environment)
+        os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
+        os.dup2(output, 1)
+        os.dup2(output, 2)
+        _live(program, arguments)
+        code = 0
+    except SystemExit as ended:
+        code = ended.code if isinstance(ended.code, int) else int(ended.code is not None)
+    except BaseException:
+        traceback.print_exc()
+    finally:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(code)
+
+
+def _interpreter(
+    program: str,
+    arguments: Sequence[str],
+    folder: Path,
+    environment: Mapping[str, str],
+    output: int,
+) -> int:
+    # As if it had been called by name: what it imports counts as its life.
+    command = [sys.executable, "-c", "from crash import attempts; attempts.begin()"]
+    path = {"PYTHONPATH": str(TESTS)}
+    process = subprocess.Popen(
+        [*command, program, *arguments],
+        cwd=folder,
+        env={**os.environ, **path, **environment},
+        stdin=subprocess.DEVNULL,
+        stdout=output,
+        stderr=output,
+    )
+    process.returncode = 0  # `_wait` reaps it
+    return process.pid
+
+
+def begin() -> None:
+    """Be the program that the command line names, in a new interpreter."""
+    _live(sys.argv[1], sys.argv[2:])
+
+
+def _live(program: str, arguments: Sequence[str]) -> None:
+    # Open as long as the process lives, and a number, which nothing closes.
+    stack = os.open("stack.txt", os.O_WRONLY | os.O_CREAT)
+    faulthandler.register(signal.SIGUSR1, file=stack, all_threads=False)
+    sys.argv = [program, *arguments]
+    importlib.import_module(program).main()
+
+
+def _wait(pid: int, kill_after: float | None) -> int | None:
+    """Wait for a process, and kill it when its time has come: its exit code, or None."""
+    process = os.pidfd_open(pid)
+    try:
+        most = _MOST_SECONDS if kill_after is None else kill_after
+        has_ended, _, _ = select.select([process], [], [], most)
+        if not has_ended:
+            with contextlib.suppress(ProcessLookupError):
+                signal.pidfd_send_signal(process, signal.SIGUSR1)
+                time.sleep(_DUMP_SECONDS)
+                signal.pidfd_send_signal(process, signal.SIGKILL)
+        _, status = os.waitpid(pid, 0)
+    finally:
+        os.close(process)
+    code = os.waitstatus_to_exitcode(status)
+    if code in (-signal.SIGKILL, -signal.SIGUSR1):
+        return None if kill_after is not None else -1
+    return code

@@ -1,0 +1,85 @@
+"""What a finished run has learnt, as digests by name, and nothing of how long that took."""
+
+import csv
+import hashlib
+import io
+import json
+import zipfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+
+_TIMES = {"seconds", "val_seconds", "images_per_second"}
+_OF_TIMES = {"started", "seconds", "sha256"}  # the last is of all fields of a record
+_UNCOMPARED = {"log.txt", ".lock"}
+
+
+def run_outcome(run: Path) -> dict[str, str]:
+    """The outcome of a finished run of cvtrain.
+
+    Every file but the log counts, with its content or, where that tells of times, with the rest of
+    it. So a file that a kill left behind is a difference, too.
+    """
+    found = {}
+    for path in sorted(run.rglob("*")):
+        name = str(path.relative_to(run))
+        if path.is_dir() or name in _UNCOMPARED:
+            continue
+        if name == "model.keras":
+            found |= model_outcome(path)
+        elif name == "history.csv":
+            found[name] = history_outcome(path)
+        elif name == "run.json":
+            found |= _record_outcome(json.loads(path.read_text()))
+        else:
+            found[name] = _sha256(path.read_bytes())
+    return found
+
+
+def model_outcome(path: Path) -> dict[str, str]:
+    """All arrays of a `.keras` file, by their names in it: read without Keras.
+
+    Raises:
+        OSError, zipfile.BadZipFile, KeyError: the file is damaged.
+    """
+    found = {}
+
+    def add(name: str, item: h5py.HLObject) -> None:
+        if isinstance(item, h5py.Dataset):
+            values = np.asarray(item)
+            header = f"{values.dtype.str} {values.shape} ".encode()
+            found[f"{path.name}/{name}"] = _sha256(header + values.tobytes())
+
+    with (
+        zipfile.ZipFile(path) as archive,
+        h5py.File(io.BytesIO(archive.read("model.weights.h5"))) as weights,
+    ):
+        weights.visititems(add)
+    return found
+
+
+def history_outcome(path: Path) -> str:
+    """A CSV of epochs without the columns of times."""
+    rows = csv.DictReader(path.open(newline=""))
+    kept = [{key: value for key, value in row.items() if key not in _TIMES} for row in rows]
+    return _sha256(json.dumps(kept).encode())
+
+
+def _record_outcome(record: Mapping[str, Any]) -> dict[str, str]:
+    """The fields of `run.json` but when, how long and how much of it was in the cache."""
+    fields = {key: value for key, value in record.items() if key not in _OF_TIMES}
+    fields["features"] = {
+        layer: {key: value for key, value in found.items() if key != "num_computed"}
+        for layer, found in record.get("features", {}).items()
+    }
+    return {
+        f"run.json: {key}": _sha256(json.dumps(value, sort_keys=True).encode())
+        for key, value in fields.items()
+    }
+
+
+def _sha256(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()

@@ -1,0 +1,160 @@
+"""The commands that are killed: what they train on, and with what config."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from tiny_images import make_images
+
+from crash.attempts import attempt
+from crash.outcomes import run_outcome
+
+PROGRAM = "cvtrain.__main__"
+COMMANDS = ("fit", "extract-features", "finetune")
+
+# "ab" and "ba" look alike to `make_images`: so there are mistakes, a plateau and an early end.
+_CLASSES = ("ab", "ba", "c", "d")
+_COUNTS = {"train": 40, "validation": 10, "test": 10}
+_SIZE = (32, 32)
+
+_BASE = """
+precision: float32
+data: {{source: {images}, image_size: 32}}
+fit:
+  model: {{filters: [8, 8, 16, 16], padding: same, batch_normalization: true, dense: []}}
+  epochs: 1
+  batch_size: 16
+"""
+_CONFIG = """
+seed: {seed}
+precision: {precision}
+data: {{source: {images}, image_size: 32}}
+augment: {{flip: horizontal, rotate: 15, shift: 0.1, zoom: 0.1, brightness: 0.1, erase: 0.2}}
+fit:
+  model: {{filters: [8, 16], padding: same, dense: [16], dropout: 0.3, batch_normalization: true}}
+  epochs: 8
+  steps_per_epoch: 24
+  batch_size: 8
+  monitor: {monitor}
+  early_stopping: 4
+  ema: 0.95
+  label_smoothing: 0.05
+  optimizer: {{name: {optimizer}, learning_rate: 3e-3}}
+  schedule: {{name: plateau, patience: 1, factor: 0.5, warmup_epochs: 0.5}}
+extract_features:
+  backbone: {{weights: {base}}}
+  head: {{dense: [16], dropout: 0.3}}
+  views: 12
+  epochs: 6
+  steps_per_epoch: 24
+  batch_size: 8
+  monitor: {monitor}
+  early_stopping: 4
+  ema: 0.9
+  optimizer: {{name: {optimizer}, learning_rate: 3e-3}}
+  schedule: {{name: plateau, patience: 1, factor: 0.5}}
+finetune:
+  unfreeze_blocks: 1
+  views: 6
+  epochs: 4
+  steps_per_epoch: 16
+  batch_size: 8
+  ema: 0.9
+  optimizer: {{name: {optimizer}, learning_rate: 1e-3}}
+  schedule: {{name: plateau, patience: 1, factor: 0.5}}
+  then:
+    - unfreeze_blocks: 2
+      rate_decay: 0.4
+      batch_normalization: train
+      epochs: 3
+      steps_per_epoch: 16
+      batch_size: 8
+      early_stopping: 2
+      optimizer: {{name: {optimizer}, learning_rate: 3e-4}}
+      schedule: {{name: cosine}}
+"""
+_VARIANTS = (
+    {"precision": "float32", "monitor": "val_loss", "optimizer": "adam"},
+    {"precision": "bfloat16", "monitor": "val_accuracy", "optimizer": "rmsprop"},
+    {"precision": "float32", "monitor": "val_accuracy", "optimizer": "adamw"},
+)
+
+
+@dataclass(frozen=True)
+class Scenario:
+    """A program that is killed, started anew, and compared with one that ran through.
+
+    Attributes:
+        name, seed: which it is.
+        program: the module whose `main()` it is.
+        arguments: folder of the chain, generator -> command line of the next attempt there.
+        environment: folder of the chain -> more variables.
+        outcome: folder of the chain -> digests by name, once it is done.
+    """
+
+    name: str
+    seed: int
+    program: str
+    arguments: Callable[[Path, np.random.Generator], list[str]]
+    environment: Callable[[Path], dict[str, str]]
+    outcome: Callable[[Path], dict[str, str]]
+
+
+def prepare_images(work: Path) -> None:
+    """The images of all scenarios in `work`, and others for what the base is trained on."""
+    for folder, seed in (("images", 0), ("base-images", 1)):
+        if not (work / folder).exists():
+            counts = {f"{split}/{name}": n for split, n in _COUNTS.items() for name in _CLASSES}
+            make_images(work / folder, counts, size=_SIZE, seed=seed)
+
+
+def prepare(work: Path, command: str, seed: int) -> Scenario:
+    """The scenario of a command of cvtrain; what it builds on is trained where it is missing."""
+    prepare_images(work)
+    base = work / "base"
+    if command != "fit" and not base.exists():
+        (work / "base.yaml").write_text(_BASE.format(images=work / "base-images"))
+        _run(work, "fit", "base.yaml", "--run-dir", str(base))
+    here = work / f"seed-{seed}"
+    here.mkdir(exist_ok=True)
+    config = here / "tiny.yaml"
+    variant = _VARIANTS[seed % len(_VARIANTS)]
+    config.write_text(_CONFIG.format(seed=seed, images=work / "images", base=base, **variant))
+    source = here / "source"
+    if command == "finetune" and not source.exists():
+        _run(work, "extract-features", str(config), "--run-dir", str(source))
+
+    def arguments(folder: Path, generator: np.random.Generator) -> list[str]:
+        start = [command, str(config)]
+        if command == "finetune":
+            start += ["--from", str(source)]
+        if (run := find_run(folder)) is None:
+            return start
+        named = [command, str(run.relative_to(folder)), "--resume"]
+        return [*start, "--resume"] if generator.random() < 0.5 else named
+
+    return Scenario(
+        name=command,
+        seed=seed,
+        program=PROGRAM,
+        arguments=arguments,
+        environment=_environment,
+        outcome=lambda folder: run_outcome(find_run(folder)),
+    )
+
+
+def find_run(folder: Path) -> Path | None:
+    """The run folder of a chain, once there is one."""
+    runs = sorted(folder.glob("runs/*/run.json"))
+    assert len(runs) < 2, f"{folder} has more than one run"
+    return runs[0].parent if runs else None
+
+
+def _environment(folder: Path) -> dict[str, str]:
+    return {"CVTRAIN_CACHE": str(folder / "cache"), "CVTRAIN_COMMIT_SECONDS": "0"}
+
+
+def _run(work: Path, *arguments: str) -> None:
+    ended = attempt(PROGRAM, arguments, folder=work, environment=_environment(work))
+    assert ended.code == 0, (work / "output.txt").read_text()
