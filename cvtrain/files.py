@@ -2,11 +2,14 @@
 
 A commit is: write to a temporary file beside the target, fsync it, rename it over the target, fsync
 the folder. A reader sees the old content or the new one, never a mixture, also after a power cut.
+Who writes a temporary file holds a lock on it, which the kernel frees with the process: so what a
+kill has left can be told from what is being written, and removed.
 """
 
 import contextlib
 import csv
 import errno
+import fcntl
 import hashlib
 import io
 import json
@@ -21,11 +24,22 @@ from typing import Any
 from cvtrain.errors import ResourceError
 
 TEMPORARY_PREFIX = ".tmp-"
-"""Begins the names of unfinished files; those that a kill left, the next writer may remove."""
+"""Begins the names of unfinished files and folders."""
 
-_DISK = {errno.ENOSPC: "the disk is full", errno.EDQUOT: "the disk quota is used up"}
-_DISK[errno.EFBIG] = "the file would exceed the size limit"
-_FORMULA = re.compile(r"[=+@\t\r]|-(?![\d.])")
+_ROOM, _RIGHT = "Free some room or choose another folder", "Choose a folder that you may write to"
+_REFUSALS = {
+    errno.ENOSPC: ("the disk is full", _ROOM),
+    errno.EDQUOT: ("the disk quota is used up", _ROOM),
+    errno.EFBIG: ("the file would exceed the size limit", "Raise the limit (ulimit -f)"),
+    errno.EROFS: ("the file system is read-only", _RIGHT),
+    errno.EACCES: ("permission denied", _RIGHT),
+    errno.EPERM: ("permission denied", _RIGHT),
+    errno.EIO: ("the disk reports an error", "Check the disk, or choose a folder on another"),
+}
+# Spreadsheets take full-width signs for signs, too. A number of ours may begin with a minus.
+_FORMULA = re.compile(r"[=+@\t\r\uff1d\uff0b\uff0d\uff20]|-(?!\d*\.?\d+(e[-+]?\d+)?\Z)")
+_DIGITS = 64  # of a SHA-256
+_AT_FDCWD, _RENAME_EXCHANGE = -100, 2  # as Linux' headers have them
 
 
 @contextlib.contextmanager
@@ -38,23 +52,14 @@ def committed(path: Path) -> Iterator[Path]:
         ResourceError: the disk is full or the folder cannot be written; `path` is untouched.
     """
     path = Path(path)
-    temporary = None
     with disk_errors(path):
-        try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            handle, name = tempfile.mkstemp(
-                dir=path.parent, prefix=TEMPORARY_PREFIX, suffix=path.suffix
-            )
-            os.close(handle)
-            temporary = Path(name)
+        make_folder(path.parent)
+        with _temporary(path) as temporary:
             yield temporary
             temporary.chmod(0o666 & ~_UMASK)
             _fsync(temporary)
             temporary.replace(path)
             _fsync(path.parent)
-        finally:
-            if temporary is not None:
-                temporary.unlink(missing_ok=True)
 
 
 @contextlib.contextmanager
@@ -71,28 +76,63 @@ def committed_folder(path: Path, *, mark: str) -> Iterator[Path]:
     # Where a link leads to a folder on another disk, the link stays.
     path = Path(os.path.realpath(path)) if path.is_symlink() else path
     with disk_errors(path):
+        _finish_exchange(path)
         is_free = not path.exists() or (path.is_dir() and not any(path.iterdir()))
         if not is_free and not (path / mark).is_file():
             raise ResourceError(
-                f"{path} holds something else, and would be replaced", "Choose another folder."
+                f"{printable(path)} holds something else, and would be replaced",
+                "Choose another folder.",
             )
-        path.parent.mkdir(parents=True, exist_ok=True)
-        temporary = Path(tempfile.mkdtemp(dir=path.parent, prefix=TEMPORARY_PREFIX))
-        before = temporary.with_name(f"{temporary.name}-before")
-        try:
+        make_folder(path.parent)
+        remove_abandoned(path.parent, deep=False)
+        with _temporary(path, is_folder=True) as temporary:
             yield temporary
             temporary.chmod(0o777 & ~_UMASK)
+            for each in (*temporary.rglob("*"), temporary):
+                _fsync(each)
             if path.exists():
-                path.replace(before)
-            temporary.replace(path)
+                _exchange(temporary, path)
+            else:
+                temporary.rename(path)
             _fsync(path.parent)
-        except BaseException:
-            if before.exists() and not path.exists():
-                before.replace(path)
-            raise
-        finally:
-            for folder in (temporary, before):
-                shutil.rmtree(folder, ignore_errors=True)
+
+
+def remove_abandoned(folder: Path, *, deep: bool = True) -> None:
+    """Remove the unfinished files and folders that writers left in `folder` when they were killed.
+
+    Args:
+        folder: where to look; those that someone is writing, or that cannot be removed, stay.
+        deep: look in the folders below, too.
+    """
+    for place, folders, files in os.walk(folder):
+        for name in filter(is_temporary, (*folders, *files)):
+            path = Path(place, name)
+            with contextlib.suppress(OSError):
+                # Whatever somebody has put there, opening it must neither wait nor lead elsewhere.
+                handle = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
+                try:
+                    fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                    _remove(path)
+                finally:
+                    os.close(handle)
+        folders[:] = [name for name in folders if deep and not is_temporary(name)]
+
+
+def is_temporary(name: str) -> bool:
+    """Whether a file or folder of that name is unfinished."""
+    return name.startswith(TEMPORARY_PREFIX)
+
+
+def make_folder(path: Path) -> None:
+    """Make a folder where there is none, and those above it, so that a power cut keeps them.
+
+    Raises:
+        OSError: it cannot be made, or a file is in the way.
+    """
+    if not path.is_dir():
+        make_folder(path.parent)
+        path.mkdir(exist_ok=True)
+        _fsync(path.parent)
 
 
 def commit_bytes(path: Path, content: bytes) -> None:
@@ -135,11 +175,32 @@ def disk_errors(path: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        what = _DISK.get(error.errno or 0) or (error.strerror or str(error)).lower()
+        unknown = (error.strerror or str(error)).lower(), _ROOM
+        what, advice = _REFUSALS.get(error.errno or 0, unknown)
         raise ResourceError(
-            f"cannot write {path}: {what}",
-            "Free some room or choose another folder; what was saved before is intact.",
+            f"cannot write {printable(path)}: {what}", f"{advice}; what was saved before is intact."
         ) from error
+
+
+def seal(path: Path) -> None:
+    """Append the SHA-256 of a file to it; NumPy's readers do not mind.
+
+    Raises:
+        OSError: it cannot be written.
+    """
+    with path.open("r+b") as file:
+        digest = hashlib.file_digest(file, "sha256").hexdigest()
+        file.write(digest.encode())
+
+
+def unsealed(path: Path) -> bytes | None:
+    """The content of a sealed file; None where it is damaged or cannot be read."""
+    try:
+        content = path.read_bytes()
+    except OSError:
+        return None
+    body, digest = content[:-_DIGITS], content[-_DIGITS:]
+    return body if sha256_bytes(body).encode() == digest else None
 
 
 def sha256_bytes(content: bytes) -> str:
@@ -163,6 +224,86 @@ def cache_dir() -> Path:
         return Path(own).expanduser()
     base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
     return Path(base) / "cvtrain"
+
+
+@contextlib.contextmanager
+def _temporary(path: Path, *, is_folder: bool = False) -> Iterator[Path]:
+    """A new file or folder beside `path`, locked; what is left of it at the end is removed."""
+    temporary, handle = _made_and_locked(path, is_folder=is_folder)
+    try:
+        yield temporary
+    finally:
+        # A disk that does not even allow that must not hide what went wrong before.
+        with contextlib.suppress(OSError):
+            _remove(temporary)
+        os.close(handle)
+
+
+def _made_and_locked(path: Path, *, is_folder: bool) -> tuple[Path, int]:
+    while True:
+        if is_folder:
+            name = tempfile.mkdtemp(dir=path.parent, prefix=TEMPORARY_PREFIX)
+            handle = os.open(name, os.O_RDONLY)
+        else:
+            handle, name = tempfile.mkstemp(
+                dir=path.parent, prefix=TEMPORARY_PREFIX, suffix=path.suffix
+            )
+        # Where a file system has no locks, nobody can take it for abandoned either.
+        with contextlib.suppress(OSError):
+            fcntl.flock(handle, fcntl.LOCK_EX)
+        if os.path.lexists(name):
+            return Path(name), handle
+        os.close(handle)  # somebody took it for abandoned before it was locked
+
+
+def _remove(path: Path) -> None:
+    if path.is_dir():
+        shutil.rmtree(path, ignore_errors=True)
+    else:
+        path.unlink()
+
+
+def _exchange(new: Path, old: Path) -> None:
+    """Let two folders exchange their names, in one step where the system has it."""
+    if _exchanged_at_once(new, old):
+        return
+    before = _before(old)
+    old.rename(before)
+    try:
+        new.rename(old)
+    except OSError:
+        before.rename(old)
+        raise
+    before.rename(new)
+
+
+def _exchanged_at_once(a: Path, b: Path) -> bool:
+    """Exchange two names by renameat2(2); False where C library or file system do not have it."""
+    import ctypes
+
+    renameat2 = getattr(ctypes.CDLL(None, use_errno=True), "renameat2", None)
+    if renameat2 is None:
+        return False
+    names = _AT_FDCWD, os.fsencode(a), _AT_FDCWD, os.fsencode(b)
+    if renameat2(*names, _RENAME_EXCHANGE) == 0:
+        return True
+    code = ctypes.get_errno()
+    if code in (errno.EINVAL, errno.ENOSYS, errno.ENOTSUP):
+        return False
+    raise OSError(code, os.strerror(code), str(a), None, str(b))
+
+
+def _finish_exchange(path: Path) -> None:
+    """Put back what an exchange in steps had put aside when it was killed."""
+    if (before := _before(path)).is_dir():
+        if path.exists():
+            _remove(before)
+        else:
+            before.rename(path)
+
+
+def _before(path: Path) -> Path:
+    return path.with_name(f".{path.name}-before")
 
 
 def _fsync(path: Path) -> None:

@@ -174,11 +174,11 @@ def _committing(
 
     However the block ends, what was computed until then is committed.
     """
-    with contextlib.ExitStack() as stack:
-        for store in stores:
-            stack.enter_context(store.writing())
-        _refuse_full_disk(stores, num_rows)
-        shards = _Shards(stores, stack.enter_context(ThreadPoolExecutor(1)))
+    for store in stores:
+        store.make_ready()
+    _refuse_full_disk(stores, num_rows)
+    with ThreadPoolExecutor(1) as pool:
+        shards = _Shards(stores, pool)
         try:
             yield shards.add
         finally:

@@ -12,14 +12,13 @@ have computed is there twice, which does no harm.
 """
 
 import contextlib
-import fcntl
 import io
 import itertools
 import os
 import secrets
 import struct
 import zlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from operator import itemgetter
@@ -29,7 +28,7 @@ import ml_dtypes
 import numpy as np
 
 from cvtrain.errors import ResourceError
-from cvtrain.files import TEMPORARY_PREFIX, committed, disk_errors, printable
+from cvtrain.files import committed, disk_errors, make_folder, printable, remove_abandoned
 
 KEY_BYTES = 32
 
@@ -109,31 +108,18 @@ class FeatureStore:
             raise KeyError(f"{num_missing} of {len(keys)} rows are not in {self.folder}")
         return Rows(tuple(self._shards), places, self.shape, self.dtype)
 
-    @contextlib.contextmanager
-    def writing(self) -> Iterator[None]:
-        """Make the folder ready for `commit`, and remove what writers left that were killed.
+    def make_ready(self) -> None:
+        """Make the folder for `commit`, and remove what writers left in it that were killed.
 
         Raises:
             ResourceError: the folder cannot be written.
         """
         with disk_errors(self.folder):
-            self.folder.mkdir(parents=True, exist_ok=True)
-            lock = os.open(self.folder / ".lock", os.O_RDWR | os.O_CREAT, 0o644)
-        try:
-            with disk_errors(self.folder):
-                # Writers share the lock. Who can have it alone is the only one, and so unfinished
-                # files are nobody's; the kernel frees the lock of a process that was killed.
-                with contextlib.suppress(BlockingIOError):
-                    fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                    for left_by_a_kill in self.folder.glob(f"{TEMPORARY_PREFIX}*"):
-                        left_by_a_kill.unlink(missing_ok=True)
-                fcntl.flock(lock, fcntl.LOCK_SH)
-            yield
-        finally:
-            os.close(lock)
+            make_folder(self.folder)
+        remove_abandoned(self.folder)
 
     def commit(self, keys: Sequence[bytes], parts: Sequence[np.ndarray]) -> None:
-        """Commit rows as one shard; only within `writing`.
+        """Commit rows as one shard.
 
         Args:
             keys: of the rows.

@@ -4,7 +4,6 @@ A file is an npz of plain arrays and one JSON text, followed by the SHA-256 of a
 hexadecimal digits; `numpy.load` reads it as it is. Nothing in it can run code.
 """
 
-import hashlib
 import io
 import json
 import time
@@ -16,9 +15,8 @@ from typing import Any
 import numpy as np
 
 from cvtrain.errors import RunError
-from cvtrain.files import committed
+from cvtrain.files import committed, disk_errors, seal, unsealed
 
-_DIGITS = 64
 _KEPT = 2
 _SECONDS = 60.0
 # The training since the last save must have taken this many times as long as that save: 2 %, and
@@ -82,11 +80,10 @@ class Checkpoints:
         with committed(self._folder / f"checkpoint-{number:06d}.npz") as temporary:
             with temporary.open("wb") as file:
                 np.savez(file, json=np.array(text), **snapshot.arrays)
-            with temporary.open("r+b") as file:
-                digest = hashlib.file_digest(file, "sha256").hexdigest()
-                file.write(digest.encode())
-        for path in self._paths()[:-_KEPT]:
-            path.unlink(missing_ok=True)
+            seal(temporary)
+        with disk_errors(self._folder):
+            for path in self._paths()[:-_KEPT]:
+                path.unlink(missing_ok=True)
         self._saved_at = time.monotonic()
         self._save_seconds = self._saved_at - started
 
@@ -98,7 +95,7 @@ class Checkpoints:
         """
         paths = self._paths()
         for path in reversed(paths):
-            if content := _verified(path):
+            if content := unsealed(path):
                 return self._parse(content, path)
             self._warn(f"{path.name} is damaged or unreadable, and passed over")
         if paths:
@@ -127,12 +124,3 @@ class Checkpoints:
 
 def _number(path: Path) -> int:
     return int(path.stem.rpartition("-")[2])
-
-
-def _verified(path: Path) -> bytes | None:
-    try:
-        content = path.read_bytes()
-    except OSError:
-        return None
-    body, digest = content[:-_DIGITS], content[-_DIGITS:]
-    return body if hashlib.sha256(body).hexdigest().encode() == digest else None

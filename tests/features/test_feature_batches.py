@@ -24,9 +24,8 @@ def rows(tmp_path, request):
     keys = [sha256(bytes([i])).digest() for i in range(VIEWS * 10)]
     values = [[[view, sample], [0, 0]] for view in range(VIEWS) for sample in range(10)]
     order = np.random.default_rng(0).permutation(len(keys))
-    with store.writing():
-        for part in np.array_split(order, 4):
-            store.commit([keys[i] for i in part], [np.array([values[i] for i in part])])
+    for part in np.array_split(order, 4):
+        store.commit([keys[i] for i in part], [np.array([values[i] for i in part])])
     return store.rows(keys)
 
 

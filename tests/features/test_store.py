@@ -11,6 +11,7 @@ import pytest
 
 from cvtrain.errors import ResourceError
 from cvtrain.features.store import FeatureStore
+from cvtrain.files import committed
 
 SHAPE = (2, 3, 5)
 HERE = str(Path(__file__).parent)
@@ -29,10 +30,9 @@ def fill(folder, *counts, **options):
     """A store with one shard for each of `counts`."""
     store = FeatureStore(folder, shape=SHAPE, **options)
     first = 0
-    with store.writing():
-        for count in counts:
-            store.commit(make_keys(count, first), [make_values(count, first)])
-            first += count
+    for count in counts:
+        store.commit(make_keys(count, first), [make_values(count, first)])
+        first += count
     return store
 
 
@@ -63,8 +63,7 @@ def test_rows_come_back_in_any_order(tmp_path, dtype, kind):
 def test_bfloat16_is_float32_rounded_to_its_upper_half(tmp_path):
     values = np.array([1.0, -3.0e38, 1e-30, np.pi, 65536.0, np.inf], np.float32)
     store = FeatureStore(tmp_path, shape=(6,))
-    with store.writing():
-        store.commit(make_keys(1), [values[None]])
+    store.commit(make_keys(1), [values[None]])
     bits = values.view(np.uint32)
     rounded = (bits + 0x7FFF + ((bits >> 16) & 1)) & np.uint32(0xFFFF0000)  # to nearest even
     taken = store.rows(make_keys(1)).take([0])[0]
@@ -74,8 +73,7 @@ def test_bfloat16_is_float32_rounded_to_its_upper_half(tmp_path):
 def test_parts_of_a_shard_may_be_several_arrays(tmp_path):
     store = FeatureStore(tmp_path, shape=SHAPE, dtype="float32")
     values = make_values(9)
-    with store.writing():
-        store.commit(make_keys(9), [values[:4], values[4:5], values[5:]])
+    store.commit(make_keys(9), [values[:4], values[4:5], values[5:]])
     np.testing.assert_array_equal(store.rows(make_keys(9)).take(range(9)), values)
 
 
@@ -100,8 +98,7 @@ def test_what_is_missing_is_known(tmp_path):
 
 def test_a_row_that_is_there_twice_does_no_harm(tmp_path):
     store = fill(tmp_path, 5)
-    with store.writing():
-        store.commit(make_keys(5), [make_values(5)])
+    store.commit(make_keys(5), [make_values(5)])
     store = FeatureStore(tmp_path, shape=SHAPE, dtype="bfloat16")
     assert len(store) == 5
     expected = make_values(5).astype(ml_dtypes.bfloat16)
@@ -145,8 +142,7 @@ def test_a_damaged_shard_is_set_aside_and_its_rows_are_missing(tmp_path, damage)
     assert shard.name in warnings[0]
     assert not shard.exists()
     assert shard.with_suffix(".damaged").exists()
-    with store.writing():
-        store.commit(make_keys(12, 4), [make_values(12, 4)])
+    store.commit(make_keys(12, 4), [make_values(12, 4)])
     again = FeatureStore(tmp_path, shape=SHAPE, warn=warnings.append)
     expected = make_values(16).astype(ml_dtypes.bfloat16)
     np.testing.assert_array_equal(again.rows(make_keys(16)).take(range(16)), expected)
@@ -192,34 +188,33 @@ def test_a_full_disk_leaves_earlier_shards_intact(tmp_path, monkeypatch):
 
     with monkeypatch.context() as patch:
         patch.setattr(os, "fsync", full)
-        with store.writing(), pytest.raises(ResourceError, match="the disk is full"):
+        with pytest.raises(ResourceError, match="the disk is full"):
             store.commit(make_keys(4, 4), [make_values(4, 4)])
     assert store.missing(make_keys(8)) == [4, 5, 6, 7]
     assert FeatureStore(tmp_path, shape=SHAPE).missing(make_keys(8)) == [4, 5, 6, 7]
-    assert sorted(path.suffix for path in tmp_path.iterdir()) == ["", ".npy"]
+    assert [path.suffix for path in tmp_path.iterdir()] == [".npy"]
 
 
 def test_a_folder_that_cannot_be_made_is_one_line(tmp_path):
     (tmp_path / "file").write_text("")
     store = FeatureStore(tmp_path / "file" / "store", shape=SHAPE)
-    with pytest.raises(ResourceError, match="cannot write"), store.writing():
-        pass
+    with pytest.raises(ResourceError, match="cannot write"):
+        store.make_ready()
 
 
 # Several processes
 
 
-def test_unfinished_files_are_removed_by_a_writer_who_is_alone(tmp_path):
+def test_unfinished_files_are_removed_but_for_those_that_someone_writes(tmp_path):
     store = fill(tmp_path, 1)
     left = tmp_path / ".tmp-left.npy"
     left.write_bytes(b"half")
-    with FeatureStore(tmp_path, shape=SHAPE).writing():
-        assert not left.exists()
-        left.write_bytes(b"of a writer who is alive")
-        with store.writing():
-            assert left.exists()
-    with store.writing():
-        assert not left.exists()
+    with committed(tmp_path / "other.npy") as written:
+        written.write_bytes(b"of a writer who is alive")
+        store.make_ready()
+        assert written.exists()
+    assert not left.exists()
+    assert (tmp_path / "other.npy").read_bytes() == b"of a writer who is alive"
 
 
 WRITER = """
@@ -229,9 +224,8 @@ sys.path.insert(0, sys.argv[1])
 from test_store import SHAPE, FeatureStore, make_keys, make_values
 store = FeatureStore(Path(sys.argv[2]), shape=SHAPE)
 first = int(sys.argv[3])
-with store.writing():
-    for start in range(first, first + 60, 3):
-        store.commit(make_keys(3, start), [make_values(3, start)])
+for start in range(first, first + 60, 3):
+    store.commit(make_keys(3, start), [make_values(3, start)])
 """
 
 
@@ -267,10 +261,9 @@ print(peak() - before)
 
 def test_memory_holds_the_rows_that_are_taken_and_not_the_store(tmp_path):
     store = FeatureStore(tmp_path, shape=(32, 1024))
-    with store.writing():
-        for first in range(0, 2048, 256):
-            values = np.full((256, 32, 1024), first, ml_dtypes.bfloat16)
-            store.commit(make_keys(256, first), [values])
+    for first in range(0, 2048, 256):
+        values = np.full((256, 32, 1024), first, ml_dtypes.bfloat16)
+        store.commit(make_keys(256, first), [values])
     assert store.size > 2**27
     command = [sys.executable, "-c", READER, HERE, str(tmp_path)]
     grown = int(subprocess.run(command, check=True, capture_output=True).stdout)
