@@ -9,19 +9,31 @@ import fcntl
 import json
 import os
 import re
-import shutil
+import time
 from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from cvtrain.errors import CvtrainError, ResourceError, RunError, Stopped
-from cvtrain.files import TEMPORARY_PREFIX, commit_json, disk_errors, printable
+from cvtrain.files import (
+    commit_json,
+    disk_errors,
+    is_temporary,
+    make_folder,
+    printable,
+    remove_abandoned,
+    sha256_bytes,
+)
 from cvtrain.stopwatch import Stopwatch
+from cvtrain.untrusted import check_record, check_split, refuse_links
 
 FORMAT = 1
 _MAX_BYTES = 64_000_000
 _REQUIRED = {"format": int, "command": str, "status": str, "started": str}
+_SEAL = "sha256"
+_LOCK = ".lock"
+_PID_BYTES = 20
 
 
 class Run:
@@ -37,20 +49,37 @@ class Run:
         self.record = record
 
     @classmethod
-    def create(cls, path: Path, command: str) -> "Run":
-        """Make a new run folder.
+    @contextlib.contextmanager
+    def begin(cls, path: Path, command: str, **fields: Any) -> Iterator["Run"]:
+        """Make a new run folder, and hold it against other writers while the block runs.
+
+        Of several that begin in one folder at once, one makes the run. A folder where that was
+        killed before there was a run counts as empty.
+
+        Args:
+            path: the folder; it is not there, or empty.
+            command: that makes it.
+            fields: of its record, from its first moment on.
 
         Raises:
-            RunError: `path` is there and not empty.
+            RunError: `path` is there and not empty, or another process is making a run in it.
             ResourceError: it cannot be made.
         """
         refuse_existing(path)
         with disk_errors(path):
-            path.mkdir(parents=True, exist_ok=True)
-        started = datetime.now(UTC).isoformat(timespec="seconds")
-        run = cls(path, {"format": FORMAT, "command": command, "status": "running"})
-        run.update(started=started)
-        return run
+            make_folder(path)
+        with _held(path):
+            if not _is_free(path):
+                raise _is_there(path)
+            run = cls(path, {"format": FORMAT, "command": command, "status": "running"})
+            run.update(started=datetime.now(UTC).isoformat(timespec="seconds"), **fields)
+            yield run
+
+    @classmethod
+    def create(cls, path: Path, command: str, **fields: Any) -> "Run":
+        """Make a new run folder as `begin` does, without holding it."""
+        with cls.begin(path, command, **fields) as run:
+            return run
 
     @classmethod
     def open(cls, path: Path) -> "Run":
@@ -89,9 +118,9 @@ class Run:
         return self.path / "checkpoints"
 
     def update(self, **fields: Any) -> None:
-        """Merge `fields` into `run.json` and commit it."""
+        """Merge `fields` into `run.json` and commit it, sealed by a digest of all fields."""
         self.record.update(fields)
-        commit_json(self.path / "run.json", self.record)
+        commit_json(self.path / "run.json", {_SEAL: _digest(self.record)} | self.record)
 
     def field(self, name: str, kind: type) -> Any:
         """A field of `run.json`; RunError when it is missing or of another type."""
@@ -104,8 +133,11 @@ class Run:
         return value
 
     def read_json(self, name: str) -> Any:
-        """The content of another JSON file of the run; RunError when it cannot be read."""
-        return _read_json(self.path / name)
+        """The content of another JSON file of the run; RunError when it cannot be used."""
+        content = _read_json(self.path / name)
+        if name == "split.json":
+            check_split(content, printable(self.path / name))
+        return content
 
     @contextlib.contextmanager
     def recording_failure(self, stopwatch: Stopwatch) -> Iterator[None]:
@@ -125,44 +157,97 @@ class Run:
             raise
 
     @contextlib.contextmanager
-    def locked(self) -> Iterator[None]:
+    def locked(self) -> Iterator["Run"]:
         """Hold the folder against other writers; the kernel frees it when the process ends.
 
+        The record is read anew: whoever held the folder before may have changed it.
+
         Raises:
-            RunError: another process holds it.
+            RunError: another process holds it, or `run.json` is not what cvtrain wrote.
         """
-        with disk_errors(self.path):
-            handle = os.open(self.path / ".lock", os.O_RDWR | os.O_CREAT, 0o644)
-        try:
-            try:
-                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError as error:
-                holder = os.read(handle, 20).decode(errors="replace").strip()
-                raise RunError(
-                    f"{self.path} is being written by process {holder or 'unknown'}",
-                    "Wait for it to end, or choose another --run-dir.",
-                ) from error
-            os.ftruncate(handle, 0)
-            os.pwrite(handle, str(os.getpid()).encode(), 0)
-            for left_by_a_kill in self.path.rglob(f"{TEMPORARY_PREFIX}*"):
-                if left_by_a_kill.is_dir():
-                    shutil.rmtree(left_by_a_kill, ignore_errors=True)
-                else:
-                    left_by_a_kill.unlink(missing_ok=True)
-            yield
-        finally:
-            os.close(handle)
+        with _held(self.path):
+            self.record = _read_record(self.path, is_trusted=False)
+            yield self
 
 
 def refuse_existing(path: Path) -> None:
-    """Raise RunError when `path` is there and is anything but an empty folder."""
-    if path.is_dir() and not any(path.iterdir()):
+    """Raise RunError when `path` is there and is anything but an empty folder.
+
+    A folder where a run was being made when that was killed counts as empty.
+    """
+    if _is_free(path):
         return
-    if os.path.lexists(path):
-        raise RunError(
-            f"{path} is there already",
-            "Choose another --run-dir, or add --resume to continue the run in it.",
-        )
+    if (path / _LOCK).is_file():
+        with contextlib.suppress(ResourceError), _lock(path, fcntl.LOCK_SH):
+            pass
+    raise _is_there(path)
+
+
+def _is_free(path: Path) -> bool:
+    if not os.path.lexists(path):
+        return True
+    return path.is_dir() and all(
+        name == _LOCK or is_temporary(name)
+        for name in os.listdir(path)  # noqa: PTH208 - names, not paths
+    )
+
+
+def _is_there(path: Path) -> RunError:
+    return RunError(
+        f"{printable(path)} is there already",
+        "Choose another --run-dir, or add --resume to continue the run in it.",
+    )
+
+
+@contextlib.contextmanager
+def _held(path: Path) -> Iterator[None]:
+    """Be the only writer of a folder while the block runs, and begin by tidying up."""
+    with _lock(path, fcntl.LOCK_EX) as handle:
+        with disk_errors(path):
+            os.pwrite(handle, f"{os.getpid():<{_PID_BYTES}}".encode(), 0)
+        remove_abandoned(path)
+        yield
+
+
+@contextlib.contextmanager
+def _lock(path: Path, kind: int) -> Iterator[int]:
+    """Lock a folder, exclusively or shared, without waiting; RunError when another process has it.
+
+    Yields:
+        The open lock file, in which a writer leaves the number of its process.
+    """
+    with disk_errors(path):
+        # A stranger's folder may have a link there, to a file that is not ours to write.
+        handle = os.open(path / _LOCK, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o644)
+    try:
+        with disk_errors(path):
+            try:
+                fcntl.flock(handle, kind | fcntl.LOCK_NB)
+            except BlockingIOError as error:
+                raise RunError(
+                    f"{printable(path)} is being written by process {_holder(handle)}",
+                    "Wait for it to end, or choose another --run-dir.",
+                ) from error
+        yield handle
+    finally:
+        os.close(handle)
+
+
+def _holder(handle: int) -> str:
+    """The process that holds a lock. It says so an instant after it has it; before that, the file
+    names one that held it in the past.
+    """
+    for _ in range(20):
+        pid = os.pread(handle, _PID_BYTES, 0).decode(errors="replace").strip()
+        try:
+            os.kill(int(pid), 0)
+        except PermissionError:
+            return pid  # of somebody else, and alive
+        except (ValueError, OverflowError, ProcessLookupError):
+            time.sleep(0.05)
+        else:
+            return pid
+    return "unknown"
 
 
 def new_run_path(runs_dir: Path, command: str, name: str) -> Path:
@@ -180,18 +265,21 @@ def new_run_path(runs_dir: Path, command: str, name: str) -> Path:
 def newest_run(runs_dir: Path, **wanted: Any) -> Run:
     """The run in `runs_dir` that started last, of those whose record has the `wanted` fields.
 
-    `has_model=True` asks for a saved model. Damaged folders are passed over.
+    `has_model=True` asks for a saved model, `unfinished=True` for one that `--resume` can continue.
+    Damaged folders are passed over.
 
     Raises:
         RunError: there is none.
     """
-    has_model = wanted.pop("has_model", False)
+    has_model, unfinished = wanted.pop("has_model", False), wanted.pop("unfinished", False)
     found = []
     for path in sorted(runs_dir.glob("*/run.json")):
         with contextlib.suppress(RunError):
             run = Run.open(path.parent)
-            if all(run.record.get(key) == value for key, value in wanted.items()) and (
-                run.model_path.exists() or not has_model
+            if (
+                all(run.record.get(key) == value for key, value in wanted.items())
+                and (run.model_path.exists() or not has_model)
+                and (run.record["status"] != "finished" or not unfinished)
             ):
                 found.append(run)
     if not found:
@@ -203,13 +291,14 @@ def newest_run(runs_dir: Path, **wanted: Any) -> Run:
     return max(found, key=lambda run: (run.record["started"], run.path.name))
 
 
-def _read_record(path: Path) -> dict[str, Any]:
+def _read_record(path: Path, *, is_trusted: bool = True) -> dict[str, Any]:
     shown = printable(path)
     if not path.is_dir():
         raise RunError(
             f"{shown}: there is no such run folder",
             "Run folders lie in ./runs; without RUN the newest one is taken.",
         )
+    refuse_links(path)
     if not (path / "run.json").exists():
         raise RunError(
             f"{shown}: not a run folder, it has no run.json",
@@ -217,7 +306,18 @@ def _read_record(path: Path) -> dict[str, Any]:
         )
     record = _read_json(path / "run.json")
     _check_record(record, f"{shown}/run.json")
+    seal = record.pop(_SEAL, None)
+    # Earlier versions did not seal. Who only reads may read what a person has edited.
+    if not is_trusted and seal not in (None, _digest(record)):
+        raise RunError(
+            f"{shown}/run.json: damaged or edited, it is not what cvtrain wrote",
+            f"Restore it from a copy. If you edited it, also delete its line {_SEAL}.",
+        )
     return record
+
+
+def _digest(record: Mapping[str, Any]) -> str:
+    return sha256_bytes(json.dumps(record).encode())
 
 
 def _read_json(path: Path) -> Any:
@@ -225,13 +325,17 @@ def _read_json(path: Path) -> Any:
     try:
         if path.stat().st_size > _MAX_BYTES:
             raise RunError(f"{shown}: larger than any that cvtrain writes")
-        return json.loads(path.read_bytes())
+        return json.loads(path.read_bytes(), parse_constant=_refuse_constant)
     except OSError as error:
         raise RunError(f"{shown}: cannot be read: {(error.strerror or '').lower()}") from error
     except (ValueError, RecursionError) as error:
         raise RunError(
             f"{shown}: damaged, not valid JSON", "Restore it from a copy, or train again."
         ) from error
+
+
+def _refuse_constant(name: str) -> None:
+    raise ValueError(f"{name} is no JSON")
 
 
 def _check_record(record: Any, shown: str) -> None:
@@ -244,3 +348,4 @@ def _check_record(record: Any, shown: str) -> None:
             f"{shown}: format {fields['format']}, and this cvtrain reads up to {FORMAT}",
             "Update cvtrain: pip install --upgrade cvtrain",
         )
+    check_record(record, shown)
