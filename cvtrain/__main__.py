@@ -1,6 +1,7 @@
 """`cvtrain` and `python -m cvtrain`: the one place where an error becomes text and an exit code."""
 
 import os
+import signal
 import sys
 
 import click
@@ -21,6 +22,9 @@ def main() -> None:
         from click.shell_completion import shell_complete
 
         sys.exit(shell_complete(cli, {}, "cvtrain", COMPLETE, instruction))
+    if signal.getsignal(signal.SIGTERM) is signal.SIG_DFL:
+        # Where nothing polls yet, it ends as Ctrl-C does, and nothing unfinished is left behind.
+        signal.signal(signal.SIGTERM, signal.default_int_handler)
     meta: dict[str, bool] = {}
     try:
         with cli.make_context("cvtrain", sys.argv[1:]) as context:
@@ -30,6 +34,7 @@ def main() -> None:
     except click.exceptions.Exit as done:
         sys.exit(done.exit_code)
     except click.ClickException as error:
+        error.message = _harmless(error.message)
         error.show()
         sys.exit(error.exit_code)
     except (click.Abort, KeyboardInterrupt):
@@ -60,7 +65,13 @@ def _as_known(error: Exception) -> CvtrainError:
 
 
 def _tell(text: str) -> None:
-    click.echo(text, err=True)
+    click.echo(_harmless(text), err=True)
+
+
+def _harmless(text: str) -> str:
+    from cvtrain.console import harmless  # not for --help, which has nothing to escape
+
+    return harmless(text)
 
 
 if __name__ == "__main__":

@@ -1,40 +1,86 @@
-"""Ctrl-C and SIGTERM ask to stop; long phases poll `stop.requested` and end cleanly.
+"""Ctrl-C, SIGTERM and SIGHUP ask to stop; long phases poll `stop.requested` and end cleanly.
 
-The first signal sets a flag. A second one gives up at once, for whoever cannot wait.
+The first signal sets a flag. A second Ctrl-C gives up at once, for whoever cannot wait. Only a
+second Ctrl-C: supervisors and closing terminals send their signals twice, and mean them once.
 """
 
 import contextlib
+import os
 import signal
+import stat
 import threading
 from collections.abc import Iterator
 
+from cvtrain.errors import Stopped
+
+_ASKING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+
 
 class Stop:
-    """A request to stop: `requested` becomes True once and stays so."""
+    """A request to stop: `requested` becomes True once and stays so.
+
+    It is also the handler of the signals that ask for it.
+    """
 
     def __init__(self) -> None:
         self.requested = False
 
+    def __call__(self, number: int, _frame: object = None) -> None:
+        """Take a signal. Raises KeyboardInterrupt on a Ctrl-C when a stop was requested before."""
+        if number == signal.SIGHUP:
+            _leave_terminal()
+        if self.requested and number == signal.SIGINT:
+            raise KeyboardInterrupt
+        self.requested = True
+
+    def go_on(self, doing: str) -> None:
+        """Raise Stopped if a stop was requested; for phases that leave nothing to commit.
+
+        Args:
+            doing: what they do, as in "stopped while ...".
+        """
+        if self.requested:
+            raise Stopped(
+                f"stopped while {doing}", "The same command starts again; --resume goes on."
+            )
+
+
+NEVER = Stop()
+"""A request that nobody makes."""
+
 
 @contextlib.contextmanager
 def stop_on_signals() -> Iterator[Stop]:
-    """Yield a `Stop` that SIGINT and SIGTERM set while the block runs.
+    """Yield a `Stop` that SIGINT, SIGTERM and SIGHUP set while the block runs.
 
-    Outside the main thread, where Python allows no signal handlers, the flag is never set.
+    Signals that this process was started to ignore, as `nohup` does it, stay ignored. A block
+    within another one has the same `Stop`. Outside the main thread, where Python allows no signal
+    handlers, the flag is never set.
     """
+    handlers = {number: signal.getsignal(number) for number in _ASKING}
+    for handler in handlers.values():
+        if isinstance(handler, Stop):
+            yield handler
+            return
     stop = Stop()
-
-    def handle(*_: object) -> None:
-        if stop.requested:
-            raise KeyboardInterrupt
-        stop.requested = True
-
     if threading.current_thread() is not threading.main_thread():
         yield stop
         return
-    before = {number: signal.signal(number, handle) for number in (signal.SIGINT, signal.SIGTERM)}
+    before = {n: handler for n, handler in handlers.items() if handler is not signal.SIG_IGN}
+    for number in before:
+        signal.signal(number, stop)
     try:
         yield stop
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+
+
+def _leave_terminal() -> None:
+    """Let what is printed go nowhere: the terminal is gone, and writing to it would fail."""
+    nowhere = os.open(os.devnull, os.O_RDWR)
+    for stream in (0, 1, 2):
+        with contextlib.suppress(OSError):
+            if stat.S_ISCHR(os.fstat(stream).st_mode):
+                os.dup2(nowhere, stream)
+    os.close(nowhere)

@@ -17,11 +17,12 @@ from cvtrain.data.decode import Decoded, DecodeError, read_image
 from cvtrain.data.findings import Facts, Finding, FindingsCache, file_state
 from cvtrain.data.index import Index
 from cvtrain.data.pixels import Pixels
-from cvtrain.errors import DataError, Stopped
+from cvtrain.errors import DataError
 from cvtrain.files import printable
-from cvtrain.signals import Stop
+from cvtrain.signals import NEVER, Stop
 
-_FILES_AT_ONCE = 128  # between two looks at the stop request
+_FILES_AT_ONCE = 128  # are remembered together
+_DOING = "checking the images"
 _MOST_LISTED = 20
 _SMALLEST = 8  # pixels; the smallest set in use, scikit-learn's digits, has 8x8
 _FORMAT_OF_SUFFIX = {
@@ -85,7 +86,7 @@ def check_index(
     index: Index,
     pixels: Pixels,
     *,
-    stop: Stop | None = None,
+    stop: Stop = NEVER,
     on_progress: Callable[[int, int], None] | None = None,
     workers: int | None = None,
 ) -> Report:
@@ -94,7 +95,7 @@ def check_index(
     Args:
         index: whose files are checked.
         pixels: decodes them, keeps what it decodes while it has room, and is told the digests.
-        stop: polled every hundred files or so.
+        stop: polled before every file.
         on_progress: called with how many files are done, and of how many.
         workers: threads; None is one per processor.
 
@@ -109,10 +110,8 @@ def check_index(
         ThreadPoolExecutor(workers or os.cpu_count()) as pool,
     ):
         for start in range(0, len(paths), _FILES_AT_ONCE):
-            if stop is not None and stop.requested:
-                raise Stopped("stopped while checking the images", "The same command goes on.")
             part = paths[start : start + _FILES_AT_ONCE]
-            found, num_fresh = _facts_of(part, pixels, cache, pool)
+            found, num_fresh = _facts_of(part, pixels, cache, pool, stop)
             facts |= zip(part, found, strict=True)
             num_decoded += num_fresh
             if on_progress is not None:
@@ -170,14 +169,24 @@ def resolve(index: Index, report: Report, *, on_bad: str, on_leak: str) -> tuple
 
 
 def _facts_of(
-    paths: Sequence[str], pixels: Pixels, cache: FindingsCache, pool: ThreadPoolExecutor
+    paths: Sequence[str],
+    pixels: Pixels,
+    cache: FindingsCache,
+    pool: ThreadPoolExecutor,
+    stop: Stop,
 ) -> tuple[list[Facts], int]:
     """Facts about each path, and how many had to be found out."""
+
+    def examine(i: int) -> Facts:
+        stop.go_on(_DOING)  # before every file: of the largest photographs one takes a second
+        return _examine(paths[i], pixels)
+
+    stop.go_on(_DOING)
     # The state is taken before the file is read: a change in between is noticed the next time.
     states = [file_state(pixels.root.absolute() / path) for path in paths]
     known = [state and cache.get(state) for state in states]
     unknown = [i for i, facts in enumerate(known) if facts is None]
-    fresh = list(pool.map(lambda i: _examine(paths[i], pixels), unknown))
+    fresh = list(pool.map(examine, unknown))
     for i, facts in zip(unknown, fresh, strict=True):
         known[i] = facts
     cache.put((states[i], known[i]) for i in unknown if states[i] and known[i].content)

@@ -21,7 +21,7 @@ Task = Callable[[str], AbstractContextManager[Show]]
 
 _CHUNK = 2**20  # bytes
 _MOST_BYTES = 2**31
-_TIMEOUT = 30  # seconds without a byte
+_TIMEOUT = 10  # seconds without a byte; a request to stop waits as long
 
 
 @dataclass(frozen=True)
@@ -129,7 +129,8 @@ def _download(file: Published, target: Path, advice: str, show: Show) -> None:
             out.flush()
             os.fsync(out.fileno())
     if not (copy := _copy(part, file)).is_published:
-        part.unlink()
+        with disk_errors(part):
+            part.unlink()
         raise DataError(
             f"{file.url}: not the published file: its digest is {copy.digest}, not {file.digest}",
             f"Try again later. {advice}",
@@ -155,7 +156,7 @@ def _open(file: Published, start: int, advice: str) -> http.client.HTTPResponse 
 
 def _chunks(file: Published, response: http.client.HTTPResponse, advice: str) -> Iterator[bytes]:
     try:
-        while chunk := response.read(_CHUNK):
+        while chunk := response.read1(_CHUNK):  # what there is: a slow line fills no chunk
             yield chunk
     except (OSError, http.client.HTTPException) as error:
         raise _failure(file, error, advice) from error

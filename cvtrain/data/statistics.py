@@ -19,10 +19,9 @@ from cvtrain.data.look_alikes import (
     find_look_alikes,
     thumbnail,
 )
-from cvtrain.errors import Stopped
-from cvtrain.signals import Stop
+from cvtrain.signals import NEVER, Stop
 
-_FILES_AT_ONCE = 128  # between two looks at the stop request
+_FILES_AT_ONCE = 128
 
 
 class Facts(NamedTuple):
@@ -82,7 +81,7 @@ def collect_statistics(
     paths: Sequence[str],
     decoder: Decoder,
     *,
-    stop: Stop | None = None,
+    stop: Stop = NEVER,
     on_progress: Callable[[int, int], None] | None = None,
     workers: int | None = None,
 ) -> Statistics:
@@ -92,7 +91,7 @@ def collect_statistics(
         root: folder that paths are relative to.
         paths: of the files.
         decoder: gives the pixels that colours and copies are judged by.
-        stop: polled every hundred files or so.
+        stop: polled before every file.
         on_progress: called with how many files are done, and of how many.
         workers: threads; None is one per processor.
 
@@ -106,6 +105,7 @@ def collect_statistics(
     first_of: set[bytes] = set()
 
     def look(path: str) -> _Look | str:
+        stop.go_on("looking at the images")
         try:
             return _look(root / path, decoder)
         except DecodeError as error:
@@ -113,8 +113,6 @@ def collect_statistics(
 
     with ThreadPoolExecutor(workers or os.cpu_count()) as pool:
         for start in range(0, len(paths), _FILES_AT_ONCE):
-            if stop is not None and stop.requested:
-                raise Stopped("stopped while looking at the images", "Start it again.")
             part = paths[start : start + _FILES_AT_ONCE]
             for path, found in zip(part, pool.map(look, part), strict=True):
                 if isinstance(found, str):

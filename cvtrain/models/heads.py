@@ -4,7 +4,7 @@ Each head ends in the layers `logits` and `probabilities`, as every model of a r
 of stock Keras layers and operations.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
@@ -124,12 +124,16 @@ def attach_neighbors(
 
 
 def fit_logistic(
-    train: tuple[np.ndarray, np.ndarray], validation: tuple[np.ndarray, np.ndarray]
+    train: tuple[np.ndarray, np.ndarray],
+    validation: tuple[np.ndarray, np.ndarray],
+    *,
+    go_on: Callable[[], object] = lambda: None,
 ) -> tuple[np.ndarray, np.ndarray, float]:
     """Logistic regression on standardised features, with the L2 penalty that validates best.
 
     Args:
         train, validation: features (n, channels) and labels (n,).
+        go_on: called before every fit; may raise to stop.
 
     Returns:
         Coefficients (channels, classes) and intercepts (classes,) for the features as they are,
@@ -144,6 +148,7 @@ def fit_logistic(
     model = LogisticRegression(max_iter=1000, warm_start=True)
     best_loss, best = np.inf, None
     for strength in (1e-4, 1e-3, 1e-2, 1e-1, 1.0):
+        go_on()
         model.set_params(C=strength).fit(features, train[1])
         loss = log_loss(validation[1], model.predict_proba(held_out), labels=model.classes_)
         if loss < best_loss:

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     import keras
 
 
+_DOING = "measuring the steps"
 _OVERHEAD_SECONDS = 8.0
 """What a stage takes besides its images: compiling, saving and drawing, seen on two cores."""
 
@@ -83,7 +84,11 @@ def _speed(job: Job, build: Callable[[str], "keras.Model"], batch_size: int) -> 
     from cvtrain.training.precision import images_per_second
 
     return images_per_second(
-        job.config.precision, build=build, batch_size=batch_size, device=job.run.record["device"]
+        job.config.precision,
+        build=build,
+        batch_size=batch_size,
+        device=job.run.record["device"],
+        go_on=partial(job.stop.go_on, _DOING),
     )
 
 
@@ -99,4 +104,5 @@ def _forward_speed(
         batch_size=BATCH_SIZE,
         device=job.run.record["device"],
         training=False,
+        go_on=partial(job.stop.go_on, _DOING),
     )

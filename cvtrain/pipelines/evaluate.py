@@ -14,7 +14,7 @@ from cvtrain.data.decode import Decoder
 from cvtrain.data.index import Index, Split, build_index, recorded_index
 from cvtrain.data.pixels import Pixels
 from cvtrain.data.sources import locate_source
-from cvtrain.errors import DataError, Stopped
+from cvtrain.errors import DataError
 from cvtrain.files import commit_json, commit_text, csv_text
 from cvtrain.metrics import classification_report
 from cvtrain.pipelines.calibrate import measure_abstention, plain_words
@@ -61,14 +61,14 @@ def evaluate(
     class_names = tuple(run.field("class_names", list))
     average = view_average(run, tta)
     with stop_on_signals() as stop:
-        index = _index_of(run, source, class_names)
+        index = _index_of(run, source, class_names, stop, console)
         index = _only(index, split, has_own_splits=source is None)
         pixels, report = check(index, decoder_of_run(run), stop, console)
         index, messages = resolve(index, report, on_bad="skip", on_leak="allow")
         for message in (*index.notes, *messages):
             console.warn(message)
         (name, part), *_ = index.splits.items()
-        predict = average(load_predictor(run, len(class_names)))
+        predict = average(load_predictor(run, len(class_names), stop))
         probabilities = predict_split(predict, pixels, part, stop, console)
     metrics = classification_report(part.labels, probabilities, class_names)
     metrics |= measure_abstention(run, part.labels, probabilities)
@@ -82,8 +82,10 @@ def evaluate(
     return metrics
 
 
-def load_predictor(run: Run, num_classes: int) -> Callable[[np.ndarray], np.ndarray]:
+def load_predictor(run: Run, num_classes: int, stop: Stop) -> Callable[[np.ndarray], np.ndarray]:
     """The saved model of a run, compiled: images (n, h, w, 3) uint8 -> probabilities (n, classes).
+
+    `stop` is polled before every pass, of which views of images take many; Stopped is raised then.
 
     Raises:
         RunError: the model is damaged, or not the one that the run recorded.
@@ -94,7 +96,13 @@ def load_predictor(run: Run, num_classes: int) -> Callable[[np.ndarray], np.ndar
     backend.set_up(seed=0)
     height, width = run.field("image_size", list)
     model = load_model(run.require_model(), image_size=(height, width), num_classes=num_classes)
-    return backend.inference(model)
+    infer = backend.inference(model)
+
+    def predict(images: np.ndarray) -> np.ndarray:
+        stop.go_on("evaluating")
+        return infer(images)
+
+    return predict
 
 
 def decoder_of_run(run: Run) -> Decoder:
@@ -136,8 +144,7 @@ def predict_split(
     results = []
     with console.task("evaluating") as show:
         for i, (images, _) in enumerate(ordered_batches(pixels, split, batch_size=BATCH_SIZE)):
-            if stop.requested:
-                raise Stopped("stopped while evaluating", "Start the command again.")
+            stop.go_on("evaluating")
             results.append(predict(images))
             show(min((i + 1) * BATCH_SIZE, len(split.paths)), len(split.paths))
     return np.concatenate(results)
@@ -181,13 +188,15 @@ def _share(value: float | None) -> str:
     return "-" if value is None else f"{value:.3f}"
 
 
-def _index_of(run: Run, source: str | None, class_names: tuple[str, ...]) -> Index:
+def _index_of(
+    run: Run, source: str | None, class_names: tuple[str, ...], stop: Stop, console: Console
+) -> Index:
     """The samples that the run recorded, or those of `source` under the run's class names."""
     if source is None:
         root = Path(run.field("data", dict)["root"])
         return recorded_index(root, class_names, run.read_json("split.json"))
     return build_index(
-        locate_source(source, data_dir=DATA_DIR),
+        locate_source(source, data_dir=DATA_DIR, stop=stop, task=console.task),
         validation=0.0,
         test=0.0,
         seed=0,

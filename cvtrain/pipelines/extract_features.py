@@ -1,5 +1,6 @@
 """`cvtrain extract-features`: a head on what a frozen base gives, computed once and cached."""
 
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -186,7 +187,9 @@ def with_closed_head(
             )
         held_out = pooled(validation.take(np.arange(len(validation))), head.pooling)
         coefficients, intercepts, strength = fit_logistic(
-            (features, labels), (held_out, index.splits["validation"].labels)
+            (features, labels),
+            (held_out, index.splits["validation"].labels),
+            go_on=partial(job.stop.go_on, "fitting the head"),
         )
     job.run.update(inverse_penalty=strength)
     job.console.remark(f"logistic regression: C = {strength:g}, the best of five on validation")

@@ -83,7 +83,11 @@ def training_step(job: Job) -> Iterator[Callable[[float], float]]:
     with job.watch.phase("precision"):
         device = job.run.record["device"]
         choice = choose_precision(
-            config.precision, build=build, batch_size=stage.batch_size, device=device
+            config.precision,
+            build=build,
+            batch_size=stage.batch_size,
+            device=device,
+            go_on=partial(job.stop.go_on, "measuring the precision"),
         )
     job.run.update(precision=choice.precision)
     job.console.remark(f"{choice.precision} ({choice.reason}), {device}")

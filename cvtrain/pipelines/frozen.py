@@ -6,6 +6,7 @@ are those of its saved model. Training reads them in the precision that is faste
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,7 +16,7 @@ from cvtrain.config import Backbone, Unfreeze
 from cvtrain.console import duration
 from cvtrain.data.augment import Augmentation
 from cvtrain.data.index import Split
-from cvtrain.errors import ConfigError, DataError, Stopped
+from cvtrain.errors import ConfigError, DataError
 from cvtrain.pipelines.dataset import Dataset
 from cvtrain.pipelines.job import Job
 from cvtrain.pipelines.train import Feed
@@ -158,6 +159,7 @@ class FrozenPart:
                 batch_size=BATCH_SIZE,
                 device=job.run.record["device"],
                 training=False,
+                go_on=partial(job.stop.go_on, "measuring the precision"),
             )
         # Plain features in float32 are needed for evaluation anyway: no image is computed twice.
         shared = choice.precision == "float32" and self.augmentation is None
@@ -278,8 +280,7 @@ def feature_predictor(
         part = rows[name]
         results = []
         for start in range(0, len(part), BATCH_SIZE):
-            if job.stop.requested:
-                raise Stopped("stopped while evaluating", "Start the command again.")
+            job.stop.go_on("evaluating")
             places = np.arange(start, min(start + BATCH_SIZE, len(part)))
             results.append(predict(part.take(places)))
         return np.concatenate(results)

@@ -4,7 +4,9 @@ A head on the features of a frozen base is trained on growing parts of the train
 the accuracy does meanwhile tells what it would do with more of them.
 """
 
+import io
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +16,7 @@ from cvtrain.config import Config
 from cvtrain.console import Console, duration
 from cvtrain.data.shares import choose
 from cvtrain.errors import DataError, Stopped
-from cvtrain.files import commit_text, committed, csv_text
+from cvtrain.files import commit_text, committed, csv_text, seal, unsealed
 from cvtrain.pipelines.extract_features import cut_base
 from cvtrain.pipelines.job import Job, finished_run, refuse_changes, start_job
 from cvtrain.pipelines.probe import pooled_features, samples
@@ -26,6 +28,7 @@ Point = dict[str, Any]
 """One subset, as in run.json: share, seed, number of images, and the accuracy after it."""
 
 SPLITS = ("train", "validation", "test")
+_CORRECT = "correct.npy"
 _FOLDS = 3
 _FEWEST_PER_CLASS = 2  # one to learn from when the other one judges the penalty
 _FACTORS = (1.25, 1.5, 2.0, 3.0, FARTHEST)
@@ -101,6 +104,9 @@ def measure(job: Job) -> np.ndarray:
     )
     points: list[Point] = job.run.record.get("points", [])
     correct = [*_recorded(job.run, len(points))]
+    if len(correct) < len(points):
+        job.console.warn(f"{_CORRECT} is damaged: the subsets are measured again")
+        points, correct = [], []
     wanted = subsets(job)
     with job.console.task("training heads") as on_progress:
         for number, (share, seed, places) in enumerate(wanted, 1):
@@ -113,7 +119,13 @@ def measure(job: Job) -> np.ndarray:
                 )
             with job.watch.phase("classify"):
                 subset = train_features[places], train_labels[places]
-                probabilities = held_out(subset, others, folds=_FOLDS, seed=job.config.seed)
+                probabilities = held_out(
+                    subset,
+                    others,
+                    folds=_FOLDS,
+                    seed=job.config.seed,
+                    go_on=partial(job.stop.go_on, "training heads"),
+                )
             correct.append(probabilities.argmax(axis=1) == truth)
             _commit_correct(job.run, correct)
             row = {"share": share, "seed": seed, "num_images": len(places)}
@@ -266,10 +278,12 @@ def _estimate(accuracy: float, drawn: np.ndarray) -> dict[str, Any]:
 
 
 def _recorded(run: Run, num_points: int) -> np.ndarray:
-    """The first rows of `correct.npy`, which is committed before its point is."""
-    return np.load(run.path / "correct.npy")[:num_points] if num_points else np.empty((0, 0))
+    """The first rows of `correct.npy`, which is committed before its point is; none if damaged."""
+    content = unsealed(run.path / _CORRECT) if num_points else None
+    return np.load(io.BytesIO(content))[:num_points] if content else np.empty((0, 0))
 
 
 def _commit_correct(run: Run, correct: Sequence[np.ndarray]) -> None:
-    with committed(run.path / "correct.npy") as temporary:
+    with committed(run.path / _CORRECT) as temporary:
         np.save(temporary, np.stack(correct))
+        seal(temporary)

@@ -177,5 +177,6 @@ def _fastest_precision(subject: Subject, layer: str) -> str:
         batch_size=8,
         device=subject.device,
         training=False,
+        go_on=subject.opened.go_on,
     )
     return choice.precision

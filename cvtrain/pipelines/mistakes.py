@@ -1,6 +1,8 @@
 """The worst mistakes and where the model looked when it made them, `mistakes/` of a run."""
 
 from collections.abc import Sequence
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +11,7 @@ from PIL import Image
 
 from cvtrain.data.decode import Decoder, read_image
 from cvtrain.data.index import Split
-from cvtrain.errors import ConfigError, CvtrainError
+from cvtrain.errors import ConfigError, CvtrainError, Stopped
 from cvtrain.files import commit_json, committed_folder
 from cvtrain.metrics import worst_mistakes
 from cvtrain.pipelines.job import Job
@@ -18,6 +20,7 @@ from cvtrain.pipelines.subject import open_run
 LIST = "mistakes.json"
 METHOD = "gradcam"
 _BATCH_SIZE = 8
+_DOING = "explaining the mistakes"
 _MOST_PIXELS, _FEWEST_PIXELS = 480, 160  # of the longer side of a picture
 
 
@@ -33,6 +36,9 @@ def explain_mistakes(job: Job, probabilities: np.ndarray) -> dict[str, Any]:
     Returns:
         `mistakes` of run.json: `num`, `method`, and `layer` or `without_maps`, which says why there
         are none.
+
+    Raises:
+        Stopped: on request; `--resume` explains them.
     """
     split = job.dataset.index.splits["test"]
     worst = worst_mistakes(split.labels, probabilities)
@@ -40,6 +46,8 @@ def explain_mistakes(job: Job, probabilities: np.ndarray) -> dict[str, Any]:
     try:
         with job.watch.phase("explain"):
             return record | _write(job, split, worst, probabilities)
+    except Stopped:
+        raise
     except Exception as error:  # Hours of training must not be lost for pictures.
         reason = error.message if isinstance(error, CvtrainError) else repr(error)
         job.console.warn(f"the worst mistakes are not explained: {reason}")
@@ -58,6 +66,7 @@ def _write(
     entries = []
     with committed_folder(job.run.path / "mistakes", mark=LIST) as folder:
         for number, i in enumerate(worst):
+            job.stop.go_on(_DOING)
             maps = None if found is None else found[number]
             files = _pictures(job, split.paths[i], maps, folder, f"{number:02d}")
             true = split.labels[i]
@@ -84,6 +93,7 @@ def _maps(
     from cvtrain.visuals.opened import last_spatial_layer
 
     opened = open_run(job.run, device=job.run.record["device"]).opened
+    opened = replace(opened, go_on=partial(job.stop.go_on, _DOING))
     try:
         layer = last_spatial_layer(opened)
     except ConfigError as error:

@@ -15,7 +15,7 @@ from cvtrain.calibration import Abstention, with_temperature
 from cvtrain.console import Console
 from cvtrain.data.decode import DecodeError, Decoder, read_image
 from cvtrain.data.scan import Found, find_images
-from cvtrain.errors import DataError, Stopped
+from cvtrain.errors import DataError
 from cvtrain.files import committed, csv_text, printable
 from cvtrain.pipelines.calibrate import UNKNOWN, in_words, read_abstention
 from cvtrain.pipelines.evaluate import decoder_of_run, load_predictor
@@ -82,13 +82,13 @@ def predict(
         console.remark(f"{in_words(abstention)} (cvtrain calibrate {run.path} --off ends that)")
         if tta > 1:
             console.warn("the threshold was chosen without --tta")
-    answer = _answer(average(load_predictor(run, len(class_names))), class_names, abstention)
     num_bad = num_done = 0
     to_write = _writer(output, class_names, top, console, abstains=abstention is not None)
     with stop_on_signals() as stop, to_write as write:
+        infer = average(load_predictor(run, len(class_names), stop))
+        answer = _answer(infer, class_names, abstention)
         for predictions in _predictions(answer, decoder, find_images(paths), batch_size):
-            if stop.requested:
-                raise Stopped("stopped while predicting", "Start the command again.")
+            stop.go_on("predicting")
             write(predictions)
             for prediction in predictions:
                 num_done += 1

@@ -6,6 +6,7 @@ cut for these images is measured here, before anything is trained.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -192,6 +193,7 @@ def classify(
                     samples(store, dataset, "validation"),
                     folds=job.config.probe.folds,
                     seed=job.config.seed,
+                    go_on=partial(job.stop.go_on, "classifying"),
                 )
             rows.append(row | accuracy)
             job.run.update(blocks=rows, seconds=job.watch.seconds)

@@ -7,6 +7,7 @@ other images; a network that was trained on an image knows its label, right or w
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -72,7 +73,12 @@ def judge_training_images(job: Job, rows: "Rows") -> Judged:
         parts = np.split(places, range(_ROWS_AT_ONCE, len(places), _ROWS_AT_ONCE))
         features = np.concatenate([pooled(rows.take(part), "average") for part in parts])
         probabilities, _ = out_of_fold(
-            features, labels, folds=_FOLDS, seed=job.config.seed, groups=digests[places]
+            features,
+            labels,
+            folds=_FOLDS,
+            seed=job.config.seed,
+            groups=digests[places],
+            go_on=partial(job.stop.go_on, "judging the labels"),
         )
     files = [split.paths[i] for i in places]
     found = suspects(files, ["train"] * len(files), labels, probabilities, index.class_names)

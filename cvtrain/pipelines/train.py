@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -190,6 +191,7 @@ def in_best_precision(
             build=build,
             batch_size=stage.batch_size,
             device=device,
+            go_on=partial(job.stop.go_on, "measuring the precision"),
         )
         model = build(choice.precision)
     job.run.update(precision=choice.precision)

@@ -8,7 +8,7 @@ import contextlib
 import itertools
 import os
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -29,6 +29,7 @@ def linear_accuracy(
     *,
     folds: int,
     seed: int,
+    go_on: Callable[[], object] = lambda: None,
 ) -> Row:
     """How well logistic regression on standardised features does.
 
@@ -39,6 +40,7 @@ def linear_accuracy(
         train, validation: features (n, channels) float32 and labels (n,).
         folds: parts of the cross-validation, each with its share of every class; the same parts
             for the same labels and seed, so that blocks are compared on equal terms.
+        go_on: called before every fit, from any thread; may raise to stop.
 
     Returns:
         accuracy: by cross-validation, in 0..1.
@@ -54,13 +56,13 @@ def linear_accuracy(
     correct = np.zeros((len(_STRENGTHS), len(labels)), bool)
 
     def classify(fitted: np.ndarray, held_out: np.ndarray) -> None:
-        found = _path(features[fitted], labels[fitted], features[held_out])
+        found = _path(features[fitted], labels[fitted], features[held_out], go_on=go_on)
         correct[:, held_out] = [each.argmax(axis=1) == labels[held_out] for each in found]
 
     with _fits_side_by_side() as pool:
         list(pool.map(classify, *parts))
         accuracies = correct.mean(axis=1)
-        best = _at(_STRENGTHS[accuracies.argmax()], train, validation[0])
+        best = _at(_STRENGTHS[accuracies.argmax()], train, validation[0], go_on)
     accuracy = float(accuracies.max())
     return {
         "accuracy": accuracy,
@@ -76,6 +78,7 @@ def out_of_fold(
     folds: int,
     seed: int,
     groups: Sequence[bytes] | None = None,
+    go_on: Callable[[], object] = lambda: None,
 ) -> tuple[np.ndarray, float]:
     """What logistic regression says of each image when it has not learnt it.
 
@@ -89,6 +92,7 @@ def out_of_fold(
             no image of a class gives it 0.
         seed: of the folds.
         groups: (n,); images of one group, such as copies, share a fold. None: each is its own.
+        go_on: called before every fit, from any thread; may raise to stop.
 
     Returns:
         Probabilities (n, classes) float32 and the inverse penalty.
@@ -107,7 +111,8 @@ def out_of_fold(
         folding = StratifiedKFold(folds, shuffle=True, random_state=seed)
         parts = [np.isin(group, held) for _, held in folding.split(first, labels[first])]
         paths = [
-            _path(features[~part], labels[~part], features[part], num_classes) for part in parts
+            _path(features[~part], labels[~part], features[part], num_classes, go_on=go_on)
+            for part in parts
         ]
         best, best_loss, best_strength = None, np.inf, 0.0
         for strength in _STRENGTHS:
@@ -122,7 +127,12 @@ def out_of_fold(
 
 
 def held_out(
-    train: tuple[np.ndarray, np.ndarray], others: np.ndarray, *, folds: int, seed: int
+    train: tuple[np.ndarray, np.ndarray],
+    others: np.ndarray,
+    *,
+    folds: int,
+    seed: int,
+    go_on: Callable[[], object] = lambda: None,
 ) -> np.ndarray:
     """Probabilities (n, classes) float32 of other images by logistic regression on `train`.
 
@@ -130,10 +140,11 @@ def held_out(
         train: features (m, channels) and labels (m,) with every class among them.
         others: features (n, channels).
         folds, seed: of the cross-validation that finds the penalty, as in `out_of_fold`.
+        go_on: called before every fit, from any thread; may raise to stop.
     """
-    _, strength = out_of_fold(*train, folds=folds, seed=seed)
+    _, strength = out_of_fold(*train, folds=folds, seed=seed, go_on=go_on)
     with _fits_side_by_side():
-        return _at(strength, train, others)
+        return _at(strength, train, others, go_on)
 
 
 @contextlib.contextmanager
@@ -152,14 +163,24 @@ def _fits_side_by_side() -> Iterator[ThreadPoolExecutor]:
         yield pool
 
 
-def _at(strength: float, train: tuple[np.ndarray, np.ndarray], others: np.ndarray) -> np.ndarray:
+def _at(
+    strength: float,
+    train: tuple[np.ndarray, np.ndarray],
+    others: np.ndarray,
+    go_on: Callable[[], object],
+) -> np.ndarray:
     """The probabilities of `_path` at one of the penalties."""
     steps = _STRENGTHS.index(strength)
-    return next(itertools.islice(_path(*train, others), steps, None))
+    return next(itertools.islice(_path(*train, others, go_on=go_on), steps, None))
 
 
 def _path(
-    features: np.ndarray, labels: np.ndarray, others: np.ndarray, num_classes: int | None = None
+    features: np.ndarray,
+    labels: np.ndarray,
+    others: np.ndarray,
+    num_classes: int | None = None,
+    *,
+    go_on: Callable[[], object],
 ) -> Iterator[np.ndarray]:
     """Probabilities (len(others), classes) float32, for weaker and weaker penalties.
 
@@ -172,6 +193,7 @@ def _path(
     features, others = scaler.transform(features), scaler.transform(others)
     model = LogisticRegression(max_iter=_MAX_ITERATIONS, tol=_TOLERANCE, warm_start=True)
     for strength in _STRENGTHS:
+        go_on()
         model.set_params(C=strength).fit(features, labels)
         found = np.zeros((len(others), num_classes or int(labels.max()) + 1), np.float32)
         found[:, model.classes_] = model.predict_proba(others)

@@ -4,6 +4,7 @@ bfloat16 is 1.5 to 1.9 times as fast as float32 on processors with AMX or avx512
 others, and for some nets slower everywhere; so nothing is assumed.
 """
 
+import contextlib
 import json
 import platform
 import re
@@ -16,6 +17,7 @@ import numpy as np
 
 from cvtrain import backend, files
 from cvtrain.backend import keras
+from cvtrain.errors import ResourceError
 from cvtrain.models.invariant import logits_model
 from cvtrain.training.optimizers import build_optimizer
 
@@ -47,6 +49,7 @@ def choose_precision(
     batch_size: int,
     device: str,
     training: bool = True,
+    go_on: Callable[[], object] = lambda: None,
 ) -> Choice:
     """Take the precision asked for; for `auto` the fastest, if it wins by more than 5 %.
 
@@ -59,6 +62,7 @@ def choose_precision(
         batch_size: images in a batch.
         device: as `backend.set_up` returned it; float16 is a candidate on GPUs only.
         training: measure training steps; else the forward pass.
+        go_on: called before every step that is measured; may raise to stop.
 
     Raises:
         ResourceError: the memory does not suffice.
@@ -72,8 +76,10 @@ def choose_precision(
         return Choice(**remembered[key])
     on_gpu = device.startswith("gpu")
     candidates = ["float32", "bfloat16", "float16"] if on_gpu else ["float32", "bfloat16"]
-    choice = _choose(_measure(build, candidates, batch_size, training))
-    files.commit_json(store, _read(store) | {key: asdict(choice)})
+    choice = _choose(_measure(build, candidates, batch_size, training, go_on))
+    # A help and never a need: where it cannot be kept, the next command measures again.
+    with contextlib.suppress(ResourceError):
+        files.commit_json(store, _read(store) | {key: asdict(choice)})
     return choice
 
 
@@ -84,12 +90,20 @@ def images_per_second(
     batch_size: int,
     device: str,
     training: bool = True,
+    go_on: Callable[[], object] = lambda: None,
 ) -> float:
     """How fast the precision is that `choose_precision` takes; arguments and errors as there."""
     choice = choose_precision(
-        requested, build=build, batch_size=batch_size, device=device, training=training
+        requested,
+        build=build,
+        batch_size=batch_size,
+        device=device,
+        training=training,
+        go_on=go_on,
     )
-    speeds = choice.images_per_second or _measure(build, [choice.precision], batch_size, training)
+    speeds = choice.images_per_second or _measure(
+        build, [choice.precision], batch_size, training, go_on
+    )
     return speeds[choice.precision]
 
 
@@ -113,6 +127,7 @@ def _measure(
     candidates: Sequence[str],
     batch_size: int,
     training: bool,
+    go_on: Callable[[], object],
 ) -> dict[str, float]:
     """Images per second of a step in each precision, at its fastest."""
     steps = {
@@ -120,6 +135,7 @@ def _measure(
         for precision in candidates
     }
     for step in steps.values():
+        go_on()
         step()  # compiles
     best = dict.fromkeys(candidates, float("inf"))
     # In turns, so that whatever else the machine does hits all of them; the fastest counts, because
@@ -127,6 +143,7 @@ def _measure(
     ends = time.perf_counter() + _SECONDS * len(candidates)
     for _ in range(_ROUNDS):
         for precision, step in steps.items():
+            go_on()
             started = time.perf_counter()
             step()
             best[precision] = min(best[precision], time.perf_counter() - started)
