@@ -147,10 +147,15 @@ def commit_text(path: Path, content: str) -> None:
 
 
 def commit_json(path: Path, content: Any) -> None:
-    """Commit `content` to `path` as indented JSON; NaN and infinity are refused (ValueError)."""
-    text = json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False)
+    """Commit `content` to `path` as `json_text` has it."""
+    commit_text(path, json_text(content))
+
+
+def json_text(content: Any) -> str:
+    """Indented JSON; NaN and infinity are refused (ValueError)."""
+    text = json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
     # A name that is not UTF-8 stays JSON as the escape `\udce9`, which reads back as the name.
-    commit_bytes(path, (text + "\n").encode("utf-8", errors="backslashreplace"))
+    return text.encode("utf-8", errors="backslashreplace").decode()
 
 
 def csv_text(rows: Iterable[Sequence[Any]]) -> str:

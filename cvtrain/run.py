@@ -18,6 +18,7 @@ from typing import Any
 from cvtrain.errors import CvtrainError, ResourceError, RunError, Stopped
 from cvtrain.files import (
     commit_json,
+    commit_text,
     disk_errors,
     is_temporary,
     make_folder,
@@ -31,6 +32,9 @@ from cvtrain.untrusted import check_record, check_split, refuse_links
 FORMAT = 1
 _MAX_BYTES = 64_000_000
 _REQUIRED = {"format": int, "command": str, "status": str, "started": str}
+FIRST_FILES = "config.yaml", "split.json"
+"""What a run folder has before it has `run.json`, which makes it a run."""
+
 _SEAL = "sha256"
 _LOCK = ".lock"
 _PID_BYTES = 20
@@ -50,7 +54,9 @@ class Run:
 
     @classmethod
     @contextlib.contextmanager
-    def begin(cls, path: Path, command: str, **fields: Any) -> Iterator["Run"]:
+    def begin(
+        cls, path: Path, command: str, *, files: Mapping[str, str] | None = None, **fields: Any
+    ) -> Iterator["Run"]:
         """Make a new run folder, and hold it against other writers while the block runs.
 
         Of several that begin in one folder at once, one makes the run. A folder where that was
@@ -59,7 +65,8 @@ class Run:
         Args:
             path: the folder; it is not there, or empty.
             command: that makes it.
-            fields: of its record, from its first moment on.
+            files: text by name, of `FIRST_FILES`, that it has from its first moment on.
+            fields: of its record, likewise.
 
         Raises:
             RunError: `path` is there and not empty, or another process is making a run in it.
@@ -71,14 +78,19 @@ class Run:
         with _held(path):
             if not _is_free(path):
                 raise _is_there(path)
+            for name, text in (files or {}).items():
+                commit_text(path / name, text)
+            # Last, because this makes it a run.
             run = cls(path, {"format": FORMAT, "command": command, "status": "running"})
             run.update(started=datetime.now(UTC).isoformat(timespec="seconds"), **fields)
             yield run
 
     @classmethod
-    def create(cls, path: Path, command: str, **fields: Any) -> "Run":
+    def create(
+        cls, path: Path, command: str, *, files: Mapping[str, str] | None = None, **fields: Any
+    ) -> "Run":
         """Make a new run folder as `begin` does, without holding it."""
-        with cls.begin(path, command, **fields) as run:
+        with cls.begin(path, command, files=files, **fields) as run:
             return run
 
     @classmethod
@@ -186,10 +198,10 @@ def refuse_existing(path: Path) -> None:
 def _is_free(path: Path) -> bool:
     if not os.path.lexists(path):
         return True
-    return path.is_dir() and all(
-        name == _LOCK or is_temporary(name)
-        for name in os.listdir(path)  # noqa: PTH208 - names, not paths
-    )
+    if not path.is_dir():
+        return False
+    names = {name for name in os.listdir(path) if not is_temporary(name)}  # noqa: PTH208
+    return not names or (_LOCK in names and names <= {_LOCK, *FIRST_FILES})
 
 
 def _is_there(path: Path) -> RunError:
