@@ -23,6 +23,8 @@ from cvtrain.stopwatch import Stopwatch
 MOST_SECONDS = 20 * 60
 """That features and fine-tuning together may take, where there is a cheaper base."""
 
+_START_SECONDS = 8.0
+"""Of each command: loading the engine and looking at what changed among the images."""
 _BATCH_SIZE = 32
 _TUNING_COST = 0.5
 """Of a step that trains the upper blocks, in forward passes of the whole base: 0.48 was seen with
@@ -56,12 +58,13 @@ def measure_stages(path: Path, bases: Sequence[Base]) -> Iterator[dict[str, Any]
     def job_of(config: Config) -> Job:
         return Job(config, dataset, run, Stopwatch(), Stop(), Console(quiet=True))
 
-    yield {"fit": estimate_fit(job_of(config), config)}
+    yield {"fit": _START_SECONDS + estimate_fit(job_of(config), config)}
     base = _affordable(job_of(config), bases)
     yield {"base": [base.name, base.alpha]}
     config = _with_base(path, base)
-    yield {"extract-features": estimate_features(job_of(config), config)}
-    yield {"finetune": estimate_features(job_of(config), config, finetuning=True)}
+    job = job_of(config)
+    yield {"extract-features": _START_SECONDS + estimate_features(job, config)}
+    yield {"finetune": _START_SECONDS + estimate_features(job, config, finetuning=True)}
 
 
 def _with_base(path: Path, base: Base) -> Config:

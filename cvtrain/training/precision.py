@@ -173,8 +173,10 @@ def _step(
 
 
 def _key(model: keras.Model, batch_size: int, device: str, training: bool) -> str:
-    # Speed does not depend on the seeds of initial weights and dropout.
-    architecture = re.sub(r'"seed": \d+', "", model.to_json())
+    # Speed does not depend on the seeds of initial weights and dropout, nor on names: those that
+    # Keras makes up for a model and its inputs count what the process built before.
+    architecture = re.sub(r'"seed": \d+|keras_tensor_\d+', "", model.to_json())
+    architecture = architecture.replace(json.dumps(model.name), "", 1)
     digest = files.sha256_bytes(architecture.encode())
     versions = backend.versions()
     what = [platform.node(), device, versions, digest, batch_size, training]

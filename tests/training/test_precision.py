@@ -2,6 +2,7 @@ import pytest
 
 from cvtrain import backend
 from cvtrain.models.convnet import build_convnet
+from cvtrain.models.transfer import suffix_of
 from cvtrain.training import precision
 from cvtrain.training.precision import Choice, choose_precision
 
@@ -60,6 +61,18 @@ def test_a_choice_is_remembered_whatever_the_seed(monkeypatch):
     assert not again
     assert _choose(batch_size=5).precision == "float32"
     assert len(again) == 1
+
+
+def test_a_choice_is_remembered_for_a_part_of_a_net_that_is_made_again(monkeypatch):
+    calls = _measured(monkeypatch, float32=100, bfloat16=200)
+    parts = [suffix_of(_build("float32"), "pool1") for _ in range(2)]
+    assert parts[0].inputs[0].name != parts[1].inputs[0].name
+    settings = {"batch_size": 4, "device": "cpu: one, 2 threads"}
+    first, again = (choose_precision("auto", build=lambda _, p=p: p, **settings) for p in parts)
+    assert first == again
+    assert len(calls) == 1
+    choose_precision("auto", build=lambda _: suffix_of(_build("float32"), "conv1"), **settings)
+    assert len(calls) == 2
 
 
 @pytest.mark.parametrize("content", ["", "{", "[1]", '{"a": 1}', '{"a": {"precision": "x"}}'])
