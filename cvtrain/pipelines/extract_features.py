@@ -47,6 +47,7 @@ def extract_features(
     name: str,
     resume: bool,
     console: Console,
+    accept_changes: bool = False,
     features_only: bool = False,
 ) -> Run:
     """Train a head on the features of a frozen base; the run's model is base and head in one.
@@ -56,6 +57,7 @@ def extract_features(
         path: the run folder to write, or to continue.
         name: of the config, for the record.
         resume: continue the run at `path`.
+        accept_changes: continue it also with another config, other images or on another machine.
         features_only: write the features as arrays and train nothing.
 
     Returns:
@@ -75,7 +77,13 @@ def extract_features(
             "Say how many: --set extract_features.views=4",
         )
     with start_job(
-        "extract-features", config, path, name=name, resume=resume, console=console
+        "extract-features",
+        config,
+        path,
+        name=name,
+        resume=resume,
+        console=console,
+        accept_changes=accept_changes,
     ) as job:
         from cvtrain.models.transfer import (
             in_precision,

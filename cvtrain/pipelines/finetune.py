@@ -43,7 +43,14 @@ if TYPE_CHECKING:
 
 
 def finetune(
-    config: Config, path: Path, *, source: Run, name: str, resume: bool, console: Console
+    config: Config,
+    path: Path,
+    *,
+    source: Run,
+    name: str,
+    resume: bool,
+    console: Console,
+    accept_changes: bool = False,
 ) -> Run:
     """Train the top of a run's network on, in one step or several.
 
@@ -53,6 +60,7 @@ def finetune(
         source: the run whose model is the start.
         name: of the config, for the record.
         resume: continue the run at `path`.
+        accept_changes: continue it also with another config, other images or on another machine.
 
     Returns:
         The finished run.
@@ -69,15 +77,21 @@ def finetune(
     config = config.model_copy(update={"finetune": section.model_copy(update={"views": views})})
     augment = config.augment if views != 1 else None
     augmentation, mixing = augmentation_of(augment), mixing_of(augment)
-    with start_job("finetune", config, path, name=name, resume=resume, console=console) as job:
+    with start_job(
+        "finetune",
+        config,
+        path,
+        name=name,
+        resume=resume,
+        console=console,
+        accept_changes=accept_changes,
+        source=source,
+    ) as job:
         from cvtrain.models.transfer import layer_digests
 
         refuse_other_classes(source, job)
         refuse_seen_images(source, job.dataset)
         model = open_model(source, image_size=config.data.image_size)
-        job.run.update(
-            source={"run": str(source.path.absolute()), "weights": source.record["weights_sha256"]}
-        )
         # In another precision the same layer's features would be others, and computed anew.
         job.run.update(
             features=source.record.get("features", {}) | job.run.record.get("features", {})

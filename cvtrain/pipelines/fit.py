@@ -25,7 +25,15 @@ if TYPE_CHECKING:
     import keras
 
 
-def fit(config: Config, path: Path, *, name: str, resume: bool, console: Console) -> Run:
+def fit(
+    config: Config,
+    path: Path,
+    *,
+    name: str,
+    resume: bool,
+    console: Console,
+    accept_changes: bool = False,
+) -> Run:
     """Train the net of a config on its images, evaluate it and draw how it went.
 
     Args:
@@ -33,6 +41,7 @@ def fit(config: Config, path: Path, *, name: str, resume: bool, console: Console
         path: the run folder to write, or to continue.
         name: of the config, for the record.
         resume: continue the run at `path` from its last checkpoint.
+        accept_changes: continue it also with another config, other images or on another machine.
 
     Returns:
         The finished run.
@@ -45,7 +54,15 @@ def fit(config: Config, path: Path, *, name: str, resume: bool, console: Console
     output_sizes(config)
     if done := finished_run(path, resume=resume, console=console):
         return done
-    with start_job("fit", config, path, name=name, resume=resume, console=console) as job:
+    with start_job(
+        "fit",
+        config,
+        path,
+        name=name,
+        resume=resume,
+        console=console,
+        accept_changes=accept_changes,
+    ) as job:
         build = builder(config, len(job.dataset.index.class_names))
         augmentation, mixing = augmentation_of(config.augment), mixing_of(config.augment)
         draw_augmentation(job, augmentation, mixing)

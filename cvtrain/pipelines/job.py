@@ -1,15 +1,25 @@
 """A command at work: its config, its images, its run folder, and how it is watched and stopped."""
 
 import contextlib
+import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from cvtrain.config import Config, config_values, dump_config
 from cvtrain.console import Console
 from cvtrain.errors import RunError
-from cvtrain.files import commit_json, commit_text, sha256_bytes
+from cvtrain.files import commit_text, json_text, printable
 from cvtrain.pipelines.dataset import Dataset, open_dataset
+from cvtrain.pipelines.drift import (
+    accept,
+    changes_since_start,
+    engine_changes,
+    identity_of,
+    weights_digests,
+)
+from cvtrain.pipelines.environment import environment, library_versions
 from cvtrain.run import Run
 from cvtrain.signals import Stop, stop_on_signals
 from cvtrain.stopwatch import Stopwatch
@@ -38,26 +48,6 @@ class Job:
     console: Console
     tracking: Tracking = field(default_factory=Tracking)
 
-    @property
-    def identity(self) -> dict[str, str]:
-        """Digests of what a continued run must find unchanged."""
-        text = dump_config(self.config, self.run.record["command"])
-        return {"config": sha256_bytes(text.encode()), "data": self.dataset.digest}
-
-
-def refuse_changes(job: Job) -> None:
-    """Raise RunError when a run is continued with another config or other images; else record them.
-
-    For commands whose results so far are in `run.json`; where there are checkpoints, they know.
-    """
-    for what, digest in job.run.record.get("identity", {}).items():
-        if digest != job.identity[what]:
-            raise RunError(
-                f"{job.run.path}: the {what} changed since the run was started",
-                f"Resume with the same {what}, or start a new run.",
-            )
-    job.run.update(identity=job.identity)
-
 
 def finished_run(path: Path, *, resume: bool, console: Console) -> Run | None:
     """The run at `path` where `resume` finds it finished: there is nothing to do then."""
@@ -66,17 +56,42 @@ def finished_run(path: Path, *, resume: bool, console: Console) -> Run | None:
     run = Run.open(path)
     if run.record["status"] != "finished":
         return None
+    # A kill as soon as it was finished may have left them.
+    shutil.rmtree(run.checkpoints, ignore_errors=True)
     console.result(f"{path} is finished; there is nothing to resume")
     return run
 
 
+def refuse_wrong_run(run: Run, command: str) -> None:
+    """Raise RunError when there is nothing that `command` could go on with."""
+    started_by = printable(run.record["command"])
+    if started_by != command:
+        raise RunError(
+            f"{run.path} is a run of {started_by}, not of {command}",
+            f"Go on: cvtrain {started_by} {run.path} --resume",
+        )
+    if run.record["status"] == "finished":
+        raise RunError(
+            f"{run.path} was finished by another process just now", "There is nothing to resume."
+        )
+
+
 @contextlib.contextmanager
 def start_job(
-    command: str, config: Config, path: Path, *, name: str, resume: bool, console: Console
+    command: str,
+    config: Config,
+    path: Path,
+    *,
+    name: str,
+    resume: bool,
+    console: Console,
+    accept_changes: bool = False,
+    source: Run | None = None,
 ) -> Iterator[Job]:
     """Check the images, make or reopen the run, record what is known, and load the engine.
 
-    An error inside the block is recorded in the run before it goes on.
+    An error inside the block is recorded in the run before it goes on. A run that cannot be
+    continued as it was started is left as it is.
 
     Args:
         command: of the command line.
@@ -84,45 +99,74 @@ def start_job(
         path: the run folder to write, or to continue.
         name: of the config, for the record.
         resume: continue the run at `path`.
+        accept_changes: continue it also where something that its results depend on has changed.
+        source: the run whose model is the start.
 
     Raises:
         ConfigError: a tracker is not installed; no run was made.
         DataError: the images are unusable; no run was made.
-        RunError: the folder is another run's, or another process writes it.
+        ResourceError: the device is not there; no run was made.
+        RunError: the folder is another run's, another process writes it, or the run was started
+            with something else.
         Stopped: on request.
     """
     refuse_missing(config.log)
-    run = Run.open(path) if resume else None
-    watch = Stopwatch(run.record.get("seconds") if run else None)
-    with stop_on_signals() as stop:
+    with stop_on_signals() as stop, contextlib.ExitStack() as held:
+        run = held.enter_context(Run.open(path).locked()) if resume else None
+        if run:
+            refuse_wrong_run(run, command)
+        watch = Stopwatch(run.record.get("seconds") if run else None)
         with watch.phase("data"):
             dataset = open_dataset(config, stop, console)
-        run = run or Run.create(path, command)
-        settings = config_values(config, command)
+        text, places = dump_config(config, command), dataset.index.by_class()
+        weights = weights_digests(config, command, source)
+        known = changes_since_start(run, config, places, dataset.digest, weights) if run else []
+        if run:
+            if "exact" not in run.record:
+                console.remark(f"{path} was begun by an earlier version: not all can be compared")
+            accept(run, known, accepted=accept_changes, warn=console.warn)
+        with watch.phase("import"):
+            from cvtrain import backend
+        device = backend.set_up(seed=config.seed, device=config.device)
+        engine = {"device": device, "versions": backend.versions() | library_versions()}
+        if run:
+            new = engine_changes(run, engine, known)
+            accept(run, new, accepted=accept_changes, warn=console.warn)
+        fields = engine | {
+            "name": name,
+            **description(config, dataset),
+            "identity": identity_of(text, dataset.digest, weights),
+            "environment": environment(),
+        }
+        if source is not None:
+            fields["source"] = {
+                "run": str(source.path.absolute()),
+                "weights": source.field("weights_sha256", str),
+            }
+        files = {"config.yaml": text, "split.json": json_text(places)}
+        if run is None:
+            begun = Run.begin(path, command, files=files, exact=True, **fields)
+            run = held.enter_context(begun)
         with (
-            run.locked(),
-            tracked(config.log, run, settings, console.warn) as tracking,
+            tracked(config.log, run, config_values(config, command), console.warn) as tracking,
             run.recording_failure(watch),
         ):
             console.log_to(run.path / "log.txt")
             console.remark(f"run: {run.path}")
-            run.record.pop("error", None)
-            commit_text(run.path / "config.yaml", dump_config(config, command))
-            commit_json(run.path / "split.json", dataset.index.by_class())
-            run.update(
-                name=name,
-                status="running",
-                seed=config.seed,
-                class_names=list(dataset.index.class_names),
-                image_size=list(config.data.image_size),
-                decoder={
-                    "resize": config.data.resize,
-                    "background": list(config.data.background),
-                },
-                data=dataset.describe(),
-            )
-            with watch.phase("import"):
-                from cvtrain import backend
-            device = backend.set_up(seed=config.seed, device=config.device)
-            run.update(device=device, versions=backend.versions())
+            if resume:
+                run.record.pop("error", None)
+                for file, content in files.items():
+                    commit_text(run.path / file, content)
+                run.update(status="running", **fields)
             yield Job(config, dataset, run, watch, stop, console, tracking)
+
+
+def description(config: Config, dataset: Dataset) -> dict[str, Any]:
+    """What `run.json` says about the images, and how they are read."""
+    return {
+        "seed": config.seed,
+        "class_names": list(dataset.index.class_names),
+        "image_size": list(config.data.image_size),
+        "decoder": {"resize": config.data.resize, "background": list(config.data.background)},
+        "data": dataset.describe(),
+    }

@@ -32,7 +32,7 @@ class Rung:
     Attributes:
         name: in tables; also of its folder.
         config: of its command.
-        climb: trains it: `climb(config, path, name=..., resume=..., console=...)`.
+        climb: trains it: `climb(config, path, name=..., resume=..., ...)`.
         estimate: the seconds it will take on this machine.
     """
 
@@ -42,7 +42,15 @@ class Rung:
     estimate: Callable[[Job, Config], float]
 
 
-def ladder(config: Config, path: Path, *, name: str, resume: bool, console: Console) -> Run:
+def ladder(
+    config: Config,
+    path: Path,
+    *,
+    name: str,
+    resume: bool,
+    console: Console,
+    accept_changes: bool = False,
+) -> Run:
     """Train every rung on the same images and tell what each gains over the one below.
 
     Args:
@@ -51,6 +59,7 @@ def ladder(config: Config, path: Path, *, name: str, resume: bool, console: Cons
         path: the run folder to write, or to continue; each rung is a run folder in it.
         name: of the config, for the record.
         resume: continue with the rung that was not finished.
+        accept_changes: continue it also with another config, or on another machine.
 
     Returns:
         The finished run; it has no model of its own.
@@ -63,12 +72,20 @@ def ladder(config: Config, path: Path, *, name: str, resume: bool, console: Cons
     if done := finished_run(path, resume=resume, console=console):
         return done
     rungs = rungs_of(config, path)
-    with start_job("ladder", config, path, name=name, resume=resume, console=console) as job:
+    with start_job(
+        "ladder",
+        config,
+        path,
+        name=name,
+        resume=resume,
+        console=console,
+        accept_changes=accept_changes,
+    ) as job:
         estimates = job.run.record.get("estimates") or measured_estimates(job, rungs)
         show_estimates(job, rungs, estimates)
         rows: list[dict[str, Any]] = []
         for rung in rungs:
-            run = climb(job, rung, name)
+            run = climb(job, rung, name, accept_changes=accept_changes)
             rows.append(describe(run, rung, estimates[rung.name], rows))
             job.run.update(rungs=rows)
             console.log_to(job.run.path / "log.txt")
@@ -123,7 +140,7 @@ def folder(path: Path, rung: Rung) -> Path:
     return path / rung.name.replace(", ", "-")
 
 
-def climb(job: Job, rung: Rung, name: str) -> Run:
+def climb(job: Job, rung: Rung, name: str, *, accept_changes: bool) -> Run:
     """Train one rung, or go on with it; a rung that is finished is opened."""
     path = folder(job.run.path, rung)
     job.console.remark(f"\n{rung.name}")
@@ -135,6 +152,7 @@ def climb(job: Job, rung: Rung, name: str) -> Run:
                 name=name,
                 resume=(path / "run.json").is_file(),
                 console=job.console,
+                accept_changes=accept_changes,
             )
     except Stopped as error:
         raise Stopped(

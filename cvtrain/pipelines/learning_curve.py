@@ -18,7 +18,7 @@ from cvtrain.data.shares import choose
 from cvtrain.errors import DataError, Stopped
 from cvtrain.files import commit_text, committed, csv_text, seal, unsealed
 from cvtrain.pipelines.extract_features import cut_base
-from cvtrain.pipelines.job import Job, finished_run, refuse_changes, start_job
+from cvtrain.pipelines.job import Job, finished_run, start_job
 from cvtrain.pipelines.probe import pooled_features, samples
 from cvtrain.run import Run
 from cvtrain.training.linear_probe import held_out
@@ -37,7 +37,15 @@ _FLAT = 0.01  # a gain of less is not worth the collecting
 _ENDS = (2.5, 97.5)
 
 
-def learning_curve(config: Config, path: Path, *, name: str, resume: bool, console: Console) -> Run:
+def learning_curve(
+    config: Config,
+    path: Path,
+    *,
+    name: str,
+    resume: bool,
+    console: Console,
+    accept_changes: bool = False,
+) -> Run:
     """Measure the accuracy after growing shares of the training images, and say what comes next.
 
     Args:
@@ -45,6 +53,7 @@ def learning_curve(config: Config, path: Path, *, name: str, resume: bool, conso
         path: the run folder to write, or to continue.
         name: of the config, for the record.
         resume: continue the run at `path` after the last subset that it has measured.
+        accept_changes: continue it also where versions or the machine have changed.
 
     Returns:
         The finished run; it has no model.
@@ -57,10 +66,15 @@ def learning_curve(config: Config, path: Path, *, name: str, resume: bool, conso
     if done := finished_run(path, resume=resume, console=console):
         return done
     with start_job(
-        "learning-curve", config, path, name=name, resume=resume, console=console
+        "learning-curve",
+        config,
+        path,
+        name=name,
+        resume=resume,
+        console=console,
+        accept_changes=accept_changes,
     ) as job:
         refuse_lone_images(job)
-        refuse_changes(job)
         correct = measure(job)
         points = job.run.record["points"]
         curve, forecast, verdict = conclude(points, correct, seed=config.seed)

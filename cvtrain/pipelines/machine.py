@@ -2,11 +2,14 @@
 
 import os
 import platform
+import re
 from pathlib import Path
 
 _FEATURES = ("avx2", "avx512f", "avx512_bf16", "amx_bf16", "asimd", "bf16")
 """Instructions that decide how fast a network is, by Linux' names: the first four of x86, the
 others of ARM."""
+_KERNELS = re.compile(r"(sse4|avx|fma|f16c|amx|asimd|sve|sme|bf16|i8mm)\w*")
+"""Those by which an engine chooses a kernel, and so the order of its sums."""
 _CGROUPS = Path("/sys/fs/cgroup")
 
 
@@ -17,8 +20,14 @@ def processor() -> str:
 
 def features() -> list[str] | None:
     """Which of the instructions that matter the processor has; None where nobody says."""
-    flags = (_of_cpuinfo("flags") or _of_cpuinfo("Features")).split()
+    flags = _flags()
     return [feature for feature in _FEATURES if feature in flags] if flags else None
+
+
+def instructions() -> list[str] | None:
+    """All by which engines choose their kernels, sorted; None where nobody says."""
+    flags = _flags()
+    return sorted(filter(_KERNELS.fullmatch, flags)) if flags else None
 
 
 def num_threads() -> int:
@@ -56,6 +65,10 @@ def _cgroup_folders() -> set[Path]:
         if name or not controllers:
             folders.add(_CGROUPS / name / path.lstrip("/"))
     return folders
+
+
+def _flags() -> list[str]:
+    return (_of_cpuinfo("flags") or _of_cpuinfo("Features")).split()
 
 
 def _of_cpuinfo(key: str) -> str:

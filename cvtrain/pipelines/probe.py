@@ -18,7 +18,7 @@ from cvtrain.errors import ConfigError, DataError, Stopped
 from cvtrain.files import commit_text, csv_text
 from cvtrain.pipelines.dataset import Dataset, check
 from cvtrain.pipelines.frozen import open_base, views_of
-from cvtrain.pipelines.job import Job, finished_run, refuse_changes, start_job
+from cvtrain.pipelines.job import Job, finished_run, start_job
 from cvtrain.run import Run
 from cvtrain.training.linear_probe import Row, least_accuracy, linear_accuracy, recommend
 
@@ -28,7 +28,15 @@ if TYPE_CHECKING:
     from cvtrain.features.store import FeatureStore
 
 
-def probe(config: Config, path: Path, *, name: str, resume: bool, console: Console) -> Run:
+def probe(
+    config: Config,
+    path: Path,
+    *,
+    name: str,
+    resume: bool,
+    console: Console,
+    accept_changes: bool = False,
+) -> Run:
     """Measure every block of the bases of a config and recommend where to cut.
 
     Args:
@@ -36,6 +44,7 @@ def probe(config: Config, path: Path, *, name: str, resume: bool, console: Conso
         path: the run folder to write, or to continue.
         name: of the config, for the record.
         resume: continue the run at `path` after the last block that it has measured.
+        accept_changes: continue it also where versions or the machine have changed.
 
     Returns:
         The finished run; it has no model.
@@ -49,9 +58,16 @@ def probe(config: Config, path: Path, *, name: str, resume: bool, console: Conso
     bases = bases_by_label(config.probe.backbones)
     if done := finished_run(path, resume=resume, console=console):
         return done
-    with start_job("probe", config, path, name=name, resume=resume, console=console) as job:
+    with start_job(
+        "probe",
+        config,
+        path,
+        name=name,
+        resume=resume,
+        console=console,
+        accept_changes=accept_changes,
+    ) as job:
         refuse_small_classes(job)
-        refuse_changes(job)
         rows = measure(job, bases)
         best, cut = recommend(rows)
         with job.watch.phase("draw"):

@@ -115,7 +115,6 @@ def train_stage(
     checkpoints = Checkpoints(
         run.checkpoints / str(number),
         every_seconds=asked_spacing(),
-        identity=job.identity,
         warn=job.console.warn,
     )
     with job.watch.phase("train"), job.console.training() as view:

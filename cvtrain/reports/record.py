@@ -6,31 +6,22 @@ docs/run-folder.md says what each field means. Fields that came with later versi
 from datetime import datetime
 from typing import Annotated, Self, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, PlainValidator, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from cvtrain.errors import RunError
 from cvtrain.files import printable
 from cvtrain.run import Run
+from cvtrain.untrusted import FileName, Text
 
 Share = Annotated[float, Field(ge=0, le=1)]
 Count = Annotated[int, Field(ge=0)]
-
-
-def _text(value: object) -> str:
-    # Pydantic's own `str` refuses names that are not UTF-8, and a file may have such a name.
-    if not isinstance(value, str):
-        raise ValueError(f"must be a text; received {value!r:.80}")
-    return value
-
-
-Text = Annotated[str, PlainValidator(_text)]
 Seconds = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 
 
 class Read(BaseModel):
     """What was read from a file of a run; fields that a report does not show are passed over."""
 
-    model_config = ConfigDict(frozen=True, extra="ignore")
+    model_config = ConfigDict(frozen=True, extra="ignore", allow_inf_nan=False)
 
 
 Kind = TypeVar("Kind", bound=Read)
@@ -157,6 +148,21 @@ class Source(Read):
     run: Text
 
 
+class Environment(Read):
+    """What numbers depend on besides config, images and versions: `pipelines.environment`."""
+
+    instructions: list[Text] | None
+    threads: dict[Text, Count]
+    variables: dict[Text, Text]
+
+
+class AcceptedChanges(Read):
+    """What had changed when the run was continued in spite of it."""
+
+    when: datetime
+    changes: list[Text]
+
+
 class Record(Read):
     """The content of `run.json` of a run with a model that was measured."""
 
@@ -184,6 +190,8 @@ class Record(Read):
     mislabels: Judged | None = None
     seconds: dict[Text, Seconds] = {}
     versions: dict[Text, Text] = {}
+    exact: bool = True
+    accepted_changes: list[AcceptedChanges] = []
 
     @model_validator(mode="after")
     def _one_row_a_class(self) -> Self:
@@ -195,10 +203,36 @@ class Record(Read):
         return self
 
 
-class Rung(Read):
-    """One line of a ladder's table."""
+class Identity(Read):
+    """Digests of what a run was started with."""
 
-    run: Text
+    config: Text = ""
+    weights: dict[Text, Text] = {}
+
+
+class Images(Read):
+    """Which images those were."""
+
+    digest: Text = ""
+
+
+class Started(Read):
+    """What a run of any command was started with; runs of earlier versions lack some of it."""
+
+    command: Text
+    class_names: list[Text] = []
+    data: Images = Images()
+    identity: Identity = Identity()
+    versions: dict[Text, Text] = {}
+    environment: Environment | None = None
+    device: Text = ""
+    accepted_changes: list[AcceptedChanges] = []
+
+
+class Rung(Read):
+    """One line of a ladder's table; its run is a folder in that of the ladder."""
+
+    run: FileName
 
 
 class Ladder(Read):

@@ -129,6 +129,7 @@ def render_report(run: Run, stop: Stop) -> str:
         phases=phases,
         commands=words.commands(run.path, record, settings),
         identity=words.identity(record),
+        accepted_changes=words.accepted_changes(record),
         config_lines=read_config(run).splitlines(),
         percent=words.percent,
         interval=words.interval,
@@ -164,7 +165,8 @@ def readings(
     )
     try:
         return read_curves(history, stage)
-    except (KeyError, TypeError):  # a proposal starts from a key that an older config lacks
+    # A proposal starts from keys that an older config lacks, and that somebody may have edited.
+    except (LookupError, TypeError, AttributeError, ValueError, OverflowError):
         return []
 
 

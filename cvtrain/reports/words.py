@@ -60,14 +60,19 @@ def is_augmented(record: Record, settings: Mapping[str, str]) -> bool:
 
 
 def commands(run_dir: Path, record: Record, settings: Mapping[str, str]) -> list[str]:
-    """What to type to train the model again, and to measure and use this one."""
+    """What to type to train the model again, and to compare, measure and use this one."""
     run = shlex.quote(str(run_dir.resolve()))
     again = f"cvtrain {record.command} {shlex.quote(str(run_dir.resolve() / 'config.yaml'))}"
     if record.source:
         again += f" --from {shlex.quote(record.source.run)}"
     if settings.get("precision") == "auto" and record.precision:
         again += f" --set precision={record.precision}"
-    return [f"{again} --run-dir AGAIN", f"cvtrain evaluate {run}", f"cvtrain predict {run} IMAGES"]
+    return [
+        f"{again} --run-dir AGAIN",
+        f"cvtrain reproduce {run}",
+        f"cvtrain evaluate {run}",
+        f"cvtrain predict {run} IMAGES",
+    ]
 
 
 def phases(record: Record) -> list[tuple[str, float, float]]:
@@ -95,6 +100,13 @@ def identity(record: Record) -> list[tuple[str, str]]:
         **record.versions,
     }
     return [(name, value) for name, value in facts.items() if value]
+
+
+def accepted_changes(record: Record) -> list[str]:
+    """In spite of what the run was continued, one line for each time."""
+    return [
+        f"{each.when:%Y-%m-%d %H:%M}: {'; '.join(each.changes)}" for each in record.accepted_changes
+    ]
 
 
 def _model(record: Record) -> str:

@@ -4,19 +4,23 @@ import csv
 import hashlib
 import json
 import os
-import signal
+import shutil
 import subprocess
 import sys
 
 import numpy as np
 import pytest
+from interrupting import InterruptingConsole
 from PIL import Image
 from sklearn import metrics as sk
 
 from cvtrain.config import load_config
 from cvtrain.console import Console
 from cvtrain.errors import ConfigError, DataError, RunError, Stopped, TrainingError
+from cvtrain.pipelines.fit import fit
+from cvtrain.reports.report import render_report
 from cvtrain.run import Run
+from cvtrain.signals import Stop
 
 
 def read_csv(path):
@@ -142,20 +146,6 @@ def test_one_seed_gives_one_model_and_another_gives_another(train, finished, tmp
     assert other.record["weights_sha256"] != finished.record["weights_sha256"]
 
 
-class InterruptingConsole(Console):
-    """Presses Ctrl-C once, when a line begins as it was told."""
-
-    def __init__(self, beginning):
-        super().__init__(quiet=True)
-        self.beginning = beginning
-
-    def remark(self, text):
-        super().remark(text)
-        if self.beginning and text.startswith(self.beginning):
-            self.beginning = None
-            os.kill(os.getpid(), signal.SIGINT)
-
-
 def test_ctrl_c_keeps_what_was_learnt_and_resume_ends_the_same(train, finished, tmp_path):
     folder = tmp_path / "stopped"
     with pytest.raises(Stopped, match="what was learnt is in"):
@@ -231,12 +221,42 @@ def test_the_separable_net_trains_to_a_model_like_any_other(train, tmp_path):
     assert not (tmp_path / "small").exists()
 
 
-def test_resume_refuses_another_config(train, tmp_path):
+def test_a_refused_resume_leaves_the_run_to_be_resumed_as_it_was(train, finished, tmp_path):
     folder = tmp_path / "stopped"
     with pytest.raises(Stopped):
         train(folder, console=InterruptingConsole("epoch 1/4"))
-    with pytest.raises(RunError, match="config changed"):
+    with pytest.raises(RunError, match=r"fit\.batch_size: 8 -> 4"):
         train(folder, "fit.batch_size=4", resume=True)
+    resumed = train(folder, resume=True)
+    assert resumed.record["weights_sha256"] == finished.record["weights_sha256"]
+    assert resumed.record["exact"] is True
+
+
+def test_an_accepted_change_trains_longer_and_is_no_longer_exact(train, tmp_path):
+    folder = tmp_path / "stopped"
+    with pytest.raises(Stopped):
+        train(folder, "fit.epochs=2", console=InterruptingConsole("epoch 1/2"))
+    config = load_config(folder / "config.yaml", ["fit.epochs=3", "fit.batch_size=4"])
+    run = fit(
+        config,
+        folder,
+        name="tiny",
+        resume=True,
+        accept_changes=True,
+        console=Console(quiet=True),
+    )
+    assert run.record["exact"] is False
+    (accepted,) = run.record["accepted_changes"]
+    assert accepted["changes"] == ["fit.epochs: 2 -> 3", "fit.batch_size: 8 -> 4"]
+    assert len(read_csv(folder / "history.csv")) == 3
+    assert "fit.epochs: 2 -&gt; 3" in render_report(run, Stop())
+
+
+def test_what_a_kill_left_behind_in_a_finished_run_is_removed(train, finished, tmp_path):
+    folder = shutil.copytree(finished.path, tmp_path / "run")
+    (folder / "checkpoints" / "1").mkdir(parents=True)
+    train(folder, resume=True)
+    assert not (folder / "checkpoints").exists()
 
 
 def test_resuming_a_finished_run_changes_nothing(train, finished):
@@ -266,8 +286,6 @@ def test_a_net_too_deep_for_the_images_is_told_first(train, tmp_path):
 
 
 def test_bad_images_are_told_first_or_skipped(train, tmp_path, image_folder):
-    import shutil
-
     source = shutil.copytree(image_folder, tmp_path / "messy")
     (source / "train" / "red" / "broken.jpg").write_bytes(b"<html>")
     shutil.copy(source / "test" / "blue" / "000.png", source / "train" / "blue" / "leak.png")

@@ -31,6 +31,16 @@ def test_features_are_whole_words_of_the_flags(cpuinfo):
     assert machine.processor() == "AMD EPYC 7B13 64-Core Processor"
 
 
+def test_instructions_are_those_that_choose_kernels(cpuinfo):
+    cpuinfo("flags: fpu sse2 sse4_1 fma avx avx_vnni avx512_bf16 amx_tile f16c aes mmx\n")
+    names = ["amx_tile", "avx", "avx512_bf16", "avx_vnni", "f16c", "fma", "sse4_1"]
+    assert machine.instructions() == names
+    cpuinfo("Features: fp asimd asimddp bf16 sve2 crc32\n")
+    assert machine.instructions() == ["asimd", "asimddp", "bf16", "sve2"]
+    cpuinfo("")
+    assert machine.instructions() is None
+
+
 def test_arm_has_other_names(cpuinfo):
     cpuinfo("processor: 0\nFeatures: fp asimd bf16 sve\n")
     assert machine.features() == ["asimd", "bf16"]

@@ -177,7 +177,7 @@ def test_another_config_does_not_continue_a_run(start, tmp_path, monkeypatch):
     monkeypatch.setattr(pipeline, "measure", lambda *_: pytest.fail("went on"))
     with pytest.raises(pytest.fail.Exception):
         start(tmp_path / "run")
-    with pytest.raises(RunError, match="the config changed"):
+    with pytest.raises(RunError, match=r"probe\.folds: \d -> 4 \(cannot be accepted\)"):
         start(tmp_path / "run", "probe.folds=4", resume=True)
 
 

@@ -266,6 +266,18 @@ class TestWhatARunMayLack:
         assert Tables(page)["Digests of every layer"][1][:2] == ["conv2", "trained"]
         assert "--from &#39;/runs/my features&#39; --set precision=float32 --run-dir AGAIN" in page
 
+    def test_a_run_that_is_not_exact_says_why(self, tmp_path):
+        changes = ["fit.epochs: 2 -> 3", "tensorflow: <b>2.20</b> -> 2.21"]
+        accepted = [{"when": "2026-11-22T09:00:00+00:00", "changes": changes}]
+        text = "This run is not exact: it was continued though something had changed"
+        run = make_run(tmp_path / "run", exact=False, accepted_changes=accepted)
+        page = render_report(run, Stop())
+        assert text in page
+        assert "2026-11-22 09:00: fit.epochs: 2 -&gt; 3; tensorflow: &lt;b&gt;2.20" in page
+        exact = render_report(make_run(tmp_path / "other", exact=True), Stop())
+        assert text not in exact
+        assert f"cvtrain reproduce {tmp_path / 'other'}" in exact
+
     def test_a_frozen_layer_that_changed_is_told(self, tmp_path):
         proof = {"conv1": PROOF["conv1"] | {"after": "e" * 64}}
         run = make_run(tmp_path / "run", command="finetune", freeze_proof=proof)

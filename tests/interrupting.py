@@ -1,0 +1,20 @@
+"""A console at which somebody presses Ctrl-C."""
+
+import os
+import signal
+
+from cvtrain.console import Console
+
+
+class InterruptingConsole(Console):
+    """Presses Ctrl-C once, when a line begins as it was told."""
+
+    def __init__(self, beginning):
+        super().__init__(quiet=True)
+        self.beginning = beginning
+
+    def remark(self, text):
+        super().remark(text)
+        if self.beginning and text.startswith(self.beginning):
+            self.beginning = None
+            os.kill(os.getpid(), signal.SIGINT)
