@@ -6,6 +6,7 @@
     ├── RunError           4   a run folder or a model is missing, damaged or of another kind
     ├── ResourceError      5   disk, memory, permission or device
     ├── TrainingError      6   training cannot go on: the loss is not finite
+    ├── NotReproduced      7   a run was done again, and something differs
     └── Stopped           75   stopped on request; `--resume` continues
 
 An error says where, what, what was received and what to do. `cvtrain.__main__` is the one place
@@ -60,6 +61,12 @@ class TrainingError(CvtrainError):
     """Training cannot go on: the loss is not finite."""
 
     exit_code = 6
+
+
+class NotReproduced(CvtrainError):
+    """A run was done again from what it recorded, and something differs; both runs are complete."""
+
+    exit_code = 7
 
 
 class Stopped(CvtrainError):

@@ -109,6 +109,35 @@ def test_missing_images_are_told_before_the_engine_is_loaded(command, tmp_path):
     assert not loaded_modules([command], tmp_path) & {"tensorflow", "keras"}
 
 
+def test_a_run_that_changed_is_refused_before_the_engine_is_loaded(tmp_path, image_folder):
+    config = f"data: {{source: {image_folder}, image_size: [16, 20]}}\n"
+    Run.create(tmp_path / "run", "fit", files={"config.yaml": config}, name="config")
+    arguments = ["fit", "run", "--resume", "--set", "fit.epochs=7"]
+    assert not loaded_modules(arguments, tmp_path) & {"tensorflow", "keras"}
+    done = run(*arguments, cwd=tmp_path)
+    assert done.returncode == 4
+    assert done.stderr.endswith(
+        "run: not as it was when the run was started:\n  fit.epochs: 30 -> 7\n"
+        "  Resume as it was started, start a new run, or add --accept-changes: the run then goes "
+        "on, and says that it is not exact.\n"
+    )
+
+
+def test_resume_takes_the_newest_run_that_is_not_finished(tmp_path, image_folder):
+    config = f"data: {{source: {image_folder}, image_size: [16, 20]}}\n"
+    (tmp_path / "config.yaml").write_text(config)
+    for name, status in (("a", "stopped"), ("b", "finished")):
+        made = Run.create(tmp_path / "runs" / name, "fit", files={"config.yaml": config})
+        made.update(name="config", status=status, started=f"2026-01-0{ord(name) - 96}")
+    done = run("fit", "--resume", "--set", "fit.epochs=7", cwd=tmp_path)
+    assert "runs/a: not as it was when the run was started" in done.stderr
+    made = Run.open(tmp_path / "runs" / "a")
+    made.update(status="finished")
+    done = run("fit", "--resume", cwd=tmp_path)
+    assert (done.returncode, done.stdout) == (4, "")
+    assert "runs: there is no run to continue" in done.stderr
+
+
 @pytest.mark.parametrize(
     "arguments", [["check"], ["stats"], ["split", "--output", "manifest.csv"]], ids=" ".join
 )
@@ -150,6 +179,8 @@ def test_a_config_error_exits_2_with_line_and_advice(tmp_path):
         (["predict", "a.jpg", "--output", "x.txt"], 2, "must end in .csv or .json"),
         (["predict", "a.jpg", "--top", "0"], 2, "0 is not in the range"),
         (["calibrate"], 4, "there is no run with a model"),
+        (["reproduce"], 4, "runs: there is no run with a model"),
+        (["reproduce", "nothing"], 4, "nothing: there is no such run folder"),
         (["calibrate", "--risk", "0.1", "--off"], 2, "received --risk --off"),
         (["calibrate", "--risk", "x"], 2, "'x' is not a valid float"),
         (["visualize"], 4, "runs: there is no run with a model"),

@@ -24,7 +24,8 @@ Start here:
 
 \b
 Exit codes: 0 done, 1 our fault, 2 command line or config, 3 data, 4 run folder or model,
-5 disk, memory or device, 6 loss not finite, 75 stopped, --resume continues, 130 interrupted.""",
+5 disk, memory or device, 6 loss not finite, 7 not reproduced, 75 stopped, --resume continues,
+130 interrupted.""",
 )
 @click.version_option(__version__, message="cvtrain %(version)s")
 def cli() -> None:
@@ -33,7 +34,7 @@ def cli() -> None:
 
 for command in (
     *(train.fit, train.probe, train.extract_features, train.finetune, train.ladder),
-    train.learning_curve,
+    *(train.learning_curve, train.reproduce),
     *(look.evaluate, look.predict, look.calibrate, look.visualize),
     *(look.report, look.compare),
     images.data,

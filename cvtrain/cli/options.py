@@ -48,9 +48,15 @@ run_dir_option = click.option(
 
 
 def project_options(command: Callable[..., None]) -> Callable[..., None]:
-    """CONFIG, --set, --run-dir and --resume, of every command that writes a run."""
+    """CONFIG, --set, --run-dir, --resume and --accept-changes: of every command that trains."""
     for option in (
         common_options,
+        click.option(
+            "--accept-changes",
+            is_flag=True,
+            help="With --resume: go on though config, images, versions or machine changed, such as "
+            "--set fit.epochs=20. The run then says that it is not exact.",
+        ),
         click.option("--resume", is_flag=True, help="Go on with an unfinished run."),
         run_dir_option,
         set_option,
@@ -85,7 +91,8 @@ def project(
         name = config.stem
     settings = load_config(config, overrides)
     if resume:
-        path = run_dir or newest_run(RUNS_DIR, command=command, name=name).path
+        wanted = {"command": command, "name": name, "unfinished": True}
+        path = run_dir or newest_run(RUNS_DIR, **wanted).path
     else:
         path = run_dir or new_run_path(RUNS_DIR, command, name)
         refuse_existing(path)

@@ -5,7 +5,13 @@ from typing import TYPE_CHECKING
 
 import click
 
-from cvtrain.cli.options import RUNS_DIR, project, project_options
+from cvtrain.cli.options import (
+    RUNS_DIR,
+    common_options,
+    open_run,
+    project,
+    project_options,
+)
 from cvtrain.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -21,6 +27,7 @@ Examples:
   cvtrain fit config.yaml --find-lr              which learning rate? a minute, no model
   cvtrain fit config.yaml --resume               go on with the newest unfinished run of it
   cvtrain fit runs/20260101-120000-fit-config --resume
+  cvtrain fit runs/20260101-120000-fit-config --resume --set fit.epochs=50 --accept-changes
 
 \b
 The run folder then holds model.keras, run.json, history.csv, predictions-*.csv, figures/.""",
@@ -37,6 +44,7 @@ def fit(
     overrides: tuple[str, ...],
     run_dir: Path | None,
     resume: bool,
+    accept_changes: bool,
     find_lr: bool,
 ) -> None:
     """Train a convnet from scratch on the images of CONFIG, evaluate it and draw how it went.
@@ -54,7 +62,9 @@ def fit(
     settings, path, name = project("fit", config, overrides, run_dir, resume)
     from cvtrain.pipelines.fit import fit as run_fit
 
-    run_fit(settings, path, name=name, resume=resume, console=console)
+    run_fit(
+        settings, path, name=name, resume=resume, accept_changes=accept_changes, console=console
+    )
 
 
 @click.command(
@@ -75,6 +85,7 @@ def probe(
     overrides: tuple[str, ...],
     run_dir: Path | None,
     resume: bool,
+    accept_changes: bool,
 ) -> None:
     """Measure how well each block of a base tells the classes apart, and recommend where to cut.
 
@@ -84,7 +95,9 @@ def probe(
     settings, path, name = project("probe", config, overrides, run_dir, resume)
     from cvtrain.pipelines.probe import probe as run_probe
 
-    run_probe(settings, path, name=name, resume=resume, console=console)
+    run_probe(
+        settings, path, name=name, resume=resume, accept_changes=accept_changes, console=console
+    )
 
 
 @click.command(
@@ -106,6 +119,7 @@ def learning_curve(
     overrides: tuple[str, ...],
     run_dir: Path | None,
     resume: bool,
+    accept_changes: bool,
 ) -> None:
     """Would more data help? Train on growing shares of the images, and say what twice as many do.
 
@@ -115,7 +129,9 @@ def learning_curve(
     settings, path, name = project("learning-curve", config, overrides, run_dir, resume)
     from cvtrain.pipelines.learning_curve import learning_curve as run_learning_curve
 
-    run_learning_curve(settings, path, name=name, resume=resume, console=console)
+    run_learning_curve(
+        settings, path, name=name, resume=resume, accept_changes=accept_changes, console=console
+    )
 
 
 @click.command(
@@ -141,6 +157,7 @@ def extract_features(
     overrides: tuple[str, ...],
     run_dir: Path | None,
     resume: bool,
+    accept_changes: bool,
     features_only: bool,
 ) -> None:
     """Train a head on the features of a pretrained base, which is run once for each image.
@@ -152,7 +169,13 @@ def extract_features(
     from cvtrain.pipelines.extract_features import extract_features as run_extract_features
 
     run_extract_features(
-        settings, path, name=name, resume=resume, features_only=features_only, console=console
+        settings,
+        path,
+        name=name,
+        resume=resume,
+        accept_changes=accept_changes,
+        features_only=features_only,
+        console=console,
     )
 
 
@@ -179,6 +202,7 @@ def finetune(
     overrides: tuple[str, ...],
     run_dir: Path | None,
     resume: bool,
+    accept_changes: bool,
 ) -> None:
     """Train the top of a run's network on, at a low learning rate; what is below stays frozen.
 
@@ -196,7 +220,15 @@ def finetune(
         start = Run.open(source)
     from cvtrain.pipelines.finetune import finetune as run_finetune
 
-    run_finetune(settings, path, source=start, name=name, resume=resume, console=console)
+    run_finetune(
+        settings,
+        path,
+        source=start,
+        name=name,
+        resume=resume,
+        accept_changes=accept_changes,
+        console=console,
+    )
 
 
 @click.command(
@@ -213,6 +245,7 @@ def ladder(
     overrides: tuple[str, ...],
     run_dir: Path | None,
     resume: bool,
+    accept_changes: bool,
 ) -> None:
     """Climb from a convnet from scratch to a fine-tuned base, and tell what each rung gains.
 
@@ -222,4 +255,53 @@ def ladder(
     settings, path, name = project("ladder", config, overrides, run_dir, resume)
     from cvtrain.pipelines.ladder import ladder as run_ladder
 
-    run_ladder(settings, path, name=name, resume=resume, console=console)
+    run_ladder(
+        settings, path, name=name, resume=resume, accept_changes=accept_changes, console=console
+    )
+
+
+@click.command(
+    epilog="""\b
+Examples:
+  cvtrain reproduce                              the newest run with a model
+  cvtrain reproduce RUN
+  cvtrain reproduce RUN --source photos/         its images lie elsewhere now
+  cvtrain reproduce RUN --run-dir AGAIN --resume
+
+\b
+Exit codes: 0 bit for bit the same, 7 something differs; AGAIN/reproduction.json says what.""",
+)
+@click.argument("run", required=False, type=click.Path(path_type=Path))
+@click.option(
+    "--source", metavar="SOURCE", help="Where its images are now; default: where they were."
+)
+@click.option(
+    "--run-dir",
+    type=click.Path(file_okay=False, path_type=Path),
+    metavar="DIR",
+    help="The run folder to write; default: DATE-reproduce-CONFIG beside RUN.",
+)
+@click.option("--resume", is_flag=True, help="Go on with an unfinished reproduction of RUN.")
+@click.option("--accept-changes", is_flag=True, help="Go on with other images, too.")
+@common_options
+def reproduce(
+    console: "Console",
+    run: Path | None,
+    source: str | None,
+    run_dir: Path | None,
+    resume: bool,
+    accept_changes: bool,
+) -> None:
+    """Do RUN again from its config, images and environment, and report what differs.
+
+    A run of fit, extract-features or finetune. Everything is computed anew, in a run folder and a
+    cache of its own: weights, epochs, metrics and predictions are then compared bit for bit.
+    """
+    first = open_run(run, console)
+    from cvtrain.pipelines.reproduce import reproduce as run_reproduce
+    from cvtrain.pipelines.reproduce import reproduction_path
+
+    path = run_dir or reproduction_path(first, resume=resume)
+    run_reproduce(
+        first, path, source=source, resume=resume, accept_changes=accept_changes, console=console
+    )
