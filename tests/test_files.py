@@ -2,8 +2,10 @@
 
 import csv
 import errno
+import hashlib
 import io
 import json
+import os
 import resource
 import subprocess
 import sys
@@ -11,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from cvtrain import files
 from cvtrain.errors import ResourceError
 from cvtrain.files import (
     cache_dir,
@@ -21,6 +24,9 @@ from cvtrain.files import (
     committed_folder,
     csv_text,
     printable,
+    remove_abandoned,
+    seal,
+    unsealed,
 )
 
 
@@ -130,20 +136,78 @@ def test_a_failed_block_leaves_the_old_folder(tmp_path):
     assert names_below(tmp_path) == ["folder", "folder/mark", "folder/sub", "folder/sub/old"]
 
 
+def without_exchange(monkeypatch):
+    """As on a file system that cannot exchange two names at once."""
+    monkeypatch.setattr(files, "_exchanged_at_once", lambda *_: False)
+
+
+def test_a_folder_is_exchanged_in_steps_where_it_cannot_be_at_once(tmp_path, monkeypatch):
+    without_exchange(monkeypatch)
+    for name in ("old", "new"):
+        write_folder(tmp_path / "folder", name)
+    assert names_below(tmp_path) == ["folder", "folder/mark", "folder/sub", "folder/sub/new"]
+
+
 def test_a_failed_exchange_brings_the_old_folder_back(tmp_path, monkeypatch):
     path = tmp_path / "folder"
     write_folder(path, "old")
-    replace = Path.replace
+    without_exchange(monkeypatch)
+    rename = Path.rename
 
     def refuse_the_new(self, target):
         if target == path and "-before" not in self.name:
             raise OSError(errno.EACCES, "Permission denied")
-        return replace(self, target)
+        return rename(self, target)
 
-    monkeypatch.setattr(Path, "replace", refuse_the_new)
+    monkeypatch.setattr(Path, "rename", refuse_the_new)
     with pytest.raises(ResourceError, match="permission denied"):
         write_folder(path, "new")
     assert names_below(tmp_path) == ["folder", "folder/mark", "folder/sub", "folder/sub/old"]
+
+
+def test_an_exchange_that_was_killed_in_the_middle_is_undone_by_the_next(tmp_path):
+    write_folder(tmp_path / "folder", "old")
+    (tmp_path / "folder").rename(tmp_path / ".folder-before")
+    with pytest.raises(KeyboardInterrupt), committed_folder(tmp_path / "folder", mark="mark"):
+        raise KeyboardInterrupt
+    assert names_below(tmp_path) == ["folder", "folder/mark", "folder/sub", "folder/sub/old"]
+
+
+def test_only_abandoned_files_and_folders_are_removed(tmp_path):
+    (tmp_path / "sub" / ".tmp-folder" / "in").mkdir(parents=True)
+    for left in (".tmp-file", "sub/.tmp-file.png", "sub/.tmp-folder/in/file", "kept"):
+        (tmp_path / left).write_text("x")
+    (tmp_path / ".tmp-link").symlink_to("kept")
+    os.mkfifo(tmp_path / ".tmp-pipe")
+    with (
+        committed(tmp_path / "file.txt") as file,
+        committed_folder(tmp_path / "sub" / "folder", mark="mark") as folder,
+    ):
+        (folder / "mark").write_text("x")
+        remove_abandoned(tmp_path)
+        assert file.exists()
+        assert (folder / "mark").exists()
+    assert names_below(tmp_path) == [
+        ".tmp-link",
+        "file.txt",
+        "kept",
+        "sub",
+        "sub/folder",
+        "sub/folder/mark",
+    ]
+
+
+def test_a_seal_tells_what_is_whole(tmp_path):
+    path = tmp_path / "file"
+    path.write_bytes(b"content")
+    assert unsealed(path) is None
+    seal(path)
+    assert path.read_bytes() == b"content" + hashlib.sha256(b"content").hexdigest().encode()
+    assert unsealed(path) == b"content"
+    for damaged in (b"", path.read_bytes()[:-1], b"C" + path.read_bytes()[1:]):
+        path.write_bytes(damaged)
+        assert unsealed(path) is None
+    assert unsealed(tmp_path / "none") is None
 
 
 def test_what_somebody_else_has_written_is_not_replaced(tmp_path):

@@ -6,7 +6,7 @@ import sys
 
 import pytest
 
-from cvtrain.errors import RunError, Stopped, TrainingError
+from cvtrain.errors import CvtrainError, RunError, Stopped, TrainingError
 from cvtrain.run import FORMAT, Run, new_run_path, newest_run
 from cvtrain.stopwatch import Stopwatch
 
@@ -83,23 +83,83 @@ def test_the_newest_run_by_what_is_wanted(tmp_path):
     assert newest_run(tmp_path, has_model=True).path.name == "run1"
 
 
+HOLDER = """
+import sys, time
+from pathlib import Path
+from cvtrain.run import Run
+with Run.open(Path(sys.argv[1])).locked():
+    print("held", flush=True)
+    time.sleep(60)
+"""
+
+
 def test_one_writer_at_a_time_and_none_after_a_kill(tmp_path):
     run = Run.create(tmp_path / "run", "fit")
-    code = (
-        "import sys, time\nfrom pathlib import Path\nfrom cvtrain.run import Run\n"
-        "with Run.open(Path(sys.argv[1])).locked():\n"
-        "    print('held', flush=True)\n    time.sleep(60)\n"
-    )
     with subprocess.Popen(
-        [sys.executable, "-c", code, run.path], stdout=subprocess.PIPE, text=True
+        [sys.executable, "-c", HOLDER, run.path], stdout=subprocess.PIPE, text=True
     ) as holder:
         assert holder.stdout.readline() == "held\n"
         with pytest.raises(RunError, match=f"process {holder.pid}"), run.locked():
             pass
+        with pytest.raises(RunError, match=f"process {holder.pid}"):
+            Run.create(run.path, "fit")
         holder.kill()
         holder.wait()
     with run.locked():
         pass
+
+
+def test_a_lock_reads_the_record_anew(tmp_path):
+    run = Run.create(tmp_path / "run", "fit")
+    other = Run.open(run.path)
+    other.update(status="finished")
+    assert run.record["status"] == "running"
+    with run.locked() as same:
+        assert same is run
+        assert run.record["status"] == "finished"
+
+
+def test_a_lock_that_leads_elsewhere_is_not_followed(tmp_path):
+    run = Run.create(tmp_path / "run", "fit")
+    (tmp_path / "precious").write_text("mine")
+    (run.path / ".lock").unlink()
+    (run.path / ".lock").symlink_to("../precious")
+    with pytest.raises(CvtrainError), run.locked():
+        pass
+    assert (tmp_path / "precious").read_text() == "mine"
+
+
+@pytest.mark.parametrize("left", [[], ["config.yaml"], ["config.yaml", "split.json", ".tmp-x"]])
+def test_a_start_that_was_killed_leaves_room_for_the_next(tmp_path, left):
+    (tmp_path / ".lock").write_text("1234")
+    for name in left:
+        (tmp_path / name).write_text("")
+    texts = {"config.yaml": "seed: 0\n", "split.json": "{}\n"}
+    run = Run.create(tmp_path, "fit", files=texts, name="tiny")
+    assert Run.open(tmp_path).record["name"] == "tiny"
+    assert (run.path / "config.yaml").read_text() == "seed: 0\n"
+    assert {path.name for path in tmp_path.iterdir()} == {".lock", "run.json", *texts}
+
+
+def test_a_folder_with_a_config_of_somebody_else_is_not_taken(tmp_path):
+    (tmp_path / "config.yaml").write_text("mine")
+    with pytest.raises(RunError, match="is there already"):
+        Run.create(tmp_path, "fit")
+    assert [path.name for path in tmp_path.iterdir()] == ["config.yaml"]
+
+
+def test_a_record_that_changed_is_read_and_not_gone_on_with(tmp_path):
+    run = Run.create(tmp_path / "run", "probe")
+    run.update(blocks=[{"accuracy": 0.875}])
+    file = run.path / "run.json"
+    file.write_text(file.read_text().replace("0.875", "0.876"))
+    assert Run.open(run.path).record["blocks"] == [{"accuracy": 0.876}]
+    with pytest.raises(RunError, match=r"run\.json: damaged or edited"), run.locked():
+        pass
+    lines = file.read_text().splitlines(keepends=True)
+    file.write_text("".join(line for line in lines if "sha256" not in line))
+    with run.locked():
+        assert run.record["blocks"] == [{"accuracy": 0.876}]
 
 
 @pytest.mark.parametrize(

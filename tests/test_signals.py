@@ -1,24 +1,66 @@
-"""Ctrl-C and SIGTERM ask; a second one insists; afterwards all is as before."""
+"""Ctrl-C, SIGTERM and SIGHUP ask; a second Ctrl-C insists; afterwards all is as before."""
 
 import os
 import signal
+import subprocess
+import sys
 import threading
 
 import pytest
 
-from cvtrain.signals import stop_on_signals
+from cvtrain.errors import Stopped
+from cvtrain.signals import Stop, stop_on_signals
+
+ASKING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+
+
+@pytest.fixture
+def handlers():
+    """Puts the handlers back that a test has changed."""
+    before = {number: signal.getsignal(number) for number in ASKING}
+    yield before
+    for number, handler in before.items():
+        signal.signal(number, handler)
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_a_signal_sets_the_flag_and_the_second_one_interrupts(number):
-    before = signal.getsignal(number)
+def test_a_signal_sets_the_flag_and_a_second_ctrl_c_interrupts(number, handlers):
     with stop_on_signals() as stop:
+        stop.go_on("working")
         assert not stop.requested
         os.kill(os.getpid(), number)
         assert stop.requested
+        with pytest.raises(Stopped, match="stopped while working"):
+            stop.go_on("working")
         with pytest.raises(KeyboardInterrupt):
-            os.kill(os.getpid(), number)
-    assert signal.getsignal(number) is before
+            os.kill(os.getpid(), signal.SIGINT)
+    assert {number: signal.getsignal(number) for number in ASKING} == handlers
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+def test_what_supervisors_send_twice_is_meant_once(number):
+    stop = Stop()
+    for _ in range(2):
+        stop(number)
+    assert stop.requested
+
+
+@pytest.mark.usefixtures("handlers")
+def test_signals_that_are_ignored_stay_so():
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    with stop_on_signals() as stop:
+        os.kill(os.getpid(), signal.SIGHUP)
+        assert not stop.requested
+    assert signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
+
+
+def test_a_command_within_a_command_has_the_same_request():
+    with stop_on_signals() as outer:
+        with stop_on_signals() as inner:
+            os.kill(os.getpid(), signal.SIGTERM)
+        assert inner is outer
+        with stop_on_signals() as later:
+            assert later.requested
 
 
 def test_in_another_thread_nothing_is_set():
@@ -32,3 +74,26 @@ def test_in_another_thread_nothing_is_set():
     thread.start()
     thread.join()
     assert not stops[0].requested
+
+
+CLOSED = """
+import os, pty, sys, time
+from cvtrain.signals import stop_on_signals
+pid, terminal = pty.fork()
+if pid == 0:
+    with stop_on_signals() as stop:
+        print("ready", flush=True)
+        while not stop.requested:
+            time.sleep(0.01)
+        print("what nobody reads", flush=True)
+        print("nor this", file=sys.stderr, flush=True)
+    os._exit(42)
+os.read(terminal, 100)
+os.close(terminal)
+sys.exit(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]))
+"""
+
+
+def test_a_closed_terminal_asks_and_what_is_printed_then_does_no_harm():
+    done = subprocess.run([sys.executable, "-c", CLOSED], capture_output=True, text=True)
+    assert done.returncode == 42, done.stderr
