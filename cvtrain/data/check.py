@@ -219,7 +219,7 @@ def _doubts(path: str, decoded: Decoded) -> Iterator[Finding]:
             "doubtful", f"{decoded.format} by its content", f"Let its name end in {right}."
         )
     for note in decoded.notes:
-        yield Finding("doubtful", note, "Convert it yourself if that is not what you want.")
+        yield Finding("doubtful", note, "Look at it; convert or replace it if that is not right.")
     if min(decoded.width, decoded.height) < _SMALLEST:
         yield Finding(
             "doubtful",

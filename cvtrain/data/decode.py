@@ -19,34 +19,16 @@ from PIL.JpegImagePlugin import JpegImageFile
 from PIL.PngImagePlugin import PngImageFile
 from PIL.WebPImagePlugin import WebPImageFile
 
-from cvtrain.errors import DataError
+from cvtrain.data.kinds import REPLACE, DecodeError, kind_of
+from cvtrain.data.structure import check_jpeg, read_png
 
-DECODER_VERSION = 1
+__all__ = ["DECODER_VERSION", "DecodeError", "Decoded", "Decoder", "read_image"]
+
+DECODER_VERSION = 2
 """Raised by whoever changes which pixels a file decodes to: remembered results depend on it."""
 
 MAX_PIXELS = 50_000_000
 MAX_BYTES = 256 * 2**20
-
-_REPLACE = "Replace it by an intact copy."
-_CONVERT = "Convert it to JPEG or PNG, for example with ImageMagick: magick FILE FILE.png"
-
-_FOREIGN = {
-    b"II*\0": "TIFF",
-    b"MM\0*": "TIFF",
-    b"II+\0": "TIFF",
-    b"MM\0+": "TIFF",
-    b"\xff\x0a": "JPEG XL",
-    b"\0\0\0\x0cJXL ": "JPEG XL",
-    b"\0\0\0\x0cjP  ": "JPEG 2000",
-    b"\xff\x4f\xff\x51": "JPEG 2000",
-    b"8BPS": "Photoshop",
-    b"\0\0\1\0": "Windows icon",
-    b"%PDF": "PDF",
-}
-_BRANDS = {
-    "AVIF": (b"avif", b"avis"),
-    "HEIC": (b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1"),
-}
 
 _TRANSPOSE = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -58,11 +40,15 @@ _TRANSPOSE = {
     8: Image.Transpose.ROTATE_90,
 }
 
+_IN_PLAIN_WORDS = {
+    "": "its parts do not fit together",
+    "cannot load this image": "it has no pixels",
+    "could not create decoder object": "it is cut off, or its parts do not fit together",
+    "no more images in GIF file": "it has no pixels",
+    "not identified by this driver": "its header makes no sense",
+}
+
 Box = tuple[float, float, float, float]
-
-
-class DecodeError(DataError):
-    """One file is not a usable image; the message says what it is, without the file's name."""
 
 
 @dataclass(frozen=True)
@@ -110,23 +96,22 @@ class Decoder:
         Raises:
             DecodeError: they are no image, a damaged one, or one of more than `MAX_PIXELS` pixels.
         """
-        file_type = _file_type(content)
+        kind = kind_of(content)
         try:
-            image = file_type(io.BytesIO(content))
+            image, is_animated = _open(content, kind)
             if image.width * image.height <= MAX_PIXELS:
-                return self._decode(image)
-        except MemoryError:
+                return self._decode(image, is_animated)
+        except (DecodeError, MemoryError):
             raise
         except Image.DecompressionBombError:
             pass
         except Exception as error:  # on damaged bytes Pillow raises nearly anything
-            what = str(error) or type(error).__name__
-            raise DecodeError(f"damaged {file_type.format} file ({what})", _REPLACE) from error
+            raise DecodeError(f"damaged {kind} file ({_what(error)})", REPLACE) from error
         raise DecodeError(
             f"more than {MAX_PIXELS // 1_000_000} million pixels", "Store it in a smaller size."
         )
 
-    def _decode(self, image: Image.Image) -> Decoded:
+    def _decode(self, image: Image.Image, is_animated: bool) -> Decoded:
         width, height = image.size
         mode = image.mode
         if image.format != "JPEG":
@@ -137,12 +122,13 @@ class Decoder:
         box = _draft(image, box, size)
         pixels = _eight_bits(image, self.background)
         pixels = pixels.resize(size, Image.Resampling.BILINEAR, box, reducing_gap=3.0)
+        notes = _notes(image, pixels, is_animated)
         if orientation in _TRANSPOSE:
             pixels = pixels.transpose(_TRANSPOSE[orientation])
         pixels = self._padded(pixels.convert("RGB"))
         if turned:
             width, height = height, width
-        return Decoded(np.asarray(pixels), image.format, width, height, mode, _notes(image))
+        return Decoded(np.asarray(pixels), image.format, width, height, mode, notes)
 
     def _fit(self, width: int, height: int, turned: bool) -> tuple[Box, tuple[int, int]]:
         """Which box of the stored image becomes which (width, height), before it is turned."""
@@ -179,7 +165,7 @@ def read_image(path: Path) -> bytes:
                 raise DecodeError("not a regular file", "Put an image file in its place.")
             if status.st_size > MAX_BYTES:
                 raise DecodeError(f"larger than {MAX_BYTES // 2**20} MiB", "Store it smaller.")
-            return file.read()
+            return file.read(MAX_BYTES)  # it may grow meanwhile
     except OSError as error:
         what = (error.strerror or str(error)).lower()
         raise DecodeError(
@@ -194,44 +180,26 @@ class _Jpeg(JpegImageFile):
         return Image.Exif()
 
 
-_FORMATS = {
-    b"\xff\xd8\xff": _Jpeg,
-    b"\x89PNG\r\n\x1a\n": PngImageFile,
-    b"BM": BmpImageFile,
-    b"GIF87a": GifImageFile,
-    b"GIF89a": GifImageFile,
-}
+_FILE_TYPES = {"JPEG": _Jpeg, "BMP": BmpImageFile, "GIF": GifImageFile, "WEBP": WebPImageFile}
 
 
-def _file_type(content: bytes) -> type:
-    """Pillow's class for what `content` really is; DecodeError says what else it is."""
-    if content[:4] == b"RIFF" and content[8:12] == b"WEBP":
-        return WebPImageFile
-    for signature, file_type in _FORMATS.items():
-        if content.startswith(signature):
-            return file_type
-    for signature, name in _FOREIGN.items():
-        if content.startswith(signature):
-            raise DecodeError(f"{name} file, which cvtrain does not read", _CONVERT)
-    if content[4:8] == b"ftyp":
-        for name, brands in _BRANDS.items():
-            if any(brand in content[8:40] for brand in brands):
-                raise DecodeError(f"{name} file, which cvtrain does not read", _CONVERT)
-    if content.startswith(b"version https://git-lfs"):
-        raise DecodeError("Git LFS pointer instead of the image", "Fetch it with: git lfs pull")
-    if not content.strip(b"\0"):
-        what = f"{len(content)} zero bytes" if content else "empty file"
-        raise DecodeError(what, _REPLACE)
-    raise DecodeError(f"no image but {_other(content[:1024])}", "Remove it, or replace it.")
+def _open(content: bytes, kind: str) -> tuple[Image.Image, bool]:
+    """The first picture of a file, not decoded yet, and whether there are more of them."""
+    if kind == "PNG":
+        png = read_png(content)
+        image = PngImageFile(io.BytesIO(png.content))
+        _mend_transparency(image, depth=content[24])
+        return image, png.is_animated
+    if kind == "JPEG":
+        check_jpeg(content)
+    image = _FILE_TYPES[kind](io.BytesIO(content))
+    return image, getattr(image, "is_animated", False)
 
 
-def _other(head: bytes) -> str:
-    if b"\0" in head:
-        return "an unknown format"
-    if head.lstrip(b"\xef\xbb\xbf \t\r\n").startswith(b"<"):
-        return "SVG" if b"<svg" in head else "HTML or XML"
-    is_text = all(byte >= 32 or byte in b"\t\n\r\f" for byte in head)
-    return "text" if is_text else "an unknown format"
+def _what(error: Exception) -> str:
+    if isinstance(error, (struct.error, IndexError)):
+        return "it is cut off"
+    return _IN_PLAIN_WORDS.get(str(error), str(error))
 
 
 def _orientation(exif: bytes) -> int:
@@ -270,8 +238,7 @@ def _draft(image: Image.Image, box: Box, size: tuple[int, int]) -> Box:
 def _eight_bits(image: Image.Image, background: tuple[int, int, int]) -> Image.Image:
     """The image in mode L or RGB."""
     if image.mode.startswith("I"):
-        grey = np.asarray(image).astype(np.uint32)
-        return Image.fromarray(((grey + 128) // 257).astype(np.uint8))
+        return _from_sixteen_bits(image, background)
     if image.has_transparency_data:
         image = image.convert("RGBA")
         canvas = Image.new("RGB", image.size, background)
@@ -282,10 +249,37 @@ def _eight_bits(image: Image.Image, background: tuple[int, int, int]) -> Image.I
     return image.convert("L" if image.mode == "1" else "RGB")
 
 
-def _notes(image: Image.Image) -> tuple[str, ...]:
+def _mend_transparency(image: Image.Image, depth: int) -> None:
+    """Pillow brings the samples of a PNG to 8 bits, but not the one that stands for nothing."""
+    hidden = image.info.get("transparency")
+    if image.mode == "L" and hidden is not None:
+        image.info["transparency"] = hidden * 255 // (2**depth - 1)
+    elif image.mode == "RGB" and hidden is not None and depth == 16:
+        image.info["transparency"] = tuple(value >> 8 for value in hidden)
+
+
+def _from_sixteen_bits(image: Image.Image, background: tuple[int, int, int]) -> Image.Image:
+    wide = np.asarray(image).astype(np.uint32)
+    grey = Image.fromarray(((wide + 128) // 257).astype(np.uint8))
+    if "transparency" not in image.info:
+        return grey
+    canvas = Image.new("RGB", image.size, background)
+    canvas.paste(grey, mask=Image.fromarray(wide != image.info["transparency"]))
+    return canvas
+
+
+def _notes(image: Image.Image, pixels: Image.Image, is_animated: bool) -> tuple[str, ...]:
+    """Args: image: as it was stored. pixels: of it, in their size and not turned yet."""
     notes = []
     if image.mode == "CMYK":
         notes.append("CMYK colours, converted to RGB without a colour profile")
-    if getattr(image, "is_animated", False):
+    if is_animated:
         notes.append("an animation, of which only the first frame counts")
+    if image.format == "JPEG" and _is_missing(pixels.crop((0, pixels.height - 1, *pixels.size))):
+        notes.append("its lower edge is the grey that stands for missing data")
     return tuple(notes)
+
+
+def _is_missing(pixels: Image.Image) -> bool:
+    """Where the data of a JPEG end too early, libjpeg goes on with the middle of all values."""
+    return {extreme for band in pixels.convert("RGB").getextrema() for extreme in band} == {128}

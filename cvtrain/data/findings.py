@@ -14,7 +14,7 @@ import PIL
 from cvtrain.data.decode import DECODER_VERSION, Decoder
 from cvtrain.files import cache_dir
 
-FINDINGS_VERSION = 1
+FINDINGS_VERSION = 2
 """Raised by whoever changes what is found about a file: older findings are then forgotten."""
 
 _MOST_ROWS = 2_000_000

@@ -243,7 +243,7 @@ def test_too_many_pixels_are_refused_from_the_header(size):
         (b"\xff\x0a\xfa\x7f", "JPEG XL"),
         (b"\0\0\0\x0cJXL \r\n\x87\n", "JPEG XL"),
         (b"%PDF-1.7", "PDF"),
-        (b"PK\x03\x04\0\0\0", "unknown"),
+        (b"PK\x03\x04\0\0\0", "a ZIP archive"),
         (b"BM, said the text", "damaged BMP"),
         (b"GIF89a", "damaged GIF"),
         (b"\xff\xd8\xff", "damaged JPEG"),
