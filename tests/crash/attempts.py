@@ -165,7 +165,7 @@ def _interpreter(
 ) -> int:
     # As if it had been called by name: what it imports counts as its life.
     command = [sys.executable, "-c", "from crash import attempts; attempts.begin()"]
-    path = {"PYTHONPATH": str(TESTS)}
+    path = {"PYTHONPATH": f"{TESTS}{os.pathsep}{TESTS.parent}"}
     process = subprocess.Popen(
         [*command, program, *arguments],
         cwd=folder,

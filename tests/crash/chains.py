@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from crash.attempts import Attempt, attempt
-from crash.scenarios import Scenario
+from crash.scenarios import Scenario, reference_folder, seed_folder
 
 _MOST_KILLS = 20  # in one chain
 
@@ -66,7 +66,8 @@ def run_through(scenario: Scenario, work: Path, *, fresh_share: float) -> Refere
     """
     outcomes, seconds = [], {}
     for is_fresh in {fresh_share > 0, fresh_share == 1}:
-        folder = _emptied(work / f"seed-{scenario.seed}" / f"{scenario.name}-{is_fresh:d}")
+        folder = reference_folder(work, scenario.name, scenario.seed)
+        folder = _emptied(folder.with_name(f"{folder.name}-new") if is_fresh else folder)
         ended = _next_attempt(scenario, folder, np.random.default_rng(), None, is_fresh)
         assert ended.code == 0, (folder / "output.txt").read_text()
         outcomes.append(scenario.outcome(folder))
@@ -86,7 +87,7 @@ def run_chain(
         fresh_share: of the attempts that are new interpreters and no forks.
     """
     chain = Chain(scenario.name, scenario.seed, number)
-    folder = _emptied(work / f"seed-{scenario.seed}" / scenario.name / f"{number:04d}")
+    folder = _emptied(seed_folder(work, scenario.seed) / scenario.name / f"{number:04d}")
     key = [*scenario.name.encode(), scenario.seed, number]
     generator = np.random.default_rng(key)
     while not chain.attempts or chain.attempts[-1].code is None:

@@ -30,10 +30,10 @@ def main() -> None:
 
 def prepare(work: Path, variant: str, seed: int) -> Scenario:
     """The scenario of plain Keras with one setting of its callbacks."""
-    prepare_images(work)
+    images = prepare_images(work)
 
     def command_line(_folder: Path, _generator: np.random.Generator) -> list[str]:
-        return [str(work / "images"), "--seed", str(seed), *VARIANTS[variant]]
+        return [str(images), "--seed", str(seed), *VARIANTS[variant]]
 
     return Scenario(
         name=variant,

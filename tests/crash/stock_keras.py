@@ -43,7 +43,7 @@ def main() -> None:
     model = keras.Sequential(
         [keras.Input((32, 32, 3)), *_changes(options), layers.Rescaling(1 / 255)]
     )
-    for filters in (8, 16):
+    for filters in (8, 8, 16):
         model.add(layers.Conv2D(filters, 3, padding="same", use_bias=False))
         model.add(layers.BatchNormalization())
         model.add(layers.ReLU())
@@ -51,10 +51,10 @@ def main() -> None:
     model.add(layers.Flatten())
     if not options.plain:
         model.add(layers.Dropout(0.3, seed=options.seed))
-    model.add(layers.Dense(16, activation="relu"))
-    model.add(layers.Dense(4, activation="softmax"))
+    model.add(layers.Dense(8, activation="relu"))
+    model.add(layers.Dense(3, activation="softmax"))
     model.compile("adam", "sparse_categorical_crossentropy", metrics=["accuracy"])
-    model.optimizer.learning_rate = 3e-3
+    model.optimizer.learning_rate = 1e-2
     model.fit(
         train.batch(8),
         epochs=9,
@@ -68,7 +68,7 @@ def main() -> None:
             ),
             callbacks.ModelCheckpoint("best.keras", save_best_only=True),
             callbacks.ReduceLROnPlateau(patience=1, factor=0.5),
-            callbacks.EarlyStopping(patience=4),
+            callbacks.EarlyStopping(patience=3),
             callbacks.CSVLogger("history.csv", append=True),
         ],
     )
