@@ -241,7 +241,8 @@ def _temporary(path: Path, *, is_folder: bool = False) -> Iterator[Path]:
         # A disk that does not even allow that must not hide what went wrong before.
         with contextlib.suppress(OSError):
             _remove(temporary)
-        os.close(handle)
+        with contextlib.suppress(OSError):
+            os.close(handle)
 
 
 def _made_and_locked(path: Path, *, is_folder: bool) -> tuple[Path, int]:

@@ -143,33 +143,33 @@ def _end_as(task, root, at, fault, failure, journal) -> None:
 
 
 def lose_power(operations: Sequence[Operation]) -> None:
-    """Take away what a power cut may: bytes of files that were not fsynced, names in folders that
-    were not.
+    """Take away what a power cut may: bytes that were not fsynced, and names in folders that were
+    not, the latest first, as journals lose them.
 
     Args:
         operations: of an attempt that has just ended.
     """
     unwritten: set[Path] = set()
-    unnamed: set[Path] = set()
-    for name, path, other in operations:
-        if name in ("create", "mkdir"):
-            unnamed.add(path)
-        if name in ("write", "create", "empty"):
+    unnamed: list[Operation] = []
+    for operation in operations:
+        name, path, other = operation
+        if name in ("create", "mkdir", "rename"):
+            unnamed.append(operation)
+        if name in ("create", "empty", "write"):
             unwritten.add(path)
         elif name == "fsync":
             unwritten.discard(path)
-            unnamed = {each for each in unnamed if each.parent != path}
+            unnamed = [each for each in unnamed if each[1].parent != path]
         elif name in ("rename", "replace", "exchange"):
-            unwritten, unnamed = (
-                {_moved(each, path, other) for each in known} for known in (unwritten, unnamed)
-            )
-            # A name that was there stays, for what was there or for what is there now.
-            (unnamed.add if name == "rename" else unnamed.discard)(other)
+            unwritten = {_moved(each, path, other) for each in unwritten}
     for path in unwritten:
         if path.is_file():
             os.truncate(path, 0)
-    for path in unnamed:
-        if path.is_dir():
+    for name, path, other in reversed(unnamed):
+        if name == "rename":
+            if other.exists() and not path.exists():
+                other.rename(path)
+        elif path.is_dir():
             shutil.rmtree(path)
         else:
             path.unlink(missing_ok=True)
