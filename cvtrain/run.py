@@ -242,7 +242,8 @@ def _lock(path: Path, kind: int) -> Iterator[int]:
                 ) from error
         yield handle
     finally:
-        os.close(handle)
+        with contextlib.suppress(OSError):
+            os.close(handle)
 
 
 def _holder(handle: int) -> str:
