@@ -102,7 +102,7 @@ def refuse_seen_images(run: Run, dataset: Dataset) -> None:
     """
     if run.field("data", dict)["root"] != str(dataset.index.root.absolute()):
         return
-    by_class = run.read_json("split.json")["train"]
+    by_class = run.read_json("split.json").get("train", {})
     seen = {path for paths in by_class.values() for path in paths}
     for name in ("validation", "test"):
         known = [path for path in dataset.index.splits[name].paths if path in seen]

@@ -268,7 +268,13 @@ def from_every_class(run: Run, number: int, seed: int, console: Console) -> Imag
 def _test_split(run: Run) -> tuple[Split, Path]:
     root = Path(run.field("data", dict)["root"])
     class_names = tuple(run.field("class_names", list))
-    return recorded_index(root, class_names, run.read_json("split.json")).splits["test"], root
+    splits = recorded_index(root, class_names, run.read_json("split.json")).splits
+    if "test" not in splits:
+        raise RunError(
+            f"{run.path}/split.json: names no test images of this run's classes",
+            "Name the images to look at: cvtrain visualize RUN photos/",
+        )
+    return splits["test"], root
 
 
 def _wanted(split: Split, root: Path, places: Sequence[int]) -> list[Wanted]:

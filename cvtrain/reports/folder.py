@@ -1,21 +1,23 @@
 """The other files of a run folder as a report reads them; what a run lacks is None or empty."""
 
 import csv
+import itertools
 import json
+import math
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
 import yaml
-from pydantic import Field
 
 from cvtrain.errors import RunError
 from cvtrain.files import csv_cell, printable
 from cvtrain.reports.record import Read, Record, Scores, Share, Text, checked
 from cvtrain.run import Run
+from cvtrain.untrusted import FileName
 
-FileName = Annotated[str, Field(pattern=r"^[^/\\]+$")]
+_MOST_BYTES = 1_000_000  # of a config, as when it is loaded
 
 
 class Mistake(Read):
@@ -60,6 +62,8 @@ def read_history(run: Run) -> dict[str, list[float]]:
     rows = _csv_rows(path)
     with _readable(path):
         columns = {name: [float(row[name]) for row in rows] for name in rows[0]} if rows else {}
+        if not all(map(math.isfinite, itertools.chain(*columns.values()))):
+            raise ValueError("it has values that are not finite")
         if missing := {"epoch", "loss", "accuracy", "val_loss", "val_accuracy"} - set(columns):
             raise ValueError(f"it lacks {', '.join(sorted(missing))}")
     return columns
@@ -101,6 +105,8 @@ def read_config(run: Run) -> str:
     if not path.exists():
         return ""
     with _readable(path):
+        if path.stat().st_size > _MOST_BYTES:
+            raise ValueError("it is larger than a config may be")
         return path.read_text("utf-8")
 
 
@@ -109,7 +115,7 @@ def read_settings(run: Run) -> dict[str, Any]:
     text = read_config(run)
     path = run.path / "config.yaml"
     with _readable(path):
-        sections = yaml.safe_load(text) or {}
+        sections = yaml.load(text, _Loader) or {}
         if not isinstance(sections, dict):
             raise ValueError("it has no sections")
     return sections
@@ -133,6 +139,15 @@ def image_paths(run: Run, record: Record) -> dict[str, Path]:
         return {csv_cell(name): root / name for name in names}
 
 
+class _Loader(yaml.SafeLoader):
+    """Of YAML without aliases: a few of them stand for more than any memory holds."""
+
+    def compose_node(self, parent: yaml.Node | None, index: Any) -> yaml.Node | None:
+        if self.check_event(yaml.AliasEvent):
+            raise yaml.YAMLError("it has aliases, and cvtrain writes none")
+        return super().compose_node(parent, index)
+
+
 def _csv_rows(path: Path) -> list[dict[str, str]]:
     with _readable(path), path.open(encoding="utf-8", newline="") as file:
         return list(csv.DictReader(file, strict=True))
@@ -147,12 +162,18 @@ def _flat(value: Any, name: str = "") -> Iterator[tuple[str, str]]:
         yield name, shown
 
 
+_UNREADABLE = (
+    *(OSError, ValueError, TypeError, AttributeError, RecursionError),
+    *(csv.Error, yaml.YAMLError),
+)
+
+
 @contextmanager
 def _readable(path: Path) -> Iterator[None]:
     """Turn what reading a missing or damaged file raises into a RunError that names it."""
     try:
         yield
-    except (OSError, ValueError, TypeError, AttributeError, csv.Error, yaml.YAMLError) as error:
+    except _UNREADABLE as error:
         what = (error.strerror or "") if isinstance(error, OSError) else str(error)
         raise RunError(
             f"{printable(path)}: cannot be used: {printable(what.partition(chr(10))[0]).lower()}",
