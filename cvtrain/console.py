@@ -3,6 +3,9 @@
 Results go to standard output; progress and warnings go to standard error, so that a pipe holds
 results alone. Every line also goes to the log of the run, once there is one. Rich is imported when
 there is something to show: a mistake in a config is told without it.
+
+Names that are shown may be a stranger's: here everything that a terminal would obey is escaped, but
+for the line breaks of a text.
 """
 
 import contextlib
@@ -14,6 +17,8 @@ from datetime import datetime
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
+
+from cvtrain.files import printable
 
 if TYPE_CHECKING:
     from rich.console import Console as RichConsole
@@ -53,23 +58,24 @@ class Console:
         """A line that was asked for: standard output, also when quiet."""
         self._write_log(text)
         if not self._part:
-            self._out.print(text, markup=False)
+            self._out.print(harmless(text), markup=False)
 
     def remark(self, text: str) -> None:
         """A line that is good to know: standard error, not when quiet."""
         self._write_log(text)
         if not self.quiet:
-            self._err.print(text, markup=False)
+            self._err.print(harmless(text), markup=False)
 
     def warn(self, text: str) -> None:
         """A line that should be read: standard error, also when quiet."""
         self._write_log(f"warning: {text}")
         from rich.text import Text
 
-        self._err.print(Text.assemble(("warning:", "yellow"), f" {text}"))
+        self._err.print(Text.assemble(("warning:", "yellow"), f" {harmless(text)}"))
 
     def table(self, columns: Sequence[str], rows: Sequence[Sequence[str]], title: str = "") -> None:
         """A table on a terminal, numbers to the right; lines separated by tabs when piped."""
+        columns, *rows = ([printable(cell) for cell in row] for row in (columns, *rows))
         for row in rows:
             self._write_log("  ".join(row))
         if self._part:
@@ -85,7 +91,7 @@ class Console:
         for i, column in enumerate(columns):
             are_numbers = i > 0 and all(_NUMBER.match(row[i]) for row in rows)
             justify = "right" if are_numbers else "left"
-            table.add_column(column, justify=justify, overflow="fold")
+            table.add_column(escape(column), justify=justify, overflow="fold")
         for row in rows:
             table.add_row(*map(escape, row))
         self._out.print(table)
@@ -99,7 +105,7 @@ class Console:
         from rich.progress import TimeRemainingColumn
 
         with self._progress(TimeRemainingColumn()) as progress:
-            task = progress.add_task(text, total=None)
+            task = progress.add_task(printable(text), total=None)
             yield lambda done, total: progress.update(task, completed=done, total=total)
 
     @contextlib.contextmanager
@@ -140,12 +146,13 @@ class Console:
                     yield Constrain(each, console.width - len("^C^C"))
 
         steps = MofNCompleteColumn(table_column=Column(no_wrap=True))
-        columns = (TextColumn("{task.description}"), BarColumn(), steps, last_column)
+        what = TextColumn("{task.description}", markup=False)
+        columns = (what, BarColumn(), steps, last_column)
         return Bar(*columns, console=console, transient=True)
 
     def _write_log(self, text: str = "") -> None:
         stamp = datetime.now().isoformat(sep=" ", timespec="seconds")
-        self._unlogged += [f"{stamp}  {line}\n" for line in text.splitlines()]
+        self._unlogged += [f"{stamp}  {line}\n" for line in harmless(text).splitlines()]
         if self._log is not None:
             # A log that cannot be written must not end a training that can.
             with contextlib.suppress(OSError), self._log.open("a", encoding="utf-8") as file:
@@ -220,6 +227,11 @@ class TrainingView:
         started, done_before = self._first
         left = now.epochs * now.steps_per_epoch - done
         return (clock - started) / max(1, done - done_before) * left
+
+
+def harmless(text: str) -> str:
+    """`text` of one line or several, with all else escaped that a terminal would obey."""
+    return "\n".join(map(printable, text.split("\n")))
 
 
 def duration(seconds: float) -> str:

@@ -57,6 +57,20 @@ def test_names_are_no_markup(capsys):
         assert captured.err == f"warning: {text}\n"
 
 
+def test_what_a_terminal_would_obey_is_escaped(capsys, tmp_path):
+    name = "\x1b]52;c;eA==\x07a\tb\u202e\r\x9b1m\udce9"
+    console = Console()
+    console.log_to(tmp_path / "log.txt")
+    for say in (console.result, console.remark, console.warn):
+        say(f"one {name}\ntwo")
+    console.table(("file", name), [(name, "1")])
+    shown = capsys.readouterr()
+    escaped = r"\x1b]52;c;eA==\x07a\tb\u202e\r\x9b1m\udce9"
+    assert shown.out == f"one {escaped}\ntwo\nfile\t{escaped}\n{escaped}\t1\n"
+    assert shown.err == f"one {escaped}\ntwo\nwarning: one {escaped}\ntwo\n"
+    assert (tmp_path / "log.txt").read_text().count(escaped) == 4
+
+
 def test_a_piped_table_is_tab_separated(capsys):
     Console().table(("class", "images"), [("a [b]", "3"), ("c", "4")], title="unseen")
     assert capsys.readouterr().out == "class\timages\na [b]\t3\nc\t4\n"

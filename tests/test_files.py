@@ -22,6 +22,7 @@ from cvtrain.files import (
     commit_text,
     committed,
     committed_folder,
+    csv_cell,
     csv_text,
     printable,
     remove_abandoned,
@@ -259,3 +260,21 @@ def test_cache_dir_follows_the_environment(monkeypatch, tmp_path):
     monkeypatch.delenv("CVTRAIN_CACHE")
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     assert cache_dir() == tmp_path / "cvtrain"
+
+
+@pytest.mark.parametrize(
+    ("cell", "written"),
+    [
+        ("-2+3+cmd|' /C calc'!A0", "'-2+3+cmd|' /C calc'!A0"),
+        ("-rf", "'-rf"),
+        ("\uff1d1+1", "'\uff1d1+1"),
+        ("\t=1", r"'\t=1"),
+        ("-5", "-5"),
+        ("-0.25", "-0.25"),
+        ("-1.5e-07", "-1.5e-07"),
+        ("-5\n", r"'-5\n"),
+        ("a-1", "a-1"),
+    ],
+)
+def test_a_cell_is_no_formula_and_a_number_stays_one(cell, written):
+    assert csv_cell(cell) == written
