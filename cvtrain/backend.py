@@ -177,6 +177,14 @@ def _num_threads() -> int:
     return os.cpu_count() or 1
 
 
+@contextlib.contextmanager
+def drawing() -> Iterator[None]:
+    """Inside the block, models are made without memory: they have shapes, and no numbers."""
+    graph = tf.Graph().as_default() if ENGINE == "tensorflow" else contextlib.nullcontext()
+    with keras.StatelessScope(initialize_variables=False), graph:
+        yield
+
+
 # Steps
 
 

@@ -7,14 +7,22 @@ cvtrain.
 """
 
 import hashlib
+import math
 import re
+import warnings
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
+from cvtrain import backend
 from cvtrain.backend import keras
 from cvtrain.errors import RunError
 from cvtrain.files import committed, printable
+from cvtrain.models.keras_file import KerasFile, check_keras_file, unusable
+
+_ANY_SIDE = 224  # pixels; of models that take images of any size
+_LARGEST_OUTPUT = 2**28  # values of one layer for one image: 1 GiB
 
 
 def logits_model(model: keras.Model) -> keras.Model:
@@ -53,7 +61,7 @@ def save_model(model: keras.Model, path: Path) -> None:
 def load_model(path: Path, *, image_size: tuple[int, int], num_classes: int) -> keras.Model:
     """Open a saved model and check that it keeps the invariant.
 
-    Only the `.keras` format, in Keras' safe mode: no code from the file runs.
+    Only the `.keras` format, and only what `keras_file` lets pass: no code from the file runs.
 
     Raises:
         RunError: the file is missing, damaged, or takes or returns something else.
@@ -67,26 +75,54 @@ def load_model(path: Path, *, image_size: tuple[int, int], num_classes: int) -> 
             f"and its run.json says {expected[0]} and {expected[1]}",
             "Use the model.keras that the run wrote.",
         )
+    if not all(np.isfinite(weights).all() for weights in model.get_weights()):
+        raise RunError(
+            f"{printable(path)}: has weights that are not finite",
+            "No training of cvtrain ends so. Use the model.keras that the run wrote.",
+        )
     return model
 
 
 def open_keras_file(path: Path) -> keras.Model:
-    """Open any saved model, only in the `.keras` format and in Keras' safe mode: no code runs.
+    """Open any saved model of Keras' own layers for images, in the `.keras` format alone.
 
     Raises:
-        RunError: the file is missing, damaged, or needs layers that are not Keras' own.
+        RunError: the file is missing or damaged, does not pass `keras_file`, or would take far
+            more memory than the file has weights.
     """
-    shown = printable(path)
-    if not path.is_file():
-        raise RunError(
-            f"{shown}: there is no such file",
-            "Name a run, or a model that Keras has saved as a .keras file.",
-        )
+    file = check_keras_file(path)
     try:
-        return keras.saving.load_model(path, compile=False, safe_mode=True)
+        _refuse_larger(file)
+        with warnings.catch_warnings():
+            # Keras leaves the layers as they are whose weights it does not find.
+            warnings.filterwarnings("error", "Skipping nested container")
+            return keras.saving.load_model(path, compile=False, safe_mode=True)
     except Exception as error:  # Keras raises nearly anything for a damaged or hostile file.
-        reason = printable(str(error).strip().split("\n")[0])[:200]
-        raise RunError(
-            f"{shown}: cannot be opened: {reason}",
-            "The file is damaged, or not a model of stock Keras layers.",
-        ) from error
+        raise unusable(path, error) from error
+
+
+def _refuse_larger(file: KerasFile) -> None:
+    """Refuse a model whose weights are not all in its file, or whose outputs are enormous.
+
+    For that its graph is drawn once without weights, which takes no memory.
+    """
+    with backend.drawing():
+        model = keras.saving.deserialize_keras_object(file.config, safe_mode=True)
+        num_values = sum(math.prod(variable.shape) for variable in model.variables)
+        shapes = [tensor.shape for call in _calls(model) for tensor in call.outputs]
+    # Twice, because layers that two models share are drawn as two.
+    if num_values > 2 * file.num_values + 1000:
+        raise ValueError(f"it needs {num_values:,} weights and has {file.num_values:,}")
+    for shape in shapes:
+        if math.prod(side or _ANY_SIDE for side in shape[1:]) > _LARGEST_OUTPUT:
+            raise ValueError(f"one of its layers returns {shape}")
+
+
+def _calls(model: keras.Model) -> list[Any]:
+    """Every call of a layer or operation in the graphs of a model and of those inside it."""
+    operations = [
+        operation
+        for layer in model._flatten_layers()
+        for operation in (layer, *getattr(layer, "operations", ()))
+    ]
+    return [call for operation in operations for call in operation._inbound_nodes]

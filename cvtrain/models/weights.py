@@ -10,7 +10,6 @@ import itertools
 import math
 import mmap
 import re
-import struct
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -20,6 +19,7 @@ import numpy as np
 
 from cvtrain.errors import RunError
 from cvtrain.files import printable
+from cvtrain.models.hdf5 import check_addresses, check_array, check_heaps, child
 
 if TYPE_CHECKING:
     import h5py
@@ -28,7 +28,6 @@ if TYPE_CHECKING:
 _MOST_TOP_LAYERS = 3
 """With weights, in a classifier of `keras.applications`: fc1, fc2, predictions."""
 _MOST_NAMES = 10_000
-_HEAP = b"GCOL\x01\0\0\0"
 
 
 def load_weights(network: keras.Model, path: Path, *, name: str) -> None:
@@ -53,10 +52,13 @@ def load_weights(network: keras.Model, path: Path, *, name: str) -> None:
             "backbone.weights: is imagenet, none, a file of Keras' weights or a finished run.",
         )
     try:
-        _check_heaps(path)
+        with (
+            path.open("rb") as whole,
+            mmap.mmap(whole.fileno(), 0, access=mmap.ACCESS_READ) as content,
+        ):
+            check_heaps(content)
         with h5py.File(path, "r") as file:
-            if file.id.get_create_plist().get_sizes() != (8, 8):
-                raise ValueError("its addresses are not of 64 bits")
+            check_addresses(file)
             layout = _keras3_layers if file.id.links.exists(b"layers") else _h5_layers
             for layer, group, names, variables in layout(file, network):
                 if len(names) != len(variables):
@@ -79,10 +81,10 @@ _Layer = tuple[str, "h5py.Group", Sequence[str], Sequence["keras.Variable"]]
 
 def _h5_layers(file: h5py.File, network: keras.Model) -> Iterator[_Layer]:
     """Keras' older layout: layers in the order of computation, whatever their names."""
-    root = file if _has_names(file) else _child(file, "model_weights")  # of a whole model
+    root = file if _has_names(file) else child(file, "model_weights")  # of a whole model
     stored = []
     for name in _names(root, "layer_names"):
-        group = _child(root, name)
+        group = child(root, name)
         if names := _names(group, "weight_names"):
             stored.append((group, names))
     layers = [layer for layer in network.layers if layer.weights]
@@ -94,7 +96,7 @@ def _h5_layers(file: h5py.File, network: keras.Model) -> Iterator[_Layer]:
 def _keras3_layers(file: h5py.File, network: keras.Model) -> Iterator[_Layer]:
     """Keras 3's layout: layers by class, numbered in the order of computation."""
     stored = set()
-    root = _child(file, "layers")
+    root = child(file, "layers")
     root.visit(lambda path: stored.add(path.rpartition("/vars/")[0]))
     stored = {path for path in stored if path and not path.endswith("seed_generator")}
     layers = list(_keras3_paths(network.layers))
@@ -102,7 +104,7 @@ def _keras3_layers(file: h5py.File, network: keras.Model) -> Iterator[_Layer]:
     for path, layer in layers:
         if path not in stored:
             raise ValueError(f"it has nothing at layers/{path}, which should be layer {layer.name}")
-        group = _child(root, f"{path}/vars")
+        group = child(root, f"{path}/vars")
         yield layer.name, group, sorted(group, key=int), layer.weights
 
 
@@ -129,26 +131,6 @@ def _check_count(received: int, expected: int) -> None:
         )
 
 
-def _check_heaps(path: Path) -> None:
-    """Check the entries of the heaps of strings, in some of which HDF5 1.14 would walk for ever.
-
-    The HDF5 File Format Specification 3.0, III.E: 16 bytes, then entries of index, length, content.
-    """
-    with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
-        heap = content.find(_HEAP)
-        while heap >= 0:
-            end = heap + int.from_bytes(content[heap + 8 : heap + 16], "little")
-            entry = heap + 16
-            while entry + 16 <= min(end, len(content)):
-                index, length = struct.unpack("<H6xQ", content[entry : entry + 16])
-                # Entry 0 is what is free; its length counts these 16 bytes.
-                length = 16 + -(-length // 8) * 8 if index else length
-                if not 16 <= length <= end - entry:
-                    raise ValueError("a heap of strings in it is damaged")
-                entry += length
-            heap = content.find(_HEAP, heap + 16)
-
-
 def _has_names(group: h5py.Group) -> bool:
     return "layer_names" in group.attrs or "layer_names0" in group.attrs
 
@@ -170,35 +152,15 @@ def _names(group: h5py.Group, key: str) -> list[str]:
     return names
 
 
-def _child(group: h5py.Group, path: str) -> h5py.Group | h5py.Dataset:
-    import h5py
-
-    for part in path.split("/"):
-        key = part.encode()
-        links = group.id.links
-        if not links.exists(key):
-            raise ValueError(f"it has no {path}")
-        if links.get_info(key).type != h5py.h5l.TYPE_HARD:
-            raise ValueError(f"{path} is a link to somewhere else")
-        group = group[part]
-    return group
-
-
 def _read(group: h5py.Group, path: str, shape: tuple[int, ...], layer: str) -> np.ndarray:
     import h5py
 
-    array = _child(group, path)
+    array = child(group, path)
     if not isinstance(array, h5py.Dataset) or array.dtype.kind not in "fiu":
         raise ValueError(f"{path} of layer {layer} is no array of numbers")
     if array.shape != shape:
         raise ValueError(f"layer {layer}: {path} is {array.shape} and should be {shape}")
-    # As Keras writes them. Chunks and compression could unpack to anything, and virtual and
-    # external storage is in other files.
-    layouts = h5py.h5d.CONTIGUOUS, h5py.h5d.COMPACT
-    if array.id.get_create_plist().get_layout() not in layouts or array.external:
-        raise ValueError(f"layer {layer}: {path} is not stored as a plain array")
-    if array.id.get_storage_size() != math.prod(shape) * array.dtype.itemsize:
-        raise ValueError(f"layer {layer}: {path} was never written")
+    check_array(array)
     values = array[()]
     if not np.isfinite(values).all():
         raise ValueError(f"layer {layer}: {path} is not finite")

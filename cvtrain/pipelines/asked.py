@@ -4,26 +4,16 @@ Nothing here needs the engine, which takes seconds to load.
 """
 
 import difflib
-import json
-import zipfile
-import zlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from cvtrain.data.scan import listed
-from cvtrain.errors import ConfigError
+from cvtrain.errors import ConfigError, RunError
 from cvtrain.files import printable
-
-_MOST_BYTES = 64_000_000  # of the text that describes a model
-# What a damaged archive, an encrypted one, other text and text of another form raise.
-_UNREADABLE = (
-    *(OSError, RuntimeError, EOFError, zipfile.BadZipFile, zlib.error),
-    *(ValueError, LookupError, TypeError, AttributeError),
-)
+from cvtrain.models.keras_file import layer_names
 
 
 @dataclass(frozen=True)
@@ -117,16 +107,6 @@ def refuse_unknown_layer(name: str, path: Path) -> None:
 def _layers_in(path: Path) -> list[str]:
     """The layers of a saved model, at any depth; none if the file tells none."""
     try:
-        with zipfile.ZipFile(path) as archive:
-            if archive.getinfo("config.json").file_size > _MOST_BYTES:
-                return []
-            model = json.loads(archive.read("config.json"))
-        return list(_names_in(model["config"]))
-    except _UNREADABLE:
+        return layer_names(path)
+    except RunError:
         return []  # Whoever opens the model says what is wrong with it.
-
-
-def _names_in(config: Mapping[str, Any]) -> Iterator[str]:
-    for layer in config.get("layers", ()):
-        yield str(layer.get("name") or layer["config"]["name"])
-        yield from _names_in(layer["config"])

@@ -14,7 +14,7 @@ from cvtrain.data.decode import Decoder
 from cvtrain.data.index import Index, Split, build_index, recorded_index
 from cvtrain.data.pixels import Pixels
 from cvtrain.data.sources import locate_source
-from cvtrain.errors import DataError
+from cvtrain.errors import DataError, RunError
 from cvtrain.files import commit_json, commit_text, csv_text
 from cvtrain.metrics import classification_report
 from cvtrain.pipelines.calibrate import measure_abstention, plain_words
@@ -100,7 +100,13 @@ def load_predictor(run: Run, num_classes: int, stop: Stop) -> Callable[[np.ndarr
 
     def predict(images: np.ndarray) -> np.ndarray:
         stop.go_on("evaluating")
-        return infer(images)
+        probabilities = infer(images)
+        if not np.isfinite(probabilities).all():
+            raise RunError(
+                f"{run.model_path}: returns probabilities that are not finite",
+                "Its weights are damaged. Restore the file from a copy, or train again.",
+            )
+        return probabilities
 
     return predict
 

@@ -70,7 +70,8 @@ class OpenedModel:
 
         The rows of a sigmoid with several units do not sum to one.
         """
-        return expit(scores) if self.output == "sigmoid" else softmax(scores, axis=-1)
+        with np.errstate(invalid="ignore"):  # of a model that is broken inside
+            return expit(scores) if self.output == "sigmoid" else softmax(scores, axis=-1)
 
     def inference(self, part: keras.Model) -> Callable[[np.ndarray], Any]:
         """`backend.inference` of a part of the network."""
@@ -301,7 +302,8 @@ def _probabilities(outputs, kind):
     """Outputs of the original that ended in `kind`, as probabilities of every class."""
     single = outputs.shape[-1] == 1
     if kind == "linear":
-        outputs = expit(outputs) if single else softmax(outputs, axis=-1)
+        with np.errstate(invalid="ignore"):
+            outputs = expit(outputs) if single else softmax(outputs, axis=-1)
     return np.concatenate([1 - outputs, outputs], axis=-1) if single else outputs
 
 

@@ -75,26 +75,31 @@ def test_for_mistakes_the_true_class_stands_beside_the_predicted():
 
 def write_model(path, config):
     with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("metadata.json", "{}")
         archive.writestr("config.json", json.dumps(config))
+        archive.writestr("model.weights.h5", "not looked at")
     return path
 
 
-def layer(name, **config):
-    return {"class_name": "Any", "config": {"name": name, **config}}
+def layer(name, class_name="Identity", **config):
+    config = {"name": name, **config}
+    return {"module": "keras.layers", "class_name": class_name, "config": config}
+
+
+def model(name, *layers):
+    config = {"name": name, "layers": list(layers)}
+    return {"module": "keras.src.models.functional", "class_name": "Functional", "config": config}
 
 
 @pytest.fixture
 def model_path(tmp_path):
     """As Keras saves them: layers of a functional model have their names outside as well."""
-    base = {"layers": [layer("conv1"), layer("conv2")]}
     layers = [
-        {"class_name": "InputLayer", "name": "images", "config": {"dtype": {"name": "float32"}}},
-        layer("base", **base) | {"name": "base"},
-        layer("head", layers=[layer("pool"), layer("top", activation={"name": "softmax"})]),
+        layer("inside", "InputLayer", dtype={"name": "float32"}) | {"name": "images"},
+        model("inside", layer("conv1"), layer("conv2")) | {"name": "base"},
+        model("head", layer("pool"), layer("top", activation={"name": "softmax"})),
     ]
-    return write_model(
-        tmp_path / "model.keras", {"class_name": "Functional", "config": {"layers": layers}}
-    )
+    return write_model(tmp_path / "model.keras", model("whole", *layers))
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,118 @@
+"""What of an HDF5 file may be read: groups of plain arrays of numbers, and nothing else.
+
+The format also has links to other files, arrays whose numbers lie in other files, arrays that are
+put together from others, filters that unpack to anything, and sizes without content. None of it is
+in what Keras writes.
+"""
+
+from __future__ import annotations
+
+import io
+import math
+import struct
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import mmap
+
+    import h5py
+
+_HEAP = b"GCOL\x01\0\0\0"
+
+
+def check_file(content: bytes) -> int:
+    """Check every group and array of an HDF5 file before anybody reads its numbers.
+
+    Args:
+        content: of the file.
+
+    Returns:
+        How many numbers all arrays hold; together they take no more room than the file.
+
+    Raises:
+        ValueError: the file holds anything but groups of plain arrays.
+        Exception: nearly any other, where it is damaged.
+    """
+    import h5py
+
+    check_heaps(content)
+    num_values = num_bytes = 0
+    with h5py.File(io.BytesIO(content), "r") as file:
+        check_addresses(file)
+        waiting, seen = [file["/"]], set()
+        while waiting:
+            group = waiting.pop()
+            for name in group:
+                found = child(group, name)
+                address = h5py.h5o.get_info(found.id).addr
+                if address in seen:
+                    raise ValueError(f"{found.name} stands in it twice")
+                seen.add(address)
+                if isinstance(found, h5py.Group):
+                    waiting.append(found)
+                    continue
+                check_array(found)
+                num_values += math.prod(found.shape)
+                num_bytes += found.id.get_storage_size()
+    if num_bytes > len(content):
+        raise ValueError("its arrays overlap")
+    return num_values
+
+
+def check_addresses(file: h5py.File) -> None:
+    """Refuse a file whose addresses and lengths are not of 64 bits, as everybody writes them."""
+    if file.id.get_create_plist().get_sizes() != (8, 8):
+        raise ValueError("its addresses are not of 64 bits")
+
+
+def check_heaps(content: bytes | mmap.mmap) -> None:
+    """Check the entries of the heaps of strings, in some of which HDF5 1.14 would walk for ever.
+
+    The HDF5 File Format Specification 3.0, III.E: 16 bytes, then entries of index, length, content.
+    """
+    heap = content.find(_HEAP)
+    while heap >= 0:
+        end = heap + int.from_bytes(content[heap + 8 : heap + 16], "little")
+        entry = heap + 16
+        while entry + 16 <= min(end, len(content)):
+            index, length = struct.unpack("<H6xQ", content[entry : entry + 16])
+            # Entry 0 is what is free; its length counts these 16 bytes.
+            length = 16 + -(-length // 8) * 8 if index else length
+            if not 16 <= length <= end - entry:
+                raise ValueError("a heap of strings in it is damaged")
+            entry += length
+        heap = content.find(_HEAP, heap + 16)
+
+
+def child(group: h5py.Group, path: str) -> h5py.Group | h5py.Dataset:
+    """What stands at `path` below a group itself, not by a link; else ValueError."""
+    import h5py
+
+    for part in path.split("/"):
+        key = part.encode("utf-8", errors="surrogateescape")
+        links = group.id.links
+        if not links.exists(key):
+            raise ValueError(f"it has no {path}")
+        if links.get_info(key).type != h5py.h5l.TYPE_HARD:
+            raise ValueError(f"{path} is a link to somewhere else")
+        group = group[part]
+    return group
+
+
+def check_array(array: object) -> None:
+    """Refuse what is no array of numbers that lies in the file as it is, with a ValueError."""
+    import h5py
+
+    # h5py has no bfloat16, and Keras stores its two bytes as they are.
+    is_numbers = isinstance(array, h5py.Dataset) and (
+        array.dtype.kind in "fiub" or array.dtype == "V2"
+    )
+    if not is_numbers or array.shape is None:
+        raise ValueError(f"{getattr(array, 'name', 'something')} is no array of numbers")
+    # As Keras writes them. Chunks and compression could unpack to anything, and virtual and
+    # external storage is in other files.
+    layouts = h5py.h5d.CONTIGUOUS, h5py.h5d.COMPACT
+    if array.id.get_create_plist().get_layout() not in layouts or array.external:
+        raise ValueError(f"{array.name} is not stored as a plain array")
+    if array.id.get_storage_size() != math.prod(array.shape) * array.dtype.itemsize:
+        raise ValueError(f"{array.name} was never written")
