@@ -90,10 +90,12 @@ def committed_folder(path: Path, *, mark: str) -> Iterator[Path]:
             temporary.chmod(0o777 & ~_UMASK)
             for each in (*temporary.rglob("*"), temporary):
                 _fsync(each)
-            if path.exists():
+            try:
+                temporary.rename(path)  # works where there is none, or an empty one
+            except OSError as error:
+                if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
+                    raise
                 _exchange(temporary, path)
-            else:
-                temporary.rename(path)
             _fsync(path.parent)
 
 

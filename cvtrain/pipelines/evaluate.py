@@ -15,7 +15,7 @@ from cvtrain.data.index import Index, Split, build_index, recorded_index
 from cvtrain.data.pixels import Pixels
 from cvtrain.data.sources import locate_source
 from cvtrain.errors import DataError, RunError
-from cvtrain.files import commit_json, commit_text, csv_text
+from cvtrain.files import commit_json, commit_text, committed_folder, csv_text
 from cvtrain.metrics import classification_report
 from cvtrain.pipelines.calibrate import measure_abstention, plain_words
 from cvtrain.pipelines.dataset import DATA_DIR, check
@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     import keras
 
 BATCH_SIZE = 64
+_MARK = "metrics.json"
 
 
 def evaluate(
@@ -46,7 +47,8 @@ def evaluate(
         run: with a saved model.
         source: other images; None for those of the run.
         split: which images where the source has splits.
-        output: folder for the files; None for a folder in the run.
+        output: folder for the files, which replaces one of an earlier evaluation as a whole; None
+            for a folder in the run.
         tta: views of each image that predictions are averaged over, see `pipelines.tta`.
 
     Returns:
@@ -56,6 +58,7 @@ def evaluate(
     Raises:
         ConfigError: the run's training did not make so many views.
         RunError, DataError: the run or the images are not usable.
+        ResourceError: the folder holds something else, or cannot be written.
         Stopped: a stop was requested.
     """
     class_names = tuple(run.field("class_names", list))
@@ -74,9 +77,10 @@ def evaluate(
     metrics |= measure_abstention(run, part.labels, probabilities)
     folder = output or run.path / "evaluate" / _folder_name(source, name, tta)
     described = {"split": name, "source": str(index.root), "tta": tta}
-    commit_json(folder / "metrics.json", described | metrics)
-    commit_text(folder / "predictions.csv", predictions_csv(part, probabilities, class_names))
-    write_confusion_matrix(folder, metrics["confusion_matrix"], class_names)
+    with committed_folder(folder, mark=_MARK) as new:
+        commit_json(new / _MARK, described | metrics)
+        commit_text(new / "predictions.csv", predictions_csv(part, probabilities, class_names))
+        write_confusion_matrix(new, metrics["confusion_matrix"], class_names)
     show_metrics(metrics, console)
     console.result(f"written to {folder}/")
     return metrics

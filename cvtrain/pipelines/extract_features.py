@@ -9,7 +9,7 @@ import numpy as np
 from cvtrain.config import Config
 from cvtrain.console import Console
 from cvtrain.errors import ConfigError
-from cvtrain.files import committed
+from cvtrain.files import commit_bytes, committed
 from cvtrain.pipelines.evaluate import image_predictor
 from cvtrain.pipelines.finish import finish
 from cvtrain.pipelines.frozen import (
@@ -250,8 +250,10 @@ def write_features(job: Job, frozen: FrozenPart) -> None:
         )
         with committed(job.run.path / "features" / f"{name}.npy") as temporary:
             np.save(temporary, features)
-        with committed(job.run.path / "features" / f"{name}.parquet") as temporary:
-            parquet.write_table(table, temporary)
+        # Into memory: on a full disk, files of Arrow's tell of it on standard error by themselves.
+        content = pyarrow.BufferOutputStream()
+        parquet.write_table(table, content)
+        commit_bytes(job.run.path / "features" / f"{name}.parquet", content.getvalue().to_pybytes())
         job.console.result(f"{name}: {features.shape[0]:,} rows of {features.shape[1]:,} features")
     job.run.update(status="finished", seconds=job.watch.seconds)
     job.console.result(f"written to {job.run.path / 'features'}/")
