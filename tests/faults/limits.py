@@ -5,6 +5,7 @@ read-only disk.
 system of its own (`test_limits.py` mounts one), and prints how many attempts were refused.
 """
 
+import importlib
 import os
 import resource
 import shutil
@@ -40,6 +41,7 @@ def _attempt(case: Case, place: Path, limit: int | None = None) -> str:
 
 
 def _start(case: Case, place: Path) -> None:
+    importlib.import_module(case.module)
     shutil.rmtree(place, ignore_errors=True)
     place.mkdir()
     if not case.begins_empty:

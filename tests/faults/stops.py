@@ -10,7 +10,6 @@ command, with --resume where there is a run, must then end as if nothing had bee
 """
 
 import contextlib
-import os
 import shutil
 import sys
 import tempfile
@@ -21,6 +20,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from unittest import mock
+
+import pytest
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 from crash.outcomes import run_outcome
@@ -34,6 +35,7 @@ _PACKAGE = str(Path(signals.__file__).parent)
 _PASSING_ON = {"go_on", "_go_on", "<lambda>", "one_pass", "predict"}
 _CONFIG = """
 seed: 3
+precision: float32
 data: {source: images, image_size: 32}
 augment: {flip: horizontal, rotate: 15}
 fit:
@@ -49,9 +51,8 @@ learning_curve: {shares: [0.5, 1.0], seeds: 1}
 _SPLITS = {"train": 12, "validation": 4, "test": 5}
 _IMAGES = {f"{split}/{name}": n for split, n in _SPLITS.items() for name in ("ab", "ba")}
 
-TRAINING = {"precision._measure", "loop.train", "loop.run_steps", "loop._validate"}
-FEATURES = {"check.examine", "precision._measure", "extract.extract", "frozen.predict_part"}
-HEAD = {"loop.train", "loop.run_steps", "loop._validate"}
+TRAINING = {"loop.train", "loop.run_steps", "loop._validate"}
+FEATURES = {"check.examine", "extract.extract", "frozen.predict_part"}
 MISTAKES = {"mistakes._write", "cams.run"}
 
 
@@ -78,11 +79,14 @@ COMMANDS = {
         {"check.examine", "evaluate.predict_split"} | TRAINING | MISTAKES,
         run="fit",
     ),
-    "find-lr": Command("fit tiny.yaml --find-lr --run-dir rate", {"find_lr.step"}),
+    "find-lr": Command(
+        "fit tiny.yaml --find-lr --set precision=auto --run-dir rate",
+        {"precision._measure", "find_lr.step"},
+    ),
     "base": Command("fit tiny.yaml --run-dir base", set()),
     "extract-features": Command(
         "extract-features tiny.yaml --run-dir head",
-        FEATURES | HEAD | MISTAKES | {"linear_probe._path"},
+        FEATURES | TRAINING | MISTAKES | {"linear_probe._path"},
         "base",
         run="head",
     ),
@@ -94,7 +98,7 @@ COMMANDS = {
     ),
     "finetune": Command(
         "finetune tiny.yaml --from head --run-dir tuned",
-        FEATURES | HEAD | MISTAKES,
+        FEATURES | TRAINING | MISTAKES,
         "extract-features",
         run="tuned",
     ),
@@ -183,16 +187,15 @@ def _place() -> str:
 
 def run(place: Path, line: str, stop_at: int = 0) -> tuple[int, Looks]:
     """The exit code of a command in the folder `place`, and who looked."""
-    with contextlib.chdir(place), watched(stop_at) as looks:
-        environment = {"CVTRAIN_CACHE": str(place / "cache"), "CVTRAIN_COMMIT_SECONDS": "0"}
-        with (
-            mock.patch.dict(os.environ, environment),
-            mock.patch.object(sys, "argv", ["cvtrain", *line.split()]),
-        ):
-            try:
-                cvtrain()
-            except SystemExit as ended:
-                return int(ended.code or 0), looks
+    with pytest.MonkeyPatch.context() as patch, watched(stop_at) as looks:
+        patch.chdir(place)
+        patch.setenv("CVTRAIN_CACHE", str(place / "cache"))
+        patch.setenv("CVTRAIN_COMMIT_SECONDS", "0")
+        patch.setattr(sys, "argv", ["cvtrain", *line.split()])
+        try:
+            cvtrain()
+        except SystemExit as ended:
+            return int(ended.code or 0), looks
     raise AssertionError("a command ends with an exit code")
 
 
@@ -273,7 +276,7 @@ def main(arguments: Sequence[str]) -> int:
         for name in arguments or [name for name in COMMANDS if name != "base"]:
             wrong, looks = stop_everywhere(Path(folder).resolve(), name)
             rows.append((name, len(looks.places), len(looks.first_looks()), len(wrong)))
-            print(*wrong, sep="\n", file=sys.stderr, flush=True)
+            print(*(f"{each}\n" for each in wrong), sep="", end="", file=sys.stderr, flush=True)
             all_wrong += wrong
     print("command", "looks", "stopped at places", "wrong", sep="\t")
     for row in rows:
