@@ -7,7 +7,7 @@ hexadecimal digits; `numpy.load` reads it as it is. Nothing in it can run code.
 import io
 import json
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,6 +16,7 @@ import numpy as np
 
 from cvtrain.errors import RunError
 from cvtrain.files import committed, disk_errors, seal, unsealed
+from cvtrain.npz import read_npz
 
 _KEPT = 2
 _SECONDS = 60.0
@@ -39,8 +40,6 @@ class Checkpoints:
         folder: where they lie; made when the first is saved.
         every_seconds: how often to save, whatever it costs; None for once a minute and at the end
             of epochs, and never so often that saving takes more than 3 % of the time.
-        identity: digests of whatever must not change between a save and a resume, by what the
-            user calls it (`config`, `data`); compared on loading.
         warn: called with one line for each damaged checkpoint that is passed over.
     """
 
@@ -49,12 +48,10 @@ class Checkpoints:
         folder: Path,
         *,
         every_seconds: float | None = None,
-        identity: Mapping[str, str] | None = None,
         warn: Callable[[str], None] = lambda _: None,
     ):
         self._folder = Path(folder)
         self._every_seconds = every_seconds
-        self._identity = dict(identity or {})
         self._warn = warn
         self._saved_at = time.monotonic()
         self._save_seconds = 0.0
@@ -76,7 +73,7 @@ class Checkpoints:
         started = time.monotonic()
         paths = self._paths()
         number = _number(paths[-1]) + 1 if paths else 1
-        text = json.dumps({"identity": self._identity, "values": snapshot.values}, allow_nan=False)
+        text = json.dumps({"values": snapshot.values}, allow_nan=False)
         with committed(self._folder / f"checkpoint-{number:06d}.npz") as temporary:
             with temporary.open("wb") as file:
                 np.savez(file, json=np.array(text), **snapshot.arrays)
@@ -91,12 +88,12 @@ class Checkpoints:
         """The newest checkpoint that is intact; None when there is none at all.
 
         Raises:
-            RunError: every checkpoint is damaged, or they are of another training.
+            RunError: every checkpoint is damaged.
         """
         paths = self._paths()
         for path in reversed(paths):
-            if content := unsealed(path):
-                return self._parse(content, path)
+            if snapshot := _snapshot(path):
+                return snapshot
             self._warn(f"{path.name} is damaged or unreadable, and passed over")
         if paths:
             raise RunError(
@@ -105,21 +102,22 @@ class Checkpoints:
             )
         return None
 
-    def _parse(self, content: bytes, path: Path) -> Snapshot:
-        with np.load(io.BytesIO(content), allow_pickle=False) as file:
-            arrays = {name: file[name] for name in file.files}
-        saved = json.loads(str(arrays.pop("json")))
-        for name, digest in self._identity.items():
-            if saved["identity"].get(name) != digest:
-                raise RunError(
-                    f"{path}: the {name} changed since this checkpoint was saved",
-                    f"Resume with the same {name}, or start a new run.",
-                )
-        return Snapshot(saved["values"], arrays)
-
     def _paths(self) -> list[Path]:
         paths = self._folder.glob("checkpoint-*.npz")
         return sorted((path for path in paths if path.stem[11:].isdecimal()), key=_number)
+
+
+def _snapshot(path: Path) -> Snapshot | None:
+    """What a checkpoint holds; None where it is damaged, or nothing that `save` wrote."""
+    content = unsealed(path)
+    if content is None:
+        return None
+    try:
+        arrays = read_npz(io.BytesIO(content), most_bytes=len(content))
+        values = json.loads(str(arrays.pop("json")))["values"]
+    except (ValueError, KeyError, TypeError, RecursionError):
+        return None
+    return Snapshot(values, arrays) if isinstance(values, dict) else None
 
 
 def _number(path: Path) -> int:
