@@ -137,6 +137,13 @@ def test_a_failed_block_leaves_the_old_folder(tmp_path):
     assert names_below(tmp_path) == ["folder", "folder/mark", "folder/sub", "folder/sub/old"]
 
 
+def test_two_that_fill_one_folder_at_once_both_succeed(tmp_path):
+    with committed_folder(tmp_path / "folder", mark="mark") as first:
+        write_folder(tmp_path / "folder", "second")
+        (first / "mark").write_text("")
+    assert names_below(tmp_path) == ["folder", "folder/mark"]
+
+
 def without_exchange(monkeypatch):
     """As on a file system that cannot exchange two names at once."""
     monkeypatch.setattr(files, "_exchanged_at_once", lambda *_: False)
