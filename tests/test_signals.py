@@ -97,3 +97,25 @@ sys.exit(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]))
 def test_a_closed_terminal_asks_and_what_is_printed_then_does_no_harm():
     done = subprocess.run([sys.executable, "-c", CLOSED], capture_output=True, text=True)
     assert done.returncode == 42, done.stderr
+
+
+WAITING = """
+import time
+import click
+from cvtrain import __main__ as program
+def wait():
+    print("ready", flush=True)
+    time.sleep(60)
+program.cli = click.Command("waiting", callback=wait)
+program.main()
+"""
+
+
+def test_a_phase_that_does_not_look_is_interrupted_by_sigterm_as_by_ctrl_c():
+    command = [sys.executable, "-c", WAITING]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as waiting:
+        assert waiting.stdout.readline() == b"ready\n"
+        waiting.terminate()
+        _, said = waiting.communicate()
+    assert waiting.returncode == 130
+    assert said == b"interrupted\n"
