@@ -18,7 +18,9 @@ import numpy as np
 from interposed import (
     FAIL_FROM_THEN_ON,
     FAILURES,
+    KILL_AFTER,
     KILL_AMID,
+    KILL_BEFORE,
     KILLS,
     NO_ROOM,
     Fault,
@@ -212,10 +214,13 @@ CASES = {
 
 
 def faults_of(operation: Operation, at: int, *, every: bool) -> list[Fault]:
-    """What may befall an operation; unless `every`, two of the failures in turn."""
-    kills = KILLS if operation[0] == "write" else [k for k in KILLS if k.mode != KILL_AMID]
+    """What may befall an operation; unless `every`, two of the failures in turn, and a kill after
+    it, which is one before the next.
+    """
     half = len(FAILURES) // 2
-    return kills + (FAILURES if every else [FAILURES[at % half], FAILURES[half + at % half]])
+    failures = FAILURES if every else [FAILURES[at % half], FAILURES[half + at % half]]
+    modes = {KILL_AFTER, *([KILL_BEFORE] * every), *([KILL_AMID] * (operation[0] == "write"))}
+    return [kill for kill in KILLS if kill.mode in modes] + failures
 
 
 def how_it_failed(error: BaseException) -> str:

@@ -53,7 +53,7 @@ _IMAGES = {f"{split}/{name}": n for split, n in _SPLITS.items() for name in ("ab
 
 TRAINING = {"loop.train", "loop.run_steps", "loop._validate"}
 FEATURES = {"check.examine", "extract.extract", "frozen.predict_part"}
-MISTAKES = {"mistakes._write", "cams.run"}
+MISTAKES = {"mistakes._write", "cams.explain"}
 
 
 @dataclass(frozen=True)
@@ -121,7 +121,7 @@ COMMANDS = {
         "evaluate base --tta 2", {"check.examine", "evaluate.predict_split"}, "base"
     ),
     "predict": Command("predict base images/test", {"predict.predict"}, "base"),
-    "visualize": Command("visualize base --cam --evaluate --sanity", {"cams.run"}, "base"),
+    "visualize": Command("visualize base --cam --evaluate --sanity", {"cams.explain"}, "base"),
     "activations": Command(
         "visualize base --activations", {"look_inside.draw_activations"}, "base"
     ),

@@ -1,6 +1,7 @@
 """A run is complete, true, reproducible, and goes on where it stopped."""
 
 import csv
+import errno
 import hashlib
 import json
 import os
@@ -16,7 +17,14 @@ from sklearn import metrics as sk
 
 from cvtrain.config import load_config
 from cvtrain.console import Console
-from cvtrain.errors import ConfigError, DataError, RunError, Stopped, TrainingError
+from cvtrain.errors import (
+    ConfigError,
+    DataError,
+    ResourceError,
+    RunError,
+    Stopped,
+    TrainingError,
+)
 from cvtrain.pipelines.fit import fit
 from cvtrain.reports.report import render_report
 from cvtrain.run import Run
@@ -173,6 +181,28 @@ MIXED = (
     "augment.cutmix=1.0",
     "fit.label_smoothing=0.1",
 )
+
+
+def test_a_full_disk_ends_a_training_that_goes_on_when_it_is_freed(
+    train, finished, tmp_path, monkeypatch
+):
+    folder, fsync = tmp_path / "full", os.fsync
+
+    def full_after_an_epoch(handle):
+        if (folder / "history.csv").exists():
+            raise OSError(errno.ENOSPC, "No space left on device")
+        fsync(handle)
+
+    monkeypatch.setenv("CVTRAIN_COMMIT_SECONDS", "0")
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "fsync", full_after_an_epoch)
+        with pytest.raises(ResourceError, match="the disk is full"):
+            train(folder)
+    assert len(read_csv(folder / "history.csv")) == 1
+    resumed = train(folder, resume=True)
+    assert resumed.record["weights_sha256"] == finished.record["weights_sha256"]
+    assert resumed.record["metrics"] == finished.record["metrics"]
+    assert not list(folder.rglob(".tmp-*"))
 
 
 def test_with_mixed_images_too_resume_ends_the_same(train, tmp_path):
