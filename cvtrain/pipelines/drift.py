@@ -30,11 +30,11 @@ Places = Mapping[str, Mapping[str, Sequence[str]]]
 _OPTION = "--accept-changes"
 _NO_FILE = {"imagenet", "none"}  # `weights:` that are words of the config
 _WITHOUT_EFFECT = {"log", "data.source"}  # the content of images is compared, not where they lie
-# Variables of other shapes, or rows of a table that are of something else than those before.
+# Variables of other shapes, a best value of something else, other rows of a table.
 _OTHER_RUN = re.compile(
     r"data\.image_size|precision|fit\.model\..*|extract_features\.(backbone|head)\..*"
     r"|finetune\.(unfreeze_from|unfreeze_blocks|batch_normalization|then)"
-    r"|(.*\.)(optimizer\.name|ema|views)|probe\..*|learning_curve\..*"
+    r"|(.*\.)(optimizer\.(name|momentum)|ema|monitor|views)|probe\..*|learning_curve\..*"
 )
 _TABLES = ("probe", "learning-curve", "ladder")  # all of whose rows are of the same images
 

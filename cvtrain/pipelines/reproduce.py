@@ -8,7 +8,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from cvtrain.config import Config, load_config
+from cvtrain.config import Config, dump_config, load_config
 from cvtrain.console import Console
 from cvtrain.data.sources import NAMED_SETS
 from cvtrain.errors import DataError, NotReproduced, RunError, Stopped
@@ -28,9 +28,6 @@ from cvtrain.pipelines.reproduction import compare_runs, rows_of
 from cvtrain.reports.record import read_record
 from cvtrain.run import Run, new_run_path, newest_run
 from cvtrain.signals import stop_on_signals
-
-_CHOSEN = ("precision", "features")
-"""What a run measures and then keeps: its reproduction takes it over."""
 
 
 def reproduce(
@@ -66,19 +63,16 @@ def reproduce(
     """
     refuse_kind(first)
     config = config_of(first, source)
-    do_again = command_of(first)
+    do_again = command_of(first, config)
     name = first.field("name", str)
     if resume:
         refuse_other_reproduction(Run.open(path), mark_of(first))
     else:
         tell_changes(first, config, accept_changes=accept_changes, console=console)
-        chosen = {key: first.record[key] for key in _CHOSEN if key in first.record}
-        mark = {"reproduces": mark_of(first)}
-        Run.create(path, first.record["command"], name=name, exact=True, **mark, **chosen)
+        begin(first, path, config)
     cache = cache_dir() / "reproductions" / sha256_bytes(os.fsencode(path.absolute()))[:16]
     try:
         with caching_in(cache), console.part_of_a_whole():
-            # It has begun with what the first run chose, and with nothing else.
             again = do_again(
                 config,
                 path,
@@ -146,7 +140,25 @@ def config_of(first: Run, source: str | None) -> Config:
     return config.model_copy(update={"data": config.data.model_copy(update={"source": where})})
 
 
-def command_of(first: Run) -> Callable[..., Run]:
+def begin(first: Run, path: Path, config: Config) -> None:
+    """Make the run folder, with what the first run measured and then kept, and nothing else of it.
+
+    Raises:
+        RunError: `path` is there already.
+    """
+    command = first.record["command"]
+    Run.create(
+        path,
+        command,
+        files={"config.yaml": dump_config(config, command)},
+        name=first.field("name", str),
+        exact=True,
+        reproduces=mark_of(first),
+        **{key: first.record[key] for key in ("precision", "features") if key in first.record},
+    )
+
+
+def command_of(first: Run, config: Config) -> Callable[..., Run]:
     """The function that does a run again.
 
     Raises:
@@ -156,17 +168,18 @@ def command_of(first: Run) -> Callable[..., Run]:
         return {"fit": fit, "extract-features": extract_features}[first.record["command"]]
     recorded = first.field("source", dict)
     start = Run.open(Path(recorded["run"]))
-    refuse_other_weights(start, recorded["weights"])
+    refuse_other_weights(start, recorded.get("weights", ""), config)
     return partial(finetune, source=start)
 
 
-def refuse_other_weights(run: Run, digest: str) -> None:
+def refuse_other_weights(run: Run, digest: str, config: Config) -> None:
     """Raise RunError unless the model of `run` has the weights of that digest."""
+    from cvtrain import backend
     from cvtrain.models.invariant import weights_digest
     from cvtrain.pipelines.frozen import open_model
 
-    height, width = run.field("image_size", list)
-    if weights_digest(open_model(run, image_size=(height, width))) != digest:
+    backend.set_up(seed=config.seed, device=config.device)
+    if weights_digest(open_model(run, image_size=config.data.image_size)) != digest:
         raise RunError(
             f"{run.model_path}: other weights than those that fine-tuning started from",
             "Reproduce that run first, or restore it from a copy.",

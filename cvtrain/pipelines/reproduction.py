@@ -96,16 +96,16 @@ def rows_of(comparison: Mapping[str, Any]) -> list[tuple[str, str, str]]:
     """A comparison as a person reads it: what, whether it is reproduced, the largest difference."""
     layers = comparison["weights"]["layers"]
     history, metrics = comparison["history"], comparison["metrics"]
-    rows = [("weights", _verdict(comparison["weights"], f"{len(layers)} layers differ"), "")]
+    rows = [("weights", _verdict(comparison["weights"], f"layers that differ: {len(layers)}"), "")]
     rows += [(f"  {name}", "differs", _shown(largest)) for name, largest in layers.items()]
     epochs = " and ".join(map(str, sorted(set(history["epochs"]))))
     rows.append((f"history, {epochs} epochs", _verdict(history, "differs"), ""))
     rows += [(f"  {name}", "differs", _shown(each)) for name, each in history["columns"].items()]
-    rows.append(("metrics", _verdict(metrics, f"{len(metrics['values'])} values differ"), ""))
+    rows.append(("metrics", _verdict(metrics, f"values that differ: {len(metrics['values'])}"), ""))
     for split, found in comparison["predictions"].items():
-        changed = f"{found['num_changed']:,} answers changed"
+        changed = f"other answers: {found['num_changed']:,}"
         if found["num_others"]:
-            changed += f", {found['num_others']:,} images in one run only"
+            changed += f", images in one run only: {found['num_others']:,}"
         what = f"predictions, {found['num_images']:,} {split} images"
         rows.append((what, _verdict(found, changed), _shown(found["largest_difference"])))
     return rows

@@ -134,9 +134,9 @@ class FrozenLayer(Read):
 
 
 class Base(Read):
-    """The frozen base of `extract-features`."""
+    """The frozen base of `extract-features`; one that is an earlier run has no name."""
 
-    name: Text
+    name: Text | None = None
     weights: Text | None = None
     alpha: float | None = None
     cut: Text | None = None

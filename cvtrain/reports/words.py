@@ -126,4 +126,5 @@ def _base(record: Record) -> str:
         return "a pretrained network"
     width = f" {record.base.alpha:g}" if record.base.alpha is not None else ""
     cut = f" up to {record.base.cut}" if record.base.cut else ""
-    return f"{record.base.name}{width}{cut}"
+    name = record.base.name or Path(record.base.weights or "an earlier run").name
+    return f"{name}{width}{cut}"

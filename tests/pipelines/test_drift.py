@@ -140,6 +140,7 @@ def test_a_config_is_compared_key_by_key(begin, refused, overrides, lines):
         "fit.model.filters=[4, 4]",
         "fit.model.dropout=0.5",
         "fit.optimizer.name=sgd",
+        "fit.monitor=val_accuracy",
         "fit.ema=0.9",
         "data.image_size=[16, 16]",
         "precision=bfloat16",

@@ -40,6 +40,14 @@ finetune:
 QUIET = Console(quiet=True)
 
 
+@pytest.fixture(autouse=True, scope="module")
+def _no_figures():
+    """Drawing takes a third of a tiny run, and is compared nowhere."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("cvtrain.visuals.draw.save", lambda *_: None)
+        yield
+
+
 @pytest.fixture(scope="module")
 def averaged(train, tmp_path_factory):
     """A run with augmentation, dropout, batch normalisation, a plateau and a moving average."""
@@ -73,8 +81,17 @@ def found(folder):
     return json.loads((folder / "reproduction.json").read_text(encoding="utf-8"))
 
 
-def test_a_run_is_reproduced_bit_for_bit(averaged, again, capsys):
-    run = again(averaged)
+def test_a_run_is_reproduced_bit_for_bit_also_when_stopped(averaged, again, tmp_path, capsys):
+    folder, cache = tmp_path / "again", os.environ["CVTRAIN_CACHE"]
+    with pytest.raises(Stopped) as caught:
+        again(averaged, console=InterruptingConsole("epoch 1/2"))
+    assert caught.value.advice == (
+        f"Go on: cvtrain reproduce {averaged.path} --run-dir {folder} --resume"
+    )
+    assert not (folder / "reproduction.json").exists()
+    with pytest.raises(RunError, match="is there already"):
+        again(averaged)
+    run = again(averaged, resume=True)
     assert run.record["weights_sha256"] == averaged.record["weights_sha256"]
     assert run.record["exact"] is True
     comparison = found(run.path)
@@ -95,7 +112,10 @@ def test_a_run_is_reproduced_bit_for_bit(averaged, again, capsys):
     assert rows[0] == ["what", "reproduced", "largest difference"]
     assert rows[1] == ["weights", "yes", ""]
     assert f"{averaged.path} is reproduced bit for bit by {run.path}" in rows[-1][0]
+    assert os.environ["CVTRAIN_CACHE"] == cache
     assert not list(cache_dir().glob("reproductions/*"))
+    (run.path / "reproduction.json").unlink()  # killed before it was written
+    assert found(again(averaged, resume=True).path)["identical"] is True
 
 
 @pytest.fixture(scope="module")
@@ -163,7 +183,7 @@ def test_a_changed_weight_is_named_by_its_layer(averaged, copy):
     assert comparison["weights"]["layers"]["conv2"] == pytest.approx(0.25, rel=1e-6)
     assert comparison["metrics"]["identical"]
     rows = rows_of(comparison)
-    assert rows[:2] == [("weights", "1 layers differ", ""), ("  conv2", "differs", "0.25")]
+    assert rows[:2] == [("weights", "layers that differ: 1", ""), ("  conv2", "differs", "0.25")]
 
 
 def test_changed_numbers_are_found_where_they_are(averaged, copy):
@@ -179,7 +199,9 @@ def test_changed_numbers_are_found_where_they_are(averaged, copy):
     path = copy.path / "predictions-test.csv"
     with path.open(newline="") as file:
         header, *rows = csv.reader(file)
-    first, second = (header.index(f"p({name})") for name in ("blue", "green"))
+    told = rows[0][header.index("prediction")]
+    other = next(name for name in averaged.record["class_names"] if name != told)
+    first, second = (header.index(f"p({name})") for name in (told, other))
     before = [float(rows[0][first]), float(rows[0][second])]
     rows[0][first], rows[0][second] = rows[0][second], rows[0][first]
     path.write_text("\n".join(map(",".join, [header, *rows])))
@@ -194,86 +216,101 @@ def test_changed_numbers_are_found_where_they_are(averaged, copy):
     assert comparison["identical"] is False
 
 
-def test_another_seed_in_the_config_is_told(copy, again, tmp_path):
-    path = copy.path / "config.yaml"
-    path.write_text(path.read_text().replace("seed: 3", "seed: 4"))
-    with pytest.raises(NotReproduced, match=r"config\.yaml: edited in the run folder") as caught:
-        again(copy)
-    assert caught.value.exit_code == 7
-    comparison = found(tmp_path / "again")
-    assert comparison["identical"] is False
-    assert comparison["changed"] == [
-        "config.yaml: edited in the run folder since the run was started"
-    ]
-    model = open_keras_file(copy.model_path)
-    layers = {layer.name for layer in model.layers if layer.trainable_weights}
-    assert layers <= comparison["weights"]["layers"].keys()
-    assert all(0 < difference < 10 for difference in comparison["weights"]["layers"].values())
-    assert comparison["predictions"]["test"]["largest_difference"] > 0
-
-
 def test_one_changed_pixel_is_an_error_unless_asked_for(averaged, again, image_folder, tmp_path):
     source = shutil.copytree(image_folder, tmp_path / "images")
-    assert found(again(averaged, "moved", source=str(source)).path)["identical"] is True
     path = source / "train" / "red" / "000.png"
     pixels = np.array(Image.open(path))
     pixels[0, 0, 0] ^= 128
     Image.fromarray(pixels).save(path)
     with pytest.raises(DataError, match="images: the content of files changed"):
-        again(averaged, "refused", source=str(source))
-    assert not (tmp_path / "refused").exists()
-    with pytest.raises(NotReproduced):
-        again(averaged, "accepted", source=str(source), accept=True)
-    comparison = found(tmp_path / "accepted")
+        again(averaged, source=str(source))
+    assert not (tmp_path / "again").exists()
+    with pytest.raises(NotReproduced, match="the content of files changed") as caught:
+        again(averaged, source=str(source), accept=True)
+    assert caught.value.exit_code == 7
+    comparison = found(tmp_path / "again")
+    assert comparison["identical"] is False
     assert comparison["changed"] == ["images: the content of files changed"]
-    assert not comparison["weights"]["identical"]
+    model = open_keras_file(averaged.model_path)
+    layers = {layer.name for layer in model.layers if layer.trainable_weights}
+    assert comparison["weights"]["layers"].keys() == layers
+    assert all(0 < difference < 10 for difference in comparison["weights"]["layers"].values())
+    assert comparison["predictions"]["test"]["largest_difference"] > 0
 
 
-def test_another_environment_is_told_and_it_goes_on(copy, again, tmp_path):
-    environment = copy.record["environment"]
+@pytest.fixture
+def configs(monkeypatch):
+    """Runs of fit are done again by copying them; their configs are kept."""
+    kept = []
+
+    def fit(config, path, **_):
+        kept.append(config)
+        first = Run.open(path).record["reproduces"]["run"]
+        return Run.open(shutil.copytree(first, path, dirs_exist_ok=True))
+
+    monkeypatch.setattr("cvtrain.pipelines.reproduce.fit", fit)
+    return kept
+
+
+class Listening(Console):
+    """Keeps what it warns of."""
+
+    def __init__(self):
+        super().__init__(quiet=True)
+        self.warnings = []
+
+    def warn(self, text):
+        self.warnings.append(text)
+
+
+def test_another_seed_in_the_config_is_told(copy, again, configs):
+    path, console = copy.path / "config.yaml", Listening()
+    path.write_text(path.read_text().replace("seed: 3", "seed: 4"))
+    run = again(copy, console=console)
+    assert [config.seed for config in configs] == [4]
+    changed = ["config.yaml: edited in the run folder since the run was started"]
+    assert console.warnings == found(run.path)["changed"] == changed
+
+
+def test_a_run_that_is_not_exact_is_told(copy, again, configs):
+    entry = {
+        "when": "2026-11-22T09:00:00+00:00",
+        "changes": ["fit.epochs: 1 -> 2", "threads: 2 -> 1"],
+    }
+    copy.update(exact=False, accepted_changes=[entry])
+    console = Listening()
+    again(copy, console=console)
+    assert len(configs) == 1
+    assert console.warnings == [
+        "the run is not exact, it was continued with: fit.epochs: 1 -> 2; threads: 2 -> 1"
+    ]
+
+
+def test_images_may_lie_elsewhere(copy, again, configs, image_folder, tmp_path):
+    source = shutil.copytree(image_folder, tmp_path / "images")
+    console = Listening()
+    again(copy, source=str(source), console=console)
+    assert [config.data.source for config in configs] == [str(source)]
+    assert console.warnings == []
+
+
+def test_another_environment_is_told_and_it_goes_on(copy, again, configs):
+    environment, console = copy.record["environment"], Listening()
     threads = environment["threads"]
     other = {"threads": threads | {"available": 64}, "variables": {"XLA_FLAGS": "--fast"}}
     copy.update(environment=environment | other)
-
-    warnings = []
-
-    class Listening(Console):
-        def warn(self, text):
-            warnings.append(text)
-
-    run = again(copy, console=Listening(quiet=True))
-    changed = [f"threads: 64 -> {threads['available']}", "XLA_FLAGS: --fast -> not set"]
-    assert warnings == changed
-    assert found(tmp_path / "again")["changed"] == changed
-    assert found(run.path)["identical"] is True
+    again(copy, console=console)
+    assert len(configs) == 1
+    assert console.warnings == [
+        f"threads: 64 -> {threads['available']}",
+        "XLA_FLAGS: --fast -> not set",
+    ]
 
 
-def test_stopped_it_goes_on_and_ends_the_same(averaged, again, tmp_path):
-    with pytest.raises(Stopped) as caught:
-        again(averaged, console=InterruptingConsole("epoch 1/2"))
-    folder = tmp_path / "again"
-    assert caught.value.advice == (
-        f"Go on: cvtrain reproduce {averaged.path} --run-dir {folder} --resume"
-    )
-    assert not (folder / "reproduction.json").exists()
-    with pytest.raises(RunError, match="is there already"):
-        again(averaged)
-    run = again(averaged, resume=True)
-    assert found(run.path)["identical"] is True
-    (run.path / "reproduction.json").unlink()
-    assert found(again(averaged, resume=True).path)["identical"] is True
-
-
-def test_only_a_reproduction_of_the_same_run_is_resumed(averaged, finished, tmp_path):
+def test_only_a_reproduction_of_the_same_run_is_resumed(averaged, again, tmp_path):
+    Run.create(tmp_path / "again", "fit", name="tiny")
     with pytest.raises(RunError, match="is no reproduction of"):
-        reproduce(
-            averaged,
-            finished.path,
-            source=None,
-            resume=True,
-            accept_changes=False,
-            console=QUIET,
-        )
+        again(averaged, resume=True)
     runs = tmp_path / "runs"
     first = Run.open(shutil.copytree(averaged.path, runs / "first"))
     with pytest.raises(RunError, match="there is no run to continue"):
@@ -307,9 +344,3 @@ def test_an_unfinished_run_is_refused(again, tmp_path):
     run = Run.create(tmp_path / "run", "fit", name="tiny")
     with pytest.raises(RunError, match="there is no model in this run"):
         again(run)
-
-
-def test_the_cache_of_the_process_is_as_before(averaged, again):
-    before = os.environ["CVTRAIN_CACHE"]
-    again(averaged)
-    assert os.environ["CVTRAIN_CACHE"] == before

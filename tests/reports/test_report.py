@@ -258,6 +258,12 @@ class TestWhatARunMayLack:
         assert "There are no curves" in text
         assert "A new head on mobilenet 0.25 up to conv_pw_6, frozen, on 12" in text
 
+    def test_a_base_that_is_a_run_is_called_by_its_folder(self, tmp_path):
+        base = {"name": None, "weights": "/runs/my scratch", "alpha": None, "cut": "pool1"}
+        run = make_run(tmp_path / "run", command="extract-features", base=base)
+        text = text_of(render_report(run, Stop()))
+        assert "A new head on my scratch up to pool1, frozen, on 12" in text
+
     def test_a_finetuned_run_shows_its_proof(self, tmp_path):
         source = {"run": "/runs/my features", "weights": "s" * 64}
         run = make_run(tmp_path / "run", command="finetune", source=source, freeze_proof=PROOF)
