@@ -1,7 +1,7 @@
 """Several processes that start on one run folder at once: one of them gets it.
 
-`python tests/faults/writers.py --rounds 20 --at-once 8` prints a table; with `-- fit CONFIG ...`
-the processes are those of the real command, in folders of their own for each round.
+python tests/faults/writers.py                  20 rounds of 8 processes that only take the lock
+python tests/faults/writers.py --command        of `cvtrain fit`
 """
 
 import argparse
@@ -16,10 +16,20 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+sys.path.insert(0, str(Path(__file__).parents[1]))
+from crash.attempts import preload
+from tiny_images import make_images
+
+from cvtrain.__main__ import main as cvtrain
 from cvtrain.errors import RunError
 from cvtrain.run import Run
 
-WON = 0
+CONFIG = """
+precision: float32
+data: {source: images, image_size: 16}
+fit: {model: {filters: [4], dense: []}, epochs: 1000, batch_size: 4}
+"""
+SPLITS = "train", "validation", "test"
 
 
 @dataclass(frozen=True)
@@ -115,17 +125,73 @@ def rounds(folder: Path, number: int, at_once: int) -> list[str]:
     return [text for text in wrong if text]
 
 
+def command_rounds(folder: Path, number: int, at_once: int) -> list[str]:
+    """In each round commands start a run, the winner is killed, others resume it, and so again."""
+    make_images(folder / "images", {f"{s}/{n}": 6 for s in SPLITS for n in "ab"}, size=(16, 16))
+    config = folder / "tiny.yaml"
+    config.write_text(CONFIG)
+    wrong = []
+    for i in range(number):
+        path = folder / f"run-{i}"
+        for arguments in (["tiny.yaml", "--run-dir", str(path)], [str(path), "--resume"]):
+            ended = _commands(["fit", *arguments], folder, at_once)
+            winners = [each.pid for each in ended if each.code == -signal.SIGKILL]
+            losers = [each for each in ended if each.pid not in winners]
+            wrong.append(what_is_wrong(winners, losers))
+    return [text for text in wrong if text]
+
+
+def _commands(arguments: list[str], folder: Path, at_once: int) -> list[Ended]:
+    """How commands end that are started at once; the one that remains is killed."""
+    outputs, ended = {}, []
+    for _ in range(at_once):
+        output = tempfile.TemporaryFile("w+")  # noqa: SIM115 - as long as the process
+        child = os.fork()
+        if child == 0:
+            os.chdir(folder)
+            os.dup2(output.fileno(), 1)
+            os.dup2(output.fileno(), 2)
+            os.environ.update(CVTRAIN_CACHE=str(folder / "cache"), CVTRAIN_COMMIT_SECONDS="0")
+            sys.argv = ["cvtrain", *arguments]
+            code = 1
+            try:
+                cvtrain()
+            except SystemExit as error:
+                code = error.code
+            finally:
+                sys.stdout.flush()
+                sys.stderr.flush()
+                os._exit(code)
+        outputs[child] = output
+    while outputs:
+        if len(outputs) == 1:
+            os.kill(*outputs, signal.SIGKILL)
+        child, status = os.wait()
+        with outputs.pop(child) as output:
+            output.seek(0)
+            said = [line for line in output.read().splitlines() if "is being written" in line]
+        ended.append(Ended(child, os.waitstatus_to_exitcode(status), "".join(said)))
+    return ended
+
+
 def main() -> int:
     """Print how many rounds had one winner."""
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--rounds", type=int, default=20)
     parser.add_argument("--at-once", type=int, default=8)
+    parser.add_argument("--command", action="store_true", help="the real command, in minutes")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
-        wrong = rounds(Path(folder), options.rounds, options.at_once)
-    print(f"{options.rounds} rounds of {options.at_once} new runs, twice resumed after a kill")
-    print(f"{3 * options.rounds - len(wrong)} of {3 * options.rounds} had one writer")
-    print(*wrong, sep="\n", file=sys.stderr)
+        if options.command:
+            preload("cvtrain")
+            each, play = ["begin", "resume"], command_rounds
+        else:
+            each, play = ["begin", "resume", "resume"], rounds
+        wrong = play(Path(folder), options.rounds, options.at_once)
+    total = len(each) * options.rounds
+    print(f"{options.rounds} rounds of {options.at_once} at once: {', '.join(each)}")
+    print(f"{total - len(wrong)} of {total} had one writer")
+    print(*(f"{text}\n" for text in wrong), sep="", end="", file=sys.stderr)
     return 1 if wrong else 0
 
 
