@@ -7,7 +7,6 @@ itself is split by `shares`.
 
 import difflib
 import re
-import unicodedata
 from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -16,23 +15,14 @@ from pathlib import Path
 
 import numpy as np
 
-from cvtrain.data.labels import read_by_name, suggest_pattern
-from cvtrain.data.manifest import SPLIT_NAMES, read_manifest
-from cvtrain.data.scan import (
-    Listing,
-    describe_ignored,
-    images_below,
-    list_folder,
-    listed,
-    natural_key,
-)
+from cvtrain.data.folders import Classes, nfc, read_folder
+from cvtrain.data.manifest import read_manifest
+from cvtrain.data.scan import describe_ignored, listed, natural_key
 from cvtrain.data.shares import choose, divided
 from cvtrain.errors import DataError
 from cvtrain.files import printable
 
 SPLITS = ("train", "validation", "test")
-
-_Classes = dict[str, list[str]]  # name -> paths
 
 
 @dataclass(frozen=True, eq=False)
@@ -141,7 +131,7 @@ def build_index(
     source = Path(source)
     notes, ignored = [], Counter()
     if source.is_dir():
-        root, found = source, _read_folder(source, label_pattern, ignored, notes)
+        root, found = source, read_folder(source, label_pattern, ignored, notes)
     elif source.suffix.lower() == ".csv" and label_pattern is not None:
         raise DataError(
             f"{printable(source)}: a manifest has its own labels, and a label pattern is given",
@@ -160,8 +150,8 @@ def build_index(
             "Put one folder of images per class there; JPEG, PNG, BMP, GIF and WebP are read.",
         )
     if classes is not None:
-        found = _only(source, found, [unicodedata.normalize("NFC", name) for name in classes])
-    names = _class_names(source, found, class_names)
+        found = _only(source, found, [nfc(name) for name in classes])
+    names = _class_names(source, found, class_names, ignored)
     own = set(found)
     # The test comes first, so that another share for validation leaves it as it is.
     found = divided(source, found, {"test": test, "validation": validation}, seed)
@@ -184,101 +174,14 @@ def recorded_index(
     return Index(Path(root), names, _splits(by_class, names), {})
 
 
-def _group(samples: list[tuple[str, str, str]]) -> dict[str, _Classes]:
-    found: dict[str, _Classes] = {}
+def _group(samples: list[tuple[str, str, str]]) -> dict[str, Classes]:
+    found: dict[str, Classes] = {}
     for split, label, path in samples:
         found.setdefault(split, {}).setdefault(label, []).append(path)
     return found
 
 
-def _read_folder(
-    root: Path, label_pattern: re.Pattern[str] | None, ignored: Counter[str], notes: list[str]
-) -> dict[str, _Classes]:
-    """Classes by split, or all of them under the name "" when there are no split folders."""
-
-    def read(folders: Mapping[str, str]) -> dict[str, _Classes]:
-        if label_pattern is not None:
-            return read_by_name(root, folders, label_pattern, ignored, notes)
-        return {
-            split: _read_classes(root, name, list_folder(root / name, ignored), ignored, notes)
-            for name, split in folders.items()
-        }
-
-    ignored_here = Counter()
-    top = list_folder(root, ignored_here)
-    _refuse_misspelt_splits(root, top.folders)
-    named = {name: SPLIT_NAMES[key] for name in top.folders if (key := name.lower()) in SPLIT_NAMES}
-    # A class may be called "train" as well, as in bus/ car/ train/: then images lie right in it.
-    is_split = any(_has_folders(root / name) for name in named) or len(named) == len(top.folders)
-    if named and (is_split or label_pattern is not None):
-        twice = [split for split, count in Counter(named.values()).items() if count > 1]
-        if twice:
-            same = ", ".join(f"{name}/" for name, split in named.items() if split in twice)
-            raise DataError(
-                f"{printable(root)}: {same} mean the same split", "Put their images into one."
-            )
-        if others := [printable(name) for name in top.folders if name not in named]:
-            notes.append(f"folders beside the splits are left out: {', '.join(others)}")
-        ignored.update(ignored_here)
-        found = read(named)
-    else:
-        found = read({"": ""})
-    if links := ignored["links to folders"]:
-        notes.append(f"{links:,} links to folders are left out; list their images in a manifest")
-    return found
-
-
-def _refuse_misspelt_splits(root: Path, folders: list[str]) -> None:
-    for name in folders:
-        if name.lower() not in SPLIT_NAMES:
-            near = difflib.get_close_matches(name.lower(), SPLIT_NAMES, n=1, cutoff=0.75)
-            if near and _has_folders(root / name):
-                raise DataError(
-                    f"{printable(root / name)}: a folder of folders that is no split",
-                    f"Did you mean {near[0]}/? Rename it or move it elsewhere.",
-                )
-
-
-def _has_folders(folder: Path) -> bool:
-    return bool(list_folder(folder, Counter()).folders)
-
-
-def _read_classes(
-    root: Path, folder: str, listing: Listing, ignored: Counter[str], notes: list[str]
-) -> _Classes:
-    here = printable(root / folder)
-    num_flat = len(listing.images)
-    if not listing.folders and num_flat:
-        advice = "Make one folder per class, or list path,label in a CSV manifest."
-        if pattern := suggest_pattern(listing.images):
-            advice += f" Or take the label from the names: --set 'data.label_pattern={pattern}'"
-        raise DataError(
-            f"{here}: {num_flat:,} images but no class folders, so they have no labels", advice
-        )
-    if num_flat:
-        ignored["images beside the class folders"] += num_flat
-        notes.append(f"{here}: {num_flat:,} images beside the class folders are left out")
-    classes, folders = {}, {}
-    for name in listing.folders:
-        label = unicodedata.normalize("NFC", name)
-        path = f"{folder}/{name}" if folder else name
-        if not name.isprintable():
-            raise DataError(
-                f"{printable(root / path)}: the name is not UTF-8 or holds control characters",
-                "Rename the folder: its name is the name of a class.",
-            )
-        if label in folders:
-            pair = ascii(folders[label]), ascii(name)
-            raise DataError(
-                f"{here}: {pair[0]} and {pair[1]} are one name in two Unicode forms",
-                "Put their images into one folder.",
-            )
-        folders[label] = name
-        classes[label] = list(images_below(root, path, ignored))
-    return classes
-
-
-def _only(source: Path, found: dict[str, _Classes], wanted: Sequence[str]) -> dict[str, _Classes]:
+def _only(source: Path, found: dict[str, Classes], wanted: Sequence[str]) -> dict[str, Classes]:
     known = sorted({name for classes in found.values() for name in classes}, key=natural_key)
     if unknown := [name for name in wanted if name not in known]:
         near = difflib.get_close_matches(unknown[0], known, n=1)
@@ -293,7 +196,10 @@ def _only(source: Path, found: dict[str, _Classes], wanted: Sequence[str]) -> di
 
 
 def _class_names(
-    source: Path, found: dict[str, _Classes], given: Sequence[str] | None
+    source: Path,
+    found: dict[str, Classes],
+    given: Sequence[str] | None,
+    ignored: Mapping[str, int],
 ) -> tuple[str, ...]:
     """Names in the order of labels; an error names classes that training cannot know."""
     where = printable(source)
@@ -308,12 +214,13 @@ def _class_names(
             (name for name, paths in training.items() if not paths), key=natural_key
         ):
             raise DataError(
-                f"{where}: no images in class {listed(empty)}", "Fill or remove the folder."
+                f"{where}: no images in class {listed(empty)}{describe_ignored(ignored)}",
+                "Fill or remove the folder.",
             )
         if len(training) < 2:
             raise DataError(
                 f"{where}: only one class, {listed(training)}",
-                "A classifier needs at least two folders of images, one per class.",
+                _advice_for_one_class(source, found),
             )
         given = sorted(training, key=natural_key)
     for split, classes in found.items():
@@ -328,6 +235,16 @@ def _class_names(
                 else f"The classes are {listed(given)}.",
             )
     return tuple(given)
+
+
+def _advice_for_one_class(source: Path, found: Mapping[str, Classes]) -> str:
+    """Often an archive was unpacked into a folder of its own name."""
+    for name, paths in found.get("", {}).items():
+        inside = [path.split("/")[:-1] for path in paths]
+        if all(len(folders) > 1 and nfc(folders[0]) == name for folders in inside):
+            deeper = printable(source / inside[0][0])
+            return f"Its images lie in folders of their own. Are these the classes? Name {deeper}"
+    return "A classifier needs at least two folders of images, one per class."
 
 
 def _splits(

@@ -160,7 +160,7 @@ def locate_source(
             fetch(str(source), folder, stop=stop, task=task)
         return folder
     path = Path(source)
-    if not path.exists():
+    if not os.path.exists(path):  # noqa: PTH110 - unlike Path's, it takes a name that is too long
         raise DataError(f"{printable(path)}: no such folder or file", _advice(path))
     if path.suffix.lower() == ".npz" and path.is_file():
         digest = _sha256(path)

@@ -22,6 +22,7 @@ _KINDS_OF_JPEG = {0xC3: "lossless JPEG", 0xF7: "JPEG-LS"}
 _KINDS_OF_JPEG |= dict.fromkeys((0xC5, 0xC6, 0xC7, 0xCD, 0xCE, 0xCF), "hierarchical JPEG")
 _KINDS_OF_JPEG[0xCB] = "lossless JPEG"
 _READ_JPEGS = {0xC0, 0xC1, 0xC2, 0xC9, 0xCA}
+_WITHOUT_LENGTH = {bytes([code]) for code in (0x00, 0x01, *range(0xD0, 0xD9), 0xFF)}
 _RESTART = re.compile(rb"\xff[\xd0-\xd7]")
 
 
@@ -97,10 +98,13 @@ def check_jpeg(content: bytes) -> None:
                 raise DecodeError(
                     f"JPEG file of {segment[0]} bits, of which cvtrain reads 8", CONVERT
                 )
-    end = content.find(b"\xff\xd9", scan)
+    end = content.rfind(b"\xff\xd9", scan)  # the last one, which is found at once
     if end < 0:
         raise DecodeError("damaged JPEG file (it is cut off)", REPLACE)
     num_scans = content.count(b"\xff\xda", scan, end)
+    if num_scans > 1 or interval:  # a film behind the picture may look like scans
+        end = content.find(b"\xff\xd9", scan)
+        num_scans = content.count(b"\xff\xda", scan, end)
     if num_scans > _MOST_SCANS:
         raise DecodeError(f"JPEG file of more than {_MOST_SCANS} scans", CONVERT)
     if interval and num_scans == 1 and len(frame) >= 6:
@@ -112,12 +116,15 @@ def check_jpeg(content: bytes) -> None:
 
 
 def _segments(content: bytes) -> Iterator[tuple[int, int, bytes]]:
-    """(marker, where it starts, what it says) up to the first scan, or to what makes no sense."""
+    """(marker, where it starts, what it says) up to the first scan; what makes no sense is skipped.
+
+    Pillow and libjpeg skip it too.
+    """
     start = 2
-    while content[start : start + 1] == b"\xff":
+    while (start := content.find(b"\xff", start)) >= 0:
         marker = content[start + 1 : start + 2]
-        if marker in (b"\xff", b"\x01"):  # fillers
-            start += 1 if marker == b"\xff" else 2
+        if marker in _WITHOUT_LENGTH:
+            start += 1
             continue
         length = int.from_bytes(content[start + 2 : start + 4])
         end = start + 2 + length

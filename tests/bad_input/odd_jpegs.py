@@ -170,6 +170,12 @@ def beside_the_pixels() -> Iterator[Row]:
     yield Row("mpo.jpg", stream.getvalue(), pixels=pixels[:, 14:], within=LOSS)
     whole = jpeg(pixels[:, 15:])
     yield Row("garbage-behind.jpg", whole + b"hello" * 100, pixels=pixels[:, 15:], within=LOSS)
+    whole = jpeg(pixels[:, 17:], restart_marker_blocks=2)
+    film = np.random.default_rng(0).bytes(1_000) + b"\xff\xda\xff\xd0" * 500 + b"\xff\xd9"
+    yield Row("film-behind.jpg", whole + film, pixels=pixels[:, 17:], within=LOSS)
+    whole = jpeg(pixels[:, 18:])
+    junk = whole[:20] + b"hello\xff\0" + whole[20:]
+    yield Row("junk-between.jpg", junk, pixels=pixels[:, 18:], within=LOSS)
     whole = jpeg(pixels[:, 16:])
     padded = whole[:2] + b"\xff" * 20 + whole[2:]
     yield Row("padded.jpg", padded, pixels=pixels[:, 16:], within=LOSS)

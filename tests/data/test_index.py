@@ -299,8 +299,8 @@ def test_without_leaves_samples_out(make):
         ({"train/a": 5, "train/b": 5, "test": 3}, "/test: 3 images but no class folders"),
         ({"train": 5, "test": 3}, "/test: 3 images but no class folders"),
         ({"caf\u00e9": 3, "cafe\u0301": 3}, "'cafe\\u0301' and 'caf\\xe9' are one name"),
-        ({"a": 3, "b\x1b[31m": 3}, "b\\x1b[31m: the name is not UTF-8 or holds control"),
-        ({"a": 3, "b\udcff": 3}, "b\\udcff: the name is not UTF-8 or holds control"),
+        ({"a": 3, "b\x1b[31m": 3}, "b\\x1b[31m: the name holds the invisible character U+001B"),
+        ({"a": 3, "b\udcff": 3}, "b\\udcff: the name holds bytes that are not UTF-8"),
     ],
 )
 def test_folders_that_are_no_data_set(make, numbers, what):
@@ -321,7 +321,7 @@ def test_advice_for_misspelt_names(make):
 def test_what_was_ignored_is_told_when_nothing_is_left(make):
     root = make({"a": 0})
     (root / "a" / "x.txt").touch()
-    assert error_of(root) == "no images in class a"
+    assert error_of(root) == "no images in class a (ignored: 1 .txt files)"
     shutil.rmtree(root / "a")
     (root / "y.txt").touch()
     assert error_of(root) == "no images (ignored: 1 .txt files)"
