@@ -22,7 +22,7 @@ from pathlib import Path
 
 TESTS = Path(__file__).parents[1]
 _MOST_SECONDS = 600.0  # then it hangs
-_DUMP_SECONDS = 0.003  # that writing the stack takes
+_DUMP_SECONDS = 1.0  # that the stack may take to be written, at most
 _FRAME = re.compile(r'  File "(.*)", line \d+ in (.+)')
 
 # What is done in a function of a file; of several that are at work the first counts.
@@ -112,7 +112,7 @@ def attempt(
         begin = _interpreter if fresh else _fork
         started = time.monotonic()
         pid = begin(program, arguments, folder, environment, output.fileno())
-        code = _wait(pid, kill_after)
+        code = _wait(pid, kill_after, stack)
         seconds = time.monotonic() - started
         output.write(f"--- {'killed' if code is None else f'exit code {code}'}\n")
     return Attempt(code, seconds, "" if code is not None else phase_of(stack), fresh)
@@ -191,16 +191,20 @@ def _live(program: str, arguments: Sequence[str]) -> None:
     importlib.import_module(program).main()
 
 
-def _wait(pid: int, kill_after: float | None) -> int | None:
+def _wait(pid: int, kill_after: float | None, stack: Path) -> int | None:
     """Wait for a process, and kill it when its time has come: its exit code, or None."""
     process = os.pidfd_open(pid)
     try:
         most = _MOST_SECONDS if kill_after is None else kill_after
-        has_ended, _, _ = select.select([process], [], [], most)
-        if not has_ended:
+        if not _has_ended(process, most):
+            # One that has not come so far that it would dump its stack is killed by this already.
+            signal.pidfd_send_signal(process, signal.SIGUSR1)
+            ends, size, before = time.monotonic() + _DUMP_SECONDS, 0, -1
+            while time.monotonic() < ends and not 0 < size == before:
+                if _has_ended(process, 0.002):
+                    break
+                size, before = stack.stat().st_size if stack.exists() else 0, size
             with contextlib.suppress(ProcessLookupError):
-                signal.pidfd_send_signal(process, signal.SIGUSR1)
-                time.sleep(_DUMP_SECONDS)
                 signal.pidfd_send_signal(process, signal.SIGKILL)
         _, status = os.waitpid(pid, 0)
     finally:
@@ -209,3 +213,7 @@ def _wait(pid: int, kill_after: float | None) -> int | None:
     if code in (-signal.SIGKILL, -signal.SIGUSR1):
         return None if kill_after is not None else -1
     return code
+
+
+def _has_ended(process: int, seconds: float) -> bool:
+    return bool(select.select([process], [], [], seconds)[0])
