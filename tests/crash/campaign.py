@@ -6,7 +6,7 @@ import tempfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from crash.chains import Chain, load_chains, run_chain, run_through, save_chains, tables
+from crash.chains import MOST_KILLS, Chain, load_chains, run_chain, run_through, save_chains, tables
 from crash.scenarios import Scenario
 
 
@@ -15,6 +15,7 @@ def arguments(description: str, names: Sequence[str]) -> argparse.ArgumentParser
     parser = argparse.ArgumentParser(description=description)
     parser.add_argument("--only", nargs="+", choices=names, default=list(names), metavar="NAME")
     parser.add_argument("--kills", type=int, default=200, help="of each, over all seeds")
+    parser.add_argument("--most", type=int, default=MOST_KILLS, help="kills of one run")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument(
         "--json", type=Path, help="keep the chains here, and go on with those there"
@@ -69,7 +70,14 @@ def _campaign(
     _tell(f"{name}, seed {seed}: uninterrupted it lives {lives}")
     number = max((chain.number for chain in mine), default=-1) + 1
     while done < kills:
-        chain = run_chain(scenario, work, number, reference, fresh_share=options.fresh)
+        chain = run_chain(
+            scenario,
+            work,
+            number,
+            reference,
+            fresh_share=options.fresh,
+            most_kills=options.most,
+        )
         chains.append(chain)
         done, number = done + len(chain.kills), number + 1
         phases = ", ".join(kill.phase + " (new)" * kill.fresh for kill in chain.kills)

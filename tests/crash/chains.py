@@ -13,7 +13,8 @@ import numpy as np
 from crash.attempts import Attempt, attempt
 from crash.scenarios import Scenario, reference_folder, seed_folder
 
-_MOST_KILLS = 20  # in one chain
+MOST_KILLS = 20
+"""Of one run; then it may go on to its end."""
 
 
 @dataclass
@@ -78,13 +79,20 @@ def run_through(scenario: Scenario, work: Path, *, fresh_share: float) -> Refere
 
 
 def run_chain(
-    scenario: Scenario, work: Path, number: int, reference: Reference, *, fresh_share: float
+    scenario: Scenario,
+    work: Path,
+    number: int,
+    reference: Reference,
+    *,
+    fresh_share: float,
+    most_kills: int = MOST_KILLS,
 ) -> Chain:
     """Kill and resume a run until an attempt outlives its moment, and compare what came of it.
 
     Args:
         number: of the chain; with the seed it decides all that is drawn.
         fresh_share: of the attempts that are new interpreters and no forks.
+        most_kills: after which it may go on to its end.
     """
     chain = Chain(scenario.name, scenario.seed, number)
     folder = _emptied(seed_folder(work, scenario.seed) / scenario.name / f"{number:04d}")
@@ -93,7 +101,7 @@ def run_chain(
     while not chain.attempts or chain.attempts[-1].code is None:
         is_fresh = bool(generator.random() < fresh_share)
         moment = generator.uniform(0, reference.seconds[is_fresh])
-        if len(chain.kills) == _MOST_KILLS:
+        if len(chain.kills) == most_kills:
             moment = None
         chain.attempts.append(_next_attempt(scenario, folder, generator, moment, is_fresh))
     _judge(chain, scenario, folder, reference)

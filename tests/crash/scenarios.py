@@ -25,7 +25,7 @@ data: {{source: {images}, image_size: 32}}
 augment: {{flip: horizontal, rotate: 15, shift: 0.1, zoom: 0.1, brightness: 0.1, erase: 0.2}}
 fit:
   model: {{filters: [8, 8, 16], padding: same, dense: [8], dropout: 0.3, batch_normalization: true}}
-  epochs: 6
+  epochs: 8
   steps_per_epoch: 16
   batch_size: 8
   monitor: {monitor}
@@ -37,7 +37,7 @@ fit:
 extract_features:
   backbone: {{weights: {base}}}
   head: {{dense: [8], dropout: 0.3}}
-  views: 12
+  views: 24
   epochs: 5
   steps_per_epoch: 16
   batch_size: 8

@@ -127,9 +127,9 @@ def test_whatever_was_learnt_or_left_is_a_difference(run, tmp_path, change):
 @pytest.mark.slow
 def test_killed_at_random_moments_every_command_ends_as_if_it_had_run_through(tmp_path):
     path = tmp_path / "chains.jsonl"
-    command = [sys.executable, "-m", "crash", "--fresh", "0", "--kills", "3", "--seeds", "0"]
+    few = ["--kills", "2", "--most", "2", "--seeds", "0", "--fresh", "0"]
     done = subprocess.run(
-        [*command, "--json", path, "--work", tmp_path / "work"],
+        [sys.executable, "-m", "crash", *few, "--json", path, "--work", tmp_path / "work"],
         env={**os.environ, "PYTHONPATH": str(TESTS)},
         capture_output=True,
         text=True,
@@ -137,7 +137,7 @@ def test_killed_at_random_moments_every_command_ends_as_if_it_had_run_through(tm
     assert done.returncode == 0, done.stdout + done.stderr
     kills = Counter(chain.name for chain in load_chains(path) for _ in chain.kills)
     assert set(kills) == set(COMMANDS)
-    assert min(kills.values()) >= 3
+    assert min(kills.values()) >= 2
 
 
 def test_chains_are_kept_and_counted(tmp_path):
