@@ -5,11 +5,9 @@ again whenever something in it becomes known, each time as one atomic commit.
 """
 
 import contextlib
-import fcntl
 import json
 import os
 import re
-import time
 from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
@@ -23,9 +21,9 @@ from cvtrain.files import (
     is_temporary,
     make_folder,
     printable,
-    remove_abandoned,
     sha256_bytes,
 )
+from cvtrain.lock import LOCK, held, refuse_held
 from cvtrain.stopwatch import Stopwatch
 from cvtrain.untrusted import check_record, check_split, refuse_links
 
@@ -36,8 +34,6 @@ FIRST_FILES = "config.yaml", "split.json"
 """What a run folder has before it has `run.json`, which makes it a run."""
 
 _SEAL = "sha256"
-_LOCK = ".lock"
-_PID_BYTES = 20
 
 
 class Run:
@@ -75,7 +71,7 @@ class Run:
         refuse_existing(path)
         with disk_errors(path):
             make_folder(path)
-        with _held(path):
+        with held(path):
             if not _is_free(path):
                 raise _is_there(path)
             for name, text in (files or {}).items():
@@ -177,7 +173,7 @@ class Run:
         Raises:
             RunError: another process holds it, or `run.json` is not what cvtrain wrote.
         """
-        with _held(self.path):
+        with held(self.path):
             self.record = _read_record(self.path, is_trusted=False)
             yield self
 
@@ -189,9 +185,7 @@ def refuse_existing(path: Path) -> None:
     """
     if _is_free(path):
         return
-    if (path / _LOCK).is_file():
-        with contextlib.suppress(ResourceError), _lock(path, fcntl.LOCK_SH):
-            pass
+    refuse_held(path)
     raise _is_there(path)
 
 
@@ -201,7 +195,7 @@ def _is_free(path: Path) -> bool:
     if not path.is_dir():
         return False
     names = {name for name in os.listdir(path) if not is_temporary(name)}  # noqa: PTH208
-    return not names or (_LOCK in names and names <= {_LOCK, *FIRST_FILES})
+    return not names or (LOCK in names and names <= {LOCK, *FIRST_FILES})
 
 
 def _is_there(path: Path) -> RunError:
@@ -209,58 +203,6 @@ def _is_there(path: Path) -> RunError:
         f"{printable(path)} is there already",
         "Choose another --run-dir, or add --resume to continue the run in it.",
     )
-
-
-@contextlib.contextmanager
-def _held(path: Path) -> Iterator[None]:
-    """Be the only writer of a folder while the block runs, and begin by tidying up."""
-    with _lock(path, fcntl.LOCK_EX) as handle:
-        with disk_errors(path):
-            os.pwrite(handle, f"{os.getpid():<{_PID_BYTES}}".encode(), 0)
-        remove_abandoned(path)
-        yield
-
-
-@contextlib.contextmanager
-def _lock(path: Path, kind: int) -> Iterator[int]:
-    """Lock a folder, exclusively or shared, without waiting; RunError when another process has it.
-
-    Yields:
-        The open lock file, in which a writer leaves the number of its process.
-    """
-    with disk_errors(path):
-        # A stranger's folder may have a link there, to a file that is not ours to write.
-        handle = os.open(path / _LOCK, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o644)
-    try:
-        with disk_errors(path):
-            try:
-                fcntl.flock(handle, kind | fcntl.LOCK_NB)
-            except BlockingIOError as error:
-                raise RunError(
-                    f"{printable(path)} is being written by process {_holder(handle)}",
-                    "Wait for it to end, or choose another --run-dir.",
-                ) from error
-        yield handle
-    finally:
-        with contextlib.suppress(OSError):
-            os.close(handle)
-
-
-def _holder(handle: int) -> str:
-    """The process that holds a lock. It says so an instant after it has it; before that, the file
-    names one that held it in the past.
-    """
-    for _ in range(20):
-        pid = os.pread(handle, _PID_BYTES, 0).decode(errors="replace").strip()
-        try:
-            os.kill(int(pid), 0)
-        except PermissionError:
-            return pid  # of somebody else, and alive
-        except (ValueError, OverflowError, ProcessLookupError):
-            time.sleep(0.05)
-        else:
-            return pid
-    return "unknown"
 
 
 def new_run_path(runs_dir: Path, command: str, name: str) -> Path:
