@@ -32,7 +32,7 @@ from cvtrain.__main__ import main as cvtrain
 
 STOPPED = 75
 _PACKAGE = str(Path(signals.__file__).parent)
-_PASSING_ON = {"go_on", "_go_on", "<lambda>", "one_pass", "predict"}
+_PASSING_ON = {"go_on", "_go_on", "<lambda>", "one_pass"}
 _CONFIG = """
 seed: 3
 precision: float32
@@ -80,7 +80,7 @@ COMMANDS = {
         run="fit",
     ),
     "find-lr": Command(
-        "fit tiny.yaml --find-lr --set precision=auto --run-dir rate",
+        "fit tiny.yaml --find-lr --set precision=auto",
         {"precision._measure", "find_lr.step"},
     ),
     "base": Command("fit tiny.yaml --run-dir base", set()),
@@ -120,7 +120,7 @@ COMMANDS = {
     "evaluate": Command(
         "evaluate base --tta 2", {"check.examine", "evaluate.predict_split"}, "base"
     ),
-    "predict": Command("predict base images/test", {"predict.predict"}, "base"),
+    "predict": Command("predict base images/test", {"evaluate.predict", "predict.predict"}, "base"),
     "visualize": Command("visualize base --cam --evaluate --sanity", {"cams.explain"}, "base"),
     "activations": Command(
         "visualize base --activations", {"look_inside.draw_activations"}, "base"
