@@ -81,8 +81,14 @@ class _Record(_Checked):
     weights_sha256: Text = ""
     source: _Source | None = None
     features: dict[Text, dict[Text, Any]] = {}
-    mislabels: dict[Text, Any] = {}
+    identity: dict[Text, Any] = {}
     metrics: dict[Text, Any] = {}
+    mislabels: dict[Text, Any] = {}
+    mlflow: dict[Text, Text] = {}
+    blocks: list[dict[Text, Any]] = []
+    points: list[dict[Text, Any]] = []
+    rungs: list[dict[Text, Any]] = []
+    estimates: dict[Text, _Seconds] = {}
     seconds: dict[Text, _Seconds] = {}
     versions: dict[Text, Text] = {}
 

@@ -172,7 +172,7 @@ def open_model_file(
         class_names=tuple(f"class {i}" for i in range(opened.network.output.shape[-1])),
         decoder=Decoder((height, width)),
         pixel_range=PIXEL_RANGES[pixel_range or "0..255"],
-        folder=Path("visualize") / path.stem,
+        folder=Path("visualize") / (path.stem.strip(".") or "model"),  # a file may be ...keras
         device=device,
     )
 
