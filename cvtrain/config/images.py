@@ -42,7 +42,7 @@ class Split(Section):
 class Data(Section):
     """Which images, and how they are read."""
 
-    source: str
+    source: Annotated[str, Field(min_length=1)]
     """Image folder, CSV manifest, `.npz` in the layout of keras.datasets, or a named set: `digits`,
     `mnist`, `fashion_mnist`, `cifar10`, `cats_vs_dogs`."""
     label_pattern: LabelPattern | None = None

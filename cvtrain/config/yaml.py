@@ -12,17 +12,24 @@ from typing import Any, NamedTuple
 
 import yaml
 
+from cvtrain.config.yaml_errors import explained
+
 MAX_BYTES = 1_000_000
 MAX_DEPTH = 20
 MAX_VALUES = 10_000
+_MAX_EVENTS = 3 * MAX_VALUES
+"""A value is at most three: its key, its beginning and its end."""
 
-_INT = re.compile(r"[-+]?[0-9]+|0o[0-7]+|0x[0-9a-fA-F]+")
+# Python refuses to print a number of more than 4,300 digits; nobody means one of a thousand.
+_INT = re.compile(r"[-+]?[0-9]{1,1000}|0o[0-7]{1,1000}|0x[0-9a-fA-F]{1,1000}")
 _FLOAT = re.compile(r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?")
 _INFINITE = re.compile(r"[-+]?\.(inf|Inf|INF)|\.(nan|NaN|NAN)")
 _WORDS = {"": None, "~": None, "null": None, "Null": None, "NULL": None}
 _WORDS |= dict.fromkeys(("true", "True", "TRUE"), True)
 _WORDS |= dict.fromkeys(("false", "False", "FALSE"), False)
 _PREFIX = {"0o": 8, "0x": 16}
+_A_PAGE = "A config is a page, not a data set."
+_BEYOND_UNICODE = re.compile(r"\\U(?!0010|000)[0-9a-fA-F]{8}")
 
 
 class Document(NamedTuple):
@@ -35,13 +42,14 @@ class Document(NamedTuple):
     lines: dict[tuple[str | int, ...], int]
 
 
-class YamlError(ValueError):
-    """The text is not a YAML that we accept: `line` (from 1) and `what`."""
+class YamlError(Exception):
+    """The text is not a YAML that we accept: `line` (from 1), `what`, and `advice` or nothing."""
 
-    def __init__(self, line: int, what: str):
+    def __init__(self, line: int, what: str, advice: str = ""):
         super().__init__(f"line {line}: {what}")
         self.line = line
         self.what = what
+        self.advice = advice
 
 
 def load(text: str) -> Document:
@@ -51,21 +59,30 @@ def load(text: str) -> Document:
         YamlError: bad syntax, equal keys, a tag, or more than the limits above allow.
     """
     if len(text.encode("utf-8", errors="replace")) > MAX_BYTES:
-        raise YamlError(1, f"larger than {MAX_BYTES:,} bytes; a config is a page, not a data set")
+        raise YamlError(1, f"larger than {MAX_BYTES:,} bytes", _A_PAGE)
     try:
         _check_events(text)
         node = yaml.compose(text, Loader=yaml.SafeLoader)
     except yaml.MarkedYAMLError as error:
-        mark = error.problem_mark or error.context_mark
-        what = " ".join(part for part in (error.context, error.problem) if part)
-        raise YamlError(mark.line + 1 if mark else 1, f"not valid YAML: {what}") from error
+        line, what, advice = explained(error)
+        raise YamlError(line, f"not valid YAML: {what}", advice) from error
     except yaml.reader.ReaderError as error:
         line = text.count("\n", 0, error.position) + 1
-        raise YamlError(line, f"not valid YAML: {error.reason}") from error
+        what = f"not valid YAML: the character U+{error.character:04X}"
+        raise YamlError(line, what, "Remove it; the file must be plain text in UTF-8.") from error
+    except (ValueError, OverflowError) as error:  # what `chr` and `int` say to PyYAML
+        escape = _BEYOND_UNICODE.search(text)
+        line = text.count("\n", 0, escape.start() if escape else 0) + 1
+        raise YamlError(line, "not valid YAML: an escape or a version is too large") from error
     document = Document(None, {})
     if node is None:
         return document
     return document._replace(value=_Reader(document.lines).read(node, ()))
+
+
+def dump(value: Any) -> str:
+    """Plain dicts, lists and scalars as YAML that `load` reads as the same."""
+    return yaml.dump(value, Dumper=_Dumper, sort_keys=False, allow_unicode=True)
 
 
 def scalar(text: str) -> Any:
@@ -82,17 +99,19 @@ def scalar(text: str) -> Any:
 
 
 def _check_events(text: str) -> None:
-    """Refuse tags, and deep nesting while it is still a flat stream: composing it recurses."""
+    """Refuse tags, and too much while it is still a flat stream: composing it recurses."""
     depth = 0
-    for event in yaml.parse(text, Loader=yaml.SafeLoader):
+    for number, event in enumerate(yaml.parse(text, Loader=yaml.SafeLoader)):
+        if number > _MAX_EVENTS:
+            raise YamlError(event.start_mark.line + 1, f"more than {MAX_VALUES:,} values", _A_PAGE)
         if getattr(event, "tag", None) is not None:
             line = event.start_mark.line + 1
-            raise YamlError(line, f"the tag {event.tag} is not supported; write the plain value")
+            raise YamlError(line, f"the tag {event.tag} is not supported", "Write the plain value.")
         if isinstance(event, yaml.CollectionStartEvent):
             depth += 1
             if depth > MAX_DEPTH:
                 line = event.start_mark.line + 1
-                raise YamlError(line, f"nested deeper than {MAX_DEPTH} levels")
+                raise YamlError(line, f"nested deeper than {MAX_DEPTH} levels", _A_PAGE)
         elif isinstance(event, yaml.CollectionEndEvent):
             depth -= 1
 
@@ -103,36 +122,69 @@ class _Reader:
     def __init__(self, lines: dict[tuple[str | int, ...], int]):
         self.lines = lines
         self.num_values = 0
+        self.num_characters = 0
 
     def read(self, node: yaml.Node, path: tuple[str | int, ...]) -> Any:
         line = node.start_mark.line + 1
         self.lines.setdefault(path, line)
         if len(path) > MAX_DEPTH:  # an alias to what it stands in
             raise YamlError(
-                line, f"nested deeper than {MAX_DEPTH} levels once aliases are expanded"
+                line, f"nested deeper than {MAX_DEPTH} levels once aliases are expanded", _A_PAGE
             )
         self.num_values += 1
         if self.num_values > MAX_VALUES:
-            raise YamlError(line, f"more than {MAX_VALUES:,} values once aliases are expanded")
+            raise YamlError(
+                line, f"more than {MAX_VALUES:,} values once aliases are expanded", _A_PAGE
+            )
         if isinstance(node, yaml.MappingNode):
             return self._read_mapping(node, path)
         if isinstance(node, yaml.SequenceNode):
             return [self.read(child, (*path, i)) for i, child in enumerate(node.value)]
-        return scalar(node.value) if node.style is None else node.value
+        text = self._text(node)
+        return scalar(text) if node.style is None else text
 
     def _read_mapping(self, node: yaml.MappingNode, path: tuple[str | int, ...]) -> dict[str, Any]:
         result: dict[str, Any] = {}
         for key_node, child in node.value:
             line = key_node.start_mark.line + 1
             if not isinstance(key_node, yaml.ScalarNode):
-                raise YamlError(line, "a key must be a plain word")
-            key = key_node.value
+                raise YamlError(line, "a key must be a plain word", "Write key: value.")
+            key = self._text(key_node)
+            if key == "<<" and key_node.style is None:
+                raise YamlError(line, "YAML 1.2 has no merge keys (<<)", "Write the keys out.")
             here = (*path, key)
             if key in result:
                 raise YamlError(
                     line,
-                    f"the key '{key}' stands twice, first on line {self.lines[here]}; keep one",
+                    f"the key '{key}' stands twice, first on line {self.lines[here]}",
+                    "Keep one of them.",
                 )
             self.lines.setdefault(here, line)
             result[key] = self.read(child, here)
         return result
+
+    def _text(self, node: yaml.ScalarNode) -> str:
+        line = node.start_mark.line + 1
+        self.num_characters += len(node.value)
+        if self.num_characters > MAX_BYTES:
+            raise YamlError(
+                line, f"more than {MAX_BYTES:,} characters once aliases are expanded", _A_PAGE
+            )
+        try:  # JSON writes a character beyond the first 65,536 as two halves
+            return node.value.encode("utf-16", errors="surrogatepass").decode("utf-16")
+        except UnicodeDecodeError as error:
+            what = "half of a character (an escape \\ud800 to \\udfff)"
+            raise YamlError(line, what, "Write the character itself.") from error
+
+
+class _Dumper(yaml.SafeDumper):
+    """Quotes what `scalar` would take for something else; PyYAML quotes by YAML 1.1."""
+
+
+def _represent_text(dumper: _Dumper, text: str) -> yaml.ScalarNode:
+    # Escaped where it is not printable: YAML reads some such characters as ends of lines.
+    is_plain = text.isprintable() and isinstance(scalar(text), str)
+    return dumper.represent_scalar("tag:yaml.org,2002:str", text, None if is_plain else '"')
+
+
+_Dumper.add_representer(str, _represent_text)
