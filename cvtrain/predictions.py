@@ -76,8 +76,10 @@ def read_predictions(path: Path, class_names: Sequence[str]) -> Predictions:
         places = {csv_cell(name): i for i, name in enumerate(class_names)}
         labels = np.array([places[row[1]] for row in rows], np.int32)
         probabilities = np.array([row[len(_COLUMNS) :] for row in rows], np.float32)
-        if not rows or not np.isfinite(probabilities).all():
-            raise ValueError("it has no predictions")
+        if probabilities.shape != (len(rows), len(class_names)) or not rows:
+            raise ValueError("it has no predictions, or lines of another length")
+        if not ((probabilities >= 0) & (probabilities <= 1)).all():
+            raise ValueError("it has probabilities that are not between 0 and 1")
     except (OSError, ValueError, KeyError, IndexError, csv.Error) as error:
         what = (error.strerror or "").lower() if isinstance(error, OSError) else str(error)
         raise RunError(

@@ -5,7 +5,6 @@ import math
 import pickle
 import struct
 import tarfile
-import zipfile
 import zlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -17,6 +16,7 @@ from PIL import Image
 from cvtrain.data.download import Show
 from cvtrain.errors import DataError
 from cvtrain.files import printable
+from cvtrain.npz import read_npz
 
 Arrays = Mapping[str, np.ndarray]
 """x_train, y_train, x_test and y_test, as keras.datasets has them."""
@@ -32,7 +32,7 @@ FASHION_CLASSES = (
 
 _MAX_BYTES = 4 * 2**30
 _CIFAR_IMAGES = 10_000  # in each file of the archive
-_MAX_CIFAR_FILE = 2**26
+_MAX_CIFAR_FILE = _MAX_READ = 2**26
 
 
 def load_digits() -> Arrays:
@@ -60,15 +60,14 @@ def load_npz(path: Path) -> Arrays:
         DataError: it is another file, or its arrays take more than 4 GiB.
     """
     try:
-        with zipfile.ZipFile(path) as archive:
-            size = sum(member.file_size for member in archive.infolist())
-        if size > _MAX_BYTES:
-            raise ValueError(f"{size / 2**30:.0f} GiB of arrays")
-        with np.load(path, allow_pickle=False) as archive:
-            arrays = {name: archive[name] for name in ("x_train", "y_train", "x_test", "y_test")}
+        stored = read_npz(path, most_bytes=_MAX_BYTES)
+        names = ("x_train", "y_train", "x_test", "y_test")
+        if missing := [name for name in names if name not in stored]:
+            raise ValueError(f"{missing[0]} is not a file in the archive")
+        arrays = {name: stored[name] for name in names}
         for split in ("train", "test"):
             _check_arrays(split, arrays[f"x_{split}"], arrays[f"y_{split}"])
-    except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
+    except (OSError, ValueError) as error:
         raise DataError(
             f"{printable(path)}: {printable(error)}",
             "The file must hold x_train, y_train, x_test and y_test, as keras.datasets has them.",
@@ -123,7 +122,7 @@ def load_cifar10(path: Path) -> Arrays:
     wanted["cifar-10-batches-py/test_batch"] = 6
     parts: dict[int, tuple[np.ndarray, np.ndarray]] = {}
     try:
-        with tarfile.open(path, "r:gz") as archive:
+        with _Unpacked(path) as content, tarfile.open(fileobj=content, mode="r:") as archive:
             for member in archive:
                 if member.name in wanted and member.isreg() and member.size <= _MAX_CIFAR_FILE:
                     parts[wanted[member.name]] = _read_cifar(archive.extractfile(member))
@@ -155,10 +154,21 @@ def _read_cifar(file: IO[bytes]) -> tuple[np.ndarray, np.ndarray]:
     return images, labels
 
 
+class _Unpacked(gzip.GzipFile):
+    """Never reads more at once than a file of CIFAR-10 may have, whatever size a header names."""
+
+    def read(self, size: int | None = -1) -> bytes:
+        if size is None or not 0 <= size <= _MAX_READ:
+            raise OSError("damaged: a part of it is larger than all of a file of CIFAR-10")
+        return super().read(size)
+
+
 class _ArraysOnly(pickle.Unpickler):
     """Unpickles arrays; whatever else a pickle asks for, it may not run."""
 
     def find_class(self, module: str, name: str) -> Any:
+        if (module, name) == ("_codecs", "encode"):
+            return _bytes_of_python2
         if (module, name) in _OF_ARRAYS:
             return super().find_class(module, name)
         raise pickle.UnpicklingError(f"asks for {module}.{name}")
@@ -169,8 +179,14 @@ _OF_ARRAYS = {
     ("numpy", "dtype"),
     ("numpy.core.multiarray", "_reconstruct"),
     ("numpy._core.multiarray", "_reconstruct"),
-    ("_codecs", "encode"),  # Python 3 writes bytes by it where a pickle is for Python 2
 }
+
+
+def _bytes_of_python2(text: str, encoding: str) -> bytes:
+    """Python 3 writes bytes so where a pickle is for Python 2, and only so."""
+    if encoding != "latin1":
+        raise pickle.UnpicklingError(f"asks for the encoding {encoding!r:.40}")
+    return text.encode("latin1")
 
 
 def _check_arrays(split: str, images: np.ndarray, labels: np.ndarray) -> None:

@@ -118,6 +118,13 @@ def _error(folder: Path, path: str, label: str, split: str = "train") -> str:
         return f"the label {printable(label)} holds control characters"
     if split.lower() not in SPLIT_NAMES:
         return f"split must be train, validation or test; received: {printable(split) or 'nothing'}"
-    if not (folder / path).is_file():
-        return f"there is no file {printable(path)}"
+    if not _is_file(folder / path):
+        return f"there is no file {printable(path[:200])}"
     return ""
+
+
+def _is_file(path: Path) -> bool:
+    try:
+        return path.is_file()
+    except OSError:  # the name is too long, or a folder may not be entered
+        return False
