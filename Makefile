@@ -3,8 +3,9 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
+FUZZ_SECONDS ?= 60
 
-.PHONY: help demo test crash lint format docs gallery wheel clean
+.PHONY: help demo test crash fuzz lint format docs gallery wheel clean
 
 help: ## what can be made
 	@sed -n 's/^\([a-z]*\):.*## /  make \1: /p' Makefile
@@ -26,6 +27,10 @@ crash: $(READY) ## kill commands at random moments, for hours; goes on where it 
 	mkdir -p build
 	PYTHONPATH=tests $(BIN)/python -m crash --json build/crash.jsonl
 	PYTHONPATH=tests $(BIN)/python -m crash.stock --json build/crash-stock.jsonl
+
+fuzz: $(READY) ## look for inputs that break a promise: FUZZ_SECONDS for each target, see docs/fuzzing.md
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --only-binary :all: atheris || true
+	PYTHONPATH=tests $(BIN)/python tests/fuzz/campaign.py $(FUZZ_SECONDS)
 
 lint: $(READY) ## format and lint, checked only
 	$(BIN)/ruff format --check .
