@@ -7,6 +7,7 @@ group in parentheses around what is meant. `(cat|dog)\\.` finds the label of `tr
 
 import re
 import unicodedata
+import warnings
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -32,8 +33,10 @@ def compile_pattern(pattern: str) -> re.Pattern[str]:
         ValueError: it is none, or it has not exactly one group.
     """
     try:
-        compiled = re.compile(pattern)
-    except re.error as error:
+        with warnings.catch_warnings():
+            warnings.simplefilter("error", FutureWarning)  # its meaning is going to change
+            compiled = re.compile(pattern)
+    except (re.error, OverflowError, RecursionError, FutureWarning) as error:
         raise ValueError(
             f"must be a regular expression such as (cat|dog)\\. for cat.12.jpg ({error})"
         ) from error
