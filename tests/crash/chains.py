@@ -13,7 +13,7 @@ import numpy as np
 from crash.attempts import Attempt, attempt
 from crash.scenarios import Scenario, reference_folder, seed_folder
 
-MOST_KILLS = 20
+MOST_KILLS = 3
 """Of one run; then it may go on to its end."""
 
 

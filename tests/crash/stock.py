@@ -24,7 +24,7 @@ VARIANTS = {
 def main() -> None:
     """Parse the arguments, kill, and print the tables."""
     options = arguments(__doc__.splitlines()[0], list(VARIANTS)).parse_args()
-    preload("keras", "tensorflow", "h5py", "PIL.Image")
+    preload("cvtrain.backend", "h5py", "PIL.Image")
     campaign(options, prepare)
 
 
