@@ -165,7 +165,7 @@ def read_image(path: Path) -> bytes:
                 raise DecodeError("not a regular file", "Put an image file in its place.")
             if status.st_size > MAX_BYTES:
                 raise DecodeError(f"larger than {MAX_BYTES // 2**20} MiB", "Store it smaller.")
-            return file.read(MAX_BYTES)  # it may grow meanwhile
+            return file.read(status.st_size + 1)  # not to its end: it may grow meanwhile
     except OSError as error:
         what = (error.strerror or str(error)).lower()
         raise DecodeError(
@@ -269,7 +269,7 @@ def _from_sixteen_bits(image: Image.Image, background: tuple[int, int, int]) -> 
 
 
 def _notes(image: Image.Image, pixels: Image.Image, is_animated: bool) -> tuple[str, ...]:
-    """Args: image: as it was stored. pixels: of it, in their size and not turned yet."""
+    """What there is to say of an image as it was stored; `pixels` have their size, unturned yet."""
     notes = []
     if image.mode == "CMYK":
         notes.append("CMYK colours, converted to RGB without a colour profile")
