@@ -5,10 +5,10 @@
     PYTHONPATH=tests python -m crash.stock --help     plain Keras with its own callbacks
 
 A *chain* is one run: it is started, killed, resumed, killed ... until an attempt outlives the
-moment at which it was to be killed, or there were three kills. The moments are drawn evenly over the whole life of a command
-that is not killed, from its first import to its last write, so that a chain has two kills or more
-about every second time and many fall into what happens on a resume. All draws follow from seed and
-number of the chain. What a chain leaves is then compared with what the uninterrupted run left.
+moment at which it was to be killed, or there were three kills. The moments are drawn evenly over
+the whole life of a command that is not killed, from its first import to its last write, so many
+fall into what happens on a resume. All draws follow from seed and number of the chain. What a chain
+leaves is then compared with what the uninterrupted run left.
 
 A chain that has failed keeps its folder, with the output of every attempt.
 """
