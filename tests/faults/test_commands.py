@@ -9,7 +9,7 @@ from programs import run_program
 
 @pytest.mark.skipif(bool(missing()), reason=missing())
 def test_a_command_that_is_refused_an_operation_says_so_and_loses_nothing():
-    *_, line = run_program("commands.py", "--sample", "8", "data split").splitlines()
+    *_, line = run_program("commands.py", "--sample", "4", "data split").splitlines()
     name, _, attempts, told, _, lost = line.split("\t")
-    assert (name, attempts, lost) == ("data split", "8", "0")
+    assert (name, attempts, lost) == ("data split", "4", "0")
     assert int(told) >= 1

@@ -17,7 +17,7 @@ def test_a_stopped_training_is_resumed_exactly(work):
     assert not wrong
 
 
-@pytest.mark.parametrize("name", ["data check", "data stats", "data split"])
+@pytest.mark.parametrize("name", ["data check", "data split"])
 def test_a_command_without_a_run_starts_again(work, name):
     wrong, looks = stop_everywhere(work, name)
     assert not wrong
