@@ -195,24 +195,30 @@ def _wait(pid: int, kill_after: float | None, stack: Path) -> int | None:
     """Wait for a process, and kill it when its time has come: its exit code, or None."""
     process = os.pidfd_open(pid)
     try:
-        most = _MOST_SECONDS if kill_after is None else kill_after
-        if not _has_ended(process, most):
-            # One that has not come so far that it would dump its stack is killed by this already.
+        is_killed = not _has_ended(process, _MOST_SECONDS if kill_after is None else kill_after)
+        if is_killed:
+            # One that has not come so far that it would dump its stack is killed by this already,
+            # and so may be one whose stack is just being changed.
             signal.pidfd_send_signal(process, signal.SIGUSR1)
-            ends, size, before = time.monotonic() + _DUMP_SECONDS, 0, -1
-            while time.monotonic() < ends and not 0 < size == before:
-                if _has_ended(process, 0.002):
-                    break
-                size, before = stack.stat().st_size if stack.exists() else 0, size
+            _await_dump(process, stack)
             with contextlib.suppress(ProcessLookupError):
                 signal.pidfd_send_signal(process, signal.SIGKILL)
         _, status = os.waitpid(pid, 0)
     finally:
         os.close(process)
     code = os.waitstatus_to_exitcode(status)
-    if code in (-signal.SIGKILL, -signal.SIGUSR1):
-        return None if kill_after is not None else -1
+    if is_killed and code < 0:
+        return -1 if kill_after is None else None
     return code
+
+
+def _await_dump(process: int, stack: Path) -> None:
+    """Wait until the stack is written, which stops the main thread."""
+    ends, size, before = time.monotonic() + _DUMP_SECONDS, 0, -1
+    while time.monotonic() < ends and not 0 < size == before:
+        if _has_ended(process, 0.002):
+            return
+        size, before = stack.stat().st_size if stack.exists() else 0, size
 
 
 def _has_ended(process: int, seconds: float) -> bool:

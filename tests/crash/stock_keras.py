@@ -54,10 +54,11 @@ def main() -> None:
     model.add(layers.Dense(8, activation="relu"))
     model.add(layers.Dense(3, activation="softmax"))
     model.compile("adam", "sparse_categorical_crossentropy", metrics=["accuracy"])
-    model.optimizer.learning_rate = 1e-2
+    model.optimizer.learning_rate = 1e-3
     model.fit(
         train.batch(8),
         epochs=9,
+        shuffle=False,  # the dataset does it
         validation_data=validation.batch(64),
         verbose=0,
         callbacks=[
@@ -68,7 +69,7 @@ def main() -> None:
             ),
             callbacks.ModelCheckpoint("best.keras", save_best_only=True),
             callbacks.ReduceLROnPlateau(patience=1, factor=0.5),
-            callbacks.EarlyStopping(patience=3),
+            callbacks.EarlyStopping(patience=4),
             callbacks.CSVLogger("history.csv", append=True),
         ],
     )
