@@ -8,7 +8,7 @@ from pathlib import Path
 _FEATURES = ("avx2", "avx512f", "avx512_bf16", "amx_bf16", "asimd", "bf16")
 """Instructions that decide how fast a network is, by Linux' names: the first four of x86, the
 others of ARM."""
-_KERNELS = re.compile(r"(sse4|avx|fma|f16c|amx|asimd|sve|sme|bf16|i8mm)\w*")
+_KERNELS = re.compile(r"(sse4|avx|fma|f16c|amx|asimd|sve|sme(?!p)|bf16|i8mm)\w*")
 """Those by which an engine chooses a kernel, and so the order of its sums."""
 _CGROUPS = Path("/sys/fs/cgroup")
 
