@@ -16,6 +16,7 @@ from typing import Any
 
 import fuzz_seeds
 import numpy as np
+from fuzz_runs import read_all, show_all
 
 from cvtrain.config import dump_config, load_config, yaml
 from cvtrain.config.loader import config_for_source
@@ -27,21 +28,7 @@ from cvtrain.errors import ConfigError, CvtrainError, DataError, RunError
 from cvtrain.features.store import FeatureStore
 from cvtrain.models.keras_file import check_keras_file
 from cvtrain.models.weights import load_weights
-from cvtrain.predictions import read_predictions
-from cvtrain.reports.compare import all_pairs, open_contenders, render_comparison
-from cvtrain.reports.folder import (
-    flat,
-    image_paths,
-    read_abstention,
-    read_history,
-    read_measurements,
-    read_mistakes,
-    read_settings,
-)
-from cvtrain.reports.record import read_record
-from cvtrain.reports.report import read_suspects, render_report
 from cvtrain.run import Run
-from cvtrain.signals import Stop
 from cvtrain.training.checkpoint import Checkpoints, Snapshot
 
 _LINE_BREAK = re.compile("\r\n|[\n\r\x85\u2028\u2029]")
@@ -250,12 +237,12 @@ def arrays(content: bytes) -> None:
 
 def run_file(content: bytes) -> None:
     """One file of a run, its name in the first line: values of their types, or a RunError."""
-    _with_changed_file(content, _read_all)
+    _with_changed_file(content, read_all)
 
 
 def page(content: bytes) -> None:
     """The same, as `report` and `compare` show it: pages without control characters."""
-    _with_changed_file(content, _show_all)
+    _with_changed_file(content, lambda run: show_all(run, Run.open(_other_run())))
 
 
 TARGETS = {
@@ -277,35 +264,6 @@ TARGETS = {
         page,
     )
 }
-
-
-def _read_all(run: Run) -> None:
-    record = read_record(run)
-    num_classes = len(record.class_names)
-    said = read_predictions(run.path / "predictions-test.csv", record.class_names)
-    num_images = len(said.files)
-    assert said.labels.shape == (num_images,)
-    assert ((said.labels >= 0) & (said.labels < num_classes)).all()
-    assert said.probabilities.shape == (num_images, num_classes)
-    assert ((said.probabilities >= 0) & (said.probabilities <= 1)).all()
-    history = read_history(run)
-    assert len({len(column) for column in history.values()}) <= 1
-    assert all(isinstance(value, float) for column in history.values() for value in column)
-    for one in read_suspects(run):
-        assert isinstance(one.p_label, float)
-    assert all(0 <= one.p_true <= 1 for one in read_mistakes(run) or [])
-    read_abstention(run)
-    read_measurements(run)
-    assert all(isinstance(value, str) for value in flat(read_settings(run)).values())
-    assert all(isinstance(path, Path) for path in image_paths(run, record).values())
-
-
-def _show_all(run: Run) -> None:
-    one = render_report(run, Stop())
-    contenders = open_contenders([run, Run.open(_other_run())])
-    two = render_comparison(contenders, all_pairs(contenders))
-    for shown in (one, two):
-        assert all(line.isprintable() for line in re.split(r"[\n\t]", shown))
 
 
 def _with_changed_file(content: bytes, do: Any) -> None:

@@ -1,0 +1,51 @@
+"""A run folder, read and shown as `report` and `compare` do it."""
+
+import re
+from pathlib import Path
+
+from cvtrain.predictions import read_predictions
+from cvtrain.reports.compare import all_pairs, open_contenders, render_comparison
+from cvtrain.reports.folder import (
+    flat,
+    image_paths,
+    read_abstention,
+    read_history,
+    read_measurements,
+    read_mistakes,
+    read_settings,
+)
+from cvtrain.reports.record import read_record
+from cvtrain.reports.report import read_suspects, render_report
+from cvtrain.run import Run
+from cvtrain.signals import Stop
+
+
+def read_all(run: Run) -> None:
+    """Read what `report` and `compare` read; AssertionError where a value is not of its type."""
+    record = read_record(run)
+    num_classes = len(record.class_names)
+    said = read_predictions(run.path / "predictions-test.csv", record.class_names)
+    num_images = len(said.files)
+    assert said.labels.shape == (num_images,)
+    assert ((said.labels >= 0) & (said.labels < num_classes)).all()
+    assert said.probabilities.shape == (num_images, num_classes)
+    assert ((said.probabilities >= 0) & (said.probabilities <= 1)).all()
+    history = read_history(run)
+    assert len({len(column) for column in history.values()}) <= 1
+    assert all(isinstance(value, float) for column in history.values() for value in column)
+    for one in read_suspects(run):
+        assert isinstance(one.p_label, float)
+    assert all(0 <= one.p_true <= 1 for one in read_mistakes(run) or [])
+    read_abstention(run)
+    read_measurements(run)
+    assert all(isinstance(value, str) for value in flat(read_settings(run)).values())
+    assert all(isinstance(path, Path) for path in image_paths(run, record).values())
+
+
+def show_all(run: Run, other: Run) -> None:
+    """Make both pages; AssertionError where one has control characters."""
+    one = render_report(run, Stop())
+    contenders = open_contenders([run, other])
+    two = render_comparison(contenders, all_pairs(contenders))
+    for shown in (one, two):
+        assert all(line.isprintable() for line in re.split(r"[\n\t]", shown))
