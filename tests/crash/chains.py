@@ -174,7 +174,7 @@ def tables(chains: Sequence[Chain]) -> str:
     keys = sorted({(chain.name, chain.seed) for chain in chains})
     names = sorted({name for name, _ in keys})
     lines = [
-        "| | seed | runs | kills | of them while resuming | new interpreters "
+        "| | seed | runs | kills | second or third ones | of new interpreters "
         "| runs killed twice or more | lost | different | identical |",
         "|---|---|---|---|---|---|---|---|---|---|",
     ]
