@@ -110,7 +110,7 @@ def test_missing_images_are_told_before_the_engine_is_loaded(command, tmp_path):
 
 
 def test_a_run_that_changed_is_refused_before_the_engine_is_loaded(tmp_path, image_folder):
-    config = f"data: {{source: {image_folder}, image_size: [16, 20]}}\n"
+    config = f"data: {{source: {image_folder}}}\nfit: {{model: {{filters: [4]}}}}\n"
     Run.create(tmp_path / "run", "fit", files={"config.yaml": config}, name="config")
     arguments = ["fit", "run", "--resume", "--set", "fit.epochs=7"]
     assert not loaded_modules(arguments, tmp_path) & {"tensorflow", "keras"}
@@ -124,7 +124,7 @@ def test_a_run_that_changed_is_refused_before_the_engine_is_loaded(tmp_path, ima
 
 
 def test_resume_takes_the_newest_run_that_is_not_finished(tmp_path, image_folder):
-    config = f"data: {{source: {image_folder}, image_size: [16, 20]}}\n"
+    config = f"data: {{source: {image_folder}}}\nfit: {{model: {{filters: [4]}}}}\n"
     (tmp_path / "config.yaml").write_text(config)
     for name, status in (("a", "stopped"), ("b", "finished")):
         made = Run.create(tmp_path / "runs" / name, "fit", files={"config.yaml": config})
