@@ -63,7 +63,8 @@ def model_outcome(path: Path) -> dict[str, str]:
 
 def history_outcome(path: Path) -> str:
     """A CSV of epochs without the columns of times."""
-    rows = csv.DictReader(path.open(newline=""))
+    with path.open(newline="") as file:
+        rows = list(csv.DictReader(file))
     kept = [{key: value for key, value in row.items() if key not in _TIMES} for row in rows]
     return _sha256(json.dumps(kept).encode())
 
