@@ -91,7 +91,7 @@ COMMANDS = {
         run="head",
     ),
     "logistic head": Command(
-        "extract-features tiny.yaml --set extract_features.head={name:logistic} --run-dir logistic",
+        "extract-features tiny.yaml --set extract_features.head.name=logistic --run-dir logistic",
         FEATURES | {"heads.fit_logistic"},
         "base",
         run="logistic",
@@ -229,7 +229,9 @@ def stop_everywhere(work: Path, name: str, most: int | None = None) -> tuple[lis
 
     start_again()
     code, looks = run(place, command.line)
-    wrong = [] if code == 0 else [f"{name}: exit code {code}"]
+    if code:
+        return [f"{name}: exit code {code}"], looks
+    wrong = []
     if missing := command.looks - set(looks.places):
         wrong.append(f"{name}: does not look in {missing}, but in {set(looks.places)}")
     expected = run_outcome(place / command.run) if command.run else {}
