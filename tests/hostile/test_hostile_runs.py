@@ -112,7 +112,10 @@ def test_no_secret_is_told(opened):
 
 
 def test_memory_stays_bounded(opened):
-    rises = {name: round(each.megabytes) for name, each in opened.outcomes.items()}
+    # What is done for a harmless one takes what it takes; being refused must take little.
+    refused = {name: each for name, each in opened.outcomes.items() if each.code}
+    assert refused
+    rises = {name: round(each.megabytes) for name, each in refused.items()}
     assert {name: rise for name, rise in rises.items() if rise > _MOST_MEGABYTES} == {}
 
 
