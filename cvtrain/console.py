@@ -9,6 +9,7 @@ for the line breaks of a text.
 """
 
 import contextlib
+import os
 import re
 import sys
 import time
@@ -109,23 +110,25 @@ class Console:
             yield lambda done, total: progress.update(task, completed=done, total=total)
 
     @contextlib.contextmanager
-    def training(self) -> Iterator["TrainingView"]:
-        """Show training: a live line on a terminal, and one line an epoch everywhere."""
+    def training(self, epochs: int) -> Iterator["TrainingView"]:
+        """Show a training of so many epochs: a live line on a terminal, and one line an epoch
+        everywhere.
+        """
         if not self._is_live:
-            yield TrainingView(self, None)
+            yield TrainingView(self, epochs, None)
             return
         from rich.progress import TextColumn
 
         with self._progress(TextColumn("{task.fields[detail]}")) as progress:
-            yield TrainingView(self, progress)
+            yield TrainingView(self, epochs, progress)
 
     @cached_property
     def _out(self) -> "RichConsole":
-        return _rich_console(stderr=False)
+        return self._rich_console(stderr=False)
 
     @cached_property
     def _err(self) -> "RichConsole":
-        return _rich_console(stderr=True)
+        return self._rich_console(stderr=True)
 
     @property
     def _is_live(self) -> bool:
@@ -150,6 +153,23 @@ class Console:
         columns = (what, BarColumn(), steps, last_column)
         return Bar(*columns, console=console, transient=True)
 
+    def _rich_console(self, *, stderr: bool) -> "RichConsole":
+        from rich.console import Console as RichConsole
+
+        console = self
+
+        class Screen(RichConsole):
+            def on_broken_pipe(self):
+                # Who wants no more results wants no command either. But a run that is being written
+                # goes on, though nobody reads of it any more, as in `2>&1 | head`.
+                if not stderr and console._log is None:
+                    raise BrokenPipeError
+                self.quiet = True
+                os.dup2(os.open(os.devnull, os.O_WRONLY), self.file.fileno())
+
+        # Texts are shown as they are: a file may be called :smile:.jpg.
+        return Screen(stderr=stderr, highlight=False, soft_wrap=True, emoji=False)
+
     def _write_log(self, text: str = "") -> None:
         stamp = datetime.now().isoformat(sep=" ", timespec="seconds")
         self._unlogged += [f"{stamp}  {line}\n" for line in harmless(text).splitlines()]
@@ -158,13 +178,6 @@ class Console:
             with contextlib.suppress(OSError), self._log.open("a", encoding="utf-8") as file:
                 file.writelines(self._unlogged)
             self._unlogged.clear()
-
-
-def _rich_console(*, stderr: bool) -> "RichConsole":
-    from rich.console import Console as RichConsole
-
-    # Texts are shown as they are: a file may be called :smile:.jpg.
-    return RichConsole(stderr=stderr, highlight=False, soft_wrap=True, emoji=False)
 
 
 class ProgressOfTraining(Protocol):
@@ -182,11 +195,11 @@ class ProgressOfTraining(Protocol):
 class TrainingView:
     """Training as it goes: epoch, step, images/s, time left, metrics."""
 
-    def __init__(self, console: Console, bar: "Progress | None"):
+    def __init__(self, console: Console, epochs: int, bar: "Progress | None"):
         self._console = console
         self._bar = bar
         self._task = bar.add_task("", total=None, detail="") if bar else None
-        self._epochs = 0
+        self._epochs = epochs
         self._first: tuple[float, int] | None = None
         self._seconds_left = 0.0
 

@@ -118,11 +118,29 @@ def test_a_log_that_cannot_be_written_ends_nothing(tmp_path, capsys):
     assert capsys.readouterr().out == "still here\n"
 
 
+@pytest.mark.parametrize(
+    ("closed", "setup", "code"),
+    [("stderr", "", 0), ("stdout", "", 1), ("stdout", "c.log_to(Path('log.txt')); ", 0)],
+    ids=["progress", "results", "results-of-a-run"],
+)
+def test_a_run_goes_on_when_nobody_reads_of_it_any_more(closed, setup, code, tmp_path):
+    reader, writer = os.pipe()
+    os.close(reader)
+    imports = "from pathlib import Path; from cvtrain.console import Console; "
+    work = "[c.remark(str(i)) or c.result(str(i)) for i in range(9)]; Path('done').touch()"
+    command = [sys.executable, "-c", f"{imports}c = Console(); {setup}{work}"]
+    streams = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL, closed: writer}
+    done = subprocess.run(command, cwd=tmp_path, **streams)
+    os.close(writer)
+    assert done.returncode == code
+    assert (tmp_path / "done").exists() == (code == 0)
+
+
 def test_the_time_left_is_what_the_steps_so_far_took(capsys, monkeypatch):
     clock = [100.0]
     monkeypatch.setattr("time.monotonic", lambda: clock[0])
     row = {"epoch": 1, "loss": 1.0, "accuracy": 0.5, "val_loss": 1.0, "val_accuracy": 0.5}
-    with Console().training() as view:
+    with Console().training(5) as view:
         for step, now in ((1, 100.0), (10, 109.0)):
             clock[0] = now
             view.step(
@@ -150,7 +168,7 @@ from cvtrain.signals import stop_on_signals
 now = SimpleNamespace(epoch=1, epochs=20, step=7, steps_per_epoch=100, loss=1.2, accuracy=0.5,
                       images_per_second=3200.0)
 shows = {"task": lambda bar: bar(1, 24), "training": lambda view: view.step(now)}
-show = Console().task("gradcam") if sys.argv[1] == "task" else Console().training()
+show = Console().task("gradcam") if sys.argv[1] == "task" else Console().training(20)
 with stop_on_signals() as stop, show as bar:
     shows[sys.argv[1]](bar)
     started = time.monotonic()

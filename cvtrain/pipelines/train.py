@@ -117,7 +117,7 @@ def train_stage(
         every_seconds=asked_spacing(),
         warn=job.console.warn,
     )
-    with job.watch.phase("train"), job.console.training() as view:
+    with job.watch.phase("train"), job.console.training(stage.epochs) as view:
 
         def on_epoch(rows: "list[Row]") -> None:
             history = joined(earlier, rows)
