@@ -1,6 +1,7 @@
 """Tiny generated images, a cache of its own for each test session, and the reference data."""
 
 import os
+import signal
 from pathlib import Path
 
 import pytest
@@ -15,6 +16,14 @@ def _own_cache(tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("CVTRAIN_CACHE", str(tmp_path_factory.getbasetemp() / "cache"))
         yield
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _hears_ctrl_c():
+    # A shell starts what it does not wait for deaf to Ctrl-C, and every process that a test starts
+    # would be so, too.
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(scope="session")

@@ -269,6 +269,8 @@ def test_a_disk_that_fills_up_keeps_what_was_committed(prefix, monkeypatch):
     monkeypatch.setattr(module, "_SHARD_BYTES", 1)
     images = Images(200)
     stores = open_stores(prefix)
+    for store in stores:
+        store.make_ready()
     calls = []
 
     def fsync(_):
