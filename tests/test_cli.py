@@ -94,8 +94,12 @@ def test_a_mistyped_name_is_told_before_the_engine_is_loaded(option, message, ad
     unfinished = Run.create(tmp_path / "run", "fit")
     unfinished.update(class_names=["blue", "green", "red"])
     with zipfile.ZipFile(unfinished.model_path, "w") as archive:
-        layers = [{"name": "conv1", "config": {}}]
-        archive.writestr("config.json", json.dumps({"config": {"layers": layers}}))
+        layer = {"module": "keras.layers", "class_name": "Conv2D", "config": {"name": "conv1"}}
+        model = {"class_name": "Functional", "module": "keras.src.models.functional"}
+        model |= {"config": {"layers": [layer | {"name": "conv1"}]}}
+        members = {"config.json": json.dumps(model), "metadata.json": "{}", "model.weights.h5": ""}
+        for name, content in members.items():
+            archive.writestr(name, content)
     arguments = ["visualize", "run", *option]
     assert not loaded_modules(arguments, tmp_path) & HEAVY
     done = run(*arguments, cwd=tmp_path)
