@@ -9,6 +9,8 @@ import numpy as np
 from cvtrain.calibration import (
     CONFIDENCE,
     COVERAGES,
+    HIGHEST_TEMPERATURE,
+    LOWEST_TEMPERATURE,
     Abstention,
     coverage_and_risk,
     fit_temperature,
@@ -126,7 +128,7 @@ def read_abstention(run: Run) -> Abstention | None:
         fields.get("format") == FORMAT
         and isinstance(temperature, float | int)
         and isinstance(threshold, float | int)
-        and temperature > 0
+        and LOWEST_TEMPERATURE <= temperature <= HIGHEST_TEMPERATURE
         and 0 <= threshold <= 1
     )
     if not is_usable:

@@ -166,6 +166,8 @@ def test_a_run_without_a_model_or_predictions_is_refused(run):
         '{"format": 2, "temperature": 1, "threshold": 0.5}',
         '{"format": 1, "temperature": 0, "threshold": 0.5}',
         '{"format": 1, "temperature": NaN, "threshold": 0.5}',
+        '{"format": 1, "temperature": 1e999, "threshold": 0.5}',
+        '{"format": 1, "temperature": 1' + "0" * 400 + ', "threshold": 0.5}',
         '{"format": 1, "temperature": 1, "threshold": NaN}',
         '{"format": 1, "temperature": 1, "threshold": "high"}',
         '{"format": 1, "temperature": 1}',
