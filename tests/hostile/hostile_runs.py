@@ -101,9 +101,15 @@ def images_elsewhere(run, outside):
     content.pop("sha256", None)
     content["data"]["root"] = "/"
     (run / "run.json").write_text(json.dumps(content))
-    secret = str(outside / "secret.txt")
-    names = {"test": {"cat": [secret, "/dev/zero"], "dog": [secret.lstrip("/")], "owl": ["../x"]}}
-    (run / "split.json").write_text(json.dumps(names))
+    named = str(outside / "named.txt")
+    names = {"cat": [named, "/dev/zero"], "dog": [named.lstrip("/")], "owl": ["../x"]}
+    (run / "split.json").write_text(json.dumps({"test": names}))
+    rows = [
+        f"{file},{name},owl,0.9,{int(name == 'owl')},1,0.05,0.05,0.9\n"
+        for name, files in names.items()
+        for file in files
+    ]
+    (run / "predictions-test.csv").write_text(HEADER + "".join(rows))
 
 
 def same_key_twice(run, outside):

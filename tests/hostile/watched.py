@@ -75,15 +75,18 @@ class Sandbox:
         inside: where commands are started, and may write.
         outside: what they must not touch.
         secret: a file there.
+        named: another, with the same content, that a hostile file may name as an image: it may be
+            read, unlike all else there.
     """
 
     def __init__(self, path: Path):
         self.path = path
         self.inside, self.outside = path / "inside", path / "outside"
-        self.secret = self.outside / "secret.txt"
+        self.secret, self.named = self.outside / "secret.txt", self.outside / "named.txt"
         for folder in (self.inside, self.outside, path / "home", path / "tmp"):
             folder.mkdir(parents=True)
-        self.secret.write_text(f"{SECRET}\n" * 100)
+        for file in (self.secret, self.named):
+            file.write_text(f"{SECRET}\n" * 100)
         (self.outside / "victim.txt").write_text("as it was\n")
         (self.outside / "saved_model.pb").write_bytes(b"\x08\x01")
 
@@ -107,6 +110,7 @@ class Sandbox:
             "report": str(report),
             "sandbox": str(self.path),
             "outside": str(self.outside),
+            "named": str(self.named),
             "warm_up": len(warm_up),
             "over": str(self.path / _OVER),
             "cases": [[str(c.folder), list(c.arguments)] for c in (*warm_up, *cases)],
@@ -139,7 +143,7 @@ class Sandbox:
                 outcomes[case.name] = _outcome(json.loads(line))
         seen = None
         if strace:
-            seen = list(_suspicious(trace, self.path, self.outside))
+            seen = list(_suspicious(trace, self))
         return Watched(outcomes, seen)
 
 
@@ -153,17 +157,19 @@ def _outcome(told: dict) -> Outcome:
     )
 
 
-def _suspicious(trace: Path, sandbox: Path, outside: Path) -> Iterator[str]:
-    """Lines of strace that touch `outside`; and, once all is warm, that change files beyond the
-    sandbox, ask the network, or start a program.
+def _suspicious(trace: Path, sandbox: Sandbox) -> Iterator[str]:
+    """Lines of strace that touch what is outside; and, once all is warm, that change files beyond
+    the sandbox, ask the network, or start a program.
     """
     is_warm = False
     with trace.open(errors="replace") as lines:
         for line in lines:
             paths = [name for name in _QUOTED.findall(line) if name.startswith(("/", "../"))]
             is_warm = is_warm or any(name.endswith(f"/{_OVER}") for name in paths)
-            is_outside = any(f"{name}/".startswith(f"{outside}/") for name in paths)
-            if is_outside or (is_warm and _leaves(line, paths, sandbox)):
+            if _is_read(line) and paths == [str(sandbox.named)]:
+                continue
+            is_outside = any(f"{name}/".startswith(f"{sandbox.outside}/") for name in paths)
+            if is_outside or (is_warm and _leaves(line, paths, sandbox.path)):
                 yield line
 
 
@@ -173,8 +179,12 @@ def _leaves(line: str, paths: Sequence[str], sandbox: Path) -> bool:
         return False
     if call[1].startswith("exec") or "AF_INET" in line:
         return True
-    is_change = not call[1].startswith("open") or bool(_WRITES.search(line))
-    return is_change and any(_is_beyond(name, sandbox) for name in paths)
+    return not _is_read(line) and any(_is_beyond(name, sandbox) for name in paths)
+
+
+def _is_read(line: str) -> bool:
+    call = _CALL.match(line)
+    return bool(call) and call[1].startswith("open") and not _WRITES.search(line)
 
 
 def _is_beyond(name: str, sandbox: Path) -> bool:

@@ -22,8 +22,8 @@ WRITES = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_APPEND
 class Watch:
     """Notes suspicious audit events while `is_on`."""
 
-    def __init__(self, sandbox: str, outside: str):
-        self.sandbox, self.outside = sandbox, outside
+    def __init__(self, sandbox: str, outside: str, named: str):
+        self.sandbox, self.outside, self.named = sandbox, outside, named
         self.is_on, self.events = False, []
 
     def __call__(self, event: str, arguments: tuple) -> None:
@@ -42,6 +42,8 @@ class Watch:
         if not isinstance(path, str | bytes | os.PathLike):
             return  # a descriptor, which was opened before
         path = os.path.abspath(os.fsdecode(path))  # noqa: PTH100 - links must not be followed
+        if path == self.named and not is_write:
+            return
         is_outside = path == self.outside or path.startswith(f"{self.outside}/")
         is_beyond = not path.startswith((f"{self.sandbox}/", "/dev/null"))
         if is_outside or (is_write and is_beyond):
@@ -70,7 +72,7 @@ def megabytes(field: str) -> float:
 
 def main() -> None:
     todo = json.load(sys.stdin)
-    watch = Watch(todo["sandbox"], todo["outside"])
+    watch = Watch(todo["sandbox"], todo["outside"], todo["named"])
     sys.addaudithook(watch)
     from cvtrain.__main__ import main as cvtrain
 
