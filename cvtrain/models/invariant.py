@@ -23,6 +23,12 @@ from cvtrain.models.keras_file import KerasFile, check_keras_file, unusable
 
 _ANY_SIDE = 224  # pixels; of models that take images of any size
 _LARGEST_OUTPUT = 2**28  # values of one layer for one image: 1 GiB
+# Keras' words where weights are not in a file, and ours.
+_LACKING = re.compile("objects could not be loaded|Skipping nested container")
+_IS_LACKING = (
+    "weights of its layers are missing or of other shapes; "
+    "of a layer that two models in it share, Keras loses them in saving it"
+)
 
 
 def logits_model(model: keras.Model) -> keras.Model:
@@ -87,18 +93,21 @@ def open_keras_file(path: Path) -> keras.Model:
     """Open any saved model of Keras' own layers for images, in the `.keras` format alone.
 
     Raises:
-        RunError: the file is missing or damaged, does not pass `keras_file`, or would take far
+        RunError: the file is missing or damaged, does not pass `keras_file`, lacks weights (as do
+            all that Keras saves of models in which two models share a layer), or would take far
             more memory than the file has weights.
     """
     file = check_keras_file(path)
     try:
         _refuse_larger(file)
         with warnings.catch_warnings():
-            # Keras leaves the layers as they are whose weights it does not find.
+            # Keras may leave layers as they are whose weights it does not find; it warns of no
+            # model whose weights are all there.
             warnings.filterwarnings("error", "Skipping nested container")
             return keras.saving.load_model(path, compile=False, safe_mode=True)
     except Exception as error:  # Keras raises nearly anything for a damaged or hostile file.
-        raise unusable(path, error) from error
+        lacking = _LACKING.search(str(error))
+        raise unusable(path, ValueError(_IS_LACKING) if lacking else error) from error
 
 
 def _refuse_larger(file: KerasFile) -> None:
