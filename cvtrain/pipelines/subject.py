@@ -14,6 +14,7 @@ from cvtrain.data.index import Split, recorded_index
 from cvtrain.data.scan import find_images
 from cvtrain.errors import DataError, RunError
 from cvtrain.files import csv_cell, printable
+from cvtrain.pipelines.environment import library_versions
 from cvtrain.pipelines.evaluate import decoder_of_run
 from cvtrain.predictions import read_predictions
 from cvtrain.run import Run
@@ -60,7 +61,7 @@ class Subject:
             "ends_in": self.opened.output,
             "decoder": asdict(self.decoder),
             "pixel_range": list(self.pixel_range),
-            "versions": versions(),
+            "versions": versions() | library_versions(),
         }
 
     def as_input(self, pixels: np.ndarray) -> np.ndarray:
