@@ -46,7 +46,9 @@ def make_run(
     generator = np.random.default_rng(seed)
     labels = (np.arange(num_test) % len(class_names)).astype(np.int32)
     if files is None:
-        files = [f"test/{class_names[label]}/{i:03d}.png" for i, label in enumerate(labels)]
+        files = [
+            f"test/{_folder(class_names[label])}/{i:03d}.png" for i, label in enumerate(labels)
+        ]
     parts = {
         "test": Split(tuple(files), labels),
         "validation": _of_split("validation", class_names),
@@ -129,5 +131,12 @@ def history(epochs):
 
 
 def _of_split(name, class_names):
-    files = [f"{name}/{class_name}/{i}.png" for class_name in class_names for i in range(4)]
+    files = [
+        f"{name}/{_folder(class_name)}/{i}.png" for class_name in class_names for i in range(4)
+    ]
     return Split(tuple(files), np.repeat(np.arange(len(class_names)), 4).astype(np.int32))
+
+
+def _folder(class_name):
+    # No file system has a name with it, and split.json with such a path is refused.
+    return class_name.replace("\0", "")
