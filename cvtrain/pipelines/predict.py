@@ -171,9 +171,10 @@ def _writer(
             yield write
         return
     formats = {".csv": _csv_writer, ".json": _json_writer}
+    # A name that is not UTF-8 becomes the escape `\udce9`, in JSON one that reads back as the name.
     with (
         committed(output) as temporary,
-        temporary.open("w", encoding="utf-8", errors="surrogateescape") as file,
+        temporary.open("w", encoding="utf-8", errors="backslashreplace") as file,
         formats[output.suffix.lower()](file, class_names, top) as write,
     ):
         yield write
