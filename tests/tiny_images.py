@@ -1,5 +1,7 @@
 """Generated image folders, small enough for a test."""
 
+import os
+
 import numpy as np
 from PIL import Image
 
@@ -12,7 +14,7 @@ def make_images(root, counts, *, size=(20, 24), seed=0):
     generator = np.random.default_rng(seed)
     for folder, count in counts.items():
         name = folder.rpartition("/")[2]
-        colour = np.random.default_rng(sum(name.encode())).integers(0, 200, 3)
+        colour = np.random.default_rng(sum(os.fsencode(name))).integers(0, 200, 3)
         (root / folder).mkdir(parents=True)
         for i in range(count):
             pixels = generator.integers(0, 55, (*size, 3)) + colour

@@ -51,7 +51,7 @@ NAMES: dict[str, str] = {
     "separators": 'a,b;"c"\td',
     # Paths
     "dots": "..",
-    "parents": "..\\..\\evil",
+    "parents": "x\\..\\..\\evil",
     "option": "--output=pwned",
     "dash": "-rf",
     "device": "CON",
