@@ -439,6 +439,7 @@ MODELS: dict[str, Hostile] = {
     "hashing": of_layer("Hashing", num_bins=2**60),
     "feature space": of_layer("FeatureSpace", of="keras.utils", features={}),
     # Sizes
+    "histograms": of_layer("ContrastLimitedAdaptiveHistogramEqualization"),
     "wide": of_config(wide(2**24), "it needs"),
     "wider": of_config(wide(2**40), "units is 1.09951e+12"),
     "negative": of_config(wide(-5), "cannot be opened"),
