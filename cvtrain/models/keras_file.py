@@ -74,7 +74,8 @@ HARMLESS: Mapping[str, frozenset[str]] = {
 }
 """What a config may name, by module: they take numbers and return numbers, and neither a file, an
 address nor code is among their arguments. Left out of `keras.layers` are Lambda and what wraps
-other engines (code), lookups and text (files), recurrent and audio layers (not of images)."""
+other engines (code), lookups and text (files), recurrent and audio layers (not of images), and the
+equalization of local histograms (memory, of which its output shows nothing)."""
 
 _ALL_HARMLESS = {
     *("keras.initializers", "keras.regularizers", "keras.constraints"),
