@@ -6,6 +6,7 @@ again something was found to be. Here only passes what is known to be harmless: 
 writes it, layers that compute with numbers and do nothing else, plain arrays.
 """
 
+import contextlib
 import json
 import zipfile
 from collections.abc import Iterator, Mapping
@@ -107,13 +108,9 @@ def check_keras_file(path: Path) -> KerasFile:
     Raises:
         RunError: it is missing, damaged, or holds what Keras does not write for models of images.
     """
-    _refuse_missing(path)
-    try:
-        with zipfile.ZipFile(path) as archive:
-            config = _config_in(archive)
-            return KerasFile(config, check_file(archive.read(_WEIGHTS)))
-    except Exception as error:  # zipfile and HDF5 raise nearly anything for what is damaged.
-        raise unusable(path, error) from error
+    with _opened(path) as archive:
+        config = _config_in(archive)
+        return KerasFile(config, check_file(archive.read(_WEIGHTS)))
 
 
 def layer_names(path: Path) -> list[str]:
@@ -122,12 +119,8 @@ def layer_names(path: Path) -> list[str]:
     Raises:
         RunError: as `check_keras_file` does; its weights are not looked at.
     """
-    _refuse_missing(path)
-    try:
-        with zipfile.ZipFile(path) as archive:
-            return list(_names_in(_config_in(archive)["config"]))
-    except Exception as error:  # as above
-        raise unusable(path, error) from error
+    with _opened(path) as archive:
+        return list(_names_in(_config_in(archive)["config"]))
 
 
 def unusable(path: Path, error: Exception) -> RunError:
@@ -139,12 +132,19 @@ def unusable(path: Path, error: Exception) -> RunError:
     )
 
 
-def _refuse_missing(path: Path) -> None:
+@contextlib.contextmanager
+def _opened(path: Path) -> Iterator[zipfile.ZipFile]:
+    """The archive at `path`; a RunError names the file, whatever is wrong in the block with it."""
     if not path.is_file():
         raise RunError(
             f"{printable(path)}: there is no such file",
             "Name a run, or a model that Keras has saved as a .keras file.",
         )
+    try:
+        with zipfile.ZipFile(path) as archive:
+            yield archive
+    except Exception as error:  # zipfile and HDF5 raise nearly anything for what is damaged.
+        raise unusable(path, error) from error
 
 
 def _config_in(archive: zipfile.ZipFile) -> dict[str, Any]:

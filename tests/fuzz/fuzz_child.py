@@ -73,6 +73,6 @@ def _serve(connection: Connection, folder: Path) -> None:
             try:
                 TARGETS[target](content)
                 failure = ""
-            except Exception:
+            except Exception:  # whatever it is, it is the finding that goes back
                 failure = traceback.format_exc()
             connection.send(failure)
