@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from cvtrain import backend
-from cvtrain.backend import keras
+from cvtrain.backend import keras, steps
 from cvtrain.errors import ResourceError
 
 on_tensorflow = pytest.mark.skipif(
@@ -89,7 +89,7 @@ def test_importing_and_setting_up_is_silent():
 )
 def test_the_compiled_step_is_kerass_own(batch, class_weights, label_smoothing, rates):
     results = []
-    for step_type in (backend._TensorFlowStep, backend._KerasStep):
+    for step_type in (steps._TensorFlowStep, steps._KerasStep):
         model = _model()
         # With Adam's own epsilon, the rounding of a gradient of 1e-9 would be a step of full size.
         optimizer = keras.optimizers.Adam(1.0, epsilon=1e-3)
@@ -105,7 +105,7 @@ def test_the_compiled_step_is_kerass_own(batch, class_weights, label_smoothing, 
 
 
 @on_tensorflow
-@pytest.mark.parametrize("step_type", [backend._TensorFlowStep, backend._KerasStep])
+@pytest.mark.parametrize("step_type", [steps._TensorFlowStep, steps._KerasStep])
 def test_totals_are_sums_over_images_and_can_be_set(step_type):
     model = _model()
     model.layers[-2].rate = 0.0
@@ -123,7 +123,7 @@ def test_totals_are_sums_over_images_and_can_be_set(step_type):
 
 
 @on_tensorflow
-@pytest.mark.parametrize("step_type", [backend._TensorFlowStep, backend._KerasStep])
+@pytest.mark.parametrize("step_type", [steps._TensorFlowStep, steps._KerasStep])
 @pytest.mark.parametrize("batch", [_batch, _mixed_batch])
 def test_the_loss_of_smoothed_and_mixed_labels_is_keras_with_the_mean_class_weight(
     step_type, batch

@@ -18,7 +18,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from cvtrain import __version__
+from cvtrain import __version__, machine
 from cvtrain.console import Console
 from cvtrain.data.augment import Augmentation, augment
 from cvtrain.data.decode import Decoder
@@ -26,7 +26,6 @@ from cvtrain.data.pixels import available_memory
 from cvtrain.errors import ResourceError
 from cvtrain.files import cache_dir, printable
 from cvtrain.models.imagenet import BASES, keras_home, network_of, problem_fetching
-from cvtrain.pipelines import machine
 from cvtrain.pipelines.apart import run_apart
 
 _GIB = 2**30

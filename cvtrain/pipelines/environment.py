@@ -13,8 +13,7 @@ from typing import Any
 import cv2
 import PIL
 
-from cvtrain import __version__
-from cvtrain.pipelines import machine
+from cvtrain import __version__, machine
 
 _VARIABLES = re.compile(
     r"TF_\w*(ONEDNN|ZENDNN|MKL|CUDNN|CUBLAS|XLA|THREADS)\w*"

@@ -8,10 +8,10 @@ from importlib import metadata
 
 import pytest
 
+from cvtrain import machine
 from cvtrain.console import Console
 from cvtrain.errors import ResourceError
 from cvtrain.pipelines import doctor as doctor_module
-from cvtrain.pipelines import machine
 from cvtrain.pipelines.doctor import Finding, doctor
 
 ENGINE = {

@@ -267,7 +267,7 @@ def test_everything_at_once(begin, refused, images, monkeypatch):
     (images / "test/red/000.png").unlink()
     monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(64)))
     monkeypatch.setenv("TF_ENABLE_ONEDNN_OPTS", "0")
-    monkeypatch.setattr("cvtrain.pipelines.machine.instructions", lambda: ["avx"])
+    monkeypatch.setattr("cvtrain.machine.instructions", lambda: ["avx"])
     before = run.record
     found = refused("fit.epochs=20", "fit.batch_size=4")
     threads = before["environment"]["threads"]["available"]

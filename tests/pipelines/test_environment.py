@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 
 import cvtrain
+from cvtrain import machine
 from cvtrain.pipelines import environment as module
-from cvtrain.pipelines import machine
 from cvtrain.pipelines.environment import (
     differences,
     environment,

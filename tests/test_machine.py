@@ -4,7 +4,7 @@ import os
 
 import pytest
 
-from cvtrain.pipelines import machine
+from cvtrain import machine
 
 CPUINFO = """processor\t: 0
 model name\t: AMD EPYC 7B13   64-Core Processor

@@ -1,0 +1,110 @@
+"""Models as compiled functions: what they answer, how that changes with their input, its shapes."""
+
+import contextlib
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import numpy as np
+
+from cvtrain.backend.engine import ENGINE, keras
+
+if ENGINE == "tensorflow":
+    import tensorflow as tf
+
+
+def inference(model: keras.Model, *, dtype: str = "float32") -> Callable[[np.ndarray], Any]:
+    """Compile `model` for inference: a batch of any size -> its output, or a list of its outputs.
+
+    A last, smaller batch costs at most one more compilation for the whole life of the function.
+
+    Args:
+        model: with one output, or a list of them.
+        dtype: of the arrays that come out: `float32` or `bfloat16`.
+    """
+    convert = keras.tree.map_structure
+    if ENGINE != "tensorflow":
+        return lambda batch: convert(
+            lambda output: np.asarray(output).astype(dtype), model.predict_on_batch(batch)
+        )
+
+    @tf.function(jit_compile=False, reduce_retracing=True, autograph=False)
+    def run(batch):
+        return convert(lambda output: tf.cast(output, dtype), model(batch, training=False))
+
+    return lambda batch: convert(lambda output: output.numpy(), run(batch))
+
+
+def value_and_gradient(
+    function: Callable[..., Any], model: keras.Model
+) -> Callable[..., tuple[np.ndarray, np.ndarray]]:
+    """Compile one value for each row of a batch, and how it changes with the batch.
+
+    Compiled once for each shape, so whoever has a last, smaller batch fills it up. The variables of
+    `model` are read anew at every call.
+
+    Args:
+        function: (x, *others) -> values (n,), one for each row of x, in operations of `keras.ops`
+            and calls of `model` with `training=False`. Rows do not depend on each other.
+        model: whose variables the function reads.
+
+    Returns:
+        A function of float32 x and arrays of anything else -> values (n,) and their gradient, the
+        derivative of each value by its row of x, both float32; zeros where x has no effect.
+    """
+    compiled = {"tensorflow": _tensorflow_gradient, "jax": _jax_gradient, "torch": _torch_gradient}
+    run = compiled[ENGINE](function, model)
+
+    def call(x, *others):
+        results = run(np.asarray(x, np.float32), *others)
+        return tuple(keras.ops.convert_to_numpy(result).astype(np.float32) for result in results)
+
+    return call
+
+
+def _tensorflow_gradient(function, _model):
+    @tf.function(jit_compile=False, reduce_retracing=True, autograph=False)
+    def run(x, *others):
+        with tf.GradientTape(watch_accessed_variables=False) as tape:
+            tape.watch(x)
+            values = function(x, *others)
+        return values, tape.gradient(values, x, unconnected_gradients="zero")
+
+    return run
+
+
+def _jax_gradient(function, model):
+    import jax
+
+    def total(x, others, variables):
+        with keras.StatelessScope(zip(model.variables, variables, strict=True)):
+            values = function(x, *others)
+        return values.sum(), values
+
+    @jax.jit
+    def compiled(x, others, variables):
+        (_, values), gradient = jax.value_and_grad(total, has_aux=True)(x, others, variables)
+        return values, gradient
+
+    return lambda x, *others: compiled(x, others, [each.value for each in model.variables])
+
+
+def _torch_gradient(function, _model):
+    import torch
+
+    def run(x, *others):
+        # A copy, and of its own: an array may be read-only, a leaf must not be another's.
+        x = keras.ops.convert_to_tensor(x.copy()).requires_grad_()
+        values = function(x, *map(keras.ops.convert_to_tensor, others))
+        # Zero times x, because torch refuses what does not depend on it.
+        (gradient,) = torch.autograd.grad(values.sum() + 0 * x.sum(), x)
+        return values, gradient
+
+    return run
+
+
+@contextlib.contextmanager
+def drawing() -> Iterator[None]:
+    """Inside the block, models are made without memory: they have shapes, and no numbers."""
+    graph = tf.Graph().as_default() if ENGINE == "tensorflow" else contextlib.nullcontext()
+    with keras.StatelessScope(initialize_variables=False), graph:
+        yield

@@ -1,0 +1,176 @@
+"""Training steps, compiled for the engine.
+
+TensorFlow, Keras' default engine, gets steps compiled to graphs of its own, with XLA for the
+optimizer alone: on processors its convolutions are half as fast. Any other engine runs Keras'
+`train_on_batch`.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import Protocol
+
+import numpy as np
+
+from cvtrain.backend.engine import ENGINE, keras
+
+if ENGINE == "tensorflow":
+    import tensorflow as tf
+
+
+class TrainStep(Protocol):
+    """One optimizer step on a batch, with running sums.
+
+    Attributes:
+        totals: float64, shape (3,): loss summed over images (weighted by class if weights were
+            given), images classified correctly, images; since `totals` was last set. Reading it
+            waits for the device.
+    """
+
+    totals: np.ndarray
+
+    def __call__(self, images: np.ndarray, labels: np.ndarray, learning_rate: float) -> None:
+        """Update the weights by the batch: images as the model takes them, labels (n,) integers or,
+        of mixed images, (n, classes) shares that sum to 1.
+
+        The loss is the mean over images of class weight times cross-entropy, as in Keras. The
+        weight of a mixed image is the mean of its classes' by their shares; it is classified
+        correctly as the class with the largest share.
+        """
+
+
+def train_step(
+    model: keras.Model,
+    optimizer: keras.optimizers.Optimizer,
+    *,
+    class_weights: np.ndarray | None = None,
+    label_smoothing: float = 0.0,
+    rates: Sequence[float] | None = None,
+) -> TrainStep:
+    """Compile the training step of `model`, which returns logits, for the engine.
+
+    Args:
+        model: from a batch of images to logits (n, classes).
+        optimizer: updates `model.trainable_variables`; built here if it is not yet.
+        class_weights: (classes,) factors of the loss; None for ones.
+        label_smoothing: share of each label, in [0, 1), that is spread evenly over all classes
+            (Szegedy et al. 2016, arXiv:1512.00567, section 7).
+        rates: factor of the learning rate of each of `model.trainable_variables`; None for ones.
+            Every optimizer here moves a variable in proportion to its rate, so the factor is
+            applied to the movement.
+    """
+    if not optimizer.built:
+        optimizer.build(model.trainable_variables)
+    step = _TensorFlowStep if ENGINE == "tensorflow" else _KerasStep
+    rates = rates or [1.0] * len(model.trainable_variables)
+    return step(model, optimizer, class_weights, label_smoothing, rates)
+
+
+def moving_average(
+    averages: Sequence[keras.Variable], variables: Sequence[keras.Variable]
+) -> Callable[[float], None]:
+    """Compile one update of exponential moving averages.
+
+    Returns:
+        A function of the decay d in 0..1: each average a goes on to a + (1 - d) (v - a), with its
+        variable v. Where the two are equal, a stays as it is to the last bit.
+    """
+
+    def update(share):
+        for average, variable in zip(averages, variables, strict=True):
+            average.assign(average.value + share * (variable.value - average.value))
+
+    if ENGINE != "tensorflow":
+        return lambda decay: update(1 - decay)
+    # As in the optimizer, XLA makes one pass over the memory out of several.
+    on_cpu = not tf.config.get_visible_devices("GPU")
+    compiled = tf.function(update, jit_compile=on_cpu, autograph=False)
+    return lambda decay: compiled(np.asarray(1 - decay, np.float32))
+
+
+def _slowed(model, rates):
+    """The trainable variables whose learning rate has a factor, with it."""
+    pairs = zip(model.trainable_variables, rates, strict=True)
+    return [(variable, rate) for variable, rate in pairs if rate != 1.0]
+
+
+def _rows(labels, num_classes):
+    """Labels as shares of the classes, float32 (n, classes)."""
+    if labels.ndim == 2:
+        return labels.astype(np.float32, copy=False)
+    rows = np.zeros((len(labels), num_classes), np.float32)
+    rows[np.arange(len(labels)), labels] = 1.0
+    return rows
+
+
+class _TensorFlowStep:
+    def __init__(self, model, optimizer, class_weights, label_smoothing, rates):
+        self._sums = tf.Variable(np.zeros(3), dtype=tf.float64)
+        self._num_classes = model.output_shape[-1]
+        weights = None if class_weights is None else tf.constant(class_weights, tf.float32)
+        spread = label_smoothing / self._num_classes
+
+        slowed = _slowed(model, rates)
+        # An optimizer is many small operations on large arrays: XLA fuses them, on processors too.
+        on_cpu = not tf.config.get_visible_devices("GPU")
+
+        @tf.function(jit_compile=on_cpu, autograph=False)
+        def update(*gradients):
+            before = [tf.identity(variable.value) for variable, _ in slowed]
+            optimizer.apply(gradients, model.trainable_variables)
+            for (variable, rate), old in zip(slowed, before, strict=True):
+                variable.assign(old + rate * (variable.value - old))
+
+        @tf.function(jit_compile=False, reduce_retracing=True, autograph=False)
+        def step(images, rows, learning_rate):
+            optimizer.learning_rate.assign(learning_rate)
+            with tf.GradientTape() as tape:
+                logits = tf.cast(model(images, training=True), tf.float32)
+                targets = (1.0 - label_smoothing) * rows + spread
+                losses = tf.nn.softmax_cross_entropy_with_logits(targets, logits)
+                if weights is not None:
+                    losses *= tf.linalg.matvec(rows, weights)
+                scaled = optimizer.scale_loss(tf.reduce_mean(losses))
+            gradients = tape.gradient(scaled, model.trainable_variables)
+            update(*gradients)
+            hits = tf.argmax(logits, axis=1) == tf.argmax(rows, axis=1)
+            sums = [tf.reduce_sum(losses), tf.math.count_nonzero(hits), tf.size(hits)]
+            self._sums.assign_add(tf.stack([tf.cast(each, tf.float64) for each in sums]))
+
+        self._step = step
+
+    def __call__(self, images, labels, learning_rate):
+        # Arrays, because a graph is compiled for each value of a plain number.
+        rows = _rows(labels, self._num_classes)
+        self._step(images, rows, np.asarray(learning_rate, np.float32))
+
+    @property
+    def totals(self):
+        return self._sums.numpy().copy()
+
+    @totals.setter
+    def totals(self, values):
+        self._sums.assign(np.asarray(values, np.float64))
+
+
+class _KerasStep:
+    def __init__(self, model, optimizer, class_weights, label_smoothing, rates):
+        loss = keras.losses.CategoricalCrossentropy(
+            from_logits=True, label_smoothing=label_smoothing
+        )
+        model.compile(optimizer, loss, metrics=["categorical_accuracy"])
+        self._model = model
+        self._class_weights = class_weights
+        self._slowed = _slowed(model, rates)
+        self.totals = np.zeros(3)
+
+    def __call__(self, images, labels, learning_rate):
+        self._model.optimizer.learning_rate = learning_rate
+        rows = _rows(labels, self._model.output_shape[-1])
+        weights = None if self._class_weights is None else rows @ self._class_weights
+        # Keras' metrics run on from batch to batch and cannot be set: read each batch's own.
+        self._model.reset_metrics()
+        before = [np.array(variable) for variable, _ in self._slowed]
+        batch = self._model.train_on_batch(images, rows, weights, return_dict=True)
+        for (variable, rate), old in zip(self._slowed, before, strict=True):
+            variable.assign(old + rate * (np.array(variable) - old))
+        means = np.array([batch["loss"], batch["categorical_accuracy"], 1.0], np.float64)
+        self.totals = self.totals + len(labels) * means
