@@ -9,6 +9,7 @@ import json
 import os
 import re
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -34,6 +35,23 @@ FIRST_FILES = "config.yaml", "split.json"
 """What a run folder has before it has `run.json`, which makes it a run."""
 
 _SEAL = "sha256"
+
+
+@dataclass(frozen=True)
+class RunRequest:
+    """The run folder that a person asked a command to write.
+
+    Attributes:
+        path: of the folder.
+        name: of the config, for the record.
+        resume: continue the run at `path`, from where it stopped.
+        accept_changes: continue it also with another config, other images or on another machine.
+    """
+
+    path: Path
+    name: str
+    resume: bool = False
+    accept_changes: bool = False
 
 
 class Run:

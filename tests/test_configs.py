@@ -11,6 +11,7 @@ from cvtrain.console import Console
 from cvtrain.pipelines.extract_features import extract_features
 from cvtrain.pipelines.finetune import finetune
 from cvtrain.pipelines.fit import builder, fit
+from cvtrain.run import RunRequest
 
 FOLDER = Path(__file__).parents[1] / "configs"
 RECIPES = sorted(FOLDER.glob("*.yaml"))
@@ -73,7 +74,7 @@ def of_command(section):
 @pytest.mark.usefixtures("_two_steps")
 def test_it_runs_for_a_step_or_two(path, tmp_path, image_folder):
     config = load_config(path, overrides(path, image_folder))
-    run = fit(config, tmp_path / "run", name=path.stem, resume=False, console=Console(quiet=True))
+    run = fit(config, RunRequest(tmp_path / "run", path.stem), Console(quiet=True))
     assert run.record["status"] == "finished"
     assert run.record["metrics"]["test"]["num_images"] == 15
 
@@ -89,9 +90,9 @@ def test_its_base_runs_for_a_step_or_two(path, tmp_path, image_folder):
     settings.append(f"extract_features.backbone={{name: {name}, weights: none, cut: {cut}}}")
     settings.append("data.image_size=64")
     config = load_config(path, [text.replace("cut: None", "cut: null") for text in settings])
-    options = {"name": path.stem, "resume": False, "console": Console(quiet=True)}
-    source = extract_features(config, tmp_path / "features", **options)
-    run = finetune(config, tmp_path / "tuned", source=source, **options)
+    console = Console(quiet=True)
+    source = extract_features(config, RunRequest(tmp_path / "features", path.stem), console)
+    run = finetune(config, RunRequest(tmp_path / "tuned", path.stem), console, source=source)
     assert run.record["status"] == "finished"
     assert sum(layer["trained"] for layer in run.record["freeze_proof"].values()) >= 2
 

@@ -8,13 +8,14 @@ from cvtrain.config import config_for_source, load_config
 from cvtrain.console import Console
 from cvtrain.pipelines.data_check import data_check
 from cvtrain.pipelines.fit import fit
+from cvtrain.run import RunRequest
 
 CONFIGS = Path(__file__).parents[1] / "configs"
 
 
 def train(recipe, folder, *overrides):
     config = load_config(CONFIGS / f"{recipe}.yaml", overrides)
-    return fit(config, folder, name=recipe, resume=False, console=Console(quiet=True))
+    return fit(config, RunRequest(folder, recipe), Console(quiet=True))
 
 
 @pytest.mark.slow

@@ -2,6 +2,7 @@
 
 import functools
 from collections.abc import Callable
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,7 +13,7 @@ from cvtrain.errors import ConfigError
 if TYPE_CHECKING:
     from cvtrain.config import Config
     from cvtrain.console import Console
-    from cvtrain.run import Run
+    from cvtrain.run import Run, RunRequest
 
 RUNS_DIR = Path("runs")
 
@@ -47,8 +48,61 @@ run_dir_option = click.option(
 )
 
 
+@dataclass(frozen=True)
+class Project:
+    """What a command that trains was asked: the config, its overrides, and the run folder.
+
+    Attributes:
+        config: the config file; to continue a run, also its folder.
+        overrides: of --set.
+        run_dir: of --run-dir.
+        resume: continue an unfinished run: `run_dir`, or the newest one.
+        accept_changes: continue it also where something that its results depend on has changed.
+    """
+
+    config: Path
+    overrides: tuple[str, ...]
+    run_dir: Path | None
+    resume: bool
+    accept_changes: bool
+
+    def open(self, command: str) -> tuple["Config", "RunRequest"]:
+        """The checked config, and the run folder to write or to continue."""
+        from cvtrain.config import load_config
+        from cvtrain.run import Run, RunRequest, new_run_path, newest_run, refuse_existing
+
+        config, run_dir = self.config, self.run_dir
+        if (config / "run.json").is_file():
+            if not self.resume:
+                raise ConfigError(
+                    f"{config} is a run folder",
+                    f"To continue it: cvtrain {command} {config} --resume",
+                )
+            run_dir, config = config, config / "config.yaml"
+            name = Run.open(run_dir).field("name", str)
+        else:
+            name = config.stem
+        settings = load_config(config, self.overrides)
+        if self.resume:
+            wanted = {"command": command, "name": name, "unfinished": True}
+            path = run_dir or newest_run(RUNS_DIR, **wanted).path
+        else:
+            path = run_dir or new_run_path(RUNS_DIR, command, name)
+            refuse_existing(path)
+        return settings, RunRequest(path, name, self.resume, self.accept_changes)
+
+
 def project_options(command: Callable[..., None]) -> Callable[..., None]:
-    """CONFIG, --set, --run-dir, --resume and --accept-changes: of every command that trains."""
+    """CONFIG, --set, --run-dir, --resume and --accept-changes: of every command that trains.
+
+    The command gets them as one `project`.
+    """
+
+    @functools.wraps(command)
+    def wrapper(console: "Console", **arguments: Any) -> None:
+        asked = {field.name: arguments.pop(field.name) for field in fields(Project)}
+        command(console, Project(**asked), **arguments)
+
     for option in (
         common_options,
         click.option(
@@ -62,41 +116,8 @@ def project_options(command: Callable[..., None]) -> Callable[..., None]:
         set_option,
         click.argument("config", default="config.yaml", type=click.Path(path_type=Path)),
     ):
-        command = option(command)
-    return command
-
-
-def project(
-    command: str,
-    config: Path,
-    overrides: tuple[str, ...],
-    run_dir: Path | None,
-    resume: bool,
-) -> tuple["Config", Path, str]:
-    """The config, the run folder to write or continue, and the name of the config.
-
-    With --resume, CONFIG may be the run folder itself; else the newest unfinished run is taken.
-    """
-    from cvtrain.config import load_config
-    from cvtrain.run import Run, new_run_path, newest_run, refuse_existing
-
-    if (config / "run.json").is_file():
-        if not resume:
-            raise ConfigError(
-                f"{config} is a run folder", f"To continue it: cvtrain {command} {config} --resume"
-            )
-        run_dir, config = config, config / "config.yaml"
-        name = Run.open(run_dir).field("name", str)
-    else:
-        name = config.stem
-    settings = load_config(config, overrides)
-    if resume:
-        wanted = {"command": command, "name": name, "unfinished": True}
-        path = run_dir or newest_run(RUNS_DIR, **wanted).path
-    else:
-        path = run_dir or new_run_path(RUNS_DIR, command, name)
-        refuse_existing(path)
-    return settings, path, name
+        wrapper = option(wrapper)
+    return wrapper
 
 
 def open_run(path: Path | None, console: "Console") -> "Run":

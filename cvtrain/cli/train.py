@@ -7,9 +7,9 @@ import click
 
 from cvtrain.cli.options import (
     RUNS_DIR,
+    Project,
     common_options,
     open_run,
-    project,
     project_options,
 )
 from cvtrain.errors import ConfigError
@@ -38,33 +38,23 @@ The run folder then holds model.keras, run.json, history.csv, predictions-*.csv,
     help="Train a hundred steps at rising learning rates, and suggest one; keep no model.",
 )
 @project_options
-def fit(
-    console: "Console",
-    config: Path,
-    overrides: tuple[str, ...],
-    run_dir: Path | None,
-    resume: bool,
-    accept_changes: bool,
-    find_lr: bool,
-) -> None:
+def fit(console: "Console", project: Project, find_lr: bool) -> None:
     """Train a convnet from scratch on the images of CONFIG, evaluate it and draw how it went.
 
     With an `augment:` section each epoch sees the images changed at random.
     """
     if find_lr:
-        if resume:
+        if project.resume:
             raise ConfigError("--find-lr leaves nothing to resume", "Leave --resume out.")
-        settings, path, name = project("find-lr", config, overrides, run_dir, resume)
+        config, request = project.open("find-lr")
         from cvtrain.pipelines.find_lr import find_lr as run_find_lr
 
-        run_find_lr(settings, path, name=name, console=console)
+        run_find_lr(config, request, console)
         return
-    settings, path, name = project("fit", config, overrides, run_dir, resume)
+    config, request = project.open("fit")
     from cvtrain.pipelines.fit import fit as run_fit
 
-    run_fit(
-        settings, path, name=name, resume=resume, accept_changes=accept_changes, console=console
-    )
+    run_fit(config, request, console)
 
 
 @click.command(
@@ -79,25 +69,16 @@ Examples:
 The run folder then holds probe.csv and figures/probe.png, and no model.""",
 )
 @project_options
-def probe(
-    console: "Console",
-    config: Path,
-    overrides: tuple[str, ...],
-    run_dir: Path | None,
-    resume: bool,
-    accept_changes: bool,
-) -> None:
+def probe(console: "Console", project: Project) -> None:
     """Measure how well each block of a base tells the classes apart, and recommend where to cut.
 
     A linear classifier on the pooled features of each block, cross-validated on the training
     images: early blocks are generic and cheap, late ones specific to what the base was trained on.
     """
-    settings, path, name = project("probe", config, overrides, run_dir, resume)
+    config, request = project.open("probe")
     from cvtrain.pipelines.probe import probe as run_probe
 
-    run_probe(
-        settings, path, name=name, resume=resume, accept_changes=accept_changes, console=console
-    )
+    run_probe(config, request, console)
 
 
 @click.command(
@@ -113,25 +94,16 @@ Examples:
 The run folder then holds learning_curve.csv and figures/learning_curve.png, and no model.""",
 )
 @project_options
-def learning_curve(
-    console: "Console",
-    config: Path,
-    overrides: tuple[str, ...],
-    run_dir: Path | None,
-    resume: bool,
-    accept_changes: bool,
-) -> None:
+def learning_curve(console: "Console", project: Project) -> None:
     """Would more data help? Train on growing shares of the images, and say what twice as many do.
 
     A linear classifier on the features of the base of `extract_features:`, on several subsets of
     each size, measured on the validation and test images.
     """
-    settings, path, name = project("learning-curve", config, overrides, run_dir, resume)
+    config, request = project.open("learning-curve")
     from cvtrain.pipelines.learning_curve import learning_curve as run_learning_curve
 
-    run_learning_curve(
-        settings, path, name=name, resume=resume, accept_changes=accept_changes, console=console
-    )
+    run_learning_curve(config, request, console)
 
 
 @click.command(
@@ -151,32 +123,16 @@ Features are kept in $CVTRAIN_CACHE, by default ~/.cache/cvtrain: a second head 
     "--features-only", is_flag=True, help="Write the features as .npy and .parquet; train nothing."
 )
 @project_options
-def extract_features(
-    console: "Console",
-    config: Path,
-    overrides: tuple[str, ...],
-    run_dir: Path | None,
-    resume: bool,
-    accept_changes: bool,
-    features_only: bool,
-) -> None:
+def extract_features(console: "Console", project: Project, features_only: bool) -> None:
     """Train a head on the features of a pretrained base, which is run once for each image.
 
     The base stays frozen, and the run proves it. With `views:` above 1 and an `augment:` section
     so many augmented views of each training image are computed and kept.
     """
-    settings, path, name = project("extract-features", config, overrides, run_dir, resume)
+    config, request = project.open("extract-features")
     from cvtrain.pipelines.extract_features import extract_features as run_extract_features
 
-    run_extract_features(
-        settings,
-        path,
-        name=name,
-        resume=resume,
-        accept_changes=accept_changes,
-        features_only=features_only,
-        console=console,
-    )
+    run_extract_features(config, request, console, features_only=features_only)
 
 
 @click.command(
@@ -195,24 +151,16 @@ Examples:
     help="The run to start from; default: the newest extract-features run.",
 )
 @project_options
-def finetune(
-    console: "Console",
-    config: Path,
-    source: Path | None,
-    overrides: tuple[str, ...],
-    run_dir: Path | None,
-    resume: bool,
-    accept_changes: bool,
-) -> None:
+def finetune(console: "Console", project: Project, source: Path | None) -> None:
     """Train the top of a run's network on, at a low learning rate; what is below stays frozen.
 
     The frozen part comes from the cache, so that only the top is computed in every step.
     """
-    settings, path, name = project("finetune", config, overrides, run_dir, resume)
+    config, request = project.open("finetune")
     from cvtrain.run import Run, newest_run
 
-    if resume and source is None:
-        source = Path(Run.open(path).field("source", dict)["run"])
+    if project.resume and source is None:
+        source = Path(Run.open(request.path).field("source", dict)["run"])
     if source is None:
         start = newest_run(RUNS_DIR, command="extract-features", has_model=True)
         console.remark(f"from: {start.path} (the newest extract-features run)")
@@ -220,15 +168,7 @@ def finetune(
         start = Run.open(source)
     from cvtrain.pipelines.finetune import finetune as run_finetune
 
-    run_finetune(
-        settings,
-        path,
-        source=start,
-        name=name,
-        resume=resume,
-        accept_changes=accept_changes,
-        console=console,
-    )
+    run_finetune(config, request, console, source=start)
 
 
 @click.command(
@@ -239,25 +179,16 @@ Examples:
   cvtrain ladder config.yaml --resume            go on with the rung that was stopped""",
 )
 @project_options
-def ladder(
-    console: "Console",
-    config: Path,
-    overrides: tuple[str, ...],
-    run_dir: Path | None,
-    resume: bool,
-    accept_changes: bool,
-) -> None:
+def ladder(console: "Console", project: Project) -> None:
     """Climb from a convnet from scratch to a fine-tuned base, and tell what each rung gains.
 
     Scratch, augmented, features, features with views, fine-tuned: all on one split, each compared
     with the one below by a paired test. Says first how long it will take.
     """
-    settings, path, name = project("ladder", config, overrides, run_dir, resume)
+    config, request = project.open("ladder")
     from cvtrain.pipelines.ladder import ladder as run_ladder
 
-    run_ladder(
-        settings, path, name=name, resume=resume, accept_changes=accept_changes, console=console
-    )
+    run_ladder(config, request, console)
 
 
 @click.command(
@@ -302,6 +233,4 @@ def reproduce(
     from cvtrain.pipelines.reproduce import reproduction_path
 
     path = run_dir or reproduction_path(first, resume=resume)
-    run_reproduce(
-        first, path, source=source, resume=resume, accept_changes=accept_changes, console=console
-    )
+    run_reproduce(first, path, console, source=source, resume=resume, accept_changes=accept_changes)

@@ -1,7 +1,6 @@
 """`cvtrain extract-features`: a head on what a frozen base gives, computed once and cached."""
 
 from functools import partial
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -32,7 +31,7 @@ from cvtrain.pipelines.train import (
     save,
     train_stage,
 )
-from cvtrain.run import Run
+from cvtrain.run import Run, RunRequest
 
 if TYPE_CHECKING:
     import keras
@@ -41,24 +40,15 @@ if TYPE_CHECKING:
 
 
 def extract_features(
-    config: Config,
-    path: Path,
-    *,
-    name: str,
-    resume: bool,
-    console: Console,
-    accept_changes: bool = False,
-    features_only: bool = False,
+    config: Config, request: RunRequest, console: Console, *, features_only: bool = False
 ) -> Run:
     """Train a head on the features of a frozen base; the run's model is base and head in one.
 
     Args:
         config: the checked config.
-        path: the run folder to write, or to continue.
-        name: of the config, for the record.
-        resume: continue the run at `path`.
-        accept_changes: continue it also with another config, other images or on another machine.
-        features_only: write the features as arrays and train nothing.
+        request: the run folder to write, or to continue.
+        features_only: write the features as arrays and train nothing; a run that is continued
+            keeps what it was begun with.
 
     Returns:
         The finished run.
@@ -68,7 +58,7 @@ def extract_features(
         TrainingError, ResourceError: training cannot go on; features are kept.
         Stopped: on request; what was computed is kept, and `resume` continues.
     """
-    if done := finished_run(path, resume=resume, console=console):
+    if done := finished_run(request, console):
         return done
     stage = config.extract_features
     if features_only and stage.views == "unlimited":
@@ -76,15 +66,7 @@ def extract_features(
             "extract_features.views: unlimited caches no features, and --features-only writes them",
             "Say how many: --set extract_features.views=4",
         )
-    with start_job(
-        "extract-features",
-        config,
-        path,
-        name=name,
-        resume=resume,
-        console=console,
-        accept_changes=accept_changes,
-    ) as job:
+    with start_job("extract-features", config, request, console) as job:
         from cvtrain.models.transfer import (
             in_precision,
             layer_digests,
@@ -94,7 +76,10 @@ def extract_features(
         )
 
         base, cut = cut_base(job, config)
-        job.run.update(base=stage.backbone.model_dump() | {"cut": cut})
+        # A run that was begun for its arrays goes on for them, whatever it is asked.
+        features_only = features_only or job.run.record.get("features_only") is True
+        described = stage.backbone.model_dump() | {"cut": cut}
+        job.run.update(base=described, features_only=features_only)
         augment = config.augment if stage.views != 1 else None
         augmentation = augmentation_of(augment)
         draw_augmentation(job, augmentation, mixing_of(augment), stage.views)

@@ -3,7 +3,6 @@
 import contextlib
 from collections.abc import Callable, Iterator
 from functools import partial
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -15,19 +14,18 @@ from cvtrain.files import commit_text, csv_text
 from cvtrain.pipelines.fit import builder, output_sizes
 from cvtrain.pipelines.job import Job, start_job
 from cvtrain.pipelines.train import augmentation_of, class_weights_of, image_feed, mixing_of
-from cvtrain.run import Run
+from cvtrain.run import Run, RunRequest
 
 if TYPE_CHECKING:
     from cvtrain.training.rate_finder import RangeTest
 
 
-def find_lr(config: Config, path: Path, *, name: str, console: Console) -> Run:
+def find_lr(config: Config, request: RunRequest, console: Console) -> Run:
     """Raise the learning rate of `fit` from step to step, and suggest one; no model is kept.
 
     Args:
         config: the checked config; its `fit.optimizer` says which optimizer the rate is for.
-        path: the run folder to write.
-        name: of the config, for the record.
+        request: the run folder to write; there is none to continue.
 
     Returns:
         The finished run, with `lr.csv` and `figures/find_lr.png`.
@@ -38,7 +36,7 @@ def find_lr(config: Config, path: Path, *, name: str, console: Console) -> Run:
         Stopped: on request.
     """
     output_sizes(config)
-    with start_job("find-lr", config, path, name=name, resume=False, console=console) as job:
+    with start_job("find-lr", config, request, console) as job:
         from cvtrain import backend
         from cvtrain.training.rate_finder import range_test
 

@@ -1,7 +1,6 @@
 """`cvtrain finetune`: the top of a run's network is trained on, what is below stays frozen."""
 
 from collections.abc import Callable, Mapping
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -34,7 +33,7 @@ from cvtrain.pipelines.train import (
     mixing_of,
     train_stage,
 )
-from cvtrain.run import Run
+from cvtrain.run import Run, RunRequest
 
 if TYPE_CHECKING:
     import keras
@@ -42,25 +41,13 @@ if TYPE_CHECKING:
     from cvtrain.training.loop import Row
 
 
-def finetune(
-    config: Config,
-    path: Path,
-    *,
-    source: Run,
-    name: str,
-    resume: bool,
-    console: Console,
-    accept_changes: bool = False,
-) -> Run:
+def finetune(config: Config, request: RunRequest, console: Console, *, source: Run) -> Run:
     """Train the top of a run's network on, in one step or several.
 
     Args:
         config: the checked config; its images must be of the classes of `source`.
-        path: the run folder to write, or to continue.
+        request: the run folder to write, or to continue.
         source: the run whose model is the start.
-        name: of the config, for the record.
-        resume: continue the run at `path`.
-        accept_changes: continue it also with another config, other images or on another machine.
 
     Returns:
         The finished run.
@@ -70,23 +57,14 @@ def finetune(
         TrainingError, ResourceError: training cannot go on; the best model so far is saved.
         Stopped: on request; the best model so far is saved, and `resume` continues.
     """
-    if done := finished_run(path, resume=resume, console=console):
+    if done := finished_run(request, console):
         return done
     section = config.finetune or FineTune()
     views = section.views or config.extract_features.views
     config = config.model_copy(update={"finetune": section.model_copy(update={"views": views})})
     augment = config.augment if views != 1 else None
     augmentation, mixing = augmentation_of(augment), mixing_of(augment)
-    with start_job(
-        "finetune",
-        config,
-        path,
-        name=name,
-        resume=resume,
-        console=console,
-        accept_changes=accept_changes,
-        source=source,
-    ) as job:
+    with start_job("finetune", config, request, console, source=source) as job:
         from cvtrain.models.transfer import layer_digests
 
         refuse_other_classes(source, job)

@@ -2,7 +2,6 @@
 
 from collections.abc import Callable
 from functools import partial
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from cvtrain.config import Config, Separable
@@ -19,29 +18,18 @@ from cvtrain.pipelines.train import (
     mixing_of,
     train_stage,
 )
-from cvtrain.run import Run
+from cvtrain.run import Run, RunRequest
 
 if TYPE_CHECKING:
     import keras
 
 
-def fit(
-    config: Config,
-    path: Path,
-    *,
-    name: str,
-    resume: bool,
-    console: Console,
-    accept_changes: bool = False,
-) -> Run:
+def fit(config: Config, request: RunRequest, console: Console) -> Run:
     """Train the net of a config on its images, evaluate it and draw how it went.
 
     Args:
         config: the checked config.
-        path: the run folder to write, or to continue.
-        name: of the config, for the record.
-        resume: continue the run at `path` from its last checkpoint.
-        accept_changes: continue it also with another config, other images or on another machine.
+        request: the run folder to write, or to continue.
 
     Returns:
         The finished run.
@@ -52,17 +40,9 @@ def fit(
         Stopped: on request; the best model so far is saved, and `resume` continues.
     """
     output_sizes(config)
-    if done := finished_run(path, resume=resume, console=console):
+    if done := finished_run(request, console):
         return done
-    with start_job(
-        "fit",
-        config,
-        path,
-        name=name,
-        resume=resume,
-        console=console,
-        accept_changes=accept_changes,
-    ) as job:
+    with start_job("fit", config, request, console) as job:
         build = builder(config, len(job.dataset.index.class_names))
         augmentation, mixing = augmentation_of(config.augment), mixing_of(config.augment)
         draw_augmentation(job, augmentation, mixing)

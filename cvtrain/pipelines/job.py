@@ -4,7 +4,6 @@ import contextlib
 import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 from cvtrain.config import Config, config_values, dump_config
@@ -20,7 +19,7 @@ from cvtrain.pipelines.drift import (
     weights_digests,
 )
 from cvtrain.pipelines.environment import environment, library_versions
-from cvtrain.run import Run
+from cvtrain.run import Run, RunRequest
 from cvtrain.signals import Stop, stop_on_signals
 from cvtrain.stopwatch import Stopwatch
 from cvtrain.tracking.tracked import Tracking, refuse_missing, tracked
@@ -49,16 +48,16 @@ class Job:
     tracking: Tracking = field(default_factory=Tracking)
 
 
-def finished_run(path: Path, *, resume: bool, console: Console) -> Run | None:
-    """The run at `path` where `resume` finds it finished: there is nothing to do then."""
-    if not resume:
+def finished_run(request: RunRequest, console: Console) -> Run | None:
+    """The run that is to be resumed, where it is finished: there is nothing to do then."""
+    if not request.resume:
         return None
-    run = Run.open(path)
+    run = Run.open(request.path)
     if run.record["status"] != "finished":
         return None
     # A kill as soon as it was finished may have left them.
     shutil.rmtree(run.checkpoints, ignore_errors=True)
-    console.result(f"{path} is finished; there is nothing to resume")
+    console.result(f"{run.path} is finished; there is nothing to resume")
     return run
 
 
@@ -80,12 +79,9 @@ def refuse_wrong_run(run: Run, command: str) -> None:
 def start_job(
     command: str,
     config: Config,
-    path: Path,
-    *,
-    name: str,
-    resume: bool,
+    request: RunRequest,
     console: Console,
-    accept_changes: bool = False,
+    *,
     source: Run | None = None,
 ) -> Iterator[Job]:
     """Check the images, make or reopen the run, record what is known, and load the engine.
@@ -96,10 +92,7 @@ def start_job(
     Args:
         command: of the command line.
         config: the checked config.
-        path: the run folder to write, or to continue.
-        name: of the config, for the record.
-        resume: continue the run at `path`.
-        accept_changes: continue it also where something that its results depend on has changed.
+        request: the run folder to write, or to continue.
         source: the run whose model is the start.
 
     Raises:
@@ -112,7 +105,7 @@ def start_job(
     """
     refuse_missing(config.log)
     with stop_on_signals() as stop, contextlib.ExitStack() as held:
-        run = held.enter_context(Run.open(path).locked()) if resume else None
+        run = held.enter_context(Run.open(request.path).locked()) if request.resume else None
         if run:
             refuse_wrong_run(run, command)
         watch = Stopwatch(run.record.get("seconds") if run else None)
@@ -123,17 +116,17 @@ def start_job(
         known = changes_since_start(run, config, places, dataset.digest, weights) if run else []
         if run:
             if "exact" not in run.record:
-                console.remark(f"{path} was begun by an earlier version: not all can be compared")
-            accept(run, known, accepted=accept_changes, warn=console.warn)
+                console.remark(f"{run.path} was begun by an earlier version: not all is comparable")
+            accept(run, known, accepted=request.accept_changes, warn=console.warn)
         with watch.phase("import"):
             from cvtrain import backend
         device = backend.set_up(seed=config.seed, device=config.device)
         engine = {"device": device, "versions": backend.versions() | library_versions()}
         if run:
             new = engine_changes(run, engine, known)
-            accept(run, new, accepted=accept_changes, warn=console.warn)
+            accept(run, new, accepted=request.accept_changes, warn=console.warn)
         fields = engine | {
-            "name": name,
+            "name": request.name,
             **description(config, dataset),
             "identity": identity_of(text, dataset.digest, weights),
             "environment": environment(),
@@ -145,7 +138,7 @@ def start_job(
             }
         files = {"config.yaml": text, "split.json": json_text(places)}
         if run is None:
-            begun = Run.begin(path, command, files=files, exact=True, **fields)
+            begun = Run.begin(request.path, command, files=files, exact=True, **fields)
             run = held.enter_context(begun)
         with (
             tracked(config.log, run, config_values(config, command), console.warn) as tracking,
@@ -153,7 +146,7 @@ def start_job(
         ):
             console.log_to(run.path / "log.txt")
             console.remark(f"run: {run.path}")
-            if resume:
+            if request.resume:
                 run.record.pop("error", None)
                 for file, content in files.items():
                     commit_text(run.path / file, content)

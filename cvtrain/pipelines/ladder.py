@@ -2,7 +2,7 @@
 
 import csv
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -19,7 +19,7 @@ from cvtrain.pipelines.extract_features import extract_features
 from cvtrain.pipelines.finetune import finetune
 from cvtrain.pipelines.fit import fit
 from cvtrain.pipelines.job import Job, finished_run, start_job
-from cvtrain.run import Run
+from cvtrain.run import Run, RunRequest
 
 VIEWS = 4
 """Augmented views a training image where the config names none."""
@@ -32,34 +32,23 @@ class Rung:
     Attributes:
         name: in tables; also of its folder.
         config: of its command.
-        climb: trains it: `climb(config, path, name=..., resume=..., ...)`.
+        climb: trains it: `climb(config, request, console) -> Run`.
         estimate: the seconds it will take on this machine.
     """
 
     name: str
     config: Config
-    climb: Callable[..., Run]
+    climb: Callable[[Config, RunRequest, Console], Run]
     estimate: Callable[[Job, Config], float]
 
 
-def ladder(
-    config: Config,
-    path: Path,
-    *,
-    name: str,
-    resume: bool,
-    console: Console,
-    accept_changes: bool = False,
-) -> Run:
+def ladder(config: Config, request: RunRequest, console: Console) -> Run:
     """Train every rung on the same images and tell what each gains over the one below.
 
     Args:
         config: the checked config: `fit`, `extract_features`, `finetune`, and `augment` for the
             rungs with augmentation.
-        path: the run folder to write, or to continue; each rung is a run folder in it.
-        name: of the config, for the record.
-        resume: continue with the rung that was not finished.
-        accept_changes: continue it also with another config, or on another machine.
+        request: the run folder to write, or to continue; each rung is a run folder in it.
 
     Returns:
         The finished run; it has no model of its own.
@@ -69,23 +58,15 @@ def ladder(
         TrainingError, ResourceError: a rung cannot go on; those before it are kept.
         Stopped: on request; `resume` continues.
     """
-    if done := finished_run(path, resume=resume, console=console):
+    if done := finished_run(request, console):
         return done
-    rungs = rungs_of(config, path)
-    with start_job(
-        "ladder",
-        config,
-        path,
-        name=name,
-        resume=resume,
-        console=console,
-        accept_changes=accept_changes,
-    ) as job:
+    rungs = rungs_of(config, request.path)
+    with start_job("ladder", config, request, console) as job:
         estimates = job.run.record.get("estimates") or measured_estimates(job, rungs)
         show_estimates(job, rungs, estimates)
         rows: list[dict[str, Any]] = []
         for rung in rungs:
-            run = climb(job, rung, name, accept_changes=accept_changes)
+            run = climb(job, rung, request)
             rows.append(describe(run, rung, estimates[rung.name], rows))
             job.run.update(rungs=rows)
             console.log_to(job.run.path / "log.txt")
@@ -128,8 +109,8 @@ def rungs_of(config: Config, path: Path) -> list[Rung]:
         rungs.append(Rung("features, views", top, extract_features, estimate_features))
     source = folder(path, rungs[-1])
 
-    def from_features(*args: Any, **kwargs: Any) -> Run:
-        return finetune(*args, source=Run.open(source), **kwargs)
+    def from_features(config: Config, request: RunRequest, console: Console) -> Run:
+        return finetune(config, request, console, source=Run.open(source))
 
     tuned = partial(estimate_features, finetuning=True)
     return [*rungs, Rung("fine-tuned", top, from_features, tuned)]
@@ -140,20 +121,15 @@ def folder(path: Path, rung: Rung) -> Path:
     return path / rung.name.replace(", ", "-")
 
 
-def climb(job: Job, rung: Rung, name: str, *, accept_changes: bool) -> Run:
+def climb(job: Job, rung: Rung, request: RunRequest) -> Run:
     """Train one rung, or go on with it; a rung that is finished is opened."""
     path = folder(job.run.path, rung)
     job.console.remark(f"\n{rung.name}")
     try:
         with job.console.part_of_a_whole():
-            return rung.climb(
-                rung.config,
-                path,
-                name=name,
-                resume=(path / "run.json").is_file(),
-                console=job.console,
-                accept_changes=accept_changes,
-            )
+            is_begun = (path / "run.json").is_file()
+            part = replace(request, path=path, resume=is_begun)
+            return rung.climb(rung.config, part, job.console)
     except Stopped as error:
         raise Stopped(
             f"{rung.name}: {error.message}", f"Go on: cvtrain ladder {job.run.path} --resume"

@@ -7,7 +7,6 @@ the accuracy does meanwhile tells what it would do with more of them.
 import io
 from collections.abc import Sequence
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -20,7 +19,7 @@ from cvtrain.files import commit_text, committed, csv_text, seal, unsealed
 from cvtrain.pipelines.extract_features import cut_base
 from cvtrain.pipelines.job import Job, finished_run, start_job
 from cvtrain.pipelines.probe import pooled_features, samples
-from cvtrain.run import Run
+from cvtrain.run import Run, RunRequest
 from cvtrain.training.linear_probe import held_out
 from cvtrain.training.power_law import FARTHEST, FEWEST_SIZES, extrapolate, resampled_errors
 
@@ -37,23 +36,12 @@ _FLAT = 0.01  # a gain of less is not worth the collecting
 _ENDS = (2.5, 97.5)
 
 
-def learning_curve(
-    config: Config,
-    path: Path,
-    *,
-    name: str,
-    resume: bool,
-    console: Console,
-    accept_changes: bool = False,
-) -> Run:
+def learning_curve(config: Config, request: RunRequest, console: Console) -> Run:
     """Measure the accuracy after growing shares of the training images, and say what comes next.
 
     Args:
         config: the checked config; its section `extract_features` says on which base.
-        path: the run folder to write, or to continue.
-        name: of the config, for the record.
-        resume: continue the run at `path` after the last subset that it has measured.
-        accept_changes: continue it also where versions or the machine have changed.
+        request: the run folder to write, or to continue.
 
     Returns:
         The finished run; it has no model.
@@ -63,17 +51,9 @@ def learning_curve(
         ResourceError: memory or disk do not suffice; what was measured is recorded.
         Stopped: on request; what was measured is recorded, and `resume` continues.
     """
-    if done := finished_run(path, resume=resume, console=console):
+    if done := finished_run(request, console):
         return done
-    with start_job(
-        "learning-curve",
-        config,
-        path,
-        name=name,
-        resume=resume,
-        console=console,
-        accept_changes=accept_changes,
-    ) as job:
+    with start_job("learning-curve", config, request, console) as job:
         refuse_lone_images(job)
         correct = measure(job)
         points = job.run.record["points"]

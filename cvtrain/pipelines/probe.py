@@ -19,7 +19,7 @@ from cvtrain.files import commit_text, csv_text
 from cvtrain.pipelines.dataset import Dataset, check
 from cvtrain.pipelines.frozen import open_base, views_of
 from cvtrain.pipelines.job import Job, finished_run, start_job
-from cvtrain.run import Run
+from cvtrain.run import Run, RunRequest
 from cvtrain.training.linear_probe import Row, least_accuracy, linear_accuracy, recommend
 
 if TYPE_CHECKING:
@@ -28,23 +28,12 @@ if TYPE_CHECKING:
     from cvtrain.features.store import FeatureStore
 
 
-def probe(
-    config: Config,
-    path: Path,
-    *,
-    name: str,
-    resume: bool,
-    console: Console,
-    accept_changes: bool = False,
-) -> Run:
+def probe(config: Config, request: RunRequest, console: Console) -> Run:
     """Measure every block of the bases of a config and recommend where to cut.
 
     Args:
         config: the checked config.
-        path: the run folder to write, or to continue.
-        name: of the config, for the record.
-        resume: continue the run at `path` after the last block that it has measured.
-        accept_changes: continue it also where versions or the machine have changed.
+        request: the run folder to write, or to continue.
 
     Returns:
         The finished run; it has no model.
@@ -56,17 +45,9 @@ def probe(
     """
     config = with_bases(config)
     bases = bases_by_label(config.probe.backbones)
-    if done := finished_run(path, resume=resume, console=console):
+    if done := finished_run(request, console):
         return done
-    with start_job(
-        "probe",
-        config,
-        path,
-        name=name,
-        resume=resume,
-        console=console,
-        accept_changes=accept_changes,
-    ) as job:
+    with start_job("probe", config, request, console) as job:
         refuse_small_classes(job)
         rows = measure(job, bases)
         best, cut = recommend(rows)

@@ -26,18 +26,18 @@ from cvtrain.pipelines.finetune import finetune
 from cvtrain.pipelines.fit import fit
 from cvtrain.pipelines.reproduction import compare_runs, rows_of
 from cvtrain.reports.record import read_record
-from cvtrain.run import Run, new_run_path, newest_run
+from cvtrain.run import Run, RunRequest, new_run_path, newest_run
 from cvtrain.signals import stop_on_signals
 
 
 def reproduce(
     first: Run,
     path: Path,
+    console: Console,
     *,
     source: str | None,
     resume: bool,
     accept_changes: bool,
-    console: Console,
 ) -> Run:
     """Do a run again in a folder of its own, and tell and record what differs.
 
@@ -73,14 +73,8 @@ def reproduce(
     cache = cache_dir() / "reproductions" / sha256_bytes(os.fsencode(path.absolute()))[:16]
     try:
         with caching_in(cache), console.part_of_a_whole():
-            again = do_again(
-                config,
-                path,
-                name=name,
-                resume=True,
-                accept_changes=accept_changes,
-                console=console,
-            )
+            request = RunRequest(path, name, resume=True, accept_changes=accept_changes)
+            again = do_again(config, request, console)
     except Stopped as error:
         go_on = f"Go on: cvtrain reproduce {first.path} --run-dir {path} --resume"
         raise Stopped(error.message, go_on) from error

@@ -5,6 +5,7 @@ import pytest
 from cvtrain.config import load_config
 from cvtrain.console import Console
 from cvtrain.pipelines.fit import fit
+from cvtrain.run import RunRequest
 
 CONFIG = """
 seed: 3
@@ -33,8 +34,7 @@ def train(config_path):
 
     def run(folder, *overrides, resume=False, console=None):
         config = load_config(config_path, overrides)
-        console = console or Console(quiet=True)
-        return fit(config, folder, name="tiny", resume=resume, console=console)
+        return fit(config, RunRequest(folder, "tiny", resume), console or Console(quiet=True))
 
     return run
 

@@ -13,7 +13,7 @@ from cvtrain.config import load_config
 from cvtrain.console import Console
 from cvtrain.errors import ConfigError, RunError
 from cvtrain.pipelines.job import start_job
-from cvtrain.run import Run
+from cvtrain.run import Run, RunRequest
 
 
 @pytest.fixture
@@ -43,12 +43,9 @@ def begin(tmp_path, config_path, images):
         with start_job(
             command,
             config,
-            tmp_path / "run",
-            name="tiny",
-            resume=resume,
-            accept_changes=accept,
+            RunRequest(tmp_path / "run", "tiny", resume, accept),
+            console or Console(quiet=True),
             source=source,
-            console=console or Console(quiet=True),
         ) as job:
             return job.run
 

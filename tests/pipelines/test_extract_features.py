@@ -12,9 +12,11 @@ from PIL import Image
 
 from cvtrain.config import load_config
 from cvtrain.console import Console
-from cvtrain.errors import ConfigError, DataError, RunError
+from cvtrain.errors import ConfigError, DataError, RunError, Stopped
 from cvtrain.features import extract as extraction
+from cvtrain.pipelines import extract_features as module
 from cvtrain.pipelines.extract_features import extract_features
+from cvtrain.run import RunRequest
 
 CONFIG = """
 seed: 3
@@ -43,14 +45,12 @@ def extract(tmp_path, transfer_config, extracted, monkeypatch):
     shutil.copytree(extracted.path.parent / "cache", tmp_path / "cache")
     monkeypatch.setenv("CVTRAIN_CACHE", str(tmp_path / "cache"))
 
-    def run(folder, *overrides, features_only=False):
+    def run(folder, *overrides, features_only=False, resume=False):
         return extract_features(
             load_config(transfer_config, overrides),
-            tmp_path / folder,
-            name="tiny",
-            resume=False,
+            RunRequest(tmp_path / folder, "tiny", resume),
+            Console(quiet=True),
             features_only=features_only,
-            console=Console(quiet=True),
         )
 
     return run
@@ -63,11 +63,7 @@ def extracted(tmp_path_factory, transfer_config):
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("CVTRAIN_CACHE", str(folder / "cache"))
         return extract_features(
-            load_config(transfer_config),
-            folder / "run",
-            name="tiny",
-            resume=False,
-            console=Console(quiet=True),
+            load_config(transfer_config), RunRequest(folder / "run", "tiny"), Console(quiet=True)
         )
 
 
@@ -229,6 +225,23 @@ def test_arrays_for_use_elsewhere(extract):
     assert all(
         f"test/{name}/" in path for name, path in zip(table["class"], table["file"], strict=True)
     )
+
+
+def test_arrays_are_all_that_a_run_begun_for_them_goes_on_to(extract, monkeypatch):
+    def stop(*_):
+        raise Stopped("stopped", "go on")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(module, "write_features", stop)
+        with pytest.raises(Stopped):
+            extract("a", features_only=True)
+    run = extract("a", resume=True)
+    assert run.record["status"] == "finished"
+    assert not run.model_path.exists()
+    whole = extract("b", features_only=True)
+    for name in ("train", "validation", "test"):
+        array = f"features/{name}.npy"
+        assert (run.path / array).read_bytes() == (whole.path / array).read_bytes()
 
 
 def test_arrays_of_unlimited_views_are_refused(extract):

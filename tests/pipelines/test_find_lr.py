@@ -11,14 +11,14 @@ from cvtrain.config import load_config
 from cvtrain.console import Console
 from cvtrain.errors import TrainingError
 from cvtrain.pipelines.find_lr import find_lr
-from cvtrain.run import Run
+from cvtrain.run import Run, RunRequest
 
 
 @pytest.fixture(scope="module")
 def found(tmp_path_factory, config_path):
     path = tmp_path_factory.mktemp("found") / "run"
     console = Console(quiet=True)
-    return find_lr(load_config(config_path), path, name="tiny", console=console)
+    return find_lr(load_config(config_path), RunRequest(path, "tiny"), console)
 
 
 def read_rows(run):
@@ -64,7 +64,7 @@ def test_what_is_printed_can_be_pasted(found, tmp_path):
 
 def test_the_same_config_finds_the_same(found, tmp_path, config_path):
     again = find_lr(
-        load_config(config_path), tmp_path / "run", name="tiny", console=Console(quiet=True)
+        load_config(config_path), RunRequest(tmp_path / "run", "tiny"), Console(quiet=True)
     )
     assert read_rows(again) == read_rows(found)
 
@@ -74,5 +74,5 @@ def test_a_loss_that_is_never_finite_is_told(tmp_path, config_path):
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("cvtrain.training.rate_finder.math.isfinite", lambda _: False)
         with pytest.raises(TrainingError, match="not finite from the start"):
-            find_lr(settings, tmp_path / "run", name="tiny", console=Console(quiet=True))
+            find_lr(settings, RunRequest(tmp_path / "run", "tiny"), Console(quiet=True))
     assert Run.open(tmp_path / "run").record["status"] == "failed"

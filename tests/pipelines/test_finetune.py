@@ -12,6 +12,7 @@ from cvtrain.errors import ConfigError, RunError, Stopped
 from cvtrain.features import extract as extraction
 from cvtrain.pipelines.extract_features import extract_features
 from cvtrain.pipelines.finetune import finetune
+from cvtrain.run import RunRequest
 
 CONFIG = """
 seed: 3
@@ -48,9 +49,7 @@ def config(tmp_path, image_folder, finished):
 
 @pytest.fixture
 def source(config, tmp_path):
-    return extract_features(
-        config(), tmp_path / "source", name="tiny", resume=False, console=Console(quiet=True)
-    )
+    return extract_features(config(), RunRequest(tmp_path / "source", "tiny"), Console(quiet=True))
 
 
 @pytest.fixture
@@ -58,14 +57,8 @@ def tune(config, source, tmp_path):
     """tune(folder, *overrides, resume=False) -> Run"""
 
     def run(folder, *overrides, resume=False):
-        return finetune(
-            config(*overrides),
-            tmp_path / folder,
-            source=source,
-            name="tiny",
-            resume=resume,
-            console=Console(quiet=True),
-        )
+        request = RunRequest(tmp_path / folder, "tiny", resume)
+        return finetune(config(*overrides), request, Console(quiet=True), source=source)
 
     return run
 

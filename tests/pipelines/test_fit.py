@@ -27,7 +27,7 @@ from cvtrain.errors import (
 )
 from cvtrain.pipelines.fit import fit
 from cvtrain.reports.report import render_report
-from cvtrain.run import Run
+from cvtrain.run import Run, RunRequest
 from cvtrain.signals import Stop
 
 
@@ -259,14 +259,8 @@ def test_an_accepted_change_trains_longer_and_is_no_longer_exact(train, tmp_path
     with pytest.raises(Stopped):
         train(folder, "fit.epochs=2", console=InterruptingConsole("epoch 1/2"))
     config = load_config(folder / "config.yaml", ["fit.epochs=3", "fit.batch_size=4"])
-    run = fit(
-        config,
-        folder,
-        name="tiny",
-        resume=True,
-        accept_changes=True,
-        console=Console(quiet=True),
-    )
+    request = RunRequest(folder, "tiny", resume=True, accept_changes=True)
+    run = fit(config, request, Console(quiet=True))
     assert run.record["exact"] is False
     (accepted,) = run.record["accepted_changes"]
     assert accepted["changes"] == ["fit.epochs: 2 -> 3", "fit.batch_size: 8 -> 4"]

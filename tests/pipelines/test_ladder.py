@@ -12,7 +12,7 @@ from cvtrain.console import Console
 from cvtrain.errors import ConfigError, Stopped
 from cvtrain.pipelines import ladder as module
 from cvtrain.pipelines.ladder import ladder
-from cvtrain.run import Run
+from cvtrain.run import Run, RunRequest
 
 CONFIG = """
 seed: 3
@@ -45,7 +45,7 @@ def recipe(tmp_path_factory, image_folder, finished):
 
 def climb(path, folder, *overrides, resume=False):
     config = load_config(path, overrides)
-    return ladder(config, folder, name="tiny", resume=resume, console=Console(quiet=True))
+    return ladder(config, RunRequest(folder, "tiny", resume), Console(quiet=True))
 
 
 @pytest.fixture(scope="module")

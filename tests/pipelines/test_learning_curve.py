@@ -17,7 +17,7 @@ from cvtrain.errors import ConfigError, DataError, RunError, Stopped
 from cvtrain.models.backbones import build_backbone
 from cvtrain.pipelines import learning_curve as pipeline
 from cvtrain.pipelines.learning_curve import conclude, learning_curve
-from cvtrain.run import Run
+from cvtrain.run import Run, RunRequest
 from cvtrain.training.linear_probe import out_of_fold
 
 CONFIG = """
@@ -37,9 +37,7 @@ def start(tmp_path_factory, image_folder):
 
     def run(folder, *overrides, resume=False):
         config = load_config(path, overrides)
-        return learning_curve(
-            config, folder, name="tiny", resume=resume, console=Console(quiet=True)
-        )
+        return learning_curve(config, RunRequest(folder, "tiny", resume), Console(quiet=True))
 
     return run
 

@@ -20,7 +20,7 @@ from cvtrain.models.backbones import build_backbone
 from cvtrain.models.blocks import blocks, find_cut
 from cvtrain.pipelines import probe as pipeline
 from cvtrain.pipelines.probe import bases_by_label, probe
-from cvtrain.run import Run, newest_run
+from cvtrain.run import Run, RunRequest, newest_run
 
 CONFIG = """
 seed: 3
@@ -39,7 +39,7 @@ def start(tmp_path_factory, image_folder):
 
     def run(folder, *overrides, resume=False):
         config = load_config(path, overrides)
-        return probe(config, folder, name="tiny", resume=resume, console=Console(quiet=True))
+        return probe(config, RunRequest(folder, "tiny", resume), Console(quiet=True))
 
     return run
 

@@ -18,7 +18,7 @@ from cvtrain.models.invariant import open_keras_file, save_model
 from cvtrain.pipelines.extract_features import extract_features
 from cvtrain.pipelines.finetune import finetune
 from cvtrain.pipelines.reproduce import reproduce, reproduction_path
-from cvtrain.run import Run
+from cvtrain.run import Run, RunRequest
 
 TRANSFER = """
 seed: 3
@@ -68,10 +68,10 @@ def again(tmp_path):
         return reproduce(
             first,
             tmp_path / folder,
+            console,
             source=source,
             resume=resume,
             accept_changes=accept,
-            console=console,
         )
 
     return run
@@ -124,12 +124,12 @@ def tuned(averaged, image_folder, tmp_path_factory):
     folder = tmp_path_factory.mktemp("transfer")
     path = folder / "transfer.yaml"
     path.write_text(TRANSFER.format(source=image_folder, base=averaged.path))
-    options = {"name": "transfer", "resume": False, "console": QUIET}
+    config = load_config(path)
     with pytest.MonkeyPatch.context() as patch:
         speeds = {"float32": 1.0, "bfloat16": 2.0}
         patch.setattr("cvtrain.training.precision._measure", lambda *_, **__: speeds)
-        source = extract_features(load_config(path), folder / "features", **options)
-        return finetune(load_config(path), folder / "tuned", source=source, **options)
+        source = extract_features(config, RunRequest(folder / "features", "transfer"), QUIET)
+        return finetune(config, RunRequest(folder / "tuned", "transfer"), QUIET, source=source)
 
 
 @pytest.fixture

@@ -15,7 +15,7 @@ from cvtrain.pipelines.extract_features import extract_features
 from cvtrain.pipelines.finetune import finetune
 from cvtrain.pipelines.job import Job
 from cvtrain.pipelines.suspects import NONE_JUDGED, judge_training_images
-from cvtrain.run import Run
+from cvtrain.run import Run, RunRequest
 from cvtrain.signals import Stop
 from cvtrain.stopwatch import Stopwatch
 
@@ -57,7 +57,7 @@ def config(tmp_path_factory, finished):
 @pytest.fixture(scope="module")
 def run(config, tmp_path_factory):
     folder = tmp_path_factory.mktemp("runs") / "features"
-    return extract_features(config, folder, name="tiny", resume=False, console=Console(quiet=True))
+    return extract_features(config, RunRequest(folder, "tiny"), Console(quiet=True))
 
 
 def test_what_was_planted_leads_the_list(run):
@@ -85,9 +85,7 @@ def test_the_likeliest_are_told(run):
 
 
 def test_fine_tuning_keeps_what_the_features_said(run, config, tmp_path):
-    tuned = finetune(
-        config, tmp_path / "tuned", source=run, name="tiny", resume=False, console=Console(True)
-    )
+    tuned = finetune(config, RunRequest(tmp_path / "tuned", "tiny"), Console(True), source=run)
     assert tuned.record["mislabels"]["judged"]["train"] == 124
     before, after = (
         [each for each in read_mislabels(path / "mislabels.csv") if each.split == "train"]
