@@ -19,11 +19,13 @@ def _own_cache(tmp_path_factory):
 
 
 @pytest.fixture(autouse=True, scope="session")
-def _hears_ctrl_c():
-    # A shell starts what it does not wait for deaf to Ctrl-C, and every process that a test starts
-    # would be so, too.
-    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
-        signal.signal(signal.SIGINT, signal.default_int_handler)
+def _hears_signals():
+    # A shell starts what it does not wait for deaf to Ctrl-C, and nohup deaf to a closing terminal;
+    # every process that a test starts would be so, too.
+    heard = {signal.SIGINT: signal.default_int_handler, signal.SIGHUP: signal.SIG_DFL}
+    for number, handler in heard.items():
+        if signal.getsignal(number) is signal.SIG_IGN:
+            signal.signal(number, handler)
 
 
 @pytest.fixture(scope="session")

@@ -119,11 +119,11 @@ def test_a_log_that_cannot_be_written_ends_nothing(tmp_path, capsys):
 
 
 @pytest.mark.parametrize(
-    ("closed", "setup", "code"),
-    [("stderr", "", 0), ("stdout", "", 1), ("stdout", "c.log_to(Path('log.txt')); ", 0)],
+    ("closed", "setup", "goes_on"),
+    [("stderr", "", True), ("stdout", "", False), ("stdout", "c.log_to(Path('log.txt')); ", True)],
     ids=["progress", "results", "results-of-a-run"],
 )
-def test_a_run_goes_on_when_nobody_reads_of_it_any_more(closed, setup, code, tmp_path):
+def test_a_run_goes_on_when_nobody_reads_of_it_any_more(closed, setup, goes_on, tmp_path):
     reader, writer = os.pipe()
     os.close(reader)
     imports = "from pathlib import Path; from cvtrain.console import Console; "
@@ -132,8 +132,8 @@ def test_a_run_goes_on_when_nobody_reads_of_it_any_more(closed, setup, code, tmp
     streams = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL, closed: writer}
     done = subprocess.run(command, cwd=tmp_path, **streams)
     os.close(writer)
-    assert done.returncode == code
-    assert (tmp_path / "done").exists() == (code == 0)
+    assert (done.returncode == 0) == goes_on
+    assert (tmp_path / "done").exists() == goes_on
 
 
 def test_the_time_left_is_what_the_steps_so_far_took(capsys, monkeypatch):

@@ -95,7 +95,8 @@ sys.exit(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]))
 
 
 def test_a_closed_terminal_asks_and_what_is_printed_then_does_no_harm():
-    done = subprocess.run([sys.executable, "-c", CLOSED], capture_output=True, text=True)
+    command = [sys.executable, "-c", CLOSED]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60)
     assert done.returncode == 42, done.stderr
 
 

@@ -243,10 +243,10 @@ def configs(monkeypatch):
     """Runs of fit are done again by copying them; their configs are kept."""
     kept = []
 
-    def fit(config, path, **_):
+    def fit(config, request, _):
         kept.append(config)
-        first = Run.open(path).record["reproduces"]["run"]
-        return Run.open(shutil.copytree(first, path, dirs_exist_ok=True))
+        first = Run.open(request.path).record["reproduces"]["run"]
+        return Run.open(shutil.copytree(first, request.path, dirs_exist_ok=True))
 
     monkeypatch.setattr("cvtrain.pipelines.reproduce.fit", fit)
     return kept
