@@ -238,8 +238,8 @@ def new_run_path(runs_dir: Path, command: str, name: str) -> Path:
 def newest_run(runs_dir: Path, **wanted: Any) -> Run:
     """The run in `runs_dir` that started last, of those whose record has the `wanted` fields.
 
-    `has_model=True` asks for a saved model, `unfinished=True` for one that `--resume` can continue.
-    Damaged folders are passed over.
+    `has_model=True` asks for a saved model, `unfinished=True` for one that `--resume` can continue
+    where there is one: a kill may have come when all was done. Damaged folders are passed over.
 
     Raises:
         RunError: there is none.
@@ -249,12 +249,12 @@ def newest_run(runs_dir: Path, **wanted: Any) -> Run:
     for path in sorted(runs_dir.glob("*/run.json")):
         with contextlib.suppress(RunError):
             run = Run.open(path.parent)
-            if (
-                all(run.record.get(key) == value for key, value in wanted.items())
-                and (run.model_path.exists() or not has_model)
-                and (run.record["status"] != "finished" or not unfinished)
+            if all(run.record.get(key) == value for key, value in wanted.items()) and (
+                run.model_path.exists() or not has_model
             ):
                 found.append(run)
+    if unfinished:
+        found = [run for run in found if run.record["status"] != "finished"] or found
     if not found:
         what = "run with a model" if has_model else "run to continue"
         raise RunError(

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 import zipfile
@@ -137,6 +138,9 @@ def test_resume_takes_the_newest_run_that_is_not_finished(tmp_path, image_folder
     assert "runs/a: not as it was when the run was started" in done.stderr
     made = Run.open(tmp_path / "runs" / "a")
     made.update(status="finished")
+    done = run("fit", "--resume", cwd=tmp_path)
+    assert (done.returncode, done.stdout) == (0, "runs/b is finished; there is nothing to resume\n")
+    shutil.rmtree(tmp_path / "runs")
     done = run("fit", "--resume", cwd=tmp_path)
     assert (done.returncode, done.stdout) == (4, "")
     assert "runs: there is no run to continue" in done.stderr
