@@ -82,7 +82,7 @@ def memory_errors() -> Iterator[None]:
     """Turn an engine's running out of memory inside the block into a ResourceError."""
     try:
         yield
-    except Exception as error:
+    except Exception as error:  # Engines have no class in common for this; any other goes on.
         if not is_out_of_memory(error):
             raise
         reason = str(error).strip().partition("\n")[0][:200] or type(error).__name__
