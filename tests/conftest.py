@@ -10,6 +10,12 @@ from tiny_images import make_images
 CHROMIUM, CHROMEDRIVER = Path("/usr/bin/chromium"), Path("/usr/bin/chromedriver")
 
 
+def pytest_make_parametrize_id(val, argname):
+    # Bytes may hold the second in which they were packed, and the processes that share the tests
+    # refuse to start where they do not know them by the same names.
+    return argname if isinstance(val, bytes) else None
+
+
 @pytest.fixture(autouse=True, scope="session")
 def _own_cache(tmp_path_factory):
     # Of the session, so that fixtures of a session or a module have it too.
