@@ -1,6 +1,7 @@
 """Published files: a copy that is here already, or a download that can be resumed, checked."""
 
 import contextlib
+import fcntl
 import hashlib
 import http.client
 import os
@@ -10,6 +11,7 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import BinaryIO
 
 from cvtrain.errors import DataError
 from cvtrain.files import cache_dir, disk_errors, printable
@@ -110,33 +112,50 @@ def _download(file: Published, target: Path, advice: str, show: Show) -> None:
     part = target.with_name(f"{target.name}.part")
     with disk_errors(part):
         part.parent.mkdir(parents=True, exist_ok=True)
-    start = part.stat().st_size if part.exists() else 0
-    response = _open(file, start, advice)
-    if response is not None:
-        with (
-            response,
-            disk_errors(part),
-            part.open("ab" if response.status == 206 else "wb") as out,
-        ):
-            total = out.tell() + int(response.headers.get("Content-Length") or 0)
-            for chunk in _chunks(file, response, advice):
-                out.write(chunk)
-                show(out.tell() // _CHUNK, max(total, out.tell()) // _CHUNK)
-                if out.tell() > _MOST_BYTES:
-                    break  # the digest will not be right
-            if out.tell() < total:
-                raise _failure(file, "the connection ended early", advice)
-            out.flush()
-            os.fsync(out.fileno())
-    if not (copy := _copy(part, file)).is_published:
-        with disk_errors(part):
-            part.unlink()
-        raise DataError(
-            f"{file.url}: not the published file: its digest is {copy.digest}, not {file.digest}",
-            f"Try again later. {advice}",
-        )
-    with disk_errors(target):
-        part.replace(target)
+        with part.open("ab") as out:
+            _refuse_second_writer(out, part)
+            _receive(file, out, advice, show)
+            if not (copy := _copy(part, file)).is_published:
+                part.unlink()
+                raise DataError(
+                    f"{file.url}: not the published file: its digest is {copy.digest}, "
+                    f"not {file.digest}",
+                    f"Try again later. {advice}",
+                )
+            part.replace(target)
+
+
+def _refuse_second_writer(out: BinaryIO, part: Path) -> None:
+    """Raise DataError when another process downloads to `part`, or has just finished it."""
+    with contextlib.suppress(BlockingIOError, FileNotFoundError):
+        fcntl.flock(out, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        if os.path.samestat(os.fstat(out.fileno()), part.stat()):
+            return
+    raise DataError(
+        f"{printable(part)}: another process is downloading this file",
+        "Wait for it to end, then repeat the command.",
+    )
+
+
+def _receive(file: Published, out: BinaryIO, advice: str, show: Show) -> None:
+    """Append to `out` what it has not got yet."""
+    response = _open(file, out.tell(), advice)
+    if response is None:
+        return
+    with response:
+        if response.status != http.HTTPStatus.PARTIAL_CONTENT:
+            out.seek(0)
+            out.truncate()
+        total = out.tell() + int(response.headers.get("Content-Length") or 0)
+        for chunk in _chunks(file, response, advice):
+            out.write(chunk)
+            show(out.tell() // _CHUNK, max(total, out.tell()) // _CHUNK)
+            if out.tell() > _MOST_BYTES:
+                break  # the digest will not be right
+        out.flush()
+        if out.tell() < total:
+            raise _failure(file, "the connection ended early", advice)
+        os.fsync(out.fileno())
 
 
 def _open(file: Published, start: int, advice: str) -> http.client.HTTPResponse | None:

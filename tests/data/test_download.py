@@ -1,3 +1,5 @@
+import contextlib
+import fcntl
 import functools
 import hashlib
 import http.server
@@ -12,13 +14,15 @@ CONTENT = bytes(range(256)) * 20_000  # five chunks
 
 
 class Handler(http.server.SimpleHTTPRequestHandler):
-    """Serves CONTENT, in parts too; cuts off, lies or refuses by the path."""
+    """Serves CONTENT, in parts too; cuts off, lies, refuses or has no parts by the path."""
 
     requests: list  # of (path, Range)
 
     def do_GET(self):
         self.requests.append((self.path, self.headers.get("Range")))
         start = int((self.headers.get("Range") or "bytes=0-")[6:-1])
+        if self.path == "/whole":
+            start = 0
         if self.path == "/missing":
             self.send_error(404)
         elif start >= len(CONTENT):
@@ -82,6 +86,37 @@ def test_a_whole_part_is_taken(server, tmp_path):
     (folder / "set.bin.part").write_bytes(CONTENT)
     assert get(Published("set.bin", f"{server[0]}/set", DIGEST)).path.read_bytes() == CONTENT
     assert [path.name for path in folder.iterdir()] == ["set.bin"]
+
+
+def test_a_server_without_parts_sends_all_again(server, tmp_path):
+    folder = tmp_path / "cache" / "downloads"
+    folder.mkdir(parents=True)
+    (folder / "set.bin.part").write_bytes(CONTENT[:1000])
+    shown = []
+    file = Published("set.bin", f"{server[0]}/whole", DIGEST)
+    copy = get(file, task=lambda _: contextlib.nullcontext(lambda *done: shown.append(done)))
+    assert copy.path.read_bytes() == CONTENT
+    assert {total for _, total in shown} == {len(CONTENT) // 2**20}
+
+
+def test_a_file_is_downloaded_by_one_process_at_a_time(server, tmp_path, monkeypatch):
+    file = Published("set.bin", f"{server[0]}/set", DIGEST)
+    folder = tmp_path / "cache" / "downloads"
+    folder.mkdir(parents=True)
+    with (folder / "set.bin.part").open("ab") as other:
+        fcntl.flock(other, fcntl.LOCK_EX)
+        with pytest.raises(DataError, match="another process is downloading this file"):
+            get(file)
+
+    def finished_by_another(*_):
+        (folder / "set.bin.part").replace(folder / "set.bin")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(fcntl, "flock", finished_by_another)
+        with pytest.raises(DataError, match="another process"):
+            get(file)
+    assert (folder / "set.bin").read_bytes() == b""  # the other's, which was not touched
+    assert get(file).path.read_bytes() == CONTENT
 
 
 def test_another_file_than_the_published_one_is_not_kept(server, tmp_path):
