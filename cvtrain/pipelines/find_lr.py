@@ -100,7 +100,10 @@ def training_step(job: Job) -> Iterator[Callable[[float], float]]:
 
         def step(rate: float) -> float:
             if job.stop.requested:
-                raise Stopped("stopped while the learning rate was raised", "Start it again.")
+                raise Stopped(
+                    "stopped while the learning rate was raised",
+                    "Start it again; a --run-dir must be a new one.",
+                )
             images, labels = next(stream)
             train.totals = np.zeros(3)
             train(images, labels, rate)
