@@ -8,7 +8,10 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
+import numpy as np
+
 _MOST_TICKS = 6
+_LABEL_WIDTH = 110
 
 
 @dataclass(frozen=True)
@@ -61,6 +64,17 @@ class Line:
 
 
 @dataclass(frozen=True)
+class Mark:
+    """A vertical line at x, and its label, which begins or ends at (label_x, label_y)."""
+
+    at: float
+    label: str
+    label_x: float
+    label_y: float
+    anchor: str
+
+
+@dataclass(frozen=True)
 class Plot:
     """Lines between two axes.
 
@@ -77,7 +91,7 @@ class Plot:
     x_ticks: tuple[Tick, ...]
     y_ticks: tuple[Tick, ...]
     lines: tuple[Line, ...]
-    mark: Tick | None = None
+    mark: Mark | None = None
     # Of the whole drawing, and the edges of the area between the axes.
     width: ClassVar[int] = 420
     height: ClassVar[int] = 260
@@ -139,8 +153,19 @@ def plot(
         tuple(Tick(across(x), label) for x, label in x_ticks),
         tuple(Tick(down(y), label) for y, label in y_ticks),
         tuple(lines),
-        Tick(across(mark[0]), mark[1]) if mark else None,
+        _mark(across(mark[0]), mark[1], lines) if mark else None,
     )
+
+
+def _mark(at: float, label: str, lines: Sequence[Line]) -> Mark:
+    """Its label goes to the side with more room, above or below what is drawn there."""
+    side = -1 if at > (Plot.left + Plot.right) / 2 else 1
+    below = np.linspace(at, at + side * _LABEL_WIDTH, 12)
+    points = [zip(*line.points, strict=True) for line in lines if line.points]
+    drawn = [height for xs, ys in points for height in np.interp(below, xs, ys)]
+    low, high = Plot.bottom - 6, Plot.top + 14
+    label_y = max((low, high), key=lambda height: min((abs(height - y) for y in drawn), default=0))
+    return Mark(at, label, at + 6 * side, label_y, "start" if side > 0 else "end")
 
 
 def _range(values: Sequence[float]) -> tuple[float, float]:

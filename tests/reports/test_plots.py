@@ -66,3 +66,15 @@ def test_intervals_and_marks_count_for_the_axes():
     made = plot("t", [one], x_label="x", summary="", mark=(2, "here"))
     assert labels(made.y_ticks)[0] == "0.0"
     assert made.lines[0].whiskers[1][0] == made.mark.at == Plot.right
+
+
+@pytest.mark.parametrize("ys", [(9, 1, 1), (0, 0, 9), (9, 9, 0), (0, 9, 9), (5, 5, 5)])
+@pytest.mark.parametrize("epoch", [1, 2, 3])
+def test_a_label_keeps_away_from_the_line(ys, epoch):
+    made = drawn((1, 2, 3), ys, mark=(epoch, "kept: epoch 3"), y_range=(0, 9))
+    mark, side = made.mark, 1 if made.mark.anchor == "start" else -1
+    under = np.linspace(mark.label_x, mark.label_x + 90 * side, 50)
+    assert np.all((under >= Plot.left) & (under <= Plot.right))
+    heights = np.interp(under, *zip(*made.lines[0].points, strict=True))
+    gaps = {y: np.abs(heights - y).min() for y in (Plot.top + 14, Plot.bottom - 6)}
+    assert gaps[mark.label_y] >= 0.8 * max(gaps.values())
