@@ -171,6 +171,11 @@ def csv_text(rows: Iterable[Sequence[Any]]) -> str:
     return text.getvalue()
 
 
+def safe_name(name: str) -> str:
+    """`name` as a part of a file name: letters, digits, dots, dashes, at most 60."""
+    return "".join(c if c.isascii() and (c.isalnum() or c in "._-") else "-" for c in name)[:60]
+
+
 def csv_cell(cell: str) -> str:
     """`cell` as `csv_text` writes it: harmless to terminals and spreadsheets."""
     return ("'" if _FORMULA.match(cell) else "") + printable(cell)

@@ -26,6 +26,7 @@ from cvtrain.files import (
     csv_text,
     printable,
     remove_abandoned,
+    safe_name,
     seal,
     unsealed,
 )
@@ -255,6 +256,15 @@ def test_other_cells_survive(cell):
 
 def test_a_row_is_a_line():
     assert csv_text([["two\nlines", 1]]) == "two\\nlines,1\n"
+
+
+@pytest.mark.parametrize("name", ["../../etc", "a/b", "a\nb", "<img>", "caf\udce9", "é" * 300, ""])
+def test_any_name_becomes_a_harmless_part_of_a_file_name(name):
+    safe = safe_name(name)
+    assert len(safe) == min(60, len(name))
+    assert safe.isascii()
+    assert "/" not in safe
+    assert safe.isprintable()
 
 
 def test_printable_escapes_what_a_terminal_obeys():

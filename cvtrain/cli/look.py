@@ -212,7 +212,7 @@ def visualize(
     Without IMAGES a sample of the run's test images is taken, right and wrong ones. The folder then
     holds index.html, sheet.png, and for each image overlays and raw maps.
     """
-    from cvtrain.pipelines.visualize import Look
+    from cvtrain.pipelines.asked import Look
     from cvtrain.pipelines.visualize import visualize as run_visualize
 
     looks = [name for name in ("cam", "activations", "filters", "depth") if options.pop(name)]

@@ -1,6 +1,6 @@
-"""Classes and layers by name, as a person gives them; what cannot be is told at once.
+"""What a person asks of `visualize`: how to look, and at which class and layer, by their names.
 
-Nothing here needs the engine, which takes seconds to load.
+What cannot be is told at once: nothing here needs the engine, which takes seconds to load.
 """
 
 import difflib
@@ -12,8 +12,40 @@ import numpy as np
 
 from cvtrain.data.scan import listed
 from cvtrain.errors import ConfigError, RunError
-from cvtrain.files import printable
+from cvtrain.files import printable, safe_name
 from cvtrain.models.keras_file import layer_names
+
+
+@dataclass(frozen=True)
+class Look:
+    """How to look.
+
+    Attributes:
+        what: `cam`, `activations`, `filters` or `depth`.
+        layer: name; None: chosen, and told.
+        classes: as `chosen_classes` takes it.
+        method: of `visuals.explain.METHODS`; None: gradcam.
+        style: of filters, of `visuals.ascent.STYLES`; None: book.
+        evaluate: also measure how faithful the maps are.
+        sanity: also check that they depend on what was learnt.
+        seed: of the sample of images, of what a method draws, and of where filters start.
+    """
+
+    what: str = "cam"
+    layer: str | None = None
+    classes: str | None = None
+    method: str | None = None
+    style: str | None = None
+    evaluate: bool = False
+    sanity: bool = False
+    seed: int = 0
+
+    @property
+    def folder_name(self) -> str:
+        """Where the pictures go, so that different looks do not replace each other."""
+        names = {"cam": self.method or "gradcam", "filters": f"filters-{self.style or 'book'}"}
+        name = names.get(self.what, self.what)
+        return f"{name}-{safe_name(self.layer)}" if self.layer else name
 
 
 @dataclass(frozen=True)

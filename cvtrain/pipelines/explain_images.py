@@ -10,13 +10,13 @@ import numpy as np
 from PIL import Image as Pillow
 
 from cvtrain.console import Console
+from cvtrain.files import safe_name
 from cvtrain.pipelines.album import Album
-from cvtrain.pipelines.asked import ClassChoice, chosen_classes
-from cvtrain.pipelines.subject import Image, Images, Subject, safe_name
+from cvtrain.pipelines.asked import ClassChoice, Look, chosen_classes
+from cvtrain.pipelines.subject import Image, Images, Subject
 from cvtrain.pipelines.trust import NUM_IN_THE_CASCADE, Faithfulness, check_sanity
 
 if TYPE_CHECKING:
-    from cvtrain.pipelines.visualize import Look
     from cvtrain.visuals.draw_sheet import Panel
     from cvtrain.visuals.explain import Explain
     from cvtrain.visuals.page import Card
@@ -42,7 +42,7 @@ class _Findings:
 def explain_images(
     subject: Subject,
     images: Images,
-    look: "Look",
+    look: Look,
     folder: Path,
     *,
     console: Console,
@@ -161,7 +161,7 @@ def _of_predicted(answers: Sequence[_Answer], probabilities: np.ndarray) -> _Ans
     return next((each for each in answers if each.class_index == predicted), answers[0])
 
 
-def _images_at_once(subject: Subject, look: "Look", num_classes: int) -> int:
+def _images_at_once(subject: Subject, look: Look, num_classes: int) -> int:
     """What takes many passes for an image is done one at a time, to show how far it is."""
     from cvtrain.visuals.explain import METHODS
 

@@ -1,24 +1,21 @@
 """`visualize --activations`, `--filters` and `--depth`: what the layers compute and keep."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 
 from cvtrain.console import Console
 from cvtrain.errors import ConfigError
-from cvtrain.files import printable
+from cvtrain.files import printable, safe_name
 from cvtrain.pipelines.album import Album
-from cvtrain.pipelines.subject import Images, Subject, safe_name
-
-if TYPE_CHECKING:
-    from cvtrain.pipelines.visualize import Look
+from cvtrain.pipelines.asked import Look
+from cvtrain.pipelines.subject import Images, Subject
 
 
 def draw_activations(
     subject: Subject,
     images: Images,
-    look: "Look",
+    look: Look,
     folder: Path,
     *,
     console: Console,
@@ -60,7 +57,7 @@ def draw_activations(
 def draw_filters(
     subject: Subject,
     images: Images,  # noqa: ARG001 - every look takes the same
-    look: "Look",
+    look: Look,
     folder: Path,
     *,
     console: Console,
@@ -110,7 +107,7 @@ def draw_filters(
 def draw_depth_story(
     subject: Subject,
     images: Images,
-    look: "Look",
+    look: Look,
     folder: Path,
     *,
     console: Console,

@@ -308,8 +308,3 @@ def _recorded_predictions(run: Run, split: Split) -> np.ndarray:
             error.message, "Name the images to look at: cvtrain visualize RUN photos/"
         ) from error
     return predictions.predicted
-
-
-def safe_name(name: str) -> str:
-    """`name` as a part of a file name: letters, digits, dots, dashes, at most 60."""
-    return "".join(c if c.isascii() and (c.isalnum() or c in "._-") else "-" for c in name)[:60]

@@ -1,13 +1,13 @@
 """`cvtrain visualize`: what does a model look at, and what has it learnt to see?"""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
 from cvtrain.console import Console
 from cvtrain.errors import ConfigError, DataError, Stopped
 from cvtrain.files import committed_folder
-from cvtrain.pipelines.asked import chosen_classes, refuse_unknown_layer
+from cvtrain.pipelines.asked import Look, chosen_classes, refuse_unknown_layer
 from cvtrain.pipelines.explain_images import explain_images
 from cvtrain.pipelines.look_inside import draw_activations, draw_depth_story, draw_filters
 from cvtrain.pipelines.subject import (
@@ -17,7 +17,6 @@ from cvtrain.pipelines.subject import (
     open_model_file,
     open_run,
     right_and_wrong,
-    safe_name,
 )
 from cvtrain.run import Run
 from cvtrain.signals import Stop, stop_on_signals
@@ -39,38 +38,6 @@ _OPTIONS = {
     "style": ("--style", {"filters"}),
     "layer": ("--layer", {"cam", "activations", "filters"}),
 }
-
-
-@dataclass(frozen=True)
-class Look:
-    """How to look.
-
-    Attributes:
-        what: `cam`, `activations`, `filters` or `depth`.
-        layer: name; None: chosen, and told.
-        classes: as `asked.chosen_classes` takes it.
-        method: of `visuals.explain.METHODS`; None: gradcam.
-        style: of filters, of `visuals.ascent.STYLES`; None: book.
-        evaluate: also measure how faithful the maps are.
-        sanity: also check that they depend on what was learnt.
-        seed: of the sample of images, of what a method draws, and of where filters start.
-    """
-
-    what: str = "cam"
-    layer: str | None = None
-    classes: str | None = None
-    method: str | None = None
-    style: str | None = None
-    evaluate: bool = False
-    sanity: bool = False
-    seed: int = 0
-
-    @property
-    def folder_name(self) -> str:
-        """Where the pictures go, so that different looks do not replace each other."""
-        names = {"cam": self.method or "gradcam", "filters": f"filters-{self.style or 'book'}"}
-        name = names.get(self.what, self.what)
-        return f"{name}-{safe_name(self.layer)}" if self.layer else name
 
 
 def visualize(

@@ -10,7 +10,8 @@ from cvtrain.backend import keras
 from cvtrain.console import Console
 from cvtrain.data.decode import Decoder
 from cvtrain.errors import ConfigError, DataError
-from cvtrain.pipelines.visualize import Look, visualize
+from cvtrain.pipelines.asked import Look
+from cvtrain.pipelines.visualize import visualize
 from cvtrain.visuals.ascent import STYLES
 
 

@@ -14,7 +14,8 @@ from cvtrain.backend import keras
 from cvtrain.console import Console
 from cvtrain.data.decode import Decoder
 from cvtrain.errors import RunError
-from cvtrain.pipelines.visualize import Look, visualize
+from cvtrain.pipelines.asked import Look
+from cvtrain.pipelines.visualize import visualize
 from cvtrain.visuals.explain import METHODS
 
 HEIGHT, WIDTH = SHAPE[:2]

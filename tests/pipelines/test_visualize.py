@@ -19,8 +19,9 @@ from cvtrain.data.decode import Decoder
 from cvtrain.errors import ConfigError, DataError, ResourceError, RunError, Stopped
 from cvtrain.files import commit_json
 from cvtrain.pipelines import explain_images
+from cvtrain.pipelines.asked import Look
 from cvtrain.pipelines.predict import predict
-from cvtrain.pipelines.visualize import Look, visualize
+from cvtrain.pipelines.visualize import visualize
 from cvtrain.run import Run
 
 QUIET = Console(quiet=True)
