@@ -227,14 +227,14 @@ class SlowPixels(dict):
 
 def test_closing_ends_the_threads_promptly():
     split = make_split(200)
-    pixels = SlowPixels(make_pixels(split), seconds=0.005)
-    batches = training_batches(pixels, split, batch_size=100, seed=0, workers=2, prefetch=4)
+    pixels = SlowPixels(make_pixels(split), seconds=0.05)
+    batches = training_batches(pixels, split, batch_size=20, seed=0, workers=2, prefetch=16)
     next(batches)
     assert batch_threads()
 
     start = time.perf_counter()
     batches.close()
-    assert time.perf_counter() - start < 0.5  # making what is pending would take over a second
+    assert time.perf_counter() - start < 3  # making what is pending would take eight seconds
     assert not batch_threads()
 
 
