@@ -23,8 +23,9 @@ from typing import Any
 
 from cvtrain.errors import ResourceError
 
-TEMPORARY_PREFIX = ".tmp-"
-"""Begins the names of unfinished files and folders."""
+_TEMPORARY_PREFIX = ".cvtrain-tmp-"
+# As `tempfile` goes on. A folder that a person chose holds other things of theirs.
+_TEMPORARY = re.compile(rf"{re.escape(_TEMPORARY_PREFIX)}[a-z0-9_]{{8}}(\..*)?", re.DOTALL)
 
 _ROOM, _RIGHT = "Free some room or choose another folder", "Choose a folder that you may write to"
 _REFUSALS = {
@@ -122,7 +123,7 @@ def remove_abandoned(folder: Path, *, deep: bool = True) -> None:
 
 def is_temporary(name: str) -> bool:
     """Whether a file or folder of that name is unfinished."""
-    return name.startswith(TEMPORARY_PREFIX)
+    return _TEMPORARY.fullmatch(name) is not None
 
 
 def make_folder(path: Path) -> None:
@@ -255,11 +256,11 @@ def _temporary(path: Path, *, is_folder: bool = False) -> Iterator[Path]:
 def _made_and_locked(path: Path, *, is_folder: bool) -> tuple[Path, int]:
     while True:
         if is_folder:
-            name = tempfile.mkdtemp(dir=path.parent, prefix=TEMPORARY_PREFIX)
+            name = tempfile.mkdtemp(dir=path.parent, prefix=_TEMPORARY_PREFIX)
             handle = os.open(name, os.O_RDONLY)
         else:
             handle, name = tempfile.mkstemp(
-                dir=path.parent, prefix=TEMPORARY_PREFIX, suffix=path.suffix
+                dir=path.parent, prefix=_TEMPORARY_PREFIX, suffix=path.suffix
             )
         # Where a file system has no locks, nobody can take it for abandoned either.
         with contextlib.suppress(OSError):
@@ -316,7 +317,7 @@ def _finish_exchange(path: Path) -> None:
 
 
 def _before(path: Path) -> Path:
-    return path.with_name(f".{path.name}-before")
+    return path.with_name(f".cvtrain-before-{path.name}")
 
 
 def _fsync(path: Path) -> None:

@@ -164,7 +164,7 @@ def test_a_failed_exchange_brings_the_old_folder_back(tmp_path, monkeypatch):
     rename = Path.rename
 
     def refuse_the_new(self, target):
-        if target == path and "-before" not in self.name:
+        if target == path and "before" not in self.name:
             raise OSError(errno.EACCES, "Permission denied")
         return rename(self, target)
 
@@ -176,18 +176,25 @@ def test_a_failed_exchange_brings_the_old_folder_back(tmp_path, monkeypatch):
 
 def test_an_exchange_that_was_killed_in_the_middle_is_undone_by_the_next(tmp_path):
     write_folder(tmp_path / "folder", "old")
-    (tmp_path / "folder").rename(tmp_path / ".folder-before")
+    (tmp_path / "folder").rename(tmp_path / ".cvtrain-before-folder")
     with pytest.raises(KeyboardInterrupt), committed_folder(tmp_path / "folder", mark="mark"):
         raise KeyboardInterrupt
     assert names_below(tmp_path) == ["folder", "folder/mark", "folder/sub", "folder/sub/old"]
 
 
 def test_only_abandoned_files_and_folders_are_removed(tmp_path):
-    (tmp_path / "sub" / ".tmp-folder" / "in").mkdir(parents=True)
-    for left in (".tmp-file", "sub/.tmp-file.png", "sub/.tmp-folder/in/file", "kept"):
+    folder = ".cvtrain-tmp-of_files"
+    (tmp_path / "sub" / folder / "in").mkdir(parents=True)
+    mine = "kept", ".tmp-file", ".cvtrain-tmp-longer-than-ours", ".sub-before"
+    for left in (
+        ".cvtrain-tmp-a_file_0",
+        "sub/.cvtrain-tmp-abcd1234.png",
+        f"sub/{folder}/in/a",
+        *mine,
+    ):
         (tmp_path / left).write_text("x")
-    (tmp_path / ".tmp-link").symlink_to("kept")
-    os.mkfifo(tmp_path / ".tmp-pipe")
+    (tmp_path / ".cvtrain-tmp-aa_link0").symlink_to("kept")
+    os.mkfifo(tmp_path / ".cvtrain-tmp-aa_pipe0")
     with (
         committed(tmp_path / "file.txt") as file,
         committed_folder(tmp_path / "sub" / "folder", mark="mark") as folder,
@@ -196,14 +203,8 @@ def test_only_abandoned_files_and_folders_are_removed(tmp_path):
         remove_abandoned(tmp_path)
         assert file.exists()
         assert (folder / "mark").exists()
-    assert names_below(tmp_path) == [
-        ".tmp-link",
-        "file.txt",
-        "kept",
-        "sub",
-        "sub/folder",
-        "sub/folder/mark",
-    ]
+    others = [".cvtrain-tmp-aa_link0", "file.txt", "sub", "sub/folder", "sub/folder/mark"]
+    assert names_below(tmp_path) == sorted([*mine, *others])
 
 
 def test_a_seal_tells_what_is_whole(tmp_path):

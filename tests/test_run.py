@@ -129,7 +129,9 @@ def test_a_lock_that_leads_elsewhere_is_not_followed(tmp_path):
     assert (tmp_path / "precious").read_text() == "mine"
 
 
-@pytest.mark.parametrize("left", [[], ["config.yaml"], ["config.yaml", "split.json", ".tmp-x"]])
+@pytest.mark.parametrize(
+    "left", [[], ["config.yaml"], ["config.yaml", "split.json", ".cvtrain-tmp-abcdefgh"]]
+)
 def test_a_start_that_was_killed_leaves_room_for_the_next(tmp_path, left):
     (tmp_path / ".lock").write_text("1234")
     for name in left:

@@ -119,7 +119,7 @@ def test_whatever_was_learnt_or_left_is_a_difference(run, tmp_path, change):
         (run / "run.json").write_text(json.dumps({"best_epoch": 2, "started": "today"}))
     else:
         (run / "checkpoints").mkdir()
-        (run / "checkpoints" / ".tmp-x.npz").write_bytes(b"")
+        (run / "checkpoints" / ".cvtrain-tmp-12345678.npz").write_bytes(b"")
     after = run_outcome(run)
     assert sum(before.get(name) != after.get(name) for name in before | after) == 1
 

@@ -33,7 +33,7 @@ from interposed import (
 from cvtrain import files
 from cvtrain.errors import CvtrainError, ResourceError
 from cvtrain.features.store import FeatureStore
-from cvtrain.files import commit_json, commit_text, committed_folder
+from cvtrain.files import commit_json, commit_text, committed_folder, is_temporary
 from cvtrain.run import Run
 from cvtrain.training.checkpoint import Checkpoints, Snapshot
 
@@ -257,7 +257,7 @@ def verdict(case: Case, folder: Path, outcome: Outcome) -> str:
 
 def left_over(folder: Path) -> list[str]:
     """Unfinished files and folders."""
-    return [str(path.relative_to(folder)) for path in folder.rglob("*") if ".tmp-" in path.name]
+    return [str(path.relative_to(folder)) for path in folder.rglob("*") if is_temporary(path.name)]
 
 
 def enumerate_case(

@@ -344,7 +344,7 @@ for _ in range(kills):
 run(folder)
 store = FeatureStore(folder, shape=(52,), warn=sys.exit)
 assert (store.rows(views.keys).take(range(1200)) == expected).all()
-assert not list(folder.glob(".tmp-*"))
+assert not list(folder.glob(".cvtrain-tmp-*"))
 print(landed)
 """
 

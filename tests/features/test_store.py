@@ -207,7 +207,7 @@ def test_a_folder_that_cannot_be_made_is_one_line(tmp_path):
 
 def test_unfinished_files_are_removed_but_for_those_that_someone_writes(tmp_path):
     store = fill(tmp_path, 1)
-    left = tmp_path / ".tmp-left.npy"
+    left = tmp_path / ".cvtrain-tmp-left_one.npy"
     left.write_bytes(b"half")
     with committed(tmp_path / "other.npy") as written:
         written.write_bytes(b"of a writer who is alive")

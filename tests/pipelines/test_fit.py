@@ -205,7 +205,7 @@ def test_a_full_disk_ends_a_training_that_goes_on_when_it_is_freed(
     resumed = train(folder, resume=True)
     assert resumed.record["weights_sha256"] == finished.record["weights_sha256"]
     assert resumed.record["metrics"] == finished.record["metrics"]
-    assert not list(folder.rglob(".tmp-*"))
+    assert not list(folder.rglob(".cvtrain-tmp-*"))
 
 
 def test_with_mixed_images_too_resume_ends_the_same(train, tmp_path):

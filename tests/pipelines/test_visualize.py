@@ -233,7 +233,7 @@ def test_a_stop_leaves_the_folder_as_it_was(mistaken, image_folder, tmp_path, lo
     with pytest.raises(Stopped, match="stopped while"):
         look_at(mistaken, *images, output=tmp_path, console=Impatient(quiet=True), **look)
     assert contents(tmp_path) == {tmp_path / "visualize.json": b"{}"}
-    assert not list(tmp_path.parent.glob(".tmp-*"))
+    assert not list(tmp_path.parent.glob(".cvtrain-tmp-*"))
 
 
 @pytest.mark.parametrize(
