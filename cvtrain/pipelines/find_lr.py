@@ -128,8 +128,9 @@ def show_suggestion(job: Job, found: "RangeTest") -> None:
     run, optimizer = job.run, job.config.fit.optimizer.name
     if found.suggestion is None:
         job.console.warn(
-            f"find-lr: the loss falls at no learning rate up to {found.rates[-1]:.2g}; a batch may "
-            "be too small to show it (fit.batch_size), or the labels may be wrong"
+            f"find-lr: at no learning rate up to {found.rates[-1]:.2g} does the loss fall by more "
+            "than it differs between batches; they may be too small to show it (fit.batch_size), "
+            "or the labels may be wrong"
         )
     else:
         job.console.result(

@@ -4,6 +4,7 @@ Evaluation reads features that were computed and are kept in float32, because th
 are those of its saved model. Training reads them in the precision that is fastest here.
 """
 
+import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -98,20 +99,27 @@ def open_model(run: Run, *, image_size: tuple[int, int]) -> "keras.Model":
 def refuse_seen_images(run: Run, dataset: Dataset) -> None:
     """Raise DataError when images that `run` was trained on would now validate or test.
 
-    Its weights know them: whatever is measured on them is too good.
+    Its weights know them: whatever is measured on them is too good. Files are compared by where
+    they are, whichever folder or manifest names them; a copy elsewhere is not recognised.
     """
-    if run.field("data", dict)["root"] != str(dataset.index.root.absolute()):
-        return
     by_class = run.read_json("split.json").get("train", {})
-    seen = {path for paths in by_class.values() for path in paths}
+    of_run = _places(run.field("data", dict)["root"])
+    seen = {of_run(path) for paths in by_class.values() for path in paths}
+    here = _places(dataset.index.root)
     for name in ("validation", "test"):
-        known = [path for path in dataset.index.splits[name].paths if path in seen]
+        known = [path for path in dataset.index.splits[name].paths if here(path) in seen]
         if known:
             raise DataError(
                 f"{run.path} was trained on {len(known):,} of the {name} images, "
                 f"such as {known[0]}",
                 "Use the same split: the same seed, data.split and classes as in that run.",
             )
+
+
+def _places(root: str | Path) -> Callable[[str], str]:
+    """Path of an image -> where it is. Links below `root` are not followed: that takes seconds."""
+    start = os.path.realpath(root)
+    return lambda path: os.path.normpath(os.path.join(start, path))  # noqa: PTH118 - many
 
 
 def how_to_unfreeze(step: Unfreeze) -> dict[str, Any]:

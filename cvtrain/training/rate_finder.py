@@ -14,6 +14,8 @@ _DIVERGED = 4.0
 _REACH = 5
 """Steps on either side of a smoothed loss: of the usual hundred over eight decades, 0.4 decades."""
 _LEAST_FALL = 0.05
+_CHANCE = 1.5
+"""Standard deviations of a batch: by chance alone 98 of 100 smoothed losses fall less."""
 
 
 @dataclass(frozen=True)
@@ -37,7 +39,8 @@ class RangeTest:
 
     @property
     def suggestion(self) -> float | None:
-        """The rate at which half of the fall is done; None when the loss falls by less than 5 %.
+        """The rate at which half of the fall is done; None when the loss falls by less than 5 %, or
+        by no more than batches differ.
 
         In the middle of the fall it is steep, whatever its shape, and the loss is far from turning.
         The steepest place itself, or the longest descent (fastai's `steep` and `valley`), would
@@ -46,10 +49,24 @@ class RangeTest:
         start = self.smoothed[: max(1, len(self.rates) // 8)].mean()
         end = int(self.smoothed.argmin())
         fall = start - self.smoothed[end]
-        if fall < _LEAST_FALL * start:
-            return None
+        chance = 1 - math.exp(-_CHANCE * self.noise)
         above = np.flatnonzero(self.smoothed[:end] > start - fall / 2)
+        if fall < max(_LEAST_FALL, chance) * start or not len(above):
+            return None
         return float(self.rates[above[-1] + 1])
+
+    @property
+    def noise(self) -> float:
+        """Standard deviation of the logarithm of the loss from batch to batch, before it rises.
+
+        By the median difference of neighbours, which neither a slope nor a jump changes much.
+        """
+        before = np.log(
+            np.maximum(self.losses, 1e-30)[
+                : max(int(self.smoothed.argmin()), len(self.losses) // 4, 3)
+            ]
+        )
+        return float(np.median(np.abs(np.diff(before))) / (0.6745 * math.sqrt(2)))
 
 
 def range_test(

@@ -264,15 +264,22 @@ def test_a_run_knows_its_network(extract):
         extract("a", "extract_features.backbone.name=vgg16")
 
 
-def test_images_that_the_base_was_trained_on_do_not_test_it(extract, image_folder):
+@pytest.mark.parametrize("place", ["beside", "above", "through a link"])
+def test_images_that_the_base_was_trained_on_do_not_test_it(extract, image_folder, place):
     """The same images under another split."""
+    if place == "through a link":
+        link = image_folder.with_name("link")
+        link.symlink_to(image_folder)
+        image_folder = link
+    manifest = (image_folder.parent if place == "above" else image_folder) / "other.csv"
     lines = ["path,label,split"]
     for split, other in {"train": "test", "validation": "validation", "test": "train"}.items():
         for path in sorted((image_folder / split).rglob("*.png")):
-            lines.append(f"{path.relative_to(image_folder)},{path.parent.name},{other}")
-    (image_folder / "other.csv").write_text("\n".join(lines))
+            lines.append(f"{path.relative_to(manifest.parent)},{path.parent.name},{other}")
+    manifest.write_text("\n".join(lines))
     try:
         with pytest.raises(DataError, match="was trained on 36 of the test images"):
-            extract("a", f"data.source={image_folder / 'other.csv'}")
+            extract("a", f"data.source={manifest}")
     finally:
-        (image_folder / "other.csv").unlink()
+        manifest.unlink()
+        image_folder.with_name("link").unlink(missing_ok=True)

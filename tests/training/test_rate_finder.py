@@ -62,10 +62,15 @@ def test_the_middle_of_a_fall_is_found_in_noise(seed, steepness):
     assert 5e-4 < range_test(step, highest=1.0).suggestion < 2e-3
 
 
-@pytest.mark.parametrize("seed", range(5))
-def test_noise_alone_suggests_nothing(seed):
-    noise = iter(np.random.default_rng(seed).normal(2.3, 0.1, 100).tolist())
-    assert range_test(lambda _: next(noise)).suggestion is None
+@pytest.mark.parametrize("spread", [0.04, 0.1, 0.3])
+def test_noise_alone_suggests_nothing(spread):
+    """Wherever its smoothed loss happens to be lowest, and be it at the first step."""
+    suggested = 0
+    for seed in range(200):
+        noise = np.random.default_rng(seed)
+        found = range_test(lambda rate: 2.3 * math.exp(noise.normal(0, spread)) * (1 + rate))  # noqa: B023
+        suggested += found.suggestion is not None
+    assert suggested <= 0.05 * 200
 
 
 def test_it_ends_when_the_loss_has_diverged():
