@@ -184,8 +184,8 @@ def _write(
     from cvtrain.visuals.overlay import heatmap, overlay, seen_box, upsampled
     from cvtrain.visuals.page import Card, View
 
-    size = image.original.shape[:2]
-    box = seen_box(size, subject.decoder.size, subject.decoder.resize)
+    original = image.original()
+    box = seen_box(image.size, subject.decoder.size, subject.decoder.resize)
     names, true = subject.class_names, image.wanted.true
     predicted = int(probabilities.argmax())
     number = len(found.records)
@@ -193,12 +193,12 @@ def _write(
     on_the_page = _num_pictures(found.cards) + 1 + len(answers) <= _ON_THE_PAGE
     views, entries = [], []
     true_name = None if true is None else names[true]
-    panels = [(_thumbnail(image.original), _caption(image, true_name))]
+    panels = [(_thumbnail(original), _caption(image, true_name))]
     for answer in answers:
         c = answer.class_index
         name, probability = names[c], float(probabilities[c])
         file = f"maps/{stem}-{c}-{safe_name(name)}"
-        blended = overlay(image.original, upsampled(heatmap(answer.placed), size, box))
+        blended = overlay(original, upsampled(heatmap(answer.placed), image.size, box))
         np.save(folder / f"{file}.npy", answer.raw)
         Pillow.fromarray(blended).save(folder / f"{file}.png")
         entry = {
@@ -218,7 +218,7 @@ def _write(
             "file": image.wanted.name,
             "true": true_name,
             "predicted": names[predicted],
-            "size": list(size),
+            "size": list(image.size),
             "classes": entries,
         }
     )
@@ -231,7 +231,7 @@ def _write(
                 file=record["file"],
                 true=record["true"],
                 predicted=record["predicted"],
-                picture=picture(image.original),
+                picture=picture(original),
                 views=tuple(views),
             )
         )

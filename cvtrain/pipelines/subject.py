@@ -96,12 +96,20 @@ class Image:
     Attributes:
         wanted: which.
         pixels: (height, width, 3) uint8, as the model takes it.
-        original: (h, w, 3) uint8, upright, at the size of the photograph.
+        size: (h, w) of the photograph, upright.
     """
 
     wanted: Wanted
     pixels: np.ndarray
-    original: np.ndarray
+    size: tuple[int, int]
+
+    def original(self) -> np.ndarray:
+        """The photograph (h, w, 3) uint8; read again, because many of them would fill the memory.
+
+        Raises:
+            DecodeError: it can no longer be read.
+        """
+        return Decoder(self.size)(read_image(self.wanted.path)).pixels
 
 
 def open_run(run: Run, *, device: str) -> Subject:
@@ -203,7 +211,7 @@ class Images:
             self._pass_over(name, problem)
 
     def decoded(self, subject: Subject) -> Iterator[Image]:
-        """The images, at the size of the subject's input and at their own.
+        """The images, at the size of the subject's input.
 
         Raises:
             DataError: at the end, if there was not a single one.
@@ -211,14 +219,12 @@ class Images:
         none = True
         for wanted in self.wanted:
             try:
-                content = read_image(wanted.path)
-                small = subject.decoder(content)
-                original = Decoder((small.height, small.width))(content).pixels
+                small = subject.decoder(read_image(wanted.path))
             except DecodeError as error:
                 self._pass_over(wanted.name, error.message)
                 continue
             none = False
-            yield Image(wanted, small.pixels, original)
+            yield Image(wanted, small.pixels, (small.height, small.width))
         if none:
             raise DataError("there is no readable image", "Name image files or folders.")
 
