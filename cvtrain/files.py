@@ -21,7 +21,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from cvtrain.errors import ResourceError
+from cvtrain.errors import DataError, ResourceError
 
 _TEMPORARY_PREFIX = ".cvtrain-tmp-"
 # As `tempfile` goes on. A folder that a person chose holds other things of theirs.
@@ -219,6 +219,18 @@ def unsealed(path: Path) -> bytes | None:
 def sha256_bytes(content: bytes) -> str:
     """SHA-256 of `content` in hexadecimal digits."""
     return hashlib.sha256(content).hexdigest()
+
+
+def sha256_file(path: Path) -> str:
+    """SHA-256 of a file in hexadecimal digits; DataError where it cannot be read."""
+    try:
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError as error:
+        raise DataError(
+            f"{printable(path)}: cannot be read: {(error.strerror or str(error)).lower()}",
+            "Check the file and its permissions.",
+        ) from error
 
 
 def printable(name: object) -> str:

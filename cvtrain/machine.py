@@ -41,7 +41,7 @@ def num_threads() -> int:
 def processor_quota() -> float | None:
     """How many processors the container of this process may use; None where there is no limit."""
     quotas = []
-    for folder in _cgroup_folders():
+    for folder in _cgroup_folders("cpu"):
         match _words(folder / "cpu.max"):  # version 2
             case [quota, period] if quota.isdigit():
                 quotas.append(int(quota) / int(period))
@@ -51,19 +51,39 @@ def processor_quota() -> float | None:
     return min(quotas, default=None)
 
 
+def available_memory() -> int:
+    """Bytes of memory this process may still take: the machine's, or its container's if less."""
+    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    for line in _lines(Path("/proc/meminfo")):
+        if line.startswith("MemAvailable:"):
+            memory = int(line.split()[1]) * 1024
+    for folder in _cgroup_folders("memory"):
+        for limit, used, unused in (
+            ("memory.max", "memory.current", "inactive_file"),  # version 2
+            ("memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file"),  # version 1
+        ):
+            match _words(folder / limit) + _words(folder / used):
+                case [most, now] if most.isdigit() and now.isdigit():
+                    # Files that the system keeps at hand count as used, and give way.
+                    kept = _number_of(unused, _lines(folder / "memory.stat"))
+                    memory = min(memory, max(0, int(most) - int(now) + kept))
+    return memory
+
+
 def has_nvidia_gpu() -> bool:
     """Is there a graphics card of NVIDIA, whoever can use it?"""
     return any(Path(path).exists() for path in ("/dev/nvidia0", "/proc/driver/nvidia/version"))
 
 
-def _cgroup_folders() -> set[Path]:
+def _cgroup_folders(controller: str) -> set[Path]:
     """Where the limits of this process may stand, in either version of control groups."""
-    folders = {_CGROUPS, _CGROUPS / "cpu"}
+    folders = {_CGROUPS, _CGROUPS / controller}
     for line in _lines(Path("/proc/self/cgroup")):
         _, controllers, path = line.split(":", 2)
-        name = "cpu" if "cpu" in controllers.split(",") else ""
+        name = controller if controller in controllers.split(",") else ""
         if name or not controllers:
-            folders.add(_CGROUPS / name / path.lstrip("/"))
+            own = Path(path.lstrip("/"))
+            folders |= {_CGROUPS / name / each for each in (own, *own.parents)}
     return folders
 
 
@@ -77,6 +97,11 @@ def _of_cpuinfo(key: str) -> str:
         if name.strip() == key:
             return " ".join(value.split())
     return ""
+
+
+def _number_of(key: str, lines: list[str]) -> int:
+    words = (line.split() for line in lines)
+    return next((int(value) for name, value in words if name == key), 0)
 
 
 def _words(path: Path) -> list[str]:

@@ -20,10 +20,15 @@ class Stop:
     """A request to stop: `requested` becomes True once and stays so.
 
     It is also the handler of the signals that ask for it.
+
+    Attributes:
+        requested: whether somebody asked.
+        advice: how a person goes on later.
     """
 
     def __init__(self) -> None:
         self.requested = False
+        self.advice = "Start the same command again."
 
     def __call__(self, number: int, _frame: object = None) -> None:
         """Take a signal. Raises KeyboardInterrupt on a Ctrl-C when a stop was requested before."""
@@ -40,9 +45,16 @@ class Stop:
             doing: what they do, as in "stopped while ...".
         """
         if self.requested:
-            raise Stopped(
-                f"stopped while {doing}", "The same command starts again; --resume goes on."
-            )
+            raise Stopped(f"stopped while {doing}", self.advice)
+
+    @contextlib.contextmanager
+    def advising(self, advice: str) -> Iterator[None]:
+        """Let `advice` be that of what is stopped while the block runs."""
+        before, self.advice = self.advice, advice
+        try:
+            yield
+        finally:
+            self.advice = before
 
 
 NEVER = Stop()

@@ -56,27 +56,60 @@ def test_threads_are_those_of_the_affinity():
     assert 1 <= machine.num_threads() <= os.cpu_count()
 
 
+@pytest.fixture
+def cgroups(tmp_path, monkeypatch):
+    """cgroups(files): the control groups of a process in `/deep/er`, of a machine with 500 KiB."""
+    known = {
+        "/proc/self/cgroup": ["4:memory:/v1/own", "0::/deep/er"],
+        "/proc/meminfo": ["MemTotal: 900 kB", "MemAvailable: 500 kB"],
+    }
+    own = machine._lines
+    monkeypatch.setattr(machine, "_CGROUPS", tmp_path)
+    monkeypatch.setattr(machine, "_lines", lambda path: known.get(str(path)) or own(path))
+
+    def lay_out(files):
+        for name, text in files.items():
+            path = tmp_path / name
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(f"{text}\n")
+
+    return lay_out
+
+
 @pytest.mark.parametrize(
     ("files", "quota"),
     [
-        ({"cpu.max": "150000 100000\n"}, 1.5),
-        ({"cpu.max": "max 100000\n"}, None),
-        ({"cpu/cpu.cfs_quota_us": "200000\n", "cpu/cpu.cfs_period_us": "100000\n"}, 2.0),
-        ({"cpu/cpu.cfs_quota_us": "-1\n", "cpu/cpu.cfs_period_us": "100000\n"}, None),
-        ({"cpu.max": "400000 100000\n", "deep/er/cpu.max": "50000 100000\n"}, 0.5),
+        ({"cpu.max": "150000 100000"}, 1.5),
+        ({"cpu.max": "max 100000"}, None),
+        ({"cpu/cpu.cfs_quota_us": "200000", "cpu/cpu.cfs_period_us": "100000"}, 2.0),
+        ({"cpu/cpu.cfs_quota_us": "-1", "cpu/cpu.cfs_period_us": "100000"}, None),
+        ({"cpu.max": "400000 100000", "deep/er/cpu.max": "50000 100000"}, 0.5),
+        ({"deep/cpu.max": "50000 100000", "deep/er/cpu.max": "max 100000"}, 0.5),
         ({}, None),
     ],
 )
-def test_the_tightest_quota_counts(tmp_path, monkeypatch, files, quota):
-    for name, text in files.items():
-        path = tmp_path / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(text)
-    own = machine._lines
-    monkeypatch.setattr(machine, "_CGROUPS", tmp_path)
-    monkeypatch.setattr(
-        machine,
-        "_lines",
-        lambda path: ["0::/deep/er"] if str(path) == "/proc/self/cgroup" else own(path),
-    )
+def test_the_tightest_quota_counts(cgroups, files, quota):
+    cgroups(files)
     assert machine.processor_quota() == quota
+
+
+V1 = "memory/v1/own/memory."
+
+
+@pytest.mark.parametrize(
+    ("files", "available"),
+    [
+        ({}, 512_000),
+        ({"memory.max": "max", "memory.current": "70000"}, 512_000),
+        ({"memory.max": "100000", "memory.current": "70000"}, 30_000),
+        ({"memory.max": "100000", "memory.current": "100001"}, 0),
+        ({"deep/memory.max": "100000", "deep/memory.current": "70000",
+          "deep/memory.stat": "anon 50000\ninactive_file 20000"}, 50_000),
+        ({f"{V1}limit_in_bytes": "90000", f"{V1}usage_in_bytes": "70000",
+          f"{V1}stat": "inactive_file 1\ntotal_inactive_file 5000"}, 25_000),
+        ({f"{V1}limit_in_bytes": "9223372036854771712", f"{V1}usage_in_bytes": "70000"}, 512_000),
+    ],
+)  # fmt: skip
+def test_available_is_what_the_machine_and_the_container_leave(cgroups, files, available):
+    cgroups(files)
+    assert machine.available_memory() == available

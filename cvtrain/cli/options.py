@@ -78,6 +78,11 @@ class Project:
                     f"{config} is a run folder",
                     f"To continue it: cvtrain {command} {config} --resume",
                 )
+            if run_dir is not None and run_dir.resolve() != config.resolve():
+                raise ConfigError(
+                    f"--run-dir {run_dir}: {config} is the run folder to continue",
+                    "Name one of the two.",
+                )
             run_dir, config = config, config / "config.yaml"
             name = Run.open(run_dir).field("name", str)
         else:

@@ -6,7 +6,6 @@ takes a fraction of the first. The first one leaves the decoded pixels behind fo
 
 import hashlib
 import itertools
-import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
@@ -21,6 +20,7 @@ from cvtrain.data.index import Index
 from cvtrain.data.pixels import Pixels
 from cvtrain.errors import DataError
 from cvtrain.files import printable
+from cvtrain.machine import num_threads
 from cvtrain.signals import NEVER, Stop
 
 _FILES_AT_ONCE = 128  # are remembered together
@@ -109,7 +109,7 @@ def check_index(
     num_decoded = 0
     with (
         FindingsCache(pixels.decoder) as cache,
-        ThreadPoolExecutor(workers or os.cpu_count()) as pool,
+        ThreadPoolExecutor(workers or num_threads()) as pool,
     ):
         for start in range(0, len(paths), _FILES_AT_ONCE):
             part = paths[start : start + _FILES_AT_ONCE]
@@ -271,17 +271,18 @@ def _duplicates(samples: Sequence[_Sample], facts: Mapping[str, Facts]) -> Itera
 def _same_image(same: Sequence[_Sample]) -> Iterator[Problem]:
     """Problems of samples that decode to the same pixels, in the order of the splits."""
     rest = [sample for sample in same if sample.split == same[-1].split]
+    one = rest[0]
     for sample in same[: -len(rest)]:
-        what = f"the same image as {printable(rest[0].path)} of the {rest[0].split} images"
+        what = f"the same image as {printable(one.path)} of the {one.split} images"
         yield Problem(sample.path, "bad", what, "Remove one of the two.", is_leak=True)
-    is_ambiguous = len({sample.class_name for sample in rest}) > 1
-    for sample in rest if is_ambiguous else rest[1:]:
-        if is_ambiguous:
-            other = next(s for s in rest if s.class_name != sample.class_name)
+    of_another_class = next((s for s in rest if s.class_name != one.class_name), None)
+    for sample in rest if of_another_class else rest[1:]:
+        if of_another_class:
+            other = one if sample.class_name != one.class_name else of_another_class
             what = f"the same image as {printable(other.path)}, which is of another class"
             yield Problem(sample.path, "bad", what, "Keep it in the class that is right.")
         else:
-            what = f"the same image as {printable(rest[0].path)}"
+            what = f"the same image as {printable(one.path)}"
             yield Problem(sample.path, "doubtful", what, "Remove one: the image counts double.")
 
 

@@ -87,7 +87,10 @@ def _read_classes(
     if not listing.folders and num_flat:
         advice = "Make one folder per class, or list path,label in a CSV manifest."
         if pattern := suggest_pattern(listing.images):
-            advice += f" Or take the label from the names: --set 'data.label_pattern={pattern}'"
+            advice += (
+                f" Or take the label from the names: --set 'data.label_pattern={pattern}'; "
+                f"of data split: --label '{pattern}'"
+            )
         raise DataError(
             f"{here}: {num_flat:,} images but no class folders, so they have no labels", advice
         )

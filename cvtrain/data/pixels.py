@@ -1,7 +1,6 @@
 """Decoded pixels of the files under one folder, kept in bounded memory."""
 
 import hashlib
-import os
 import threading
 from collections.abc import Mapping
 from pathlib import Path
@@ -11,6 +10,7 @@ import numpy as np
 from cvtrain.data.decode import DecodeError, Decoder, read_image
 from cvtrain.errors import DataError
 from cvtrain.files import printable
+from cvtrain.machine import available_memory
 
 
 class Pixels:
@@ -68,22 +68,3 @@ class Pixels:
             if path not in self._kept and self.kept_bytes + pixels.nbytes <= self.memory_limit:
                 self._kept[path] = pixels
                 self.kept_bytes += pixels.nbytes
-
-
-def available_memory() -> int:
-    """Bytes of memory this process may still take: the machine's, or its container's if less."""
-    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    for line in _lines("/proc/meminfo"):
-        if line.startswith("MemAvailable:"):
-            memory = int(line.split()[1]) * 1024
-    for line in _lines("/sys/fs/cgroup/memory.max"):
-        if line.isdigit():
-            memory = min(memory, int(line))
-    return memory
-
-
-def _lines(path: str) -> list[str]:
-    try:
-        return Path(path).read_text().splitlines()
-    except OSError:
-        return []

@@ -118,7 +118,10 @@ def _divide_groups(
 
     drawn = _drawn(groups, seed)
     ascending = sorted(drawn, key=lambda group: groups[group].total())
-    of_class = {name: [g for g in ascending if name in groups[g]] for name in training}
+    of_class: dict[str, list[str]] = {name: [] for name in training}
+    for group in ascending:
+        for name in groups[group]:
+            of_class[name].append(group)
     for split in ("train", *shares):
         for name in sorted(training, key=lambda name: len(of_class[name])):
             free = [group for group in of_class[name] if group not in split_of]

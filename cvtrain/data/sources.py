@@ -2,7 +2,6 @@
 
 import contextlib
 import difflib
-import hashlib
 import json
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -21,8 +20,8 @@ from cvtrain.data.arrays import (
 )
 from cvtrain.data.download import Copy, Published, Show, Task, obtain, silent_task
 from cvtrain.data.pets import write_pets
-from cvtrain.errors import ConfigError, DataError, ResourceError, Stopped
-from cvtrain.files import commit_json, committed_folder, printable
+from cvtrain.errors import ConfigError, DataError, ResourceError
+from cvtrain.files import commit_json, committed_folder, printable, sha256_file
 from cvtrain.signals import Stop
 
 _Counts = Mapping[str, int]
@@ -163,7 +162,7 @@ def locate_source(
     if not os.path.exists(path):  # noqa: PTH110 - unlike Path's, it takes a name that is too long
         raise DataError(f"{printable(path)}: no such folder or file", _advice(path))
     if path.suffix.lower() == ".npz" and path.is_file():
-        digest = _sha256(path)
+        digest = sha256_file(path)
         folder = Path(data_dir) / f"{path.stem}-{digest[:8]}"
         if not folder.exists():
             arrays = load_npz(path)
@@ -279,8 +278,8 @@ def _stoppable(task: Task, stop: Stop | None) -> Task:
         with task(text) as show:
 
             def step(done: int, total: int) -> None:
-                if stop is not None and stop.requested:
-                    raise Stopped(f"stopped while {text}", "The same command starts it again.")
+                if stop is not None:
+                    stop.go_on(text)
                 show(done, total)
 
             yield step
@@ -298,8 +297,3 @@ def _advice(path: Path) -> str:
     if near := difflib.get_close_matches(path.name, neighbours, n=1):
         return f"Did you mean {printable(path.parent / near[0])}?"
     return f"Name a folder, a .csv manifest, an .npz file, or one of: {', '.join(NAMED_SETS)}."
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

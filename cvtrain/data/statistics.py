@@ -1,7 +1,6 @@
 """What a data set is made of: sizes, formats, colours, copies and look-alikes."""
 
 import hashlib
-import os
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -19,6 +18,7 @@ from cvtrain.data.look_alikes import (
     find_look_alikes,
     thumbnail,
 )
+from cvtrain.machine import num_threads
 from cvtrain.signals import NEVER, Stop
 
 _FILES_AT_ONCE = 128
@@ -111,7 +111,7 @@ def collect_statistics(
         except DecodeError as error:
             return error.message
 
-    with ThreadPoolExecutor(workers or os.cpu_count()) as pool:
+    with ThreadPoolExecutor(workers or num_threads()) as pool:
         for start in range(0, len(paths), _FILES_AT_ONCE):
             part = paths[start : start + _FILES_AT_ONCE]
             for path, found in zip(part, pool.map(look, part), strict=True):

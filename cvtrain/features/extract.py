@@ -118,8 +118,9 @@ def extract(
             for images, keys in _batches(pixels, view, places):
                 if stop is not None and stop.requested:
                     raise Stopped(
-                        f"stopped after the features of {num_done:,} of {total:,} images",
-                        "They are kept: the same command goes on.",
+                        f"stopped after the features of {num_done:,} of {total:,} images, which "
+                        "are kept",
+                        stop.advice,
                     )
                 outputs = forward(images)
                 keep(keys, outputs if isinstance(outputs, list) else [outputs])

@@ -22,7 +22,6 @@ from cvtrain import __version__, machine
 from cvtrain.console import Console
 from cvtrain.data.augment import Augmentation, augment
 from cvtrain.data.decode import Decoder
-from cvtrain.data.pixels import available_memory
 from cvtrain.errors import ResourceError
 from cvtrain.files import cache_dir, printable
 from cvtrain.models.imagenet import BASES, keras_home, network_of, problem_fetching
@@ -137,7 +136,7 @@ def processor() -> Iterator[Finding]:
 
 def memory() -> Iterator[Finding]:
     """How much memory may still be taken."""
-    available = available_memory()
+    available = machine.available_memory()
     state = "ok" if available >= 2 * _GIB else "warn" if available >= _GIB / 2 else "bad"
     advice = "" if state == "ok" else "Close other programs, or lower batch_size and image_size."
     yield Finding("memory", state, f"{available / _GIB:.1f} GiB available", advice)

@@ -7,11 +7,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from cvtrain.config import load_config
 from cvtrain.console import Console
 from cvtrain.data.batches import ordered_batches
 from cvtrain.data.check import resolve
 from cvtrain.data.decode import Decoder
 from cvtrain.data.index import Index, Split, build_index, recorded_index
+from cvtrain.data.labels import compile_pattern
 from cvtrain.data.pixels import Pixels
 from cvtrain.data.sources import locate_source
 from cvtrain.errors import DataError, RunError
@@ -205,13 +207,27 @@ def _index_of(
     if source is None:
         root = Path(run.field("data", dict)["root"])
         return recorded_index(root, class_names, run.read_json("split.json"))
+    path = locate_source(source, data_dir=DATA_DIR, stop=stop, task=console.task)
     return build_index(
-        locate_source(source, data_dir=DATA_DIR, stop=stop, task=console.task),
+        path,
         validation=0.0,
         test=0.0,
         seed=0,
         class_names=class_names,
+        label_pattern=_label_pattern(run, path, class_names),
     )
+
+
+def _label_pattern(run: Run, source: Path, class_names: Sequence[str]) -> re.Pattern[str] | None:
+    """What found the labels of the run's own images, for a folder that has none for its classes."""
+    config = run.path / "config.yaml"
+    if not source.is_dir() or not config.is_file():
+        return None
+    pattern = load_config(config).data.label_pattern
+    folders = [source, *(each for each in source.iterdir() if each.is_dir())]
+    if pattern is None or any((f / name).is_dir() for f in folders for name in class_names):
+        return None
+    return compile_pattern(pattern)
 
 
 def _only(index: Index, split: str, *, has_own_splits: bool) -> Index:

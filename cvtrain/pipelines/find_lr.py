@@ -9,7 +9,7 @@ import numpy as np
 
 from cvtrain.config import Config
 from cvtrain.console import Console
-from cvtrain.errors import Stopped, TrainingError
+from cvtrain.errors import TrainingError
 from cvtrain.files import commit_text, csv_text
 from cvtrain.pipelines.fit import builder, output_sizes
 from cvtrain.pipelines.job import Job, start_job
@@ -41,6 +41,7 @@ def find_lr(config: Config, request: RunRequest, console: Console) -> Run:
         from cvtrain.training.rate_finder import range_test
 
         with (
+            job.stop.advising("Start it again; a --run-dir must be a new one."),
             backend.memory_errors(),
             training_step(job) as step,
             job.watch.phase("train"),
@@ -99,11 +100,7 @@ def training_step(job: Job) -> Iterator[Callable[[float], float]]:
     with contextlib.closing(feed.batches(0)) as stream:
 
         def step(rate: float) -> float:
-            if job.stop.requested:
-                raise Stopped(
-                    "stopped while the learning rate was raised",
-                    "Start it again; a --run-dir must be a new one.",
-                )
+            job.stop.go_on("the learning rate was raised")
             images, labels = next(stream)
             train.totals = np.zeros(3)
             train(images, labels, rate)

@@ -140,6 +140,7 @@ def start_job(
         if run is None:
             begun = Run.begin(request.path, command, files=files, exact=True, **fields)
             run = held.enter_context(begun)
+        held.enter_context(stop.advising(f"Go on: cvtrain {command} {run.path} --resume"))
         with (
             tracked(config.log, run, config_values(config, command), console.warn) as tracking,
             run.recording_failure(watch),

@@ -1,6 +1,5 @@
 """`cvtrain ladder`: from scratch to fine-tuned on one frozen split, every rung against the last."""
 
-import csv
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -19,6 +18,7 @@ from cvtrain.pipelines.extract_features import extract_features
 from cvtrain.pipelines.finetune import finetune
 from cvtrain.pipelines.fit import fit
 from cvtrain.pipelines.job import Job, finished_run, start_job
+from cvtrain.predictions import read_predictions
 from cvtrain.run import Run, RunRequest
 
 VIEWS = 4
@@ -62,7 +62,9 @@ def ladder(config: Config, request: RunRequest, console: Console) -> Run:
         return done
     rungs = rungs_of(config, request.path)
     with start_job("ladder", config, request, console) as job:
-        estimates = job.run.record.get("estimates") or measured_estimates(job, rungs)
+        estimates = job.run.record.get("estimates", {})
+        if any(rung.name not in estimates for rung in rungs):
+            estimates = measured_estimates(job, rungs)
         show_estimates(job, rungs, estimates)
         rows: list[dict[str, Any]] = []
         for rung in rungs:
@@ -131,9 +133,7 @@ def climb(job: Job, rung: Rung, request: RunRequest) -> Run:
             part = replace(request, path=path, resume=is_begun)
             return rung.climb(rung.config, part, job.console)
     except Stopped as error:
-        raise Stopped(
-            f"{rung.name}: {error.message}", f"Go on: cvtrain ladder {job.run.path} --resume"
-        ) from error
+        raise Stopped(f"{rung.name}: {error.message}", job.stop.advice) from error
 
 
 def measured_estimates(job: Job, rungs: Sequence[Rung]) -> dict[str, float]:
@@ -167,16 +167,20 @@ def describe(run: Run, rung: Rung, estimate: float, below: Sequence[dict]) -> di
         "estimated_minutes": estimate / 60,
     }
     if below:
-        before = correct(run.path.parent / below[-1]["run"])
-        row["against_the_rung_below"] = mcnemar(before, correct(run.path))
+        before = correct(Run.open(run.path.parent / below[-1]["run"]))
+        row["against_the_rung_below"] = mcnemar(before, correct(run))
     return row
 
 
-def correct(path: Path) -> np.ndarray:
-    """Which test images a run has right, (n,) bool, in the order of their names."""
-    with (path / "predictions-test.csv").open(newline="", encoding="utf-8") as file:
-        rows = sorted(csv.DictReader(file), key=lambda row: row["file"])
-    return np.array([row["correct"] == "1" for row in rows])
+def correct(run: Run) -> np.ndarray:
+    """Which test images a run has right, (n,) bool, in the order of its split.
+
+    Raises:
+        RunError: its predictions are missing or damaged.
+    """
+    path = run.path / "predictions-test.csv"
+    predictions = read_predictions(path, run.field("class_names", list))
+    return predictions.predicted == predictions.labels
 
 
 def write(run: Run, rows: Sequence[dict[str, Any]]) -> None:

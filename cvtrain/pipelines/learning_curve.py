@@ -109,7 +109,7 @@ def measure(job: Job) -> np.ndarray:
             if job.stop.requested:
                 raise Stopped(
                     f"stopped after {len(points)} subsets; they are recorded in {job.run.path}",
-                    f"Go on: cvtrain learning-curve {job.run.path} --resume",
+                    job.stop.advice,
                 )
             with job.watch.phase("classify"):
                 subset = train_features[places], train_labels[places]

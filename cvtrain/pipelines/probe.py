@@ -182,7 +182,7 @@ def classify(
             if job.stop.requested:
                 raise Stopped(
                     f"stopped after {len(rows)} blocks; they are recorded in {job.run.path}",
-                    f"Go on: cvtrain probe {job.run.path} --resume",
+                    job.stop.advice,
                 )
             with job.watch.phase("classify"):
                 accuracy = linear_accuracy(

@@ -22,12 +22,13 @@ def readings_of(job: Job) -> list[dict[str, str]]:
     section = getattr(job.config, name)
     if not history or getattr(section, "then", ()):
         return []
-    is_augmented = name == "fit" or section.views != 1
+    has_augment = job.config.augment is not None
     index = job.dataset.index
     stage = Stage(
         name,
         section.model_dump(mode="json"),
-        is_augmented and job.config.augment is not None,
+        has_augment,
+        is_augmented=has_augment and (name == "fit" or section.views != 1),
         num_classes=len(index.class_names),
         num_validation=len(index.splits["validation"].paths),
     )

@@ -1,6 +1,5 @@
 """What there is to know about images before anything is chosen for them."""
 
-import os
 import re
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
@@ -19,6 +18,7 @@ from cvtrain.data.manifest import SPLIT_NAMES
 from cvtrain.data.scan import list_folder
 from cvtrain.errors import DataError
 from cvtrain.files import printable
+from cvtrain.machine import num_threads
 from cvtrain.pipelines.dataset import check, find
 from cvtrain.signals import Stop
 
@@ -170,7 +170,7 @@ def _sample(index: Index) -> list[Decoded]:
         except DecodeError as error:
             return error
 
-    with ThreadPoolExecutor(os.cpu_count()) as pool:
+    with ThreadPoolExecutor(num_threads()) as pool:
         looks = list(pool.map(look, places))
     decoded = [each for each in looks if isinstance(each, Decoded)]
     if not decoded:

@@ -160,7 +160,7 @@ def train_stage(
     if trained.outcome == "stopped":
         raise Stopped(
             f"stopped in epoch {len(history) + 1}; what was learnt is in {run.path}",
-            f"Go on: cvtrain {run.record['command']} {run.path} --resume",
+            job.stop.advice,
         )
     return history
 

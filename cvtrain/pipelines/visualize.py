@@ -2,10 +2,11 @@
 
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 from cvtrain.console import Console
-from cvtrain.errors import ConfigError, DataError, Stopped
+from cvtrain.errors import ConfigError, DataError
 from cvtrain.files import committed_folder
 from cvtrain.pipelines.asked import Look, chosen_classes, refuse_unknown_layer
 from cvtrain.pipelines.explain_images import explain_images
@@ -19,7 +20,7 @@ from cvtrain.pipelines.subject import (
     right_and_wrong,
 )
 from cvtrain.run import Run
-from cvtrain.signals import Stop, stop_on_signals
+from cvtrain.signals import stop_on_signals
 
 MARK = "visualize.json"
 _NUM_EXPLAINED, _NUM_ACTIVATED, _NUM_COMPARED = 24, 2, 120
@@ -80,7 +81,7 @@ def visualize(
         subject = open_model_file(source, pixel_range=pixel_range, device=device, console=console)
     folder = output or subject.folder / look.folder_name
     with stop_on_signals() as stop, committed_folder(folder, mark=MARK) as temporary:
-        opened = replace(subject.opened, go_on=lambda: _go_on(stop))
+        opened = replace(subject.opened, go_on=partial(stop.go_on, "looking"))
         subject = replace(subject, opened=opened)
         _LOOKS[look.what](subject, images, look, temporary, console=console)
     console.result(f"look at {folder / 'index.html'}")
@@ -127,11 +128,6 @@ def _refuse_unknown_names(source: Run | Path, look: Look) -> None:
     if look.layer is not None:
         model = source.require_model() if isinstance(source, Run) else source
         refuse_unknown_layer(look.layer, model)
-
-
-def _go_on(stop: Stop) -> None:
-    if stop.requested:
-        raise Stopped("stopped while looking", "Nothing was changed; start the command again.")
 
 
 def _images(source: Run | Path, paths: Sequence[str], look: Look, console: Console) -> Images:

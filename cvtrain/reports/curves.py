@@ -46,12 +46,14 @@ class Stage:
     Attributes:
         name: section of the config: `fit`, `extract_features` or `finetune`.
         settings: that section.
+        has_augment: does the config say how images may change?
         is_augmented: do training images change from epoch to epoch?
         num_classes, num_validation: classes, and validation images.
     """
 
     name: str
     settings: Mapping[str, Any]
+    has_augment: bool
     is_augmented: bool
     num_classes: int
     num_validation: int
@@ -173,14 +175,18 @@ def _over_fitting(curves: _Curves, stage: Stage) -> Reading | None:
     return Reading("over-fitting", detail, _against_over_fitting(stage))
 
 
+_AUGMENT = """\
+augment: {rotate: 20, shift: 0.1, zoom: 0.1}
+# and flip: horizontal, where a mirrored image is still of its class
+"""
+
+
 def _against_over_fitting(stage: Stage) -> str:
     """First augmentation, then dropout, then fewer trained layers: the order of the book."""
     settings = stage.settings
     if not stage.is_augmented:
-        augment = {"flip": "horizontal", "rotate": 20, "shift": 0.1, "zoom": 0.1}
-        return _yaml(
-            {"augment": augment} | ({} if stage.name == "fit" else {stage.name: {"views": 4}})
-        )
+        views = "" if stage.name == "fit" else stage.propose(views=4)
+        return views if stage.has_augment else f"{_AUGMENT}{views}"
     if stage.name == "finetune":
         return stage.at_rate(0.5)
     part = "model" if stage.name == "fit" else "head"

@@ -159,7 +159,8 @@ def readings(
     stage = Stage(
         name,
         section,
-        words.is_augmented(record, flat(config)),
+        has_augment=config.get("augment") is not None,
+        is_augmented=words.is_augmented(record, flat(config)),
         num_classes=len(record.class_names),
         num_validation=validation.num_images,
     )

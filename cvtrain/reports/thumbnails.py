@@ -6,7 +6,6 @@ from functools import partial
 from pathlib import Path
 
 from cvtrain.data.decode import DecodeError, Decoder, read_image
-from cvtrain.errors import Stopped
 from cvtrain.html import picture
 from cvtrain.signals import Stop
 
@@ -33,8 +32,7 @@ def thumbnails(
     names = list(files)
     with ThreadPoolExecutor() as pool:
         for start in range(0, len(names), _AT_ONCE):
-            if stop.requested:
-                raise Stopped("stopped while reading images", "Start the command again.")
+            stop.go_on("reading images")
             some = names[start : start + _AT_ONCE]
             pictures = pool.map(partial(thumbnail, longest=longest), map(files.get, some))
             for name, uri in zip(some, pictures, strict=True):

@@ -6,7 +6,6 @@ arXiv:1610.01644; L. Breiman et al. (1984), Classification and Regression Trees.
 
 import contextlib
 import itertools
-import os
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -14,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from cvtrain.machine import num_threads
 from cvtrain.metrics import log_losses
 
 Row = dict[str, Any]
@@ -156,7 +156,7 @@ def _fits_side_by_side() -> Iterator[ThreadPoolExecutor]:
     with (
         warnings.catch_warnings(),
         threadpool_limits(1),
-        ThreadPoolExecutor(os.cpu_count()) as pool,
+        ThreadPoolExecutor(num_threads()) as pool,
     ):
         # The accuracy settles long before the last weights do.
         warnings.simplefilter("ignore", ConvergenceWarning)

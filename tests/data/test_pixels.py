@@ -7,7 +7,7 @@ from PIL import Image
 
 from cvtrain.data import pixels as module
 from cvtrain.data.decode import Decoder
-from cvtrain.data.pixels import Pixels, available_memory
+from cvtrain.data.pixels import Pixels
 from cvtrain.errors import DataError
 
 IMAGE_BYTES = 8 * 8 * 3
@@ -84,13 +84,3 @@ def test_a_file_that_changed_since_it_was_checked_is_refused(folder):
 def test_a_quarter_of_the_available_memory_is_the_default(folder, monkeypatch):
     monkeypatch.setattr(module, "available_memory", lambda: 4000)
     assert Pixels(folder, Decoder((8, 8))).memory_limit == 1000
-
-
-def test_available_memory_knows_the_machine_and_the_container(monkeypatch):
-    files = {"/proc/meminfo": ["MemTotal: 900 kB", "MemAvailable: 500 kB"]}
-    monkeypatch.setattr(module, "_lines", lambda path: files.get(path, []))
-    assert available_memory() == 500 * 1024
-    files["/sys/fs/cgroup/memory.max"] = ["max"]
-    assert available_memory() == 500 * 1024
-    files["/sys/fs/cgroup/memory.max"] = ["4096"]
-    assert available_memory() == 4096

@@ -75,7 +75,7 @@ def test_threads_beyond_the_quota(monkeypatch):
 
 @pytest.mark.parametrize(("gib", "state"), [(8, "ok"), (1, "warn"), (0.25, "bad")])
 def test_memory(monkeypatch, gib, state):
-    monkeypatch.setattr(doctor_module, "available_memory", lambda: int(gib * 2**30))
+    monkeypatch.setattr(machine, "available_memory", lambda: int(gib * 2**30))
     assert [finding.state for finding in doctor_module.memory()] == [state]
 
 

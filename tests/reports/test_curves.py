@@ -13,11 +13,12 @@ from cvtrain.reports.curves import Stage, read_curves
 SEEDS = range(40)
 
 
-def stage(name="fit", *, is_augmented=True, num_classes=10, num_validation=500):
+def stage(name="fit", *, is_augmented=True, has_augment=None, num_classes=10, num_validation=500):
     settings = Config(
         data={"source": "photos"}, fit={"epochs": 20}, finetune={"epochs": 20}
     ).model_dump(mode="json")
-    return Stage(name, settings[name], is_augmented, num_classes, num_validation)
+    has_augment = is_augmented if has_augment is None else has_augment
+    return Stage(name, settings[name], has_augment, is_augmented, num_classes, num_validation)
 
 
 def seen(seed, loss, val_loss, accuracy=None, val_accuracy=None, number=500):
@@ -95,7 +96,17 @@ def test_the_books_scratch_net_over_fits_and_is_told_to_augment():
     book = stage(is_augmented=False, num_classes=2, num_validation=1000)
     (reading, *_) = read_curves(history, book)
     assert reading.finding == "over-fitting"
-    assert yaml.safe_load(reading.proposal)["augment"]["flip"] == "horizontal"
+    assert yaml.safe_load(reading.proposal)["augment"]["rotate"] == 20
+    assert "flip: horizontal, where" in reading.proposal
+
+
+def test_an_augment_section_that_is_there_is_not_written_anew():
+    """One view of each image: the section has no effect until there are more."""
+    loss, val_loss, accuracies = KINDS["over-fitting"]
+    history = seen(0, loss, val_loss, **accuracies)
+    one_view = stage("extract_features", has_augment=True, is_augmented=False)
+    proposals = {r.finding: r.proposal for r in read_curves(history, one_view)}
+    assert yaml.safe_load(proposals["over-fitting"]) == {"extract_features": {"views": 4}}
 
 
 def test_the_books_augmented_net_does_not_over_fit():
