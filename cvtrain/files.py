@@ -243,6 +243,12 @@ def printable(name: object) -> str:
     )
 
 
+def short(name: object, length: int = 24) -> str:
+    """`name` as `printable` has it, of at most `length` characters."""
+    text = printable(name)
+    return text if len(text) <= length else f"{text[: length - 1]}…"
+
+
 def cache_dir() -> Path:
     """Where measured choices and checked files are kept: `$CVTRAIN_CACHE`, else XDG's cache."""
     if own := os.environ.get("CVTRAIN_CACHE"):

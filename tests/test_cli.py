@@ -119,7 +119,10 @@ def test_a_run_that_changed_is_refused_before_the_engine_is_loaded(tmp_path, ima
     Run.create(tmp_path / "run", "fit", files={"config.yaml": config}, name="config")
     arguments = ["fit", "run", "--resume", "--set", "fit.epochs=7"]
     assert not loaded_modules(arguments, tmp_path) & {"tensorflow", "keras"}
-    done = run(*arguments, cwd=tmp_path)
+    elsewhere = run(*arguments, "--run-dir", "other", cwd=tmp_path)
+    assert elsewhere.returncode == 2
+    assert elsewhere.stderr.startswith("--run-dir other: run is the run folder to continue\n")
+    done = run(*arguments, "--run-dir", "./run", cwd=tmp_path)
     assert done.returncode == 4
     assert done.stderr.endswith(
         "run: not as it was when the run was started:\n  fit.epochs: 30 -> 7\n"
@@ -196,6 +199,7 @@ def test_a_config_error_exits_2_with_line_and_advice(tmp_path):
         (["visualize", "model.keras"], 2, "model.keras: names a model and no images"),
         (["visualize", "model.keras", "--depth"], 2, "--depth compares test images"),
         (["visualize", "--seed", "-1"], 2, "-1 is not in the range"),
+        (["visualize", "--seed", str(2**32)], 2, "4294967296 is not in the range"),
         (["visualize", "--style", "big"], 2, "'big' is not one of 'book', 'distill'"),
         (["visualize", "--pixel-range", "0..2"], 2, "'0..2' is not one of"),
         (["data", "check", "nothing"], 3, "nothing: no such folder or file"),

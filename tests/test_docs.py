@@ -31,6 +31,15 @@ def test_committed_pages_are_what_the_code_says(pages):
         assert committed == text, f"docs/{name} is old: make docs"
 
 
+def test_the_architecture_page_names_every_file():
+    page = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
+    files = [
+        path for path in (ROOT / "cvtrain").rglob("*") if path.suffix in (".py", ".j2", ".css")
+    ]
+    assert len(files) > 150
+    assert [str(p) for p in files if p.name != "__init__.py" and p.name not in page] == []
+
+
 def test_no_help_has_a_control_character(pages):
     """Click's mark against re-wrapping, `\\b`, is one where no blank line is before it."""
     for name, text in pages.items():

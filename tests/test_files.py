@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from cvtrain import files
-from cvtrain.errors import ResourceError
+from cvtrain.errors import DataError, ResourceError
 from cvtrain.files import (
     cache_dir,
     commit_bytes,
@@ -28,6 +28,8 @@ from cvtrain.files import (
     remove_abandoned,
     safe_name,
     seal,
+    sha256_file,
+    short,
     unsealed,
 )
 
@@ -296,3 +298,17 @@ def test_cache_dir_follows_the_environment(monkeypatch, tmp_path):
 )
 def test_a_cell_is_no_formula_and_a_number_stays_one(cell, written):
     assert csv_cell(cell) == written
+
+
+def test_a_digest_of_a_file(tmp_path):
+    (tmp_path / "file").write_bytes(b"content")
+    assert sha256_file(tmp_path / "file") == hashlib.sha256(b"content").hexdigest()
+    for name in ("none", "."):
+        with pytest.raises(DataError, match=r"cannot be read: (no such file|is a directory)"):
+            sha256_file(tmp_path / name)
+
+
+def test_short_names_are_printable_and_no_longer_than_that():
+    assert short("caf\udce9") == r"caf\udce9"
+    assert short("n" * 24) == "n" * 24
+    assert short("n" * 25) == "n" * 23 + "…"

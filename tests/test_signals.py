@@ -120,3 +120,19 @@ def test_a_phase_that_does_not_look_is_interrupted_by_sigterm_as_by_ctrl_c():
         _, said = waiting.communicate()
     assert waiting.returncode == 130
     assert said == b"interrupted\n"
+
+
+def test_advice_is_that_of_the_innermost_block():
+    stop = Stop()
+    stop.requested = True
+
+    def advice():
+        with pytest.raises(Stopped, match="stopped while drawing") as caught:
+            stop.go_on("drawing")
+        return caught.value.advice
+
+    with stop.advising("Go on: cvtrain ladder runs/a --resume"):
+        with stop.advising("Go on: cvtrain fit runs/a/scratch --resume"):
+            assert "fit" in advice()
+        assert "ladder" in advice()
+    assert advice() == "Start the same command again."

@@ -58,8 +58,8 @@ def read_manifest(manifest: Path) -> list[tuple[str, str, str]]:
             samples.append((split, unicodedata.normalize("NFC", values["label"]), path))
     if errors:
         more = len(errors) - _MOST_LISTED
-        listed = errors[:_MOST_LISTED] + ([f"and {more:,} more"] if more > 0 else [])
-        raise DataError("\n".join(listed), "Mend or remove these lines.")
+        lines = errors[:_MOST_LISTED] + ([f"and {more:,} more"] if more > 0 else [])
+        raise DataError("\n".join(lines), "Mend or remove these lines.")
     return samples
 
 

@@ -269,7 +269,7 @@ def _how_else(name: str, named: NamedSet) -> str:
 def _new_folder(folder: Path, task: Task) -> Iterator[tuple[Path, Show]]:
     with committed_folder(folder, mark=MARK) as new, task(f"writing {folder.name}") as show:
         yield new, show
-        os.sync()  # all files of it, before its name says that they are there
+        os.sync()  # at once: what follows asks for each of its thousands of files
 
 
 def _stoppable(task: Task, stop: Stop | None) -> Task:

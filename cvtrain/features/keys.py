@@ -13,11 +13,11 @@ from dataclasses import asdict
 from typing import Any
 
 import cv2
-import numpy as np
 
 from cvtrain import backend
 from cvtrain.backend import keras
 from cvtrain.data.augment import AUGMENT_VERSION, Augmentation
+from cvtrain.models.transfer import layer_digest
 
 # Of a layer's config. What its weights are drawn and trained by is in the weights themselves.
 _WITHOUT_EFFECT = {"name", "trainable", "seed", "momentum"}
@@ -56,7 +56,7 @@ def model_keys(model: keras.Model, *, dtype: str) -> list[str]:
             if key not in _WITHOUT_EFFECT and not key.endswith(_WITHOUT_EFFECT_ENDINGS)
         }
         name = layer["name"]
-        weights = _weights_digest(layers[name]) if name in layers else None
+        weights = layer_digest(layers[name]) if name in layers else None
         what = [layer["module"], layer["class_name"], settings, weights]
         for number, arguments in enumerate(layer["inbound_nodes"] or [None]):
             calls[name, number] = _digest([what, wired(arguments)])
@@ -79,7 +79,7 @@ def image_keys(
     """The keys of the views of some samples: 32 bytes each, view by view.
 
     Args:
-        pixels: SHA-256 of the decoded pixels of each sample, as `data.check.Report.pixels` has it.
+        pixels: SHA-256 of the decoded pixels of each sample: `data.pixels.Pixels.digests`.
         augmentation: by which a view differs from the image; None, and every view is the image.
         seed: of the augmentation.
         num_views: view v is the image as `data.augment.augment` changes it in pass v.
@@ -98,16 +98,6 @@ def image_keys(
             key.update(digest + struct.pack("<QQ", view, sample))
             keys.append(key.digest())
     return keys
-
-
-def _weights_digest(layer: keras.Layer) -> str:
-    digest = hashlib.sha256()
-    for weight in layer.weights:
-        values = np.ascontiguousarray(weight.numpy())
-        # Not its name: Keras counts weights without one through the process.
-        digest.update(f"{values.dtype.str} {values.shape}\n".encode())
-        digest.update(values.tobytes())
-    return digest.hexdigest()
 
 
 def _digest(content: Any) -> str:

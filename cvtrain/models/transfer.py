@@ -155,7 +155,7 @@ def in_precision(model: keras.Model, precision: str) -> keras.Model:
 
 def layer_digests(model: keras.Model) -> dict[str, str]:
     """SHA-256 over dtype, shape and bytes of the weights of each layer that has any."""
-    return {layer.name: _digest(layer) for layer in model.layers if layer.weights}
+    return {layer.name: layer_digest(layer) for layer in model.layers if layer.weights}
 
 
 def prove_freeze(
@@ -227,9 +227,11 @@ def _normalizes(layer: keras.layers.Layer) -> bool:
     return isinstance(layer, keras.layers.BatchNormalization)
 
 
-def _digest(layer: keras.layers.Layer) -> str:
+def layer_digest(layer: keras.layers.Layer) -> str:
+    """SHA-256 over dtype, shape and bytes of a layer's weights, in hexadecimal digits."""
     digest = hashlib.sha256()
     for values in map(np.ascontiguousarray, layer.get_weights()):
+        # Not its name: Keras counts weights without one through the process.
         digest.update(f"{values.dtype.str} {values.shape}\n".encode())
         digest.update(values.tobytes())
     return digest.hexdigest()

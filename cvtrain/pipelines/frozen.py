@@ -265,8 +265,8 @@ def feature_feed(
 def evaluation_parts(dataset: Dataset) -> dict[str, Split]:
     """What a run with a frozen base is measured on: of train at most a thousand images.
 
-    They are spread evenly over the classes, which is enough to see over-fitting, and spares a
-    float32 pass over all of them.
+    Each class has its share of them. That is enough to see over-fitting, and spares a float32 pass
+    over all.
     """
     splits = dict(dataset.index.splits)
     train = splits["train"]

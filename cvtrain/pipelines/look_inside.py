@@ -50,7 +50,8 @@ def draw_activations(
                     }
                 )
             show(i + 1 + len(images.unreadable), len(images.wanted))
-    record = subject.describe() | {"unreadable": images.unreadable, "activations": records}
+    record = subject.describe() | {"seed": look.seed, "unreadable": images.unreadable}
+    record["activations"] = records
     album.finish("activations", record)
 
 

@@ -78,7 +78,7 @@ def _network(config: Config, stage: str, num_classes: int) -> "tuple[keras.Model
         from cvtrain.pipelines.fit import builder
 
         model = builder(config, num_classes)("float32")
-        return model, {layer.name for layer in model.layers}
+        return model, {layer.name for layer in model.layers if layer.trainable}
     from cvtrain.models.blocks import find_cut
     from cvtrain.models.heads import attach_dense
     from cvtrain.models.transfer import unfreeze

@@ -116,7 +116,7 @@ def render_report(run: Run, stop: Stop) -> str:
         curves=curves_of_run(history, record.best_epoch),
         confusion=confusion(test.confusion_matrix, class_names, predictions, cells, pictures),
         num_missing=sum(not picture for picture in pictures.values()),
-        classes=sorted(test.per_class.items(), key=lambda item: item[1].f1 or 0),
+        classes=sorted(test.per_class.items(), key=lambda item: _worst_first(item[1].f1)),
         reliability=reliability(predictions, record),
         bins=calibration_bins(predictions.labels, predictions.probabilities),
         num_bins=NUM_CALIBRATION_BINS,
@@ -169,6 +169,11 @@ def readings(
     # A proposal starts from keys that an older config lacks, and that somebody may have edited.
     except (LookupError, TypeError, AttributeError, ValueError, OverflowError):
         return []
+
+
+def _worst_first(f1: float | None) -> tuple[bool, float]:
+    """What to sort by; classes without test images come last."""
+    return f1 is None, f1 or 0.0
 
 
 def read_suspects(run: Run) -> list[Suspect]:

@@ -31,7 +31,8 @@ class MLflow:
         # Nested, because a ladder is a run around the runs of its rungs.
         active = mlflow.start_run(run_id=known, run_name=run.path.name, nested=True)
         run.update(mlflow={"run_id": active.info.run_id})
-        mlflow.log_params(flattened(settings))
+        if known is None:  # MLflow refuses others later, and a resumed run may have some
+            mlflow.log_params(flattened(settings))
         mlflow.set_tags({"cvtrain.command": run.record["command"], "cvtrain.run": _absolute(run)})
 
     def log_epoch(self, row: Mapping[str, float]) -> None:

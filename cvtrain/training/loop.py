@@ -17,7 +17,7 @@ import numpy as np
 
 from cvtrain import backend
 from cvtrain.backend import keras
-from cvtrain.errors import RunError, TrainingError
+from cvtrain.errors import ConfigError, RunError, TrainingError
 from cvtrain.models.invariant import logits_model
 from cvtrain.signals import Stop
 from cvtrain.training.average import WeightAverage
@@ -151,10 +151,8 @@ def train(
         ResourceError: the memory does not suffice, or a checkpoint could not be written.
         RunError: the checkpoints are damaged, or of another model or optimizer.
     """
-    epochs = min(epochs, int(os.environ.get("KERAS_MAX_EPOCHS", epochs)))
-    steps_per_epoch = min(
-        steps_per_epoch, int(os.environ.get("KERAS_MAX_STEPS_PER_EPOCH", steps_per_epoch))
-    )
+    epochs = _at_most("KERAS_MAX_EPOCHS", epochs)
+    steps_per_epoch = _at_most("KERAS_MAX_STEPS_PER_EPOCH", steps_per_epoch)
     logits = logits_model(model)
     loop = _Loop(
         model=model,
@@ -372,6 +370,14 @@ class _Loop:
             self.best = [_to_numpy(weight) for weight in self.model.weights]
         if self.plateau:
             state.plateau = self.plateau.update(state.plateau, value, higher=higher)
+
+
+def _at_most(variable: str, number: int) -> int:
+    """`number`, or what Keras' environment variable limits it to, as Keras itself does it."""
+    text = os.environ.get(variable, str(number))
+    if not (text.isascii() and text.isdigit()) or int(text) < 1:
+        raise ConfigError(f"{variable}: must be a whole number, 1 or more; received {text!r}")
+    return min(number, int(text))
 
 
 def _to_numpy(variable: keras.Variable) -> np.ndarray:

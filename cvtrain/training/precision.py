@@ -190,6 +190,7 @@ def _read(store: Path) -> dict[str, dict]:
         return {
             key: asdict(Choice(value["precision"], value["reason"], value["images_per_second"]))
             for key, value in remembered.items()
+            if isinstance(json.loads(key)[0], str)
         }
-    except (OSError, ValueError, AttributeError, KeyError, TypeError):
+    except (OSError, ValueError, AttributeError, LookupError, TypeError):
         return {}

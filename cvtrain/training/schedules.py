@@ -16,13 +16,12 @@ def build_schedule(
     warmup_steps: int = 0,
     decay_steps: int = 1,
     factor: float = 0.1,
-    final_factor: float = 0.0,
 ) -> Schedule:
     """Build a schedule; with r the base rate and t the steps since the warm-up:
 
     - `constant`: r. Also the base that `Plateau` lowers.
-    - `cosine`: from r to `final_factor` r along half a cosine over the steps that are left, then
-      constant (Loshchilov & Hutter, arXiv:1608.03983).
+    - `cosine`: from r to 0 along half a cosine over the steps that are left (Loshchilov & Hutter,
+      arXiv:1608.03983).
     - `step`: r `factor`^floor(t / `decay_steps`).
     - `exponential`: r `factor`^(t / `decay_steps`).
 
@@ -36,11 +35,10 @@ def build_schedule(
         warmup_steps: steps of the warm-up.
         decay_steps: steps between two drops (`step`), or for one `factor` (`exponential`).
         factor: what the rate is multiplied by.
-        final_factor: share of the base rate that `cosine` ends at.
     """
     decays = {
         "constant": lambda _: 1.0,
-        "cosine": lambda t: _cosine(t / max(1, total_steps - warmup_steps), final_factor),
+        "cosine": lambda t: _cosine(t / max(1, total_steps - warmup_steps)),
         "step": lambda t: factor ** (t // decay_steps),
         "exponential": lambda t: factor ** (t / decay_steps),
     }
@@ -54,8 +52,8 @@ def build_schedule(
     return schedule
 
 
-def _cosine(share: float, final: float) -> float:
-    return final + (1 - final) * (1 + math.cos(math.pi * min(1.0, share))) / 2
+def _cosine(share: float) -> float:
+    return (1 + math.cos(math.pi * min(1.0, share))) / 2
 
 
 @dataclass(frozen=True)
@@ -67,13 +65,11 @@ class Plateau:
     Attributes:
         factor: what the rate is multiplied by.
         patience: epochs without improvement before that.
-        min_factor: share of the base rate that it never falls below.
         min_delta: the least change that counts as an improvement.
     """
 
     factor: float = 0.1
     patience: int = 10
-    min_factor: float = 0.0
     min_delta: float = 1e-4
 
     def update(self, state: "PlateauState", value: float, *, higher: bool) -> "PlateauState":
@@ -83,7 +79,7 @@ class Plateau:
             return replace(state, best=value, wait=0)
         if state.wait + 1 < self.patience:
             return replace(state, wait=state.wait + 1)
-        return replace(state, wait=0, scale=max(state.scale * self.factor, self.min_factor))
+        return replace(state, wait=0, scale=state.scale * self.factor)
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""Arrays and numbers -> figures. The only file that draws.
+"""Arrays and numbers -> figures: those of trainings, and what all figures share.
 
 Each `draw_*` returns a Matplotlib figure; `save` commits one as PNG. No pyplot: no global state, no
 window, safe in threads.
@@ -15,7 +15,7 @@ from matplotlib.figure import Figure
 from matplotlib.text import Text
 from matplotlib.ticker import LogLocator
 
-from cvtrain.files import committed
+from cvtrain.files import committed, short
 
 _TRAIN, _VALIDATION = "#1f77b4", "#d95f02"
 _MAX_NUMBERED_CLASSES = 30
@@ -36,7 +36,7 @@ def smoothed(values: Sequence[float], weight: float = 0.8) -> np.ndarray:
     """Exponential moving average that starts at the first value, as in the book (5.2).
 
     Args:
-        values: (n,) one a epoch; a missing value (NaN) keeps the average.
+        values: (n,) one an epoch; a missing value (NaN) keeps the average.
         weight: share of the past in 0..1.
     """
     result: list[float] = []
@@ -120,7 +120,7 @@ def draw_confusion_matrix(matrix: np.ndarray, class_names: Sequence[str]) -> Fig
     figure = Figure(figsize=(side + 0.8, side), layout="constrained")
     axes = figure.subplots()
     image = axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
-    names = [_short(name) for name in class_names]
+    names = [short(name) for name in class_names]
     axes.set_xticks(range(len(names)), names, rotation=90)
     axes.set_yticks(range(len(names)), names)
     axes.set(xlabel="predicted class", ylabel="true class")
@@ -148,7 +148,7 @@ def draw_augmented_samples(
     for axes_row, images, name in zip(grid, rows, names, strict=True):
         for axes, pixels in zip(axes_row, images, strict=True):
             _show(axes, pixels)
-        axes_row[0].set_ylabel(_short(name, 16), fontsize=9)
+        axes_row[0].set_ylabel(short(name, 16), fontsize=9)
     for axes, title in zip(grid[0], titles, strict=True):
         axes.set_title(title, fontsize=9)
     return figure
@@ -172,7 +172,7 @@ def draw_mistakes(images: Sequence[np.ndarray], captions: Sequence[str]) -> Figu
     for axes, pixels, caption in zip(grid, images, captions, strict=False):
         axes.axis("on")
         _show(axes, pixels)
-        axes.set_xlabel("\n".join(_short(line, 26) for line in caption.split("\n")), fontsize=8)
+        axes.set_xlabel("\n".join(short(line, 26) for line in caption.split("\n")), fontsize=8)
     return figure
 
 
@@ -200,11 +200,11 @@ def draw_probe(
         accuracies = [row["accuracy"] for row in rows]
         errors = [row["standard_error"] for row in rows]
         for axes, x in places.items():
-            label = f"{_short(backbone, 40)}, {height}x{width}"
+            label = f"{short(backbone, 40)}, {height}x{width}"
             bars = axes.errorbar(x, accuracies, errors, marker=".", capsize=2, label=label)
             if recommended in rows:
                 i = rows.index(recommended)
-                name = f"recommended cut: {_short(recommended['block'])}"
+                name = f"recommended cut: {short(recommended['block'])}"
                 style = {"s": 160, "facecolors": "none", "edgecolors": "black", "zorder": 3}
                 axes.scatter(x[i], accuracies[i], label=name, **style)
                 axes.axvline(x[i], color=bars[0].get_color(), linestyle=":", linewidth=1)
@@ -215,7 +215,7 @@ def draw_probe(
     names = {tuple(row["block"] for row in rows) for rows in lines.values()}
     if len(names) == 1:
         (blocks,) = names
-        by_depth.set_xticks(places[by_depth], map(_short, blocks), rotation=90, fontsize=8)
+        by_depth.set_xticks(places[by_depth], map(short, blocks), rotation=90, fontsize=8)
     else:
         by_depth.get_xaxis().get_major_locator().set_params(integer=True)
     by_depth.set(xlabel="block, from the input up", ylabel="accuracy of a linear classifier")
@@ -243,7 +243,7 @@ def draw_ladder(rungs: Sequence[Mapping[str, Any]]) -> Figure:
     for place, accuracy in zip(places, accuracies, strict=True):
         above = {"xytext": (0, 6), "textcoords": "offset points", "ha": "center", "fontsize": 9}
         left.annotate(f"{accuracy:.3f}", (accuracy, place), **above)
-    left.set_yticks(places, [_short(rung["name"]) for rung in rungs])
+    left.set_yticks(places, [short(rung["name"]) for rung in rungs])
     left.set(xlabel="test accuracy, 95 % interval", ylim=(-0.5, len(rungs) - 0.3))
     bars = right.barh(places, [rung["minutes"] for rung in rungs], height=0.5, color="0.75")
     right.bar_label(bars, fmt="%.1f", padding=4, fontsize=9)
@@ -258,8 +258,3 @@ def _show(axes: Axes, pixels: np.ndarray) -> None:
     axes.imshow(pixels, interpolation="nearest" if min(pixels.shape[:2]) < 64 else "antialiased")
     axes.set_xticks([])
     axes.set_yticks([])
-
-
-def _short(name: str, length: int = 24) -> str:
-    clean = "".join(c if c.isprintable() else "?" for c in name)
-    return clean if len(clean) <= length else clean[: length - 1] + "…"

@@ -11,7 +11,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.text import Text
 
-from cvtrain.files import printable
+from cvtrain.files import short
 from cvtrain.visuals.activations import LayerActivations
 from cvtrain.visuals.depth import DepthStory
 from cvtrain.visuals.filters import FilterImages
@@ -55,8 +55,8 @@ def draw_activations(activations: LayerActivations, title: str = "") -> Figure:
         tiles.append(_crossed(tile) if dead else _framed(tile) if constant else tile)
     size = "x".join(map(str, maps.shape[1:]))
     lines = [
-        _short(title),
-        _short(activations.layer),
+        short(title, 60),
+        short(activations.layer, 60),
         (f"{len(maps)} channels of {size}" if has_map else f"{len(maps)} units")
         + _counted(activations.dead, "dead (crossed out)" if has_map else "zero")
         + _counted(activations.constant, "constant (framed)"),
@@ -76,7 +76,7 @@ def draw_filters(found: FilterImages) -> Figure:
         tile = np.broadcast_to(tile if tile.ndim == 3 else tile[..., None], (*tile.shape[:2], 3))
         tiles.append(_crossed(tile) if dead else tile)
     lines = [
-        _short(found.layer),
+        short(found.layer, 60),
         f"{len(tiles)} filters, style {found.style}" + _counted(found.dead, "dead (crossed out)"),
     ]
     key = "what excites each filter most"
@@ -103,11 +103,11 @@ def draw_depth(story: DepthStory, image: int | None = None, name: str = "") -> F
     below.set(ylabel="centred cosine", title="similarity of pooled activations")
     if image is not None:
         style = {"color": _IMAGE, "linewidth": 1.2}
-        above.plot(places, story.sparsity[:, image], **style, label=_short(name) or "this image")
+        above.plot(places, story.sparsity[:, image], **style, label=short(name, 60) or "this image")
         below.plot(places, story.within[:, image], **style, label="this image, within its class")
         below.plot(places, story.across[:, image], "--", **style, label="this image, across")
     step = -(-len(places) // _MAX_NAMES)
-    names = [_short(layer, 28) for layer in story.layers]
+    names = [short(layer, 28) for layer in story.layers]
     below.set_xticks(places[::step], names[::step], rotation=90, fontsize=8)
     for axes in (above, below):
         axes.grid(alpha=0.25)
@@ -205,8 +205,3 @@ def _framed(tile: np.ndarray) -> np.ndarray:
 
 def _counted(marked: np.ndarray, what: str) -> str:
     return f", {marked.sum()} {what}" if marked.any() else ""
-
-
-def _short(name: str, length: int = 60) -> str:
-    clean = printable(name)
-    return clean if len(clean) <= length else clean[: length - 1] + "…"

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 from matplotlib.figure import Figure
 
-from cvtrain.files import printable
+from cvtrain.files import short
 
 _ACROSS = 6  # panels
 Panel = tuple[np.ndarray, str]
@@ -35,10 +35,5 @@ def draw_contact_sheet(groups: Sequence[Sequence[Panel]]) -> Figure:
             axes.imshow(pixels, interpolation=smooth)
             axes.set_xticks([])
             axes.set_yticks([])
-            axes.set_xlabel("\n".join(map(_short, caption.split("\n"))), fontsize=8)
+            axes.set_xlabel("\n".join(short(line, 27) for line in caption.split("\n")), fontsize=8)
     return figure
-
-
-def _short(line: str, length: int = 27) -> str:
-    clean = printable(line)
-    return clean if len(clean) <= length else clean[: length - 1] + "…"

@@ -66,7 +66,6 @@ class Table:
     title: str
     columns: tuple[str, ...]
     rows: tuple[tuple[str, ...], ...]
-    remark: str = ""
 
 
 def render_page(

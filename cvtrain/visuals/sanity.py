@@ -29,12 +29,10 @@ class Cascade:
         stages: the layer down to which the weights were random, from the scores down.
         correlations: (stages, n) float64, Spearman's rank correlation in -1..1 of each map with
             that of the trained model; NaN where one of the two is constant and has no ranks.
-        num_constant: maps of the trained model that are constant.
     """
 
     stages: tuple[str, ...]
     correlations: np.ndarray
-    num_constant: int
 
     @property
     def means(self) -> list[float | None]:
@@ -95,9 +93,8 @@ def randomise(
             correlations.append(list(map(rank_correlation, trained, maps)))
     finally:
         opened.network.set_weights(weights)
-    constant = sum(np.isnan(rank_correlation(raw, raw)) for raw in trained)
     table = np.array(correlations, np.float64).reshape(len(stages), len(images))
-    return Cascade(tuple(stages), table, int(constant))
+    return Cascade(tuple(stages), table)
 
 
 def ignore_the_model(images: np.ndarray, classes: np.ndarray) -> Explanation:

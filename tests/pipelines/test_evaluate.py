@@ -48,6 +48,21 @@ def test_other_images_are_matched_by_class_name(finished, tmp_path, image_folder
         assert {row["label"] for row in csv.DictReader(file)} == {"red", "green"}
 
 
+def test_flat_files_are_read_as_those_of_the_training_were(train, tmp_path, image_folder):
+    flat = {name: tmp_path / name for name in ("train", "other")}
+    for split, folder in flat.items():
+        folder.mkdir()
+        for path in (image_folder / ("train" if split == "train" else "test")).rglob("*.png"):
+            shutil.copy(path, folder / f"{path.parent.name}.{path.stem}.png")
+    pattern = r"data.label_pattern=^([a-z]+)\."
+    run = train(tmp_path / "run", f"data.source={flat['train']}", pattern, "fit.epochs=1")
+    options = {"split": "test", "output": None, "console": QUIET}
+    by_name = evaluate(run, source=str(flat["other"]), **options)
+    by_folder = evaluate(run, source=str(image_folder / "test"), **options)
+    assert by_name["num_images"] == 15
+    assert by_name["confusion_matrix"] == by_folder["confusion_matrix"]
+
+
 def test_unknown_classes_are_refused(finished, tmp_path, image_folder):
     shutil.copytree(image_folder / "test" / "red", tmp_path / "other" / "rad")
     with pytest.raises(DataError, match="rad"):

@@ -156,8 +156,9 @@ def test_one_seed_gives_one_model_and_another_gives_another(train, finished, tmp
 
 def test_ctrl_c_keeps_what_was_learnt_and_resume_ends_the_same(train, finished, tmp_path):
     folder = tmp_path / "stopped"
-    with pytest.raises(Stopped, match="what was learnt is in"):
+    with pytest.raises(Stopped, match="what was learnt is in") as caught:
         train(folder, console=InterruptingConsole("epoch 2/4"))
+    assert caught.value.advice == f"Go on: cvtrain fit {folder} --resume"
     stopped = Run.open(folder)
     assert stopped.record["status"] == "stopped"
     assert stopped.model_path.exists()

@@ -131,3 +131,19 @@ def test_without_augmentation_there_are_three_rungs(recipe):
     config = load_config(recipe, ["augment=null", "extract_features.views=1"])
     names = [rung.name for rung in module.rungs_of(config, recipe.parent)]
     assert names == ["scratch", "features", "fine-tuned"]
+
+
+def test_a_ladder_that_goes_on_with_more_rungs_estimates_them(recipe, tmp_path, monkeypatch):
+    def stopping(*_, **__):
+        raise Stopped("stopped", "go on")
+
+    folder = tmp_path / "ladder"
+    with monkeypatch.context() as patch:
+        patch.setattr(module, "fit", stopping)
+        with pytest.raises(Stopped):
+            climb(recipe, folder, "augment=null", "extract_features.views=1")
+    config = load_config(recipe, ["extract_features.views=1"])
+    request = RunRequest(folder, "tiny", resume=True, accept_changes=True)
+    run = ladder(config, request, Console(quiet=True))
+    assert [row["name"] for row in run.record["rungs"]] == RUNGS
+    assert set(run.record["estimates"]) == set(RUNGS)

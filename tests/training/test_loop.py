@@ -6,7 +6,7 @@ import pytest
 from cvtrain import backend
 from cvtrain.backend import keras
 from cvtrain.data.mix import Mixing, mixed_batches
-from cvtrain.errors import ResourceError, RunError, TrainingError
+from cvtrain.errors import ConfigError, ResourceError, RunError, TrainingError
 from cvtrain.models.convnet import build_convnet
 from cvtrain.models.invariant import weights_digest
 from cvtrain.signals import Stop
@@ -348,6 +348,13 @@ def test_kerass_environment_cuts_a_training_short(monkeypatch):
     trained = train_small(small_model())
     assert [row["step"] for row in trained.history] == [2]
     assert trained.outcome == "finished"
+
+
+@pytest.mark.parametrize("value", ["0", "-1", "many", "", "1.5", "²"])
+def test_kerass_environment_may_be_wrong(monkeypatch, value):
+    monkeypatch.setenv("KERAS_MAX_EPOCHS", value)
+    with pytest.raises(ConfigError, match="KERAS_MAX_EPOCHS: must be a whole number"):
+        train_small(small_model())
 
 
 def test_out_of_memory_says_which_knob_to_turn():

@@ -29,8 +29,8 @@ def test_cascades(tmp_path, num_stages):
     stages = tuple(f"layer_with_a_very_long_name_{i}$" for i in range(num_stages))
     falling = np.linspace(0.8, -0.1, num_stages)[:, None].repeat(3, axis=1)
     cascades = {
-        "gradcam": Cascade(stages, falling, 0),
-        "control": Cascade(stages, np.ones((num_stages, 3)), 0),
-        "flat": Cascade(stages, np.full((num_stages, 3), np.nan), 3),
+        "gradcam": Cascade(stages, falling),
+        "control": Cascade(stages, np.ones((num_stages, 3))),
+        "flat": Cascade(stages, np.full((num_stages, 3), np.nan)),
     }
     drawn(draw_explained.draw_cascades(cascades), tmp_path)

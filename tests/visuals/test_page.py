@@ -37,7 +37,7 @@ CARDS = [
     card("unknown.jpg", None, "dog", 100),
     card("other.jpg", "owl", "owl", 140, asked=("cat",)),
 ]
-TABLE = Table("Faithfulness", ("measure", "gradcam"), (("deletion", "0.21"),), "Means.")
+TABLE = Table("Faithfulness", ("measure", "gradcam"), (("deletion", "0.21"),))
 
 
 def page(cards=CARDS, **more):
@@ -66,7 +66,7 @@ def hostile_page():
         facts=[(name, name) for name in HOSTILE],
         cards=cards,
         figures=[(name, picture(pixels(2))) for name in HOSTILE],
-        tables=[Table(HOSTILE[0], names, (names,), HOSTILE[1])],
+        tables=[Table(HOSTILE[0], names, (names,))],
     )
 
 
