@@ -96,7 +96,7 @@ def _after(operation, axis: int, field: Field, before, after) -> Field | None:
         return _shifted(field, operation.cropping[i][0])
     if before.shape[axis] == after.shape[axis]:
         return field
-    if not isinstance(operation, _layers.UpSampling2D):
+    if not isinstance(operation, _layers.UpSampling2D | _layers.Resizing):
         return None
     return replace(field, step=field.step * before.shape[axis] / after.shape[axis])
 
