@@ -6,6 +6,7 @@ takes a fraction of the first. The first one leaves the decoded pixels behind fo
 
 import hashlib
 import itertools
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
@@ -18,6 +19,7 @@ from cvtrain.data.decode import Decoded, DecodeError, read_image
 from cvtrain.data.findings import Facts, Finding, FindingsCache, file_state
 from cvtrain.data.index import Index
 from cvtrain.data.pixels import Pixels
+from cvtrain.data.shares import choose
 from cvtrain.errors import DataError
 from cvtrain.files import printable
 from cvtrain.machine import num_threads
@@ -120,11 +122,8 @@ def check_index(
                 on_progress(len(facts), len(paths))
     pixels.digests = {path: found.pixels for path, found in facts.items() if found.pixels}
     index = with_copies_together(index, pixels.digests)
-    samples = [
-        _Sample(name, path, index.class_names[label])
-        for name, split in index.splits.items()
-        for path, label in zip(split.paths, split.labels.tolist(), strict=True)
-    ]
+    index = with_every_class(index, facts)
+    samples = _samples(index)
     problems = [
         Problem(sample.path, *finding)
         for sample in samples
@@ -255,6 +254,56 @@ def with_copies_together(index: Index, digests: Mapping[str, bytes]) -> Index:
         return index
     note = f"images that were moved into the split that holds the same image: {len(moves):,}"
     return replace(index.moved(moves), notes=(*index.notes, note))
+
+
+def with_every_class(index: Index, facts: Mapping[str, Facts]) -> Index:
+    """The index whose drawn splits have an image of each class that has enough usable ones.
+
+    A split may have drawn nothing but damaged files of a rare class. It then gets an image of the
+    split that has most of that class; one without copies, which would have to come along.
+    """
+    copies = Counter(found.pixels for found in facts.values())
+    usable = _usable(index, facts)
+    by_class = index.by_class()
+    left = {
+        split: {name: [p for p in paths if p in usable] for name, paths in by_class[split].items()}
+        for split in index.dealt
+    }
+    moves = {}
+    for split, name in itertools.product(index.dealt, index.class_names):
+        if by_class[split][name] and not left[split][name]:
+            giving = max(index.dealt, key=lambda each: len(left[each][name]))
+            alone = [path for path in left[giving][name] if copies[facts[path].pixels] == 1]
+            if alone and len(left[giving][name]) > 1:
+                (path,) = choose(alone, 1, seed=0)
+                left[giving][name].remove(path)
+                moves[path] = split
+    if not moves:
+        return index
+    note = f"images that were moved into a split with none but bad ones of a class: {len(moves):,}"
+    return replace(index.moved(moves), notes=(*index.notes, note))
+
+
+def _usable(index: Index, facts: Mapping[str, Facts]) -> set[str]:
+    """Paths of images that are whole, and of one class alone."""
+    classes_of: dict[bytes, set[str]] = defaultdict(set)
+    for sample in _samples(index):
+        classes_of[facts[sample.path].pixels].add(sample.class_name)
+    return {
+        path
+        for path, found in facts.items()
+        if found.pixels
+        and len(classes_of[found.pixels]) == 1
+        and all(finding.severity != "bad" for finding in found.findings)
+    }
+
+
+def _samples(index: Index) -> list[_Sample]:
+    return [
+        _Sample(name, path, index.class_names[label])
+        for name, split in index.splits.items()
+        for path, label in zip(split.paths, split.labels.tolist(), strict=True)
+    ]
 
 
 def _duplicates(samples: Sequence[_Sample], facts: Mapping[str, Facts]) -> Iterator[Problem]:

@@ -4,7 +4,7 @@ from cvtrain.config import Config
 from cvtrain.console import Console
 from cvtrain.errors import DataError
 from cvtrain.files import printable
-from cvtrain.pipelines.dataset import scan, summary
+from cvtrain.pipelines.dataset import check, decoder_of, find_to_look, summary
 from cvtrain.signals import stop_on_signals
 
 
@@ -12,10 +12,13 @@ def data_check(config: Config, *, console: Console) -> None:
     """Check the images of a config and list what is wrong with them.
 
     Raises:
-        DataError: at least one file is bad; everything has been listed before.
+        DataError: at least one file is bad, or there are too few to be split; everything has been
+            listed before.
     """
     with stop_on_signals() as stop:
-        index, _, report = scan(config, stop, console)
+        index, unsplit = find_to_look(config, stop, console)
+        _, report = check(index, decoder_of(config), stop, console)
+    index = report.index
     for note in index.notes:
         console.warn(note)
     problems = sorted(report.problems, key=lambda problem: (problem.severity, problem.path))
@@ -25,10 +28,17 @@ def data_check(config: Config, *, console: Console) -> None:
     for reason, count in index.ignored.items():
         console.remark(f"ignored: {count:,} {reason}")
     console.result(f"{report.num_files:,} files checked: {summary(index.counts)}")
-    num_bad = sum(problem.severity == "bad" for problem in problems)
-    console.result(f"{num_bad:,} bad, {len(problems) - num_bad:,} doubtful")
+    paths = {severity: set() for severity in ("bad", "doubtful")}
+    for problem in problems:
+        paths[problem.severity].add(problem.path)
+    num_bad = len(paths["bad"])
+    console.result(f"{num_bad:,} bad, {len(paths['doubtful']):,} doubtful")
+    if unsplit and num_bad:
+        console.warn(unsplit.message)
     if num_bad:
         raise DataError(
             f"files that cannot be used: {num_bad:,}",
             "Mend or remove them, or go on without them: --set data.on_bad=skip",
         )
+    if unsplit:
+        raise unsplit

@@ -16,7 +16,7 @@ from cvtrain.data.shares import choose
 from cvtrain.data.statistics import Statistics, collect_statistics
 from cvtrain.errors import DataError
 from cvtrain.files import commit_json, commit_text, committed_folder, csv_text, printable
-from cvtrain.pipelines.dataset import decoder_of, find
+from cvtrain.pipelines.dataset import decoder_of, find_to_look
 from cvtrain.signals import stop_on_signals
 
 _MOST_LISTED = 10
@@ -42,7 +42,9 @@ def data_stats(config: Config, *, output: Path | None, console: Console) -> None
     """
     output = output or Path("stats") / _word(config.data.source)
     with stop_on_signals() as stop:
-        index = find(config, stop, console)
+        index, unsplit = find_to_look(config, stop, console)
+        if unsplit:
+            console.warn(unsplit.message)
         paths = [path for split in index.splits.values() for path in split.paths]
         with console.task("looking at images") as show:
             found = collect_statistics(

@@ -1,11 +1,12 @@
 """The start of every command that reads images: find them, check them, refuse what is unusable."""
 
+import contextlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from cvtrain.config import Config
+from cvtrain.config import Config, Split
 from cvtrain.console import Console
 from cvtrain.data.check import Report, check_index, resolve
 from cvtrain.data.decode import Decoder
@@ -99,6 +100,18 @@ def find(config: Config, stop: Stop, console: Console) -> Index:
     )
 
 
+def find_to_look(config: Config, stop: Stop, console: Console) -> tuple[Index, DataError | None]:
+    """The images of a config, not dealt out where they cannot be, and then why; else as `find`."""
+    try:
+        return find(config, stop, console), None
+    except DataError as error:
+        split = Split(validation=0.0, test=0.0)
+        data = config.data.model_copy(update={"split": split, "train_per_class": None})
+        with contextlib.suppress(DataError):
+            return find(config.model_copy(update={"data": data}), stop, console), error
+        raise
+
+
 def check(index: Index, decoder: Decoder, stop: Stop, console: Console) -> tuple[Pixels, Report]:
     """Check every file of `index` while a bar shows how far it is."""
     pixels = Pixels(index.root, decoder)
@@ -119,9 +132,8 @@ def open_dataset(config: Config, stop: Stop, console: Console) -> Dataset:
     index, messages = resolve(index, report, on_bad=config.data.on_bad, on_leak=config.data.on_leak)
     for message in (*index.notes, *messages):
         console.warn(message)
-    doubtful = sum(problem.severity == "doubtful" for problem in report.problems)
-    if doubtful:
-        console.warn(f"doubtful files: {doubtful:,}; `cvtrain data check` lists them")
+    if doubtful := {p.path for p in report.problems if p.severity == "doubtful"}:
+        console.warn(f"doubtful files: {len(doubtful):,}; `cvtrain data check` lists them")
     for split in ("train", "validation", "test"):
         if split not in index.splits:
             raise DataError(

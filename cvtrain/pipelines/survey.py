@@ -2,6 +2,7 @@
 
 import re
 from collections import Counter
+from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,7 +11,7 @@ import numpy as np
 
 from cvtrain.config import Config, Data, Split
 from cvtrain.console import Console
-from cvtrain.data.check import Problem, resolve
+from cvtrain.data.check import Problem, Report, resolve
 from cvtrain.data.decode import Decoded, DecodeError, Decoder, read_image
 from cvtrain.data.index import Index
 from cvtrain.data.labels import suggest_pattern
@@ -92,7 +93,7 @@ def survey(source: str, *, smallest_side: int, stop: Stop, console: Console) -> 
         Stopped: a stop was requested.
     """
     pattern = _flat_names(Path(source))
-    index, too_rare = _divided(source, pattern, stop, console)
+    index, too_rare = _divided(source, pattern, {}, stop, console)
     looks = _sample(index)
     height, width = (
         int(np.median([getattr(d, key) for d in looks])) for key in ("height", "width")
@@ -100,6 +101,9 @@ def survey(source: str, *, smallest_side: int, stop: Stop, console: Console) -> 
     side = image_side(min(height, width), len(index.splits["train"].paths), smallest_side)
     # At the size of the config, so that `fit` need not look again.
     _, report = check(index, Decoder((side, side)), stop, console)
+    if spoilt := _with_few_usable(report):
+        index, too_rare = _divided(source, pattern, too_rare | spoilt, stop, console)
+        _, report = check(index, Decoder((side, side)), stop, console)
     usable, _ = resolve(report.index, report, on_bad="skip", on_leak="error")
     _refuse_empty_splits(usable)
     bad = {problem.path for problem in report.problems if problem.severity == "bad"}
@@ -140,9 +144,13 @@ def _flat_names(path: Path) -> str | None:
 
 
 def _divided(
-    source: str, pattern: str | None, stop: Stop, console: Console
+    source: str, pattern: str | None, spoilt: Mapping[str, int], stop: Stop, console: Console
 ) -> tuple[Index, dict[str, int]]:
-    """The index, and which classes were left out because they have too few images to be split."""
+    """The index, and which classes were left out because they have too few images to be split.
+
+    Args:
+        spoilt: classes that have too few for want of intact files, and how many those are.
+    """
 
     def index_of(split: Split, classes: list[str] | None = None) -> Index:
         data = Data(source=source, label_pattern=pattern, split=split, classes=classes)
@@ -152,10 +160,22 @@ def _divided(
     num_missing = len({"validation", "test"} - set(whole.splits))
     counts = whole.counts["train"]
     too_rare = {name: count for name, count in counts.items() if count <= num_missing}
+    too_rare |= spoilt
     classes = [name for name in whole.class_names if name not in too_rare]
     if not too_rare or len(classes) < 2:  # what one class leaves is no task: the index says so
         return index_of(Split()), {}
     return index_of(Split(), classes), too_rare
+
+
+def _with_few_usable(report: Report) -> dict[str, int]:
+    """Usable images of each class that has fewer of them than there are splits to draw."""
+    bad = {problem.path for problem in report.problems if problem.severity == "bad"}
+    usable, dealt = report.index.without(bad).counts, report.index.dealt
+    num_usable = {
+        name: sum(usable.get(split, {}).get(name, 0) for split in dealt)
+        for name in report.index.class_names
+    }
+    return {name: count for name, count in num_usable.items() if count < len(dealt)}
 
 
 def _sample(index: Index) -> list[Decoded]:

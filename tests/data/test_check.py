@@ -256,6 +256,25 @@ def test_copies_of_two_classes_are_no_leak_but_one_image_under_two_labels(flat):
         assert not any(problem.is_leak for problem in bad)
 
 
+@pytest.mark.parametrize("seed", range(8))
+def test_a_rare_class_with_damaged_files_is_in_every_split(flat, seed):
+    for i in range(4, 20):
+        (flat / "b" / f"{i}.png").unlink()
+    for i in (1, 2):
+        (flat / "b" / f"{i}.png").write_bytes(b"")
+    for i in range(4, 8):
+        Image.new("RGB", (16, 16), (9, 9, 20 * i)).save(flat / "b" / f"{i}.png")
+    copy(flat, "b/3.png", "b/0.png")
+    index = build_index(flat, validation=0.3, test=0.3, seed=seed)
+    report = check_index(index, Pixels(flat, Decoder((16, 16))))
+    kept, _ = resolve(report.index, report, on_bad="skip", on_leak="error")
+    assert all(counts["b"] for counts in kept.counts.values())
+    split_of = {p: split for split, samples in kept.splits.items() for p in samples.paths}
+    assert split_of["b/0.png"] == split_of["b/3.png"]
+    for path, split in split_of.items():
+        assert path.startswith("b/") or path in report.index.splits[split].paths
+
+
 def test_a_leak_of_the_source_stays_one(root):
     copy(root, "test/a/0.png", "train/a/leak.png")
     index = build_index(root, validation=0.5, test=0.5, seed=0)

@@ -1,6 +1,7 @@
 """What is found in images, against folders made for it."""
 
 import pytest
+from PIL import Image
 from tiny_images import make_images
 
 from cvtrain.console import Console
@@ -75,6 +76,19 @@ def test_a_class_that_cannot_be_split_is_left_out(tmp_path):
     found = look(tmp_path)
     assert found.too_rare == {"rare": 2}
     assert found.index.class_names == ("green", "red")
+
+
+def test_a_class_of_damaged_files_is_left_out_too(tmp_path):
+    make_images(tmp_path, {"red": 10, "green": 10, "spoilt": 6})
+    for i in range(4):
+        (tmp_path / "spoilt" / f"{i:03d}.png").write_bytes(b"")
+    found = look(tmp_path)
+    assert found.too_rare == {"spoilt": 2}
+    assert found.index.class_names == ("green", "red")
+    Image.new("RGB", (20, 24), (1, 2, 3)).save(tmp_path / "spoilt" / "000.png")
+    found = look(tmp_path)
+    assert found.too_rare == {}
+    assert [counts["spoilt"] for counts in found.index.counts.values()] == [1, 1, 1]
 
 
 def test_with_splits_of_its_own_no_class_is_too_rare(tmp_path):
