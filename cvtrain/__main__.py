@@ -1,13 +1,18 @@
 """`cvtrain` and `python -m cvtrain`: the one place where an error becomes text and an exit code."""
 
+import contextlib
+import errno
 import os
 import signal
 import sys
+from collections.abc import Iterator
+from typing import TextIO
 
 import click
 
 from cvtrain.cli import cli
 from cvtrain.errors import CvtrainError, ResourceError
+from cvtrain.files import printable
 
 INTERRUPTED = 130
 COMPLETE = "_CVTRAIN_COMPLETE"
@@ -35,19 +40,22 @@ def main() -> None:
         sys.exit(done.exit_code)
     except click.ClickException as error:
         error.message = _harmless(error.message)
-        error.show()
+        with _as_far_as_possible(sys.stderr):
+            error.show()
         sys.exit(error.exit_code)
     except (click.Abort, KeyboardInterrupt):
         _tell("interrupted")
         sys.exit(INTERRUPTED)
     except BrokenPipeError:
-        # The reader of our output has what it wanted; Python must not complain at exit either.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        # The reader of our output has what it wanted.
+        _discard(sys.stdout)
         sys.exit(0)
     except Exception as error:
         if meta.get("cvtrain.debug") or "--debug" in sys.argv:
             raise
         known = _as_known(error)
+        if isinstance(error, OSError):
+            _discard(sys.stdout)
         _tell(f"{'' if isinstance(error, CvtrainError) else 'error: '}{known}")
         sys.exit(known.exit_code)
 
@@ -57,6 +65,9 @@ def _as_known(error: Exception) -> CvtrainError:
         return error
     if isinstance(error, MemoryError):
         return ResourceError("out of memory", "Lower fit.batch_size or data.image_size.")
+    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EIO):
+        where = printable(error.filename or "what this command prints")
+        return ResourceError(f"cannot write {where}: {(error.strerror or '').lower()}")
     kind = type(error).__name__
     return CvtrainError(
         f"unexpected {kind}: {str(error).strip()[:300]}",
@@ -65,7 +76,23 @@ def _as_known(error: Exception) -> CvtrainError:
 
 
 def _tell(text: str) -> None:
-    click.echo(_harmless(text), err=True)
+    with _as_far_as_possible(sys.stderr):
+        click.echo(_harmless(text), err=True)
+
+
+@contextlib.contextmanager
+def _as_far_as_possible(stream: TextIO) -> Iterator[None]:
+    """Print to a stream in the block; where that fails, the exit code still says it."""
+    try:
+        yield
+    except OSError:
+        _discard(stream)
+
+
+def _discard(stream: TextIO) -> None:
+    """Let what is printed, or still in a buffer, go nowhere: Python must not fail at its end."""
+    with contextlib.suppress(OSError, ValueError):
+        os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
 
 
 def _harmless(text: str) -> str:

@@ -82,8 +82,8 @@ class Console:
         if self._part:
             return
         if not self._out.is_terminal:
-            for row in (columns, *rows):
-                sys.stdout.write("\t".join(row) + "\n")
+            self._out.file.write("".join("\t".join(row) + "\n" for row in (columns, *rows)))
+            self._out.file.flush()
             return
         from rich.markup import escape
         from rich.table import Table
@@ -156,19 +156,14 @@ class Console:
     def _rich_console(self, *, stderr: bool) -> "RichConsole":
         from rich.console import Console as RichConsole
 
-        console = self
+        def may_go_unread() -> bool:
+            # Who wants no more results wants no command either. But a run that is being written
+            # goes on, though nobody reads of it any more, as in `2>&1 | head`.
+            return stderr or self._log is not None
 
-        class Screen(RichConsole):
-            def on_broken_pipe(self):
-                # Who wants no more results wants no command either. But a run that is being written
-                # goes on, though nobody reads of it any more, as in `2>&1 | head`.
-                if not stderr and console._log is None:
-                    raise BrokenPipeError
-                self.quiet = True
-                os.dup2(os.open(os.devnull, os.O_WRONLY), self.file.fileno())
-
+        stream: Any = _Stream("stderr" if stderr else "stdout", may_go_unread)
         # Texts are shown as they are: a file may be called :smile:.jpg.
-        return Screen(stderr=stderr, highlight=False, soft_wrap=True, emoji=False)
+        return RichConsole(file=stream, highlight=False, soft_wrap=True, emoji=False)
 
     def _write_log(self, text: str = "") -> None:
         stamp = datetime.now().isoformat(sep=" ", timespec="seconds")
@@ -178,6 +173,54 @@ class Console:
             with contextlib.suppress(OSError), self._log.open("a", encoding="utf-8") as file:
                 file.writelines(self._unlogged)
             self._unlogged.clear()
+
+
+class _Stream:
+    """A standard stream, or nothing once it can no longer be written: a pipe that nobody reads, a
+    terminal that is gone, a full disk.
+
+    Args:
+        name: `stdout` or `stderr`; of `sys`, when something is written.
+        may_go_unread: whether that is no error.
+    """
+
+    def __init__(self, name: str, may_go_unread: Callable[[], bool]):
+        self._name, self._may_go_unread = name, may_go_unread
+
+    def write(self, text: str) -> int:
+        """Write, or pass over, a text; its length."""
+        self._or_nowhere(lambda stream: stream.write(text))
+        return len(text)
+
+    def flush(self) -> None:
+        """Write what is in the stream's buffer, or pass over it."""
+        self._or_nowhere(lambda stream: stream.flush())
+
+    def isatty(self) -> bool:
+        """Whether it is a terminal."""
+        stream = self._stream()
+        return stream is not None and stream.isatty()
+
+    def __getattr__(self, name: str) -> Any:
+        if name == "rich_proxied_file":  # rich would take that stream in place of this one
+            raise AttributeError(name)
+        return getattr(self._stream(), name)
+
+    def _stream(self) -> Any:
+        """The stream now; None where whoever started this process had closed it."""
+        stream = getattr(sys, self._name)
+        return getattr(stream, "rich_proxied_file", stream)  # while a bar is shown
+
+    def _or_nowhere(self, act: Callable[[Any], object]) -> None:
+        stream = self._stream()
+        try:
+            if stream is not None:
+                act(stream)
+        except OSError:
+            # What is left in its buffer must not fail once more, when Python ends.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
+            if not self._may_go_unread():
+                raise
 
 
 class ProgressOfTraining(Protocol):

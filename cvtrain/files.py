@@ -28,6 +28,7 @@ _TEMPORARY_PREFIX = ".cvtrain-tmp-"
 _TEMPORARY = re.compile(rf"{re.escape(_TEMPORARY_PREFIX)}[a-z0-9_]{{8}}(\..*)?", re.DOTALL)
 
 _ROOM, _RIGHT = "Free some room or choose another folder", "Choose a folder that you may write to"
+_PLACE = "Move it elsewhere, or choose another folder"
 _REFUSALS = {
     errno.ENOSPC: ("the disk is full", _ROOM),
     errno.EDQUOT: ("the disk quota is used up", _ROOM),
@@ -35,6 +36,9 @@ _REFUSALS = {
     errno.EROFS: ("the file system is read-only", _RIGHT),
     errno.EACCES: ("permission denied", _RIGHT),
     errno.EPERM: ("permission denied", _RIGHT),
+    errno.EEXIST: ("a file is in the way", _PLACE),
+    errno.ENOTDIR: ("a file is in the way of a folder", _PLACE),
+    errno.EISDIR: ("a folder is in the way of a file", _PLACE),
     errno.EIO: ("the disk reports an error", "Check the disk, or choose a folder on another"),
 }
 # Spreadsheets take full-width signs for signs, too. A number of ours may begin with a minus.

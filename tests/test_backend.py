@@ -1,3 +1,5 @@
+import json
+import os
 import subprocess
 import sys
 
@@ -75,6 +77,29 @@ def test_importing_and_setting_up_is_silent():
     code = "from cvtrain import backend; backend.set_up(seed=0); backend.keras.ops.ones(2) + 1"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout + done.stderr == ""
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"floatx": "float16", "epsilon": 1e-2, "image_data_format": "channels_first"},
+        {"backend": "none"},
+    ],
+)
+def test_what_a_person_has_set_for_keras_changes_nothing(tmp_path, settings):
+    (tmp_path / "keras.json").write_text(json.dumps({"backend": "tensorflow"} | settings))
+    code = """if True:
+        from cvtrain.backend import keras
+        names = "floatx", "epsilon", "image_data_format"
+        print(*(getattr(keras.config, name)() for name in names))"""
+    environment = {k: v for k, v in os.environ.items() if k != "KERAS_BACKEND"}
+    environment["KERAS_HOME"] = str(tmp_path)
+    command = [sys.executable, "-c", code]
+    done = subprocess.run(command, capture_output=True, text=True, env=environment)
+    if "floatx" in settings:
+        assert done.stdout == "float32 1e-07 channels_last\n"
+    else:
+        assert "ConfigError: Keras cannot be loaded: Unable to import backend" in done.stderr
 
 
 @on_tensorflow

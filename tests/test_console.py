@@ -5,6 +5,7 @@ import os
 import re
 import subprocess
 import sys
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
@@ -134,6 +135,62 @@ def test_a_run_goes_on_when_nobody_reads_of_it_any_more(closed, setup, goes_on, 
     os.close(writer)
     assert (done.returncode == 0) == goes_on
     assert (tmp_path / "done").exists() == goes_on
+
+
+@pytest.mark.parametrize(
+    ("closed", "setup", "code"),
+    [("stderr", "", 0), ("stdout", "", 5), ("stdout", "c.log_to(Path('log.txt')); ", 0)],
+    ids=["progress", "results", "results-of-a-run"],
+)
+def test_a_full_disk_under_what_is_printed_ends_no_run(closed, setup, code, tmp_path):
+    program = f"""if True:
+        import click
+        from pathlib import Path
+        from cvtrain import __main__ as program
+        from cvtrain.console import Console
+        def work():
+            c = Console(); {setup}
+            [c.remark(str(i)) or c.result(str(i)) for i in range(9)]
+            c.table(("a", "b"), [("1", "2")])
+            Path("done").touch()
+        program.cli = click.Command("work", callback=work)
+        program.main()
+    """
+    with Path("/dev/full").open("w") as full:
+        streams = {"stdout": subprocess.DEVNULL, "stderr": subprocess.PIPE, closed: full}
+        done = subprocess.run([sys.executable, "-c", program], cwd=tmp_path, text=True, **streams)
+    assert done.returncode == code
+    assert (tmp_path / "done").exists() == (code == 0)
+    if code:
+        message = "error: cannot write what this command prints: no space left on device\n"
+        assert done.stderr.endswith(message)
+
+
+TERMINAL = """
+import contextlib, os, pty, signal, sys
+from cvtrain.console import Console
+signal.signal(signal.SIGHUP, signal.SIG_IGN)
+pid, terminal = pty.fork()
+if pid == 0:
+    console = Console()
+    with console.task("working") as show:
+        for i in range(200):
+            console.remark(str(i))
+            show(i, 200)
+            if i == 10:
+                with contextlib.suppress(OSError):
+                    os.read(0, 1)  # until the terminal is gone
+    os._exit(42)
+os.read(terminal, 100)
+os.close(terminal)
+sys.exit(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]))
+"""
+
+
+def test_a_terminal_that_is_gone_ends_no_work():
+    command = [sys.executable, "-c", TERMINAL]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 42, done.stderr
 
 
 def test_the_time_left_is_what_the_steps_so_far_took(capsys, monkeypatch):

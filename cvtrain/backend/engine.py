@@ -9,6 +9,8 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+from cvtrain.errors import ConfigError
+
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
 
@@ -30,8 +32,19 @@ def quiet() -> Iterator[None]:
 
 
 with quiet():
-    import keras
+    try:
+        import keras
+    except (ImportError, ValueError) as error:
+        raise ConfigError(
+            f"Keras cannot be loaded: {error}",
+            "Look at KERAS_... in the environment and at ~/.keras/keras.json: the backend must be "
+            "an engine that is installed (tensorflow, jax, torch), a limit a whole number.",
+        ) from error
 
+    # What a person has put into ~/.keras/keras.json for other work must not change what a run is.
+    keras.config.set_floatx("float32")
+    keras.config.set_epsilon(1e-7)
+    keras.config.set_image_data_format("channels_last")
     ENGINE: str = keras.backend.backend()
     if ENGINE == "tensorflow":
         import tensorflow as tf

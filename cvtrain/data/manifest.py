@@ -88,6 +88,10 @@ def _stands_as_it_is(cell: str) -> bool:
 
 def _rows(manifest: Path) -> Iterator[tuple[int, list[str]]]:
     """(line number, values) of each line that is not blank."""
+    if manifest.exists() and not manifest.is_file():  # opening a pipe would wait for a writer
+        raise DataError(
+            f"{printable(manifest)}: not a regular file", "Name a CSV file of path,label[,split]."
+        )
     try:
         with manifest.open(newline="", encoding="utf-8-sig") as file:
             reader = csv.reader(file, strict=True)

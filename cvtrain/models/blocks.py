@@ -63,12 +63,13 @@ def blocks(model: keras.Model) -> list[Block]:
     return [Block(name, layer) for name, layer in ends.items()]
 
 
-def find_cut(model: keras.Model, cut: str | None) -> str:
+def find_cut(model: keras.Model, cut: str | None, *, key: str = "backbone.cut") -> str:
     """The name of the layer where `cut` says to cut a flat model.
 
     Args:
         model: as `build_backbone` or a run has it; what it has from `features` on is no base.
         cut: a block, whose last layer is meant, or a layer; None: the end of the last block.
+        key: of the config that says so, for errors.
 
     Raises:
         ConfigError: there is no such block and no such layer.
@@ -80,7 +81,7 @@ def find_cut(model: keras.Model, cut: str | None) -> str:
     if cut not in ends and cut not in names:
         near = difflib.get_close_matches(cut, [*ends, *names])
         raise ConfigError(
-            f"backbone.cut: {model.name} has no block and no layer {cut}",
+            f"{key}: {model.name} has no block and no layer {cut}",
             (f"Did you mean {' or '.join(near)}? " if near else "")
             + f"Its blocks: {', '.join(ends)}.",
         )

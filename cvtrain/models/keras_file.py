@@ -8,6 +8,7 @@ writes it, layers that compute with numbers and do nothing else, plain arrays.
 
 import contextlib
 import json
+import re
 import zipfile
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -86,7 +87,7 @@ _ALL_HARMLESS = {
 
 _MODELS = ("Functional", "Sequential")
 _VALUES = ("__keras_tensor__", "__numpy__", "__tensor__", "__slice__", "__ellipsis__")
-_DTYPES = ("float", "int", "uint", "bfloat", "bool")
+_DTYPES = re.compile(r"(float|int|uint|bfloat|bool)\d*")  # not `float32,(9999,9999)f8`
 
 
 @dataclass(frozen=True)
@@ -199,7 +200,7 @@ def _check_object(value: Mapping[str, Any]) -> None:
         raise ValueError("a model inside it was compiled; save it again without compile()")
     if module is None and name in _VALUES:
         dtype = inner.get("dtype", "float") if isinstance(inner, dict) else "float"
-        if not str(dtype).startswith(_DTYPES):
+        if not isinstance(dtype, str) or not _DTYPES.fullmatch(dtype):
             raise ValueError(f"it has values of {dtype}")
         return
     is_function = name == "function"

@@ -48,6 +48,7 @@ def unfreeze(
     unfreeze_blocks: int | None = None,
     rate_decay: float = 1.0,
     train_batch_normalization: bool = False,
+    key: str = "finetune",
 ) -> Unfrozen:
     """Choose the layers that are trained: everything from one place up to the output.
 
@@ -59,13 +60,14 @@ def unfreeze(
         train_batch_normalization: also train batch normalisation in these blocks. It is left out
             by default: its statistics of small batches undo what the base has learnt
             (github.com/keras-team/keras/issues/9214).
+        key: section of the config that says all this, for errors.
 
     Raises:
         ConfigError: there is no such layer, or the model has fewer blocks.
     """
     names = _names(model)
     ends = [names.index(block.layer) for block in blocks(model)]
-    first = _first_unfrozen(model, names, ends, unfreeze_from, unfreeze_blocks)
+    first = _first_unfrozen(model, names, ends, unfreeze_from, unfreeze_blocks, key)
     below = [name for name in narrow_layers(model) if names.index(name) < first]
     # Fewer blocks above it, a smaller depth: 0 for the head, 1 for the block below it.
     depths = {name: sum(end >= i for end in ends) for i, name in enumerate(names)}
@@ -78,7 +80,7 @@ def unfreeze(
     ]
     if not any(name not in _head(names) for name in trained):
         raise ConfigError(
-            "finetune: nothing of the base would be trained: "
+            f"{key}: nothing of the base would be trained: "
             f"{names[first]} and what follows it have no weights to train",
             f"Unfreeze from lower down: {', '.join(block.name for block in blocks(model))}.",
         )
@@ -198,17 +200,18 @@ def _first_unfrozen(
     ends: Sequence[int],
     unfreeze_from: str | None,
     unfreeze_blocks: int | None,
+    key: str,
 ) -> int:
     """Index of the lowest layer that is trained."""
     if unfreeze_from is not None:
-        last = names.index(find_cut(model, unfreeze_from))
+        last = names.index(find_cut(model, unfreeze_from, key=f"{key}.unfreeze_from"))
         if names[last] == unfreeze_from:
             return last
         return max((end + 1 for end in ends if end < last), default=0)
     count = unfreeze_blocks or 1
     if count > len(ends):
         raise ConfigError(
-            f"finetune.unfreeze_blocks: must be at most {len(ends)}, the number of blocks; "
+            f"{key}.unfreeze_blocks: must be at most {len(ends)}, the number of blocks; "
             f"received {count}",
             f"The blocks are {', '.join(block.name for block in blocks(model))}.",
         )

@@ -105,11 +105,7 @@ def changes_since_start(
     """
     before = started(run)
     changes = [*config_changes(run, config)]
-    changes += [
-        Change(f"{key}: other weights than at the start")
-        for key, digest in before.identity.weights.items()
-        if weights.get(key, digest) != digest
-    ]
+    changes += map(Change, weights_changes(before.identity.weights, weights))
     changes += data_changes(run, places, data_digest)
     now = {
         "versions": installed_versions(before.versions),
@@ -117,6 +113,13 @@ def changes_since_start(
         "device": processor_as_device(before.device, config.device),
     }
     return changes + [Change(line) for line in differences(before.model_dump(), now)]
+
+
+def weights_changes(before: Mapping[str, str], now: Mapping[str, str]) -> Iterator[str]:
+    """A line for each file of weights, as `weights_digests` has them, that is another now."""
+    for key, digest in before.items():
+        if now.get(key, digest) != digest:
+            yield f"{key}: other weights than at the start"
 
 
 def engine_changes(run: Run, engine: Mapping[str, Any], known: Sequence[Change]) -> list[Change]:

@@ -70,6 +70,7 @@ def finetune(config: Config, request: RunRequest, console: Console, *, source: R
         refuse_other_classes(source, job)
         refuse_seen_images(source, job.dataset)
         model = open_model(source, image_size=config.data.image_size)
+        refuse_impossible_steps(model, section)
         # In another precision the same layer's features would be others, and computed anew.
         job.run.update(
             features=source.record.get("features", {}) | job.run.record.get("features", {})
@@ -85,6 +86,15 @@ def finetune(config: Config, request: RunRequest, console: Console, *, source: R
         record_proof(job, before, layer_digests(model), trained)
         finish(job, *stage.evaluation(), judged_before(source, job))
     return job.run
+
+
+def refuse_impossible_steps(model: "keras.Model", section: FineTune) -> None:
+    """Raise ConfigError for a step that this network cannot take, before the first one trains."""
+    from cvtrain.models.transfer import unfreeze
+
+    for number, step in enumerate((section, *section.then)):
+        key = f"finetune.then.{number - 1}" if number else "finetune"
+        unfreeze(model, **how_to_unfreeze(step), key=key)
 
 
 def refuse_other_classes(source: Run, job: Job) -> None:

@@ -55,8 +55,9 @@ def finished_run(request: RunRequest, console: Console) -> Run | None:
     run = Run.open(request.path)
     if run.record["status"] != "finished":
         return None
-    # A kill as soon as it was finished may have left them.
-    shutil.rmtree(run.checkpoints, ignore_errors=True)
+    if run.checkpoints.exists():
+        with run.locked():  # A kill as soon as it was finished may have left them.
+            shutil.rmtree(run.checkpoints, ignore_errors=True)
     console.result(f"{run.path} is finished; there is nothing to resume")
     return run
 

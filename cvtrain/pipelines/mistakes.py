@@ -11,7 +11,7 @@ from PIL import Image
 
 from cvtrain.data.decode import Decoder, read_image
 from cvtrain.data.index import Split
-from cvtrain.errors import ConfigError, CvtrainError, Stopped
+from cvtrain.errors import ConfigError, CvtrainError, ResourceError, Stopped
 from cvtrain.files import commit_json, committed_folder
 from cvtrain.metrics import worst_mistakes
 from cvtrain.pipelines.job import Job
@@ -38,6 +38,7 @@ def explain_mistakes(job: Job, probabilities: np.ndarray) -> dict[str, Any]:
         are none.
 
     Raises:
+        ResourceError: the disk is full.
         Stopped: on request; `--resume` explains them.
     """
     split = job.dataset.index.splits["test"]
@@ -46,7 +47,7 @@ def explain_mistakes(job: Job, probabilities: np.ndarray) -> dict[str, Any]:
     try:
         with job.watch.phase("explain"):
             return record | _write(job, split, worst, probabilities)
-    except Stopped:
+    except (Stopped, ResourceError):
         raise
     except Exception as error:  # Hours of training must not be lost for pictures.
         reason = error.message if isinstance(error, CvtrainError) else repr(error)
@@ -62,7 +63,11 @@ def _write(
     predicted = probabilities.argmax(axis=1)
     classes = np.stack([split.labels, predicted], axis=1)[worst]
     pixels = [job.dataset.pixels[split.paths[i]] for i in worst]
-    found, how = _maps(job, pixels, classes) if worst else (None, {})
+    try:
+        found, how = _maps(job, pixels, classes) if worst else (None, {})
+    except ResourceError as error:  # too little memory; a full disk is met below
+        job.console.warn(f"no maps of the worst mistakes: {error.message}")
+        found, how = None, {"without_maps": error.message}
     entries = []
     with committed_folder(job.run.path / "mistakes", mark=LIST) as folder:
         for number, i in enumerate(worst):

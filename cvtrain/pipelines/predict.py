@@ -17,6 +17,7 @@ from cvtrain.data.decode import DecodeError, Decoder, read_image
 from cvtrain.data.scan import Found, find_images
 from cvtrain.errors import DataError
 from cvtrain.files import committed, csv_text, printable
+from cvtrain.machine import num_threads
 from cvtrain.pipelines.calibrate import UNKNOWN, in_words, read_abstention
 from cvtrain.pipelines.evaluate import decoder_of_run, load_predictor
 from cvtrain.pipelines.tta import view_average
@@ -132,7 +133,7 @@ def _predictions(
         except DecodeError as error:
             return error.message
 
-    with ThreadPoolExecutor() as pool:
+    with ThreadPoolExecutor(num_threads()) as pool:
 
         def start() -> tuple[list[Found], Iterator[np.ndarray | str]]:
             batch = list(islice(found, batch_size))

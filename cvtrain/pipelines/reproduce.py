@@ -14,7 +14,13 @@ from cvtrain.data.sources import NAMED_SETS
 from cvtrain.errors import DataError, NotReproduced, RunError, Stopped
 from cvtrain.files import cache_dir, commit_json, printable, sha256_bytes
 from cvtrain.pipelines.dataset import open_dataset
-from cvtrain.pipelines.drift import data_changes, started, was_edited
+from cvtrain.pipelines.drift import (
+    data_changes,
+    started,
+    was_edited,
+    weights_changes,
+    weights_digests,
+)
 from cvtrain.pipelines.environment import (
     differences,
     environment,
@@ -201,7 +207,12 @@ def tell_changes(first: Run, config: Config, *, accept_changes: bool, console: C
         "environment": environment(),
         "device": processor_as_device(start.device, config.device),
     }
-    for line in (*flaws(first), *differences(start.model_dump(), now)):
+    weights = weights_digests(config, first.record["command"])
+    for line in (
+        *flaws(first),
+        *weights_changes(start.identity.weights, weights),
+        *differences(start.model_dump(), now),
+    ):
         console.warn(line)
     with stop_on_signals() as stop:
         dataset = open_dataset(config, stop, console)
@@ -224,6 +235,7 @@ def changes_between(first: Run, again: Run) -> list[str]:
     images = data_changes(first, again.read_json("split.json"), after.data.digest)
     return [
         *flaws(first),
+        *weights_changes(before.identity.weights, after.identity.weights),
         *differences(before.model_dump(), after.model_dump()),
         *(change.what for change in images),
     ]

@@ -60,7 +60,10 @@ def summary(
     if num_classes is None:
         num_classes = len(config.data.classes or ()) or 10
         console.remark(f"for {num_classes} classes; --classes for another number")
-    model, trained = _network(config, stage, num_classes)
+    from cvtrain import backend
+
+    with backend.memory_errors():
+        model, trained = _network(config, stage, num_classes)
     rows = list(_layers(model, trained))
     if not every_layer and len(rows) > _FEW:
         rows = list(_by_block(model, rows))

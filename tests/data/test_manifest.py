@@ -1,3 +1,5 @@
+import os
+
 import pytest
 
 from cvtrain.data.manifest import manifest_text, read_manifest
@@ -90,6 +92,12 @@ def test_what_is_no_manifest_is_refused(write, content, what):
         read_manifest(write(content))
     assert caught.value.message.isprintable()
     assert caught.value.advice
+
+
+def test_a_pipe_is_not_waited_for(tmp_path):
+    os.mkfifo(tmp_path / "list.csv")
+    with pytest.raises(DataError, match="not a regular file"):
+        read_manifest(tmp_path / "list.csv")
 
 
 def test_a_missing_manifest_is_named(tmp_path):

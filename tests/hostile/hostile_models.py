@@ -408,6 +408,14 @@ MODELS: dict[str, Hostile] = {
         says="values of U99999999",
         scale={"class_name": "__numpy__", "config": {"value": ["a"], "dtype": "U99999999"}},
     ),
+    "type of enormous values": of_layer(
+        "Rescaling",
+        says=r"values of float32,(12000,20000)f8",
+        scale={
+            "class_name": "__numpy__",
+            "config": {"value": 1, "dtype": "float32,(12000,20000)f8"},
+        },
+    ),
     "typespec": of_layer(
         "Rescaling",
         scale={

@@ -3,6 +3,7 @@
 import csv
 import json
 import shutil
+import zipfile
 
 import pytest
 
@@ -61,6 +62,24 @@ def test_flat_files_are_read_as_those_of_the_training_were(train, tmp_path, imag
     by_folder = evaluate(run, source=str(image_folder / "test"), **options)
     assert by_name["num_images"] == 15
     assert by_name["confusion_matrix"] == by_folder["confusion_matrix"]
+
+
+def test_a_model_that_cannot_be_run_is_told_in_a_line(finished, tmp_path):
+    """Its arrays are right, and a value of its config makes no sense to the engine."""
+    folder = shutil.copytree(finished.path, tmp_path / "copy")
+    with zipfile.ZipFile(folder / "model.keras") as archive:
+        members = {name: archive.read(name) for name in archive.namelist()}
+    config = json.loads(members["config.json"])
+    for layer in config["config"]["layers"]:
+        if layer["class_name"] == "Rescaling":
+            layer["config"]["scale"] = "1/255"
+    members["config.json"] = json.dumps(config).encode()
+    with zipfile.ZipFile(folder / "model.keras", "w") as archive:
+        for name, content in members.items():
+            archive.writestr(name, content)
+    with pytest.raises(RunError, match="cannot be") as caught:
+        evaluate(Run.open(folder), source=None, split="test", output=None, console=QUIET)
+    assert "\n" not in caught.value.message
 
 
 def test_unknown_classes_are_refused(finished, tmp_path, image_folder):

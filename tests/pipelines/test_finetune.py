@@ -117,6 +117,19 @@ def test_steps_follow_one_another(tune):
     assert [line.split(",")[0] for line in history[1:]] == ["1", "2", "3", "4", "5"]
 
 
+@pytest.mark.parametrize(
+    ("step", "message"),
+    [
+        ("{unfreeze_from: nosuch}", r"then\.1\.unfreeze_from: convnet has no block .* nosuch"),
+        ("{unfreeze_blocks: 3}", r"then\.1\.unfreeze_blocks: must be at most 2, .* received 3"),
+    ],
+)
+def test_every_step_is_looked_at_before_the_first_is_trained(tune, tmp_path, step, message):
+    with pytest.raises(ConfigError, match=rf"^finetune\.{message}"):
+        tune("run", f"finetune.then=[{{unfreeze_blocks: 2}}, {step}]")
+    assert not (tmp_path / "run" / "history.csv").exists()
+
+
 def test_batch_normalization_is_trained_when_asked(tune):
     run = tune("run", "finetune.batch_normalization=train")
     assert "conv2_norm" in trained_layers(run)

@@ -322,3 +322,14 @@ def test_class_weights_and_epochs_of_any_length(train, tmp_path):
     )
     rows = read_csv(run.path / "history.csv")
     assert [row["step"] for row in rows] == ["7", "14"]
+
+
+def test_a_finished_run_that_was_edited_keeps_its_checkpoints(train, tmp_path):
+    folder = tmp_path / "stopped"
+    with pytest.raises(Stopped):
+        train(folder, console=InterruptingConsole("epoch 2/4"))
+    path = folder / "run.json"
+    path.write_text(path.read_text().replace('"status": "stopped"', '"status": "finished"'))
+    with pytest.raises(RunError, match="damaged or edited"):
+        train(folder, resume=True)
+    assert list((folder / "checkpoints").iterdir())

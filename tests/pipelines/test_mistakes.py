@@ -1,5 +1,6 @@
 """The worst mistakes: which they are, where the model looked, and that they never cost a run."""
 
+import errno
 import hashlib
 import shutil
 
@@ -10,6 +11,7 @@ from PIL import Image
 
 from cvtrain.config import load_config
 from cvtrain.console import Console
+from cvtrain.errors import ResourceError
 from cvtrain.metrics import worst_mistakes
 from cvtrain.pipelines import mistakes
 from cvtrain.pipelines.dataset import open_dataset
@@ -129,3 +131,24 @@ def test_what_cannot_be_explained_costs_a_warning(job, probabilities, monkeypatc
     assert record["num"] == 5
     assert "no memory left" in record["without_maps"]
     assert "the worst mistakes are not explained" in capsys.readouterr().err
+
+
+def test_a_full_disk_is_no_warning(job, probabilities, monkeypatch):
+    def full(*_, **__):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Image.Image, "save", full)
+        with pytest.raises(ResourceError, match="the disk is full"):
+            explain_mistakes(job, probabilities)
+    assert explain_mistakes(job, probabilities)["num"] == 5
+
+
+def test_too_little_memory_leaves_the_photographs(job, probabilities, monkeypatch, capsys):
+    def hungry(*_, **__):
+        raise ResourceError("the memory does not suffice")
+
+    monkeypatch.setattr(mistakes, "open_run", hungry)
+    assert explain_mistakes(job, probabilities)["without_maps"] == "the memory does not suffice"
+    assert (job.run.path / "mistakes" / "00.jpg").is_file()
+    assert "no maps of the worst mistakes" in capsys.readouterr().err

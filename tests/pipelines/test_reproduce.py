@@ -1,5 +1,6 @@
 """A run done again is the same to the last bit, and whatever differs is named."""
 
+import contextlib
 import csv
 import json
 import os
@@ -12,7 +13,7 @@ from PIL import Image
 
 from cvtrain.config import load_config
 from cvtrain.console import Console
-from cvtrain.errors import DataError, NotReproduced, RunError, Stopped
+from cvtrain.errors import ConfigError, DataError, NotReproduced, RunError, Stopped
 from cvtrain.files import cache_dir
 from cvtrain.models.invariant import open_keras_file, save_model
 from cvtrain.pipelines.extract_features import extract_features
@@ -270,6 +271,19 @@ def test_another_seed_in_the_config_is_told(copy, again, configs):
     assert [config.seed for config in configs] == [4]
     changed = ["config.yaml: edited in the run folder since the run was started"]
     assert console.warnings == found(run.path)["changed"] == changed
+
+
+def test_other_weights_to_start_from_are_told(copy, again, tmp_path):
+    weights = tmp_path / "weights.h5"
+    weights.write_bytes(b"other by now")
+    settings = f"extract_features: {{backbone: {{name: vgg16, weights: {weights}}}}}\n"
+    path, console = copy.path / "config.yaml", Listening()
+    path.write_text(path.read_text() + settings)
+    identity = {"config": "", "weights": {"extract_features.backbone.weights": "0" * 64}}
+    copy.update(command="extract-features", identity=copy.record["identity"] | identity)
+    with contextlib.suppress(RunError, ConfigError):  # the engine would find no weights in it
+        again(copy, console=console)
+    assert "extract_features.backbone.weights: other weights than at the start" in console.warnings
 
 
 def test_a_run_that_is_not_exact_is_told(copy, again, configs):
