@@ -18,11 +18,17 @@ from cvtrain.files import printable
 
 _MOST_LISTED = 20
 _NEARLY_ALL = 0.9
+# A name ends before the number; words of a name are parted as they like.
+_NAMED = r"([^\d/]*[^\d\s(/._-])[\s._-]*\d[^/]*$"
 _SUGGESTIONS = (
-    r"([A-Za-z]+)[._-][^/]*$",  # cat.0.jpg
-    r"([A-Za-z]+)\d+\.\w+$",  # cat12.jpg
-    r"(?<=[._-])([A-Za-z]+)\.\w+$",  # 0001_cat.jpg
-    r"(?<=_)([A-Za-z]+)_[^/]*$",  # photo_cat_12.jpg
+    rf"(?:^|/){_NAMED}",  # cat.0.jpg, cat12.jpg, great_dane_7.jpg
+    r"\d[\s._-]+([^\W\d_][^\d/]*)\.\w+$",  # 0001_cat.jpg
+    rf"(?:^|/)[^\W\d_]+[\s._-]+{_NAMED}",  # photo_cat_12.jpg
+)
+# How cameras, telephones and people begin the names of pictures of anything.
+_OF_ANYTHING = re.compile(
+    r"_?(?:P|(?i:IMG[EP]?|MVIMG|DSC[FN]?|PXL|GOPR|DJI|VID|WhatsApp Image|image|photo|picture|pic"
+    r"|scan|screen ?shot))(?![^\W\d_])"
 )
 
 
@@ -101,10 +107,17 @@ def read_by_name(
 
 
 def suggest_pattern(paths: Sequence[str]) -> str:
-    """A pattern that finds labels in nearly all paths, each in several; empty when none does."""
+    """A pattern that finds labels in nearly all paths, each in several; empty when none does.
+
+    What is found is the whole of a name, and no name that a camera gives to pictures of anything.
+    """
     for pattern in map(re.compile, _SUGGESTIONS):
         counts = Counter(named_in(path, pattern) for path in paths)
-        labels = {label: count for label, count in counts.items() if label and count > 1}
+        labels = {
+            label: count
+            for label, count in counts.items()
+            if label and count > 1 and not _OF_ANYTHING.match(label)
+        }
         if len(labels) > 1 and sum(labels.values()) >= _NEARLY_ALL * len(paths):
             return pattern.pattern
     return ""

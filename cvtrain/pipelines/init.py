@@ -2,6 +2,7 @@
 
 import json
 import os
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import replace
 from datetime import date
@@ -22,6 +23,7 @@ from cvtrain.pipelines.survey import survey
 from cvtrain.signals import stop_on_signals
 
 _MOST_SECONDS = 90.0
+_MOST_CLASSES = 6
 
 
 def init(
@@ -176,7 +178,9 @@ def _tell_findings(recipe: Recipe, console: Console) -> None:
         ),
     ]
     if found.label_pattern is not None:
-        rows.append(("labels", "in the names of files", f"label_pattern: {found.label_pattern}"))
+        totals = sum(map(Counter, found.index.counts.values()), Counter())
+        classes = listed((f"{name} ({count:,})" for name, count in totals.items()), _MOST_CLASSES)
+        rows.append(("labels", classes, f"label_pattern: {found.label_pattern}"))
     if found.too_rare:
         rows.append(("too rare to split", listed(found.too_rare), "classes: without them"))
     if found.num_bad:

@@ -121,6 +121,10 @@ def test_a_manifest_has_its_own_labels(tmp_path):
         index_of(tmp_path / "m.csv", "(a)")
 
 
+def numbered(*names):
+    return [name.format(i) for name in names for i in (1, 2)]
+
+
 @pytest.mark.parametrize(
     ("paths", "labels"),
     [
@@ -128,7 +132,27 @@ def test_a_manifest_has_its_own_labels(tmp_path):
         (["a/cat-0.jpg", "a/cat-1.jpg", "a/dog-0.jpg", "a/dog-1.jpg"], {"cat": 2, "dog": 2}),
         (["cat0.png", "cat1.png", "dog0.png", "dog1.png"], {"cat": 2, "dog": 2}),
         (["1_cat.png", "2_cat.png", "1_dog.png", "2_dog.png"], {"cat": 2, "dog": 2}),
-        (["x_cat_1.png", "x_cat_2.png", "x_dog_1.png", "x_dog_2.png"], {"cat": 2, "dog": 2}),
+        (numbered("photo_cat_{}.png", "photo_dog_{}.png"), {"cat": 2, "dog": 2}),
+        (numbered("my_cat_{}.png", "my_dog_{}.png"), {"my_cat": 2, "my_dog": 2}),
+        (
+            numbered("english_setter_{}.jpg", "english_cocker_spaniel_{}.jpg", "Maine_Coon_{}.jpg"),
+            {"english_setter": 2, "english_cocker_spaniel": 2, "Maine_Coon": 2},
+        ),
+        (numbered("great dane {}.jpg", "st-john's {}.jpg"), {"great dane": 2, "st-john's": 2}),
+        (numbered("00{}_great_dane.jpg", "01{}_pug.jpg"), {"great_dane": 2, "pug": 2}),
+        (numbered("äpfel.{}.jpg", "birnen.{}.jpg"), {"äpfel": 2, "birnen": 2}),
+        (numbered("äpfel{}.jpg", "öpfel{}.jpg"), {"äpfel": 2, "öpfel": 2}),
+        (
+            numbered(*(unicodedata.normalize("NFD", f"{n}_{{}}.jpg") for n in ("café", "ñu"))),
+            {"café": 2, "ñu": 2},
+        ),
+        (numbered("बिल्ली_{}.jpg", "कुत्ता_{}.jpg"), {"बिल्ली": 2, "कुत्ता": 2}),
+        (numbered("IMG_000{}_cat.jpg", "IMG_001{}_dog.jpg"), {"cat": 2, "dog": 2}),
+        (numbered("IMG_000{}.jpg", "DSC_000{}.jpg"), None),
+        (numbered("P103000{}.JPG", "PXL_2026010{}_120000.jpg", "GOPR000{}.JPG"), None),
+        (numbered("Screenshot from 2026-01-0{}.png", "_DSC000{}.jpg", "scan{}.png"), None),
+        (numbered("imago_{}.jpg", "scandal_{}.jpg"), {"imago": 2, "scandal": 2}),
+        (numbered("p_{}.jpg", "n_{}.jpg"), {"p": 2, "n": 2}),
         ([*(f"{n}.{i}.jpg" for n in "ab" for i in range(9)), "c (1).jpg"], {"a": 9, "b": 9, "": 1}),
         (["a.jpg", "b.jpg", "c.jpg"], None),
         (["cat.0.jpg", "cat.1.jpg"], None),

@@ -135,14 +135,18 @@ def test_characters_are_not_mirrored_and_grey_stays_grey(tmp_path):
     assert "Enlarged" in text
 
 
-def test_flat_files_get_a_pattern(tmp_path):
-    made = make_images(tmp_path / "made", {"cat": 6, "dog": 6})
+def test_flat_files_get_a_pattern_and_their_classes_are_shown(tmp_path, capsys):
+    made = make_images(tmp_path / "made", {"cat": 6, "english_setter": 8})
     flat = tmp_path / "flat"
     flat.mkdir()
     for path in made.rglob("*.png"):
         path.rename(flat / f"{path.parent.name}.{path.stem}.png")
     _, config = write(flat)
-    assert open_dataset(config, Stop(), QUIET).index.class_names == ("cat", "dog")
+    names = ("cat", "english_setter")
+    assert open_dataset(config, Stop(), QUIET).index.class_names == names
+    (row,) = (line for line in capsys.readouterr().out.splitlines() if line.startswith("labels"))
+    assert "cat (6), english_setter (8)" in row
+    assert row.endswith(f"-> label_pattern: {config.data.label_pattern}")
 
 
 def test_sizes_of_all_kinds_are_one_size(tmp_path):
