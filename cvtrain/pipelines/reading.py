@@ -22,13 +22,10 @@ def readings_of(job: Job) -> list[dict[str, str]]:
     section = getattr(job.config, name)
     if not history or getattr(section, "then", ()):
         return []
-    has_augment = job.config.augment is not None
     index = job.dataset.index
     stage = Stage(
         name,
-        section.model_dump(mode="json"),
-        has_augment,
-        is_augmented=has_augment and (name == "fit" or section.views != 1),
+        job.config.model_dump(mode="json"),
         num_classes=len(index.class_names),
         num_validation=len(index.splits["validation"].paths),
     )

@@ -16,9 +16,11 @@ _FEWEST_EPOCHS = 4  # from fewer no trend can be told
 _Z = 2.0  # standard errors beyond which a difference is not chance
 _CHANCE = 0.05  # of taking a flat curve for one that falls
 _FELL = 0.05  # training loss that fell by this share since an epoch is still being fitted
-_BARELY = 0.1  # training loss that fell by less than this share in all has barely moved
+_BARELY = 0.1  # training loss that fell by less than this share has barely moved
 _JUMP = 0.15  # share by which training loss rises in an epoch that was thrown back
 _FITTED = 0.05  # nats: below, jumps of the training loss mean nothing
+_LOST = 0.25  # of its last training loss, by which a collapsed training was better once
+_FEWEST_TO_LEVEL = 5  # values from which a level can be told from a slope
 _UNDERFITTED = 0.9  # training accuracy below which a larger model may pay
 _GAP = 0.05  # of accuracy, between training and validation, below which nothing is over-fitted
 _WIDE = 0.05  # half of the interval of validation accuracy that hides most of what one tries
@@ -45,18 +47,54 @@ class Stage:
 
     Attributes:
         name: section of the config: `fit`, `extract_features` or `finetune`.
-        settings: that section.
-        has_augment: does the config say how images may change?
-        is_augmented: do training images change from epoch to epoch?
+        config: the whole of it, as in `config.yaml`; older ones lack keys.
         num_classes, num_validation: classes, and validation images.
     """
 
     name: str
-    settings: Mapping[str, Any]
-    has_augment: bool
-    is_augmented: bool
+    config: Mapping[str, Any]
     num_classes: int
     num_validation: int
+
+    @property
+    def settings(self) -> Mapping[str, Any]:
+        """The section of this stage."""
+        return self.config[self.name]
+
+    @property
+    def augment(self) -> Mapping[str, Any] | None:
+        """How the config says that images may change; None: it does not."""
+        return self.config.get("augment")
+
+    @property
+    def is_augmented(self) -> bool:
+        """Do training images change from epoch to epoch?"""
+        views = self.settings.get("views")
+        if self.name == "finetune" and views is None:
+            views = self.config.get("extract_features", {}).get("views")
+        return self.augment is not None and views != 1
+
+    @property
+    def mixes(self) -> bool:
+        """Does the config mix images with others?"""
+        return any((self.augment or {}).get(key) for key in ("mixup", "cutmix"))
+
+    @property
+    def net(self) -> tuple[str, str]:
+        """Section and key of the network, or of the head that is trained or trained on."""
+        return ("fit", "model") if self.name == "fit" else ("extract_features", "head")
+
+    @property
+    def dropout(self) -> float:
+        """Share of the values that is dropped before the classifier."""
+        section, key = self.net
+        return self.config.get(section, {}).get(key, {}).get("dropout", 0.0)
+
+    @property
+    def is_hampered(self) -> bool:
+        """Is training accuracy of values dropped out, or of parts of images?"""
+        hides = self.mixes or bool((self.augment or {}).get("erase"))
+        return self.dropout > 0 or (self.is_augmented and hides)
 
     def propose(self, **settings: Any) -> str:
         """YAML of settings of this stage."""
@@ -80,7 +118,7 @@ def read_curves(history: Mapping[str, Sequence[float]], stage: Stage) -> list[Re
     if len(curves.loss) < _FEWEST_EPOCHS:
         return []
     # What is true of the training makes what it seems to say of the data meaningless.
-    for rule in (_no_better_than_chance, _rate_too_high, _rate_too_low):
+    for rule in (_collapsed, _no_better_than_chance, _rate_too_high, _rate_too_low):
         if found := rule(curves, stage):
             return [found]
     rules = (_over_fitting, _still_improving, _under_fitting, _validation_too_small, _below)
@@ -104,18 +142,40 @@ class _Curves:
         """How many epochs stand for the end: a fifth of them, at least two."""
         return max(2, len(self.loss) // 5)
 
+    @property
+    def end_accuracies(self) -> tuple[float, float]:
+        """Of training and of validation, means over the end."""
+        return self.accuracy[-self.last :].mean(), self.val_accuracy[-self.last :].mean()
+
+
+def _collapsed(curves: _Curves, stage: Stage) -> Reading | None:
+    smooth, guessing = _smoothed(curves.loss), log(stage.num_classes)
+    least, end = smooth.min(), curves.loss[-2:].mean()
+    # A spike falls again: both of the last epochs have to be as bad as guessing.
+    is_guessing = curves.loss[-2:].min() > (1 - _BARELY) * guessing
+    if not is_guessing or least > (1 - _LOST) * end:
+        return None
+    epoch = np.flatnonzero(curves.loss < (least + end) / 2)[-1] + 2
+    return Reading(
+        "collapsed",
+        f"Training collapsed at epoch {epoch}: its loss was {least:.2f} and ends at {end:.2f}, "
+        f"where guessing among {stage.num_classes} classes has {guessing:.2f}. Most often a "
+        "step was too large. The best epoch was kept.",
+        stage.at_rate(1 / 3),
+    )
+
 
 def _no_better_than_chance(curves: _Curves, stage: Stage) -> Reading | None:
     chance = 1 / stage.num_classes
     bound = chance + _Z * _standard_error(chance, stage.num_validation)
     # The largest class of an unbalanced set is found without looking: the loss has to fall, too.
-    has_learnt = curves.loss[-curves.last :].mean() < (1 - _FELL) * log(stage.num_classes)
-    if has_learnt or curves.val_accuracy.max() > max(bound, 1.5 * chance):
+    end, guessing = curves.loss[-curves.last :].mean(), log(stage.num_classes)
+    if end < (1 - _FELL) * guessing or curves.val_accuracy.max() > max(bound, 1.5 * chance):
         return None
     return Reading(
         "no-better-than-chance",
-        f"Nothing was learnt: the training loss ends at {curves.loss[-1]:.2f}, where guessing "
-        f"among {stage.num_classes} classes has {log(stage.num_classes):.2f}. Most often the "
+        f"Nothing was learnt: the training loss ends at {end:.2f}, where guessing "
+        f"among {stage.num_classes} classes has {guessing:.2f}. Most often the "
         "learning rate is far too high: `cvtrain fit --find-lr` measures which one is not.",
         stage.at_rate(0.1),
     )
@@ -159,22 +219,22 @@ def _over_fitting(curves: _Curves, stage: Stage) -> Reading | None:
     # Losses of single images are spread about as widely as their mean. The same images are seen in
     # every epoch, so the difference of two epochs varies less than this says.
     rises = end - least > _Z * least / sqrt(stage.num_validation)
-    is_fitted_on = curves.loss[-last:].mean() < (1 - _FELL) * curves.loss[best]
-    if not (rises and is_fitted_on):
+    before, after = _smoothed(curves.loss)[best], curves.loss[-last:].mean()
+    if not rises or after > (1 - _FELL) * before:
         return None
     detail = (
         f"Over-fitting after about epoch {best + 1}: validation loss rises from {least:.2f} to "
-        f"{end:.2f} while training loss falls from {curves.loss[best]:.2f} to "
-        f"{curves.loss[-1]:.2f}. The best epoch was kept."
+        f"{end:.2f} while training loss falls from {before:.2f} to {after:.2f}. The best epoch "
+        "was kept."
     )
     gained = curves.val_accuracy[-last:].mean() - curves.val_accuracy[best]
     if gained > _Z * _standard_error(curves.val_accuracy[best], stage.num_validation):
-        detail += (
-            " Accuracy still rose: what grew worse is the confidence (`monitor: val_accuracy`)."
-        )
+        detail += " Accuracy still rose: what grew worse is the confidence"
+        detail += "." if stage.settings.get("monitor") == "val_accuracy" else _MONITOR
     return Reading("over-fitting", detail, _against_over_fitting(stage))
 
 
+_MONITOR = " (`monitor: val_accuracy`)."
 _AUGMENT = """\
 augment: {rotate: 20, shift: 0.1, zoom: 0.1}
 # and flip: horizontal, where a mirrored image is still of its class
@@ -182,41 +242,54 @@ augment: {rotate: 20, shift: 0.1, zoom: 0.1}
 
 
 def _against_over_fitting(stage: Stage) -> str:
-    """First augmentation, then dropout, then fewer trained layers: the order of the book."""
-    settings = stage.settings
+    """First augmentation, then dropout, then fewer trained weights: the order of the book."""
     if not stage.is_augmented:
-        views = "" if stage.name == "fit" else stage.propose(views=4)
-        return views if stage.has_augment else f"{_AUGMENT}{views}"
+        # A cached view is of one image, which mixing needs another for.
+        views = "unlimited" if stage.mixes else 4
+        wanted = "" if stage.name == "fit" else stage.propose(views=views)
+        return wanted if stage.augment is not None else f"{_AUGMENT}{wanted}"
     if stage.name == "finetune":
         return stage.at_rate(0.5)
-    part = "model" if stage.name == "fit" else "head"
-    dropout = settings[part].get("dropout", 0.0)
-    return stage.propose(**{part: {"dropout": 0.5 if dropout < 0.5 else 0.7}})
+    _, part = stage.net
+    for dropout in (0.5, 0.7):
+        if stage.dropout < dropout:
+            return stage.propose(**{part: {"dropout": dropout}})
+    key = "filters" if stage.name == "fit" else "dense"
+    numbers = stage.settings[part][key]
+    fewer = [max(1, number // 2) for number in numbers]
+    return stage.propose(**{part: {key: fewer}}) if fewer != list(numbers) else ""
 
 
 def _still_improving(curves: _Curves, stage: Stage) -> Reading | None:
     # Late enough that a schedule which ends at a rate of zero has ended the fall, too.
     end = curves.val_loss[-max(5, len(curves.val_loss) // 4) :]
-    if _fall(end) < _FELL * end[-1]:
+    if min(_fall(end), end[0] - end[-1]) < _FELL * end[-1]:
         return None
+    # Where training was stopped early, more epochs change nothing.
+    was_stopped = len(curves.loss) < stage.settings["epochs"]
+    key = "early_stopping" if was_stopped and stage.settings.get("early_stopping") else "epochs"
     return Reading(
         "still-improving",
         f"Validation loss still fell when training ended ({end[0]:.2f} to {end[-1]:.2f} in the "
         f"last {len(end)} epochs): train longer.",
-        stage.propose(epochs=2 * stage.settings["epochs"]),
+        stage.propose(**{key: 2 * stage.settings[key]}),
     )
 
 
 def _under_fitting(curves: _Curves, stage: Stage) -> Reading | None:
-    training = curves.accuracy[-curves.last :].mean()
-    validation = curves.val_accuracy[-curves.last :].mean()
-    still_fits = _fall(curves.loss[len(curves.loss) // 2 :]) > _FELL * curves.loss[-1]
-    if training > _UNDERFITTED or training - validation > _GAP or still_fits:
+    training, validation = curves.end_accuracies
+    # Accuracy of training that is below validation, or of less than whole images, tells not how
+    # well the network fits them.
+    is_measure = not stage.is_hampered and not _below(curves, stage)
+    is_low = training < _UNDERFITTED and training - validation < _GAP
+    if not (is_measure and is_low and _is_level(curves.loss[len(curves.loss) // 2 :])):
+        return None
+    if _still_improving(curves, stage):
         return None
     return Reading(
         "under-fitting",
-        f"Training accuracy levels off at {training:.0%}, validation at {validation:.0%}: the "
-        "network does not fit even what it sees.",
+        f"Training loss hardly falls any more, with an accuracy of {training:.0%} (validation: "
+        f"{validation:.0%}): the network does not fit even what it sees.",
         _against_under_fitting(stage),
     )
 
@@ -225,9 +298,9 @@ def _against_under_fitting(stage: Stage) -> str:
     if stage.name == "fit":
         filters = stage.settings["model"]["filters"]
         return stage.propose(model={"filters": [2 * number for number in filters]})
-    if stage.name == "extract_features":
+    if stage.name == "extract_features" and stage.config.get("finetune") is None:
         return _yaml({"finetune": {"unfreeze_blocks": 2}})
-    return ""  # which layers come next, the freeze proof of the run says
+    return ""  # fine-tuning comes next; of which layers, the freeze proof of a run says
 
 
 def _validation_too_small(curves: _Curves, stage: Stage) -> Reading | None:
@@ -244,14 +317,13 @@ def _validation_too_small(curves: _Curves, stage: Stage) -> Reading | None:
 
 
 def _below(curves: _Curves, stage: Stage) -> Reading | None:
-    training = curves.accuracy[-curves.last :].mean()
-    validation = curves.val_accuracy[-curves.last :].mean()
+    training, validation = curves.end_accuracies
     if validation - training < _Z * _standard_error(validation, stage.num_validation):
         return None
     return Reading(
         "training-below-validation",
         f"Training accuracy ({training:.0%}) lies below validation ({validation:.0%}): that is "
-        "normal where training images are augmented or values dropped out.",
+        "normal where training images are changed or mixed, or values dropped out.",
     )
 
 
@@ -267,6 +339,21 @@ def _fall(values: np.ndarray) -> float:
 
     line = linregress(np.arange(len(values)), values, alternative="less")
     return -line.slope * (len(values) - 1) if line.pvalue < _CHANCE else 0.0
+
+
+def _is_level(values: np.ndarray) -> bool:
+    """Does a straight line through the values fall by little or by chance, and surely not by much?
+
+    Of few values, or of values that scatter widely, nobody knows: that is no level.
+    """
+    from scipy.stats import linregress, t
+
+    if len(values) < _FEWEST_TO_LEVEL:
+        return False
+    line, mean = linregress(np.arange(len(values)), values), values.mean()
+    fall = -line.slope * (len(values) - 1)
+    error = t.ppf(1 - _CHANCE, len(values) - 2) * line.stderr * (len(values) - 1)
+    return fall <= max(error, _FELL * mean) and fall + error < _BARELY * mean
 
 
 def _smoothed(values: np.ndarray) -> np.ndarray:

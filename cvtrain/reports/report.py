@@ -158,9 +158,7 @@ def readings(
         return []
     stage = Stage(
         name,
-        section,
-        has_augment=config.get("augment") is not None,
-        is_augmented=words.is_augmented(record, flat(config)),
+        config,
         num_classes=len(record.class_names),
         num_validation=validation.num_images,
     )

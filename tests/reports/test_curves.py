@@ -13,12 +13,17 @@ from cvtrain.reports.curves import Stage, read_curves
 SEEDS = range(40)
 
 
-def stage(name="fit", *, is_augmented=True, has_augment=None, num_classes=10, num_validation=500):
-    settings = Config(
-        data={"source": "photos"}, fit={"epochs": 20}, finetune={"epochs": 20}
-    ).model_dump(mode="json")
-    has_augment = is_augmented if has_augment is None else has_augment
-    return Stage(name, settings[name], has_augment, is_augmented, num_classes, num_validation)
+AUGMENT = {"flip": "horizontal"}
+
+
+def stage(name="fit", *, augment=AUGMENT, num_classes=10, num_validation=500, **settings):
+    """A stage with unlimited views where there is an `augment`; `settings` are those of it."""
+    defaults = {"epochs": 20}
+    if augment is not None and name != "fit":
+        defaults["views"] = "unlimited"
+    config = {"data": {"source": "photos"}, "augment": augment, "finetune": {}}
+    config |= {name: defaults | settings}
+    return Stage(name, Config(**config).model_dump(mode="json"), num_classes, num_validation)
 
 
 def seen(seed, loss, val_loss, accuracy=None, val_accuracy=None, number=500):
@@ -46,10 +51,16 @@ def findings(history, of):
     return [reading.finding for reading in read_curves(history, of)]
 
 
+def proposed(history, of, finding):
+    (proposal,) = (r.proposal for r in read_curves(history, of) if r.finding == finding)
+    return yaml.safe_load(proposal)
+
+
 T = np.arange(20)
 LEVEL = 0.5 + 1.5 * np.exp(-T / 2)  # falls, then stays
 FALLING = 2.0 - 0.05 * T
 FITTED = 0.02 + 2 * np.exp(-T / 3)
+COLLAPSED = np.where(T < 14, 2.2 * np.exp(-T / 8), log(10))
 OVER_FITTED = np.where(T < 7, 2.0 - 0.15 * T, 1.1 + 0.06 * (T - 6))
 
 KINDS = {
@@ -57,6 +68,7 @@ KINDS = {
     "still-improving": (FALLING, FALLING + 0.1, {}),
     "under-fitting": (LEVEL, LEVEL, {}),
     "no-better-than-chance": (np.full(20, log(10)), np.full(20, log(10)), {}),
+    "collapsed": (COLLAPSED, COLLAPSED, {}),
     "learning-rate-too-high": (1.0 + 0.5 * (T % 3 == 0), 1.2 + 0.3 * (T % 3 == 0), {}),
     "learning-rate-too-low": (log(10) - 0.01 * T, log(10) - 0.01 * T, {"accuracy": 0.3}),
     "training-below-validation": (LEVEL, LEVEL, {"accuracy": 0.6, "val_accuracy": 0.8}),
@@ -93,7 +105,7 @@ def test_the_books_scratch_net_over_fits_and_is_told_to_augment():
     history = seen(
         0, 0.69 - 0.022 * t, val_loss, 0.5 + 0.016 * t, np.minimum(0.72, 0.55 + 0.04 * t)
     )
-    book = stage(is_augmented=False, num_classes=2, num_validation=1000)
+    book = stage(augment=None, num_classes=2, num_validation=1000)
     (reading, *_) = read_curves(history, book)
     assert reading.finding == "over-fitting"
     assert yaml.safe_load(reading.proposal)["augment"]["rotate"] == 20
@@ -104,9 +116,10 @@ def test_an_augment_section_that_is_there_is_not_written_anew():
     """One view of each image: the section has no effect until there are more."""
     loss, val_loss, accuracies = KINDS["over-fitting"]
     history = seen(0, loss, val_loss, **accuracies)
-    one_view = stage("extract_features", has_augment=True, is_augmented=False)
-    proposals = {r.finding: r.proposal for r in read_curves(history, one_view)}
-    assert yaml.safe_load(proposals["over-fitting"]) == {"extract_features": {"views": 4}}
+    one_view = stage("extract_features", views=1)
+    assert proposed(history, one_view, "over-fitting") == {"extract_features": {"views": 4}}
+    mixed = stage("extract_features", augment={"mixup": 0.2}, views=1)
+    assert proposed(history, mixed, "over-fitting") == {"extract_features": {"views": "unlimited"}}
 
 
 def test_the_books_augmented_net_does_not_over_fit():
@@ -135,17 +148,147 @@ def test_from_few_epochs_nothing_is_told(num_epochs):
 
 
 @pytest.mark.parametrize("name", ["fit", "extract_features", "finetune"])
-@pytest.mark.parametrize("is_augmented", [False, True])
+@pytest.mark.parametrize("augment", [None, AUGMENT, {"mixup": 0.2}])
 @pytest.mark.parametrize("kind", KINDS)
-def test_every_proposal_is_a_config(kind, name, is_augmented, tmp_path):
+def test_every_proposal_is_a_config(kind, name, augment, tmp_path):
     loss, val_loss, accuracies = KINDS[kind]
     history = seen(0, loss, val_loss, **accuracies)
     base = yaml.safe_dump({"data": {"source": "photos"}})
-    for reading in read_curves(history, stage(name, is_augmented=is_augmented)):
+    for reading in read_curves(history, stage(name, augment=augment)):
         assert reading.detail.endswith(".") or reading.detail.endswith(").")
         text = base + reading.proposal
-        if "views" in text or is_augmented:
-            text += "" if "augment:" in text else "augment: {flip: horizontal}\n"
+        if augment is not None:
+            text += yaml.safe_dump({"augment": augment})
         path = tmp_path / "config.yaml"
         path.write_text(text)
         load_config(path)
+
+
+def known(loss, accuracy, val_loss=None, val_accuracy=None):
+    """A history of these very values."""
+    loss, accuracy = np.asarray(loss, float), np.asarray(accuracy, float)
+    return {
+        "loss": loss,
+        "accuracy": accuracy,
+        "val_loss": loss if val_loss is None else np.broadcast_to(val_loss, loss.shape),
+        "val_accuracy": accuracy
+        if val_accuracy is None
+        else np.broadcast_to(val_accuracy, loss.shape),
+    }
+
+
+@pytest.mark.parametrize(
+    ("accuracy", "val_accuracy"),
+    [
+        ([0.50, 0.55, 0.61, 0.69], 0.89),
+        ([0.50, 0.55, 0.61, 0.69], None),
+        ([0.11, 0.22, 0.35, 0.41], 0.72),
+        ([0.60, 0.61, 0.60, 0.61], None),  # level, perhaps: four epochs do not know
+    ],
+)
+def test_of_few_epochs_no_level_is_claimed(accuracy, val_accuracy):
+    history = known(-np.log(accuracy), accuracy, val_accuracy=val_accuracy)
+    assert "under-fitting" not in findings(history, stage())
+
+
+@pytest.mark.parametrize("num_epochs", [4, 6, 9, 12, 20, 30])
+def test_a_training_loss_that_falls_is_at_no_level(num_epochs):
+    loss = 1.5 - 0.012 * np.arange(num_epochs) * 20 / num_epochs
+    found = [findings(seen(seed, loss, np.full(num_epochs, 1.4)), stage()) for seed in range(200)]
+    assert np.mean(["under-fitting" in each for each in found]) <= 0.1
+
+
+@pytest.mark.parametrize(
+    "of",
+    [
+        stage(augment={"mixup": 0.2}),
+        stage(augment={"cutmix": 1.0}),
+        stage(augment={"erase": 0.25}),
+        stage(model={"dropout": 0.5}),
+        stage("extract_features"),  # whose head drops half of the values, and finetune's as well
+        stage("finetune"),
+    ],
+)
+def test_accuracy_of_less_than_whole_images_is_no_measure_of_fitting(of):
+    assert "under-fitting" not in findings(seen(0, LEVEL, LEVEL), of)
+
+
+def test_training_clearly_below_validation_is_no_under_fitting():
+    loss, val_loss, accuracies = KINDS["training-below-validation"]
+    for seed in SEEDS:
+        history = seen(seed, loss, val_loss, **accuracies)
+        assert "under-fitting" not in findings(history, stage())
+
+
+def test_what_is_not_fitted_is_not_said_to_improve_besides():
+    history = seen(0, LEVEL, 1.2 - 0.03 * T, accuracy=0.6, val_accuracy=0.6)
+    assert "under-fitting" not in findings(history, stage())
+    assert "still-improving" in findings(history, stage())
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_a_collapse_is_told_with_its_epoch_and_nothing_else(seed):
+    (reading,) = read_curves(seen(seed, COLLAPSED, COLLAPSED), stage())
+    assert reading.finding == "collapsed"
+    assert reading.detail.startswith("Training collapsed at epoch 15: its loss was ")
+    assert yaml.safe_load(reading.proposal)["fit"]["optimizer"]["learning_rate"] < 0.001
+
+
+def test_a_spike_at_the_end_is_no_collapse():
+    loss = np.append(FITTED[:-1], log(10))
+    assert "collapsed" not in findings(seen(0, loss, FITTED), stage())
+
+
+def test_losses_that_are_told_are_those_that_were_compared():
+    t = np.arange(100)
+    loss = np.append(0.02 + 0.4 * np.exp(-t[:-1] / 20), 1.5)
+    val_loss = np.where(t < 5, 1.0 - 0.05 * t, 0.8 + 0.02 * (t - 4))
+    (reading, *_) = read_curves(known(loss, np.exp(-loss), val_loss, 0.6), stage())
+    assert reading.finding == "over-fitting"
+    assert f"falls from 0.35 to {loss[-20:].mean():.2f}." in reading.detail
+
+
+@pytest.mark.parametrize(("monitor", "is_advised"), [("val_loss", True), ("val_accuracy", False)])
+def test_what_is_monitored_already_is_not_advised(monitor, is_advised):
+    history = seen(0, FITTED, OVER_FITTED, val_accuracy=0.4 + 0.02 * T)
+    (reading, *_) = read_curves(history, stage(monitor=monitor))
+    assert "Accuracy still rose: what grew worse is the confidence" in reading.detail
+    assert ("monitor" in reading.detail) is is_advised
+
+
+@pytest.mark.parametrize(
+    ("dropout", "proposal"),
+    [
+        (0.0, {"dropout": 0.5}),
+        (0.4, {"dropout": 0.5}),
+        (0.5, {"dropout": 0.7}),
+        (0.7, {"filters": [16, 32, 64, 64]}),
+        (0.8, {"filters": [16, 32, 64, 64]}),
+    ],
+)
+def test_dropout_is_never_proposed_as_it_is_or_lower(dropout, proposal):
+    history, of = seen(0, FITTED, OVER_FITTED), stage(model={"dropout": dropout})
+    assert proposed(history, of, "over-fitting") == {"fit": {"model": proposal}}
+
+
+def test_a_head_without_more_to_drop_gets_narrower():
+    history = seen(0, FITTED, OVER_FITTED)
+    of = stage("extract_features", head={"dropout": 0.8})
+    narrower = {"extract_features": {"head": {"dense": [128]}}}
+    assert proposed(history, of, "over-fitting") == narrower
+    of = stage("extract_features", head={"dropout": 0.8, "dense": ()})
+    assert proposed(history, of, "over-fitting") is None
+
+
+def test_where_training_was_stopped_early_patience_is_what_grows():
+    history = seen(0, FALLING, FALLING + 0.1)
+    of = stage(epochs=50, early_stopping=3, monitor="val_accuracy")
+    assert proposed(history, of, "still-improving") == {"fit": {"early_stopping": 6}}
+
+
+def test_fine_tuning_that_the_config_has_is_not_proposed():
+    history, head = seen(0, LEVEL, LEVEL), {"dropout": 0.0}
+    of = stage("extract_features", head=head)
+    assert proposed(history, of, "under-fitting") is None
+    of = Stage(of.name, {**of.config, "finetune": None}, of.num_classes, of.num_validation)
+    assert proposed(history, of, "under-fitting") == {"finetune": {"unfreeze_blocks": 2}}
