@@ -5,7 +5,7 @@ the accuracy does meanwhile tells what it would do with more of them.
 """
 
 import io
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -241,20 +241,30 @@ def show(run: Run, console: Console) -> None:
             f"{100 * gain:.1f} points. Another base, fine-tuning or cleaner labels may do more."
         )
     else:
+        now = curve[-1]
         console.result(
-            f"\nnow {curve[-1]['accuracy']:.1%}, with {curve[-1]['num_images']:,} images"
+            f"\nnow {now['accuracy']:.1%} ({_on_others(now)}), with {now['num_images']:,} images"
         )
         for row in forecast[_TWICE], forecast[-1]:
-            low, high = row["accuracy_interval"]
-            least, most = row["gain_interval"]
+            least, most = (100 * gain for gain in row["gain_interval"])
             console.result(
-                f"{'twice' if row['factor'] == 2 else 'four times'} the data: about {low:.0%} to "
-                f"{high:.0%}, {100 * least:.1f} to {100 * most:.1f} points more"
+                f"{'twice' if row['factor'] == 2 else 'four times'} the data: about {least:.1f} to "
+                f"{most:.1f} points more ({_on_others(row)})"
             )
+        console.result(
+            "Points more are of the same images, now and then. Other images may be easier or "
+            "harder, now as then: that is why their accuracy is less sure."
+        )
     console.result(
         f"\n{run.path}/ holds learning_curve.csv, run.json and figures/learning_curve.png "
         f"({duration(run.record['seconds']['total'])})"
     )
+
+
+def _on_others(row: Mapping[str, Any]) -> str:
+    """The accuracy that other images may give, of a row of the curve or of the forecast."""
+    low, high = row["accuracy_interval"]
+    return f"on other images {low:.0%} to {high:.0%}"
 
 
 def _features(job: Job) -> dict[str, tuple[np.ndarray, np.ndarray]]:

@@ -2,6 +2,7 @@
 
 import csv
 import itertools
+import re
 
 import keras
 import numpy as np
@@ -210,9 +211,22 @@ def test_of_three_sizes_nothing_is_forecast(measured, capsys):
     ("verdict", "words"), [("flat", "will hardly help"), ("growing", "twice the data: about")]
 )
 def test_the_verdict_is_said_in_words(measured, capsys, verdict, words):
-    forecast = conclude(*simulated(lambda size: 0.97 - 4 * size**-0.4), seed=0)[1]
-    record = measured.record | {"forecast": forecast, "verdict": verdict}
+    curve, forecast, _ = conclude(*simulated(lambda size: 0.97 - 4 * size**-0.4), seed=0)
+    record = measured.record | {"curve": curve, "forecast": forecast, "verdict": verdict}
     pipeline.show(Run(measured.path, record), Console(quiet=True))
     out = capsys.readouterr().out
     assert words in out
     assert "learning_curve.png" in out
+
+
+def test_a_gain_and_an_accuracy_are_told_as_what_they_are(measured, capsys):
+    """One is of the same images, the other of others: now, too."""
+    curve, forecast, verdict = conclude(*simulated(lambda size: 0.97 - 4 * size**-0.4), seed=0)
+    record = measured.record | {"curve": curve, "forecast": forecast, "verdict": verdict}
+    pipeline.show(Run(measured.path, record), Console(quiet=True))
+    lines = capsys.readouterr().out.splitlines()
+    (now,) = (line for line in lines if line.startswith("now "))
+    assert re.fullmatch(r"now [\d.]+% \(on other images \d+% to \d+%\), with 3,000 images", now)
+    (twice,) = (line for line in lines if line.startswith("twice the data"))
+    assert re.search(r"about [\d.]+ to [\d.]+ points more \(on other images \d+% to \d+%\)$", twice)
+    assert any(line.startswith("Points more are of the same images") for line in lines)
