@@ -342,7 +342,7 @@ def _fall(values: np.ndarray) -> float:
 
 
 def _is_level(values: np.ndarray) -> bool:
-    """Does a straight line through the values fall by little or by chance, and surely not by much?
+    """Does a straight line through them change by little or by chance, and surely not by much?
 
     Of few values, or of values that scatter widely, nobody knows: that is no level.
     """
@@ -351,9 +351,9 @@ def _is_level(values: np.ndarray) -> bool:
     if len(values) < _FEWEST_TO_LEVEL:
         return False
     line, mean = linregress(np.arange(len(values)), values), values.mean()
-    fall = -line.slope * (len(values) - 1)
+    change = abs(line.slope) * (len(values) - 1)
     error = t.ppf(1 - _CHANCE, len(values) - 2) * line.stderr * (len(values) - 1)
-    return fall <= max(error, _FELL * mean) and fall + error < _BARELY * mean
+    return change <= max(error, _FELL * mean) and change + error < _BARELY * mean
 
 
 def _smoothed(values: np.ndarray) -> np.ndarray:

@@ -234,6 +234,13 @@ def test_a_collapse_is_told_with_its_epoch_and_nothing_else(seed):
     assert yaml.safe_load(reading.proposal)["fit"]["optimizer"]["learning_rate"] < 0.001
 
 
+def test_training_that_got_worse_is_at_no_level():
+    """Guessing has less loss where classes are uneven: no collapse that could be told."""
+    loss = np.where(T < 14, 0.5 + np.exp(-T), 1.5)
+    history = seen(0, loss, loss, accuracy=0.6, val_accuracy=0.6)
+    assert "under-fitting" not in findings(history, stage())
+
+
 def test_a_spike_at_the_end_is_no_collapse():
     loss = np.append(FITTED[:-1], log(10))
     assert "collapsed" not in findings(seen(0, loss, FITTED), stage())
