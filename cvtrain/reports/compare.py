@@ -146,8 +146,9 @@ def show(
 def render_comparison(
     contenders: Sequence[Contender], pairs: Mapping[tuple[str, str], Pair | None]
 ) -> str:
-    """The page."""
+    """The page; it ranks runs only where all were tested on the same images and labels."""
     known = {names: pair for names, pair in pairs.items() if pair is not None}
+    unpaired = [names for names, pair in pairs.items() if pair is None]
     best, second, *_ = sorted(contenders, key=lambda one: -one.record.metrics.test.accuracy)
     first_two = next(names for names in pairs if set(names) == {best.name, second.name})
     return render(
@@ -158,9 +159,9 @@ def render_comparison(
         contenders=contenders,
         what=[words.what_was_trained(one.record, one.settings) for one in contenders],
         best=best,
-        verdict=in_words(*first_two, known[first_two]) if first_two in known else "",
+        verdict="" if unpaired else in_words(*first_two, known[first_two]),
         pairs=known,
-        unpaired=[names for names, pair in pairs.items() if pair is None],
+        unpaired=unpaired,
         level=LEVEL,
         curves=curves_of_runs({one.name: one.history for one in contenders}),
         num_epochs=max((len(one.history["epoch"]) for one in contenders if one.history), default=0),

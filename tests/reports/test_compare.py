@@ -136,11 +136,23 @@ def test_other_test_images_are_told_and_not_paired(runs, tmp_path, capsys):
     other = make_run(tmp_path / "march", num_test=30)
     page = page_of([runs[0], other])
     assert "Paired tests" not in Tables(page).tables
-    assert "their test images or labels differ" in page
+    assert "Not compared, because their test images or labels differ" in page
     compare([runs[0], other], output=tmp_path / "x.html", console=Console())
     out, err = capsys.readouterr()
     assert "tested on other images than slow, so not paired with it: march" in err
     assert "McNemar" not in out
+
+
+@pytest.mark.parametrize("alone", [True, False])
+def test_no_winner_where_some_were_tested_on_other_images(runs, tmp_path, alone):
+    other = make_run(tmp_path / "march", num_test=30, sharpness=9)
+    page = page_of([runs[0], other] if alone else [*runs, other])
+    assert "None can be called the best: their test images or labels differ" in page
+    assert "recognises most" not in page
+    assert "is bold" not in page
+    by_class = page.partition('aria-label="F1 by class"')[2].partition("</table>")[0]
+    assert "<strong>" not in by_class
+    assert "alone is right on" not in page
 
 
 def test_a_ladder_stands_for_its_rungs(runs, tmp_path):
