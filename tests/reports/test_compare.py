@@ -219,9 +219,8 @@ def test_names_are_text_and_nothing_else(runs, hostile):
 
 
 @pytest.mark.parametrize("width", [390, 1280])
-def test_in_a_browser(browser, tmp_path, hostile, width):
-    metrics = {"width": width, "height": 800, "deviceScaleFactor": 1, "mobile": width < 500}
-    browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", metrics)
+def test_in_a_browser(browser, sized, tmp_path, hostile, width):
+    sized(width)
     opened = Opened(browser, tmp_path / "compare.html", hostile)
     assert opened.run("document.documentElement.scrollWidth") <= width
     opened.click("summary")
@@ -229,4 +228,38 @@ def test_in_a_browser(browser, tmp_path, hostile, width):
     assert opened.run("window.pwned") is None
     assert opened.log() == []
     assert opened.requests() == [opened.uri]
+
+
+@pytest.fixture
+def sized(browser):
+    """Set how wide the window is, in pixels, and whether it shows what would be printed."""
+
+    def size(width, *, media="screen"):
+        metrics = {"width": width, "height": 800, "deviceScaleFactor": 1, "mobile": width < 500}
+        browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", metrics)
+        browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {"media": media})
+
+    yield size
     browser.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
+    browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {"media": ""})
+
+
+BROKEN_WORDS = """
+[...document.querySelectorAll("thead th:not(:has(bdi))")].flatMap((heading) => {
+    const text = heading.firstChild, range = new Range();
+    return [...text.data.matchAll(/\\S+/g)].filter((word) => {
+        range.setStart(text, word.index);
+        range.setEnd(text, word.index + word[0].length);
+        return range.getClientRects().length > 1;
+    }).map(String);
+})
+"""
+
+
+@pytest.mark.parametrize("width", [390, 700, 1280])
+def test_headings_wrap_between_words_only(browser, sized, tmp_path, hostile, runs, width):
+    sized(width)
+    for page in (page_of(runs), hostile):
+        opened = Opened(browser, tmp_path / "compare.html", page)
+        opened.run("document.querySelector('details').open = true")
+        assert opened.run(BROKEN_WORDS.strip()) == []
