@@ -255,6 +255,16 @@ BROKEN_WORDS = """
 })
 """
 
+BEYOND_THE_PAGE = """
+[...document.querySelectorAll("th, td")]
+    .filter((cell) => cell.getClientRects().length)
+    .filter((cell) => {
+        const range = new Range();
+        range.selectNodeContents(cell);
+        return range.getBoundingClientRect().right > innerWidth;
+    }).map((cell) => cell.textContent)
+"""
+
 
 @pytest.mark.parametrize("width", [390, 700, 1280])
 def test_headings_wrap_between_words_only(browser, sized, tmp_path, hostile, runs, width):
@@ -263,3 +273,36 @@ def test_headings_wrap_between_words_only(browser, sized, tmp_path, hostile, run
         opened = Opened(browser, tmp_path / "compare.html", page)
         opened.run("document.querySelector('details').open = true")
         assert opened.run(BROKEN_WORDS.strip()) == []
+
+
+@pytest.fixture(scope="module")
+def many(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("many")
+    names = [f"20260101-1200{i:02d}-extract-features-config" for i in range(12)]
+    return [
+        make_run(folder / name, seed=i, rate=(i + 1) * 1.2345e-5, images=False)
+        for i, name in enumerate(names)
+    ]
+
+
+@pytest.mark.parametrize("num_runs", [2, 6, 7, 12])
+def test_paper_shows_every_run(browser, sized, tmp_path, many, num_runs):
+    a4_between_margins = 673
+    sized(a4_between_margins, media="print")
+    opened = Opened(browser, tmp_path / "compare.html", page_of(many[:num_runs]))
+    opened.run("document.querySelector('details').open = true")
+    assert opened.run(BEYOND_THE_PAGE.strip()) == []
+    assert opened.run(BROKEN_WORDS.strip()) == []
+    assert opened.run("document.documentElement.scrollWidth") <= a4_between_margins
+    config = opened.run("document.querySelector('[aria-labelledby=config]').innerText")
+    assert config.count("1.2345e-05") == 1
+    named = opened.run(
+        "getComputedStyle(document.querySelector('td[data-run]'), '::before').content"
+    )
+    assert (named != "none") == (num_runs > 6)
+
+
+def test_paper_has_room_for_hostile_names(browser, sized, tmp_path, hostile):
+    sized(673, media="print")
+    opened = Opened(browser, tmp_path / "compare.html", hostile)
+    assert opened.run(BEYOND_THE_PAGE.strip()) == []
