@@ -19,6 +19,7 @@ from cvtrain.files import committed, short
 
 _TRAIN, _VALIDATION = "#1f77b4", "#d95f02"
 _MAX_NUMBERED_CLASSES = 30
+_MANY_EPOCHS = 20  # Fewer show their trend by themselves.
 
 
 def save(figure: Figure, path: Path) -> None:
@@ -32,46 +33,46 @@ def save(figure: Figure, path: Path) -> None:
         figure.savefig(temporary, dpi=120)
 
 
-def smoothed(values: Sequence[float], weight: float = 0.8) -> np.ndarray:
-    """Exponential moving average that starts at the first value, as in the book (5.2).
+def smoothed(values: Sequence[float], reach: int = 3) -> np.ndarray:
+    """The mean of each value and up to `reach` before and as many after it.
+
+    An average of the past alone lags behind: where accuracy rises it ends below every late value.
 
     Args:
-        values: (n,) one an epoch; a missing value (NaN) keeps the average.
-        weight: share of the past in 0..1.
+        values: (n,) one an epoch.
     """
-    result: list[float] = []
-    for value in values:
-        if result and np.isnan(value):
-            result.append(result[-1])
-        else:
-            result.append(result[-1] * weight + value * (1 - weight) if result else value)
-    return np.array(result)
+    n = len(values)
+    reaches = [min(reach, i, n - 1 - i) for i in range(n)]
+    return np.array([np.mean(values[i - r : i + r + 1]) for i, r in enumerate(reaches)])
 
 
 def draw_curves(history: Sequence[Mapping[str, Any]], best_epoch: int | None) -> Figure:
-    """Loss and accuracy by epoch: thin as measured, thick smoothed, the kept epoch marked.
+    """Loss and accuracy by epoch as measured, the kept epoch marked; of many epochs smoothed, too.
 
     Args:
         history: rows with epoch, loss, accuracy, val_loss, val_accuracy.
         best_epoch: the epoch whose weights were kept, or None.
     """
-    figure = Figure(figsize=(11, 4.2), layout="constrained")
+    figure = Figure(figsize=(11, 4.5), layout="constrained")
     epochs = [row["epoch"] for row in history]
-    for axes, name in zip(figure.subplots(1, 2), ("loss", "accuracy"), strict=True):
+    panels = figure.subplots(1, 2)
+    for axes, name in zip(panels, ("loss", "accuracy"), strict=True):
         for key, label, color in (
             (name, "training", _TRAIN),
             (f"val_{name}", "validation", _VALIDATION),
         ):
             values = [row[key] for row in history]
-            few = len(values) < 3
-            axes.plot(epochs, values, ".-", color=color, linewidth=1, alpha=1 if few else 0.35)
-            axes.plot(epochs, smoothed(values), color=color, linewidth=2.2, label=label)
+            axes.plot(epochs, values, ".-", color=color, linewidth=1.6, markersize=5, label=label)
+            if len(values) >= _MANY_EPOCHS:
+                thin = {"linestyle": "--", "linewidth": 1, "alpha": 0.7}
+                axes.plot(epochs, smoothed(values), color=color, label=f"{label}, smoothed", **thin)
         if best_epoch is not None:
             axes.axvline(best_epoch, color="0.6", linestyle=":", label=f"kept: epoch {best_epoch}")
         axes.set(title=name, xlabel="epoch")
         axes.xaxis.get_major_locator().set_params(integer=True)
         axes.grid(alpha=0.25)
-        axes.legend()
+    # Below both, because inside either there is always a curve that it would hide.
+    figure.legend(*panels[0].get_legend_handles_labels(), loc="outside lower center", ncols=5)
     return figure
 
 

@@ -1,7 +1,5 @@
 """Figures are made for every size of data, and names are drawn as they are."""
 
-import math
-
 import numpy as np
 import pytest
 from PIL import Image
@@ -24,13 +22,14 @@ def drawn(figure, tmp_path):
     return pixels
 
 
-def test_smoothing_is_an_exponential_average():
-    values = [1.0, 0.0, 0.0, 2.0]
-    assert draw.smoothed(values) == pytest.approx([1.0, 0.8, 0.64, 0.64 * 0.8 + 0.4])
+def test_smoothing_is_a_mean_of_as_many_before_as_after():
+    values = [1.0, 0.0, 5.0, 3.0, 2.0]
+    assert draw.smoothed(values, reach=1) == pytest.approx([1.0, 2.0, 8 / 3, 10 / 3, 2.0])
+    assert draw.smoothed(values) == pytest.approx([1.0, 2.0, 11 / 5, 10 / 3, 2.0])
 
 
-def test_smoothing_bridges_gaps():
-    assert draw.smoothed([1.0, math.nan, 1.0]) == pytest.approx([1.0, 1.0, 1.0])
+def test_smoothing_moves_no_straight_line():
+    assert draw.smoothed(range(30)) == pytest.approx(range(30))
 
 
 @pytest.mark.parametrize("suggestion", [1e-3, None])
@@ -52,6 +51,32 @@ def test_the_range_test(tmp_path, suggestion):
 @pytest.mark.parametrize("num_epochs", [1, 2, 30])
 def test_curves(tmp_path, num_epochs):
     drawn(draw.draw_curves(history(num_epochs), 1), tmp_path)
+
+
+@pytest.mark.parametrize("num_epochs", [1, 4, 30])
+def test_curves_named_after_what_they_show_are_the_measured_ones(num_epochs):
+    rows = history(num_epochs)
+    figure = draw.draw_curves(rows, 1)
+    for axes, name in zip(figure.axes, ("loss", "accuracy"), strict=True):
+        lines = {line.get_label(): line for line in axes.lines}
+        for label, key in (("training", name), ("validation", f"val_{name}")):
+            assert list(lines[label].get_ydata()) == [row[key] for row in rows]
+            assert lines[label].get_alpha() is None
+            assert (f"{label}, smoothed" in lines) == (num_epochs == 30)
+    (legend,) = figure.legends
+    named = [text.get_text() for text in legend.get_texts()]
+    assert named == [line.get_label() for line in figure.axes[0].lines]
+
+
+@pytest.mark.parametrize("num_epochs", [1, 4, 30])
+def test_the_legend_of_the_curves_hides_nothing(tmp_path, num_epochs):
+    figure = draw.draw_curves(history(num_epochs), 1)
+    draw.save(figure, tmp_path / "curves.png")
+    assert all(axes.get_legend() is None for axes in figure.axes)
+    below = figure.legends[0].get_window_extent()
+    assert not any(below.overlaps(axes.get_tightbbox()) for axes in figure.axes)
+    assert below.x0 >= 0
+    assert below.x1 <= figure.bbox.x1
 
 
 @pytest.mark.parametrize("num_classes", [2, 10, 40])
