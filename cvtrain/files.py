@@ -15,6 +15,7 @@ import io
 import json
 import os
 import re
+import shlex
 import shutil
 import tempfile
 from collections.abc import Iterable, Iterator, Sequence
@@ -245,6 +246,11 @@ def printable(name: object) -> str:
     return "".join(
         c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in text
     )
+
+
+def quoted(path: object) -> str:
+    """A path as a command line to copy has it: printable, in quotes where a shell needs them."""
+    return shlex.quote(printable(path))
 
 
 def short(name: object, length: int = 24) -> str:

@@ -197,6 +197,7 @@ def test_a_config_error_exits_2_with_line_and_advice(tmp_path):
         (["visualize"], 4, "runs: there is no run with a model"),
         (["visualize", "--cam", "--filters"], 2, "received --cam --filters"),
         (["visualize", "model.keras"], 2, "model.keras: names a model and no images"),
+        (["visualize", "a b.keras"], 2, "For example: cvtrain visualize 'a b.keras' photos/"),
         (["visualize", "model.keras", "--depth"], 2, "--depth compares test images"),
         (["visualize", "--seed", "-1"], 2, "-1 is not in the range"),
         (["visualize", "--seed", str(2**32)], 2, "4294967296 is not in the range"),

@@ -7,6 +7,7 @@ import io
 import json
 import os
 import resource
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -25,6 +26,7 @@ from cvtrain.files import (
     csv_cell,
     csv_text,
     printable,
+    quoted,
     remove_abandoned,
     safe_name,
     seal,
@@ -306,6 +308,21 @@ def test_a_digest_of_a_file(tmp_path):
     for name in ("none", "."):
         with pytest.raises(DataError, match=r"cannot be read: (no such file|is a directory)"):
             sha256_file(tmp_path / name)
+
+
+@pytest.mark.parametrize(
+    ("path", "shown"),
+    [
+        ("runs/20260101-120000-fit-config", "runs/20260101-120000-fit-config"),
+        ("my runs/st op", "'my runs/st op'"),
+        ("a;b $(c)", "'a;b $(c)'"),
+        ("it's", "'it'\"'\"'s'"),
+        ("a\x1b[31m", "'a\\x1b[31m'"),
+    ],
+)
+def test_a_path_in_a_command_line_is_one_word(path, shown):
+    assert quoted(path) == shown
+    assert shlex.split(quoted(Path(path))) == [printable(path)]
 
 
 def test_short_names_are_printable_and_no_longer_than_that():

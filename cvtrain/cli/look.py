@@ -89,6 +89,7 @@ def predict(
     console: "Console", paths: tuple[str, ...], output: Path | None, **options: Any
 ) -> None:
     """Classify files, folders or globs with RUN (default: the newest)."""
+    from cvtrain.files import quoted
     from cvtrain.pipelines.predict import predict as run_predict
 
     if output is not None and output.suffix.lower() not in (".csv", ".json"):
@@ -100,7 +101,7 @@ def predict(
     if has_run and len(paths) == 1:
         raise ConfigError(
             f"predict {paths[0]}: names a run and no images",
-            f"For example: cvtrain predict {paths[0]} photos/",
+            f"For example: cvtrain predict {quoted(paths[0])} photos/",
         )
     run = open_run(Path(paths[0]) if has_run else None, console)
     images = paths[1:] if has_run else paths

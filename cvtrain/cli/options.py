@@ -69,6 +69,7 @@ class Project:
     def open(self, command: str) -> tuple["Config", "RunRequest"]:
         """The checked config, and the run folder to write or to continue."""
         from cvtrain.config import load_config
+        from cvtrain.files import quoted
         from cvtrain.run import Run, RunRequest, new_run_path, newest_run, refuse_existing
 
         config, run_dir = self.config, self.run_dir
@@ -76,7 +77,7 @@ class Project:
             if not self.resume:
                 raise ConfigError(
                     f"{config} is a run folder",
-                    f"To continue it: cvtrain {command} {config} --resume",
+                    f"To continue it: cvtrain {command} {quoted(config)} --resume",
                 )
             if run_dir is not None and run_dir.resolve() != config.resolve():
                 raise ConfigError(

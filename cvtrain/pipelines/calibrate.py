@@ -22,7 +22,7 @@ from cvtrain.calibration import (
 from cvtrain.console import Console
 from cvtrain.data.index import Split
 from cvtrain.errors import ConfigError, RunError
-from cvtrain.files import commit_json, disk_errors, printable
+from cvtrain.files import commit_json, disk_errors, printable, quoted
 from cvtrain.metrics import calibration_error
 from cvtrain.predictions import Predictions, read_predictions
 from cvtrain.run import Run
@@ -134,7 +134,7 @@ def read_abstention(run: Run) -> Abstention | None:
     if not is_usable:
         raise RunError(
             f"{printable(path)}: damaged, or written by another version of cvtrain",
-            f"Set it anew: cvtrain calibrate {run.path} --coverage 0.9, or --off",
+            f"Set it anew: cvtrain calibrate {quoted(run.path)} --coverage 0.9, or --off",
         )
     return Abstention(temperature, threshold)
 
@@ -268,7 +268,7 @@ def _show_choices(run: Run, parts: dict[str, Predictions], console: Console) -> 
     console.result(
         "coverage and risk are those of the test images; the promise is by the validation images, "
         f"with {100 * CONFIDENCE:g} % confidence\n"
-        f"choose: cvtrain calibrate {run.path} --coverage 0.9, or --risk 0.05"
+        f"choose: cvtrain calibrate {quoted(run.path)} --coverage 0.9, or --risk 0.05"
     )
 
 

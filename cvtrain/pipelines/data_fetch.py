@@ -4,7 +4,7 @@ from pathlib import Path
 
 from cvtrain.console import Console
 from cvtrain.data.sources import NAMED_SETS, fetch, is_fetched
-from cvtrain.files import printable
+from cvtrain.files import printable, quoted
 from cvtrain.pipelines.dataset import DATA_DIR
 from cvtrain.signals import stop_on_signals
 
@@ -38,4 +38,4 @@ def data_fetch(
     if more := fetched.left_out[_MOST_LISTED:]:
         console.warn(f"left out: {len(more):,} more")
     console.result(f"{printable(folder)}: is there")
-    console.remark(f"what is in it: cvtrain data stats {printable(folder)}")
+    console.remark(f"what is in it: cvtrain data stats {quoted(folder)}")

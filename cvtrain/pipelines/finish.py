@@ -7,7 +7,7 @@ import numpy as np
 
 from cvtrain.console import duration
 from cvtrain.data.index import Split
-from cvtrain.files import commit_text
+from cvtrain.files import commit_text, quoted
 from cvtrain.metrics import classification_report, summarize, worst_mistakes
 from cvtrain.pipelines.calibrate import record_calibration
 from cvtrain.pipelines.dataset import Dataset
@@ -64,13 +64,14 @@ def finish(
         f"\n{run.path}/ holds model.keras, run.json, history.csv, predictions-*.csv and figures/ "
         f"({duration(watch.seconds['total'])})"
     )
+    path = quoted(run.path)
     console.result(
         "Next:\n"
-        f"  everything   cvtrain report {run.path}\n"
+        f"  everything   cvtrain report {path}\n"
         f"  look at      {run.figures}/curves.png, worst_mistakes.png\n"
-        f"  classify     cvtrain predict {run.path} YOUR_IMAGES\n"
-        f"  measure      cvtrain evaluate {run.path} --data OTHER_IMAGES\n"
-        f"  abstain      cvtrain calibrate {run.path}"
+        f"  classify     cvtrain predict {path} YOUR_IMAGES\n"
+        f"  measure      cvtrain evaluate {path} --data OTHER_IMAGES\n"
+        f"  abstain      cvtrain calibrate {path}"
     )
 
 

@@ -13,7 +13,7 @@ from cvtrain.console import Console, duration
 from cvtrain.data.scan import listed
 from cvtrain.data.sources import NAMED_SETS
 from cvtrain.errors import ConfigError
-from cvtrain.files import commit_text, printable
+from cvtrain.files import commit_text, printable, quoted
 from cvtrain.models.architectures import ARCHITECTURES
 from cvtrain.models.imagenet import BASES, Base, network_of, problem_fetching
 from cvtrain.pipelines.apart import run_apart
@@ -196,7 +196,7 @@ def _tell_findings(recipe: Recipe, console: Console) -> None:
     if found.num_bad:
         console.warn(
             f"{found.num_bad:,} files cannot be used: `cvtrain data check "
-            f"{printable(recipe.output)}` lists them"
+            f"{quoted(recipe.output)}` lists them"
         )
     if recipe.weights.value == "none":
         console.warn(recipe.weights.remark)

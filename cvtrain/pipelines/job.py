@@ -9,7 +9,7 @@ from typing import Any
 from cvtrain.config import Config, config_values, dump_config
 from cvtrain.console import Console
 from cvtrain.errors import RunError
-from cvtrain.files import commit_text, json_text, printable
+from cvtrain.files import commit_text, json_text, printable, quoted
 from cvtrain.pipelines.dataset import Dataset, open_dataset
 from cvtrain.pipelines.drift import (
     accept,
@@ -68,7 +68,7 @@ def refuse_wrong_run(run: Run, command: str) -> None:
     if started_by != command:
         raise RunError(
             f"{run.path} is a run of {started_by}, not of {command}",
-            f"Go on: cvtrain {started_by} {run.path} --resume",
+            f"Go on: cvtrain {started_by} {quoted(run.path)} --resume",
         )
     if run.record["status"] == "finished":
         raise RunError(
@@ -141,7 +141,7 @@ def start_job(
         if run is None:
             begun = Run.begin(request.path, command, files=files, exact=True, **fields)
             run = held.enter_context(begun)
-        held.enter_context(stop.advising(f"Go on: cvtrain {command} {run.path} --resume"))
+        held.enter_context(stop.advising(f"Go on: cvtrain {command} {quoted(run.path)} --resume"))
         with (
             tracked(config.log, run, config_values(config, command), console.warn) as tracking,
             run.recording_failure(watch),

@@ -11,7 +11,7 @@ import numpy as np
 from cvtrain.config import Config, FineTune
 from cvtrain.console import Console, duration
 from cvtrain.errors import ConfigError, Stopped
-from cvtrain.files import commit_text, csv_text
+from cvtrain.files import commit_text, csv_text, quoted
 from cvtrain.metrics import mcnemar
 from cvtrain.pipelines.estimate import estimate_features, estimate_fit
 from cvtrain.pipelines.extract_features import extract_features
@@ -210,7 +210,7 @@ def show(job: Job, rows: Sequence[dict[str, Any]]) -> None:
     job.console.result(
         f"{actual:.1f} minutes in all, {actual / estimated:.2f} times the estimate\n"
         f"{job.run.path}/ holds ladder.csv, figures/ladder.png and a run folder for each rung\n"
-        f"Next: cvtrain compare {job.run.path}"
+        f"Next: cvtrain compare {quoted(job.run.path)}"
     )
 
 

@@ -16,7 +16,7 @@ from cvtrain.console import Console
 from cvtrain.data.decode import DecodeError, Decoder, read_image
 from cvtrain.data.scan import Found, find_images
 from cvtrain.errors import DataError
-from cvtrain.files import committed, csv_text, printable
+from cvtrain.files import committed, csv_text, printable, quoted
 from cvtrain.machine import num_threads
 from cvtrain.pipelines.calibrate import UNKNOWN, in_words, read_abstention
 from cvtrain.pipelines.evaluate import decoder_of_run, load_predictor
@@ -80,7 +80,9 @@ def predict(
     decoder = decoder_of_run(run)
     average, abstention = view_average(run, tta), read_abstention(run)
     if abstention:
-        console.remark(f"{in_words(abstention)} (cvtrain calibrate {run.path} --off ends that)")
+        console.remark(
+            f"{in_words(abstention)} (cvtrain calibrate {quoted(run.path)} --off ends that)"
+        )
         if tta > 1:
             console.warn("the threshold was chosen without --tta")
     num_bad = num_done = 0

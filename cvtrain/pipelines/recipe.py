@@ -1,7 +1,6 @@
 """Images and a base -> a commented config that trains as it is."""
 
 import json
-import shlex
 import textwrap
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -11,7 +10,7 @@ from typing import Any
 from cvtrain.config import Split
 from cvtrain.console import duration
 from cvtrain.data.scan import listed
-from cvtrain.files import printable
+from cvtrain.files import printable, quoted
 from cvtrain.models.imagenet import Base
 from cvtrain.pipelines.dataset import summary
 from cvtrain.pipelines.survey import Survey
@@ -89,7 +88,7 @@ class Recipe:
     @property
     def commands(self) -> dict[str, str]:
         """The line to type for each stage; what the default is need not be said."""
-        name = shlex.quote(printable(self.output))
+        name = quoted(self.output)
         config = "" if self.output == Path("config.yaml") else f" {name}"
         return {
             "fit": f"cvtrain fit {name}",

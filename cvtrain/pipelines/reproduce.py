@@ -12,7 +12,7 @@ from cvtrain.config import Config, dump_config, load_config
 from cvtrain.console import Console
 from cvtrain.data.sources import NAMED_SETS
 from cvtrain.errors import DataError, NotReproduced, RunError, Stopped
-from cvtrain.files import cache_dir, commit_json, printable, sha256_bytes
+from cvtrain.files import cache_dir, commit_json, printable, quoted, sha256_bytes
 from cvtrain.pipelines.dataset import open_dataset
 from cvtrain.pipelines.drift import (
     data_changes,
@@ -82,7 +82,7 @@ def reproduce(
             request = RunRequest(path, name, resume=True, accept_changes=accept_changes)
             again = do_again(config, request, console)
     except Stopped as error:
-        go_on = f"Go on: cvtrain reproduce {first.path} --run-dir {path} --resume"
+        go_on = f"Go on: cvtrain reproduce {quoted(first.path)} --run-dir {quoted(path)} --resume"
         raise Stopped(error.message, go_on) from error
     comparison = compare_runs(first, again)
     changed = changes_between(first, again)
@@ -119,7 +119,7 @@ def refuse_kind(first: Run) -> None:
         is_ladder = command == "ladder"
         raise RunError(
             f"{first.path} is a run of {printable(command)}, which cannot be done again as one",
-            f"Its rungs can: cvtrain reproduce {first.path}/scratch"
+            f"Its rungs can: cvtrain reproduce {quoted(first.path / 'scratch')}"
             if is_ladder
             else "Name a run of fit, extract-features or finetune.",
         )

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from cvtrain.console import Console
 from cvtrain.errors import ConfigError, DataError
-from cvtrain.files import committed_folder
+from cvtrain.files import committed_folder, quoted
 from cvtrain.pipelines.asked import Look, chosen_classes, refuse_unknown_layer
 from cvtrain.pipelines.explain_images import explain_images
 from cvtrain.pipelines.look_inside import draw_activations, draw_depth_story, draw_filters
@@ -118,7 +118,7 @@ def _refuse_contradictions(
     elif not paths and look.what != "filters":
         raise ConfigError(
             f"visualize {source}: names a model and no images",
-            f"For example: cvtrain visualize {source} photos/",
+            f"For example: cvtrain visualize {quoted(source)} photos/",
         )
 
 

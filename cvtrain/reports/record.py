@@ -9,7 +9,7 @@ from typing import Annotated, Self, TypeVar
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from cvtrain.errors import RunError
-from cvtrain.files import printable
+from cvtrain.files import printable, quoted
 from cvtrain.run import Run
 from cvtrain.untrusted import FileName, Text
 
@@ -249,9 +249,10 @@ def read_record(run: Run) -> Record:
     """
     where, command = printable(run.path), printable(run.record["command"])
     if command == "ladder":
+        folder = quoted(run.path)
         raise RunError(
             f"{where}: a ladder has no predictions of its own, its rungs have",
-            f"All of them: cvtrain compare {where}   One of them: cvtrain report {where}/RUNG",
+            f"All of them: cvtrain compare {folder}   One of them: cvtrain report {folder}/RUNG",
         )
     if command not in ("fit", "extract-features", "finetune"):
         raise RunError(

@@ -1,6 +1,5 @@
 """`cvtrain report`: all that a run has found on one page, which needs nothing else."""
 
-import shlex
 from collections.abc import Mapping, Sequence
 from itertools import islice
 from pathlib import Path
@@ -9,7 +8,7 @@ from typing import Any
 from cvtrain import __version__
 from cvtrain.calibration import with_temperature
 from cvtrain.console import Console, duration
-from cvtrain.files import commit_text
+from cvtrain.files import commit_text, quoted
 from cvtrain.html import render
 from cvtrain.metrics import NUM_CALIBRATION_BINS, calibration_bins, worst_mistakes
 from cvtrain.mislabels import Suspect, read_mislabels
@@ -107,7 +106,7 @@ def render_report(run: Run, stop: Stop) -> str:
             if (place != "freeze" or record.freeze_proof) and (place != "time" or phases)
         ],
         record=record,
-        run_dir=shlex.quote(str(run.path)),
+        run_dir=quoted(run.path),
         what=words.what_was_trained(record, settings),
         meaning=words.what_it_means(test),
         chance=words.most_frequent(test)[1],

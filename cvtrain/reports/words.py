@@ -1,10 +1,10 @@
 """Numbers of a run as a person says them."""
 
-import shlex
 from collections.abc import Mapping
 from pathlib import Path
 
 from cvtrain.console import duration
+from cvtrain.files import quoted
 from cvtrain.reports.record import DetailedScores, Record
 
 
@@ -61,10 +61,10 @@ def is_augmented(record: Record, settings: Mapping[str, str]) -> bool:
 
 def commands(run_dir: Path, record: Record, settings: Mapping[str, str]) -> list[str]:
     """What to type to train the model again, and to compare, measure and use this one."""
-    run = shlex.quote(str(run_dir.resolve()))
-    again = f"cvtrain {record.command} {shlex.quote(str(run_dir.resolve() / 'config.yaml'))}"
+    run = quoted(run_dir.resolve())
+    again = f"cvtrain {record.command} {quoted(run_dir.resolve() / 'config.yaml')}"
     if record.source:
-        again += f" --from {shlex.quote(record.source.run)}"
+        again += f" --from {quoted(record.source.run)}"
     if settings.get("precision") == "auto" and record.precision:
         again += f" --set precision={record.precision}"
     return [

@@ -119,6 +119,16 @@ def test_without_a_target_the_choices_are_shown_and_none_is_made(run, capsys):
     assert "now: 'unknown' below a confidence of" in out
 
 
+def test_lines_to_copy_name_the_run_whatever_it_is_called(tmp_path, capsys):
+    run = make_run(tmp_path / "my run", num_images=20)
+    set_up(run)
+    assert f"choose: cvtrain calibrate '{run.path}' --coverage 0.9" in capsys.readouterr().out
+    (run.path / "abstention.json").write_text("[]")
+    with pytest.raises(RunError) as told:
+        read_abstention(run)
+    assert told.value.advice.startswith(f"Set it anew: cvtrain calibrate '{run.path}' --coverage")
+
+
 def test_what_is_set_is_what_evaluate_measures(run):
     labels, probabilities = rows_of(run, "test")
     assert measure_abstention(run, labels, probabilities) == {}

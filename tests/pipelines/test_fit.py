@@ -5,6 +5,7 @@ import errno
 import hashlib
 import json
 import os
+import shlex
 import shutil
 import subprocess
 import sys
@@ -154,11 +155,20 @@ def test_one_seed_gives_one_model_and_another_gives_another(train, finished, tmp
     assert other.record["weights_sha256"] != finished.record["weights_sha256"]
 
 
+def test_lines_to_copy_name_the_folder_whatever_it_is_called(train, tmp_path, capsys):
+    folder = tmp_path / "my runs" / "a;b"
+    train(folder, "fit.epochs=1", console=Console())
+    lines = [line for line in capsys.readouterr().out.splitlines() if "   cvtrain " in line]
+    assert len(lines) == 4
+    for line in lines:
+        assert shlex.split(line.partition("cvtrain ")[2])[1] == str(folder)
+
+
 def test_ctrl_c_keeps_what_was_learnt_and_resume_ends_the_same(train, finished, tmp_path):
-    folder = tmp_path / "stopped"
+    folder = tmp_path / "st op"
     with pytest.raises(Stopped, match="what was learnt is in") as caught:
         train(folder, console=InterruptingConsole("epoch 2/4"))
-    assert caught.value.advice == f"Go on: cvtrain fit {folder} --resume"
+    assert caught.value.advice == f"Go on: cvtrain fit '{folder}' --resume"
     stopped = Run.open(folder)
     assert stopped.record["status"] == "stopped"
     assert stopped.model_path.exists()

@@ -99,7 +99,7 @@ def test_nothing_is_written_when_the_output_cannot_be(finished, image_folder, tm
 @pytest.fixture
 def abstaining(finished, tmp_path):
     """The run with half of its validation images below the threshold, and what it has set."""
-    run = Run.open(shutil.copytree(finished.path, tmp_path / "abstaining"))
+    run = Run.open(shutil.copytree(finished.path, tmp_path / "run that abstains"))
     calibrate(run, coverage=0.5, risk=None, off=False, console=Console(quiet=True))
     return run, json.loads((run.path / "abstention.json").read_text(encoding="utf-8"))
 
@@ -138,3 +138,4 @@ def test_the_table_of_a_run_that_abstains_has_its_answers(abstaining, image_fold
     assert {answer for _, answer, _, _ in rows} - {"unknown"} <= set(run.record["class_names"])
     assert all(answer in ("unknown", best) for _, answer, best, _ in rows)
     assert "'unknown' below a confidence of" in shown.err
+    assert f"(cvtrain calibrate '{run.path}' --off ends that)" in shown.err
