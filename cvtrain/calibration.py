@@ -28,7 +28,7 @@ class Abstention:
 
     Attributes:
         temperature: that the probabilities are given first.
-        threshold: the least confidence that is an answer, in 0..1.
+        threshold: the least confidence that is an answer, in 0..1; 0 answers everything.
     """
 
     temperature: float
@@ -121,11 +121,35 @@ def risk_coverage(labels: np.ndarray, probabilities: np.ndarray) -> RiskCoverage
 
 
 def threshold_for_coverage(probabilities: np.ndarray, coverage: float) -> float:
-    """The highest threshold that answers at least the share `coverage` (0..1] of the images."""
+    """The highest threshold that answers at least the share `coverage` (0..1] of the images.
+
+    Of a coverage of 1 it is 0: other images may be less sure than all of these, and are answered.
+    """
+    if coverage == 1:
+        return 0.0
     falling = np.sort(probabilities.max(axis=1))[::-1]
     # 0.07 * 100 is 7.000000000000001, which is not eight images.
     num_answered = max(1, int(np.ceil(coverage * len(falling) - 1e-9)))
     return float(falling[num_answered - 1])
+
+
+def coverage_to_come(num_answered: int, num_images: int) -> tuple[float, float]:
+    """95 % interval of the coverage on other images, of a threshold that was chosen by some.
+
+    Above the k-th highest of n confidences lies a share of all images that is distributed as
+    Beta(k, n + 1 - k), whatever the confidences are (Wilks, 1941).
+
+    Args:
+        num_answered: k, of those that it was chosen by.
+        num_images: n.
+
+    Returns:
+        Both ends in 0..1.
+    """
+    from scipy.stats import beta
+
+    low, high = beta.interval(CONFIDENCE, num_answered, num_images + 1 - num_answered)
+    return float(low), float(high)
 
 
 def risk_bounds(labels: np.ndarray, probabilities: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -8,6 +8,7 @@ from sklearn.metrics import log_loss
 
 from cvtrain.calibration import (
     coverage_and_risk,
+    coverage_to_come,
     fit_temperature,
     risk_bounds,
     risk_coverage,
@@ -120,12 +121,32 @@ def test_the_area_of_a_perfect_order():
     assert risk_coverage(np.array([1]), probabilities[:1]).area == 1
 
 
-@pytest.mark.parametrize("coverage", [0.001, 0.07, 0.5, 0.9, 0.99, 1.0])
+@pytest.mark.parametrize("coverage", [0.001, 0.07, 0.5, 0.9, 0.99])
 def test_the_highest_threshold_that_answers_enough(uncertain, coverage):
     confidence = uncertain[1].max(axis=1)
     threshold = threshold_for_coverage(uncertain[1], coverage)
     assert (confidence >= threshold).mean() >= coverage - 1e-12
     assert (confidence > threshold).mean() < coverage
+
+
+def test_a_coverage_of_one_answers_also_what_is_less_sure(uncertain):
+    assert threshold_for_coverage(uncertain[1], 1.0) == 0
+
+
+@pytest.mark.parametrize(("num_images", "coverage"), [(9, 0.9), (20, 0.5), (300, 0.95)])
+def test_the_coverage_of_other_images_lies_in_its_interval(num_images, coverage):
+    generator = np.random.default_rng(3)
+    inside, num_draws = 0, 2000
+    for confidence in generator.uniform(0.5, 1, (num_draws, num_images)):
+        probabilities = np.stack([confidence, 1 - confidence], axis=1)
+        threshold = threshold_for_coverage(probabilities, coverage)
+        low, high = coverage_to_come(int((confidence >= threshold).sum()), num_images)
+        inside += low <= 2 * (1 - threshold) <= high
+    assert inside / num_draws == pytest.approx(0.95, abs=0.015)
+
+
+def test_the_coverage_to_come_where_all_were_answered_in_closed_form():
+    assert coverage_to_come(9, 9) == pytest.approx((0.025 ** (1 / 9), 0.975 ** (1 / 9)))
 
 
 def test_a_share_of_a_hundred_images_is_exact():
@@ -183,7 +204,7 @@ def test_no_threshold_where_nothing_is_right_or_too_little_is_known():
     probabilities = np.tile([0.9, 0.1], (30, 1))
     assert threshold_for_risk(np.ones(30, int), probabilities, 0.9) is None
     assert threshold_for_risk(np.zeros(30, int), probabilities, 0.05) is None
-    assert threshold_for_risk(np.zeros(3000, int), np.tile([0.9, 0.1], (3000, 1)), 0.05) == 0.9
+    assert threshold_for_risk(np.zeros(3000, int), np.tile([0.9, 0.1], (3000, 1)), 0.05) == 0
 
 
 def test_coverage_and_risk_by_hand():

@@ -13,6 +13,7 @@ from cvtrain.calibration import (
     LOWEST_TEMPERATURE,
     Abstention,
     coverage_and_risk,
+    coverage_to_come,
     fit_temperature,
     risk_bounds,
     threshold_for_coverage,
@@ -163,6 +164,8 @@ def in_words(abstention: Abstention | None) -> str:
     """What `predict` will do, for a person."""
     if abstention is None:
         return "every image is answered"
+    if abstention.threshold == 0:
+        return f"every image is answered, at temperature {abstention.temperature:.2f}"
     return (
         f"'{UNKNOWN}' below a confidence of {abstention.threshold:.4f} "
         f"at temperature {abstention.temperature:.2f}"
@@ -248,6 +251,14 @@ def _show(record: dict[str, Any], console: Console) -> None:
     rows = [(name, f"{part['num_images']:,}", *_cells(part)) for name, part in parts.items()]
     console.table(("split", "images", *_COLUMNS), rows)
     console.result(plain_words(record["test"]))
+    if record["threshold"] and "coverage" in record["target"]:
+        chosen_by = record["validation"]
+        low, high = coverage_to_come(chosen_by["num_answered"], chosen_by["num_images"])
+        console.result(
+            f"of other images like those of validation it answers {100 * low:.0f} % to "
+            f"{100 * high:.0f} %, with {100 * CONFIDENCE:g} % confidence: the threshold was chosen "
+            f"by {chosen_by['num_images']:,} images"
+        )
     if target := record["target"].get("risk"):
         console.result(
             f"for images like those of validation at most {100 * target:g} % of the answers are "

@@ -66,7 +66,7 @@ def _draw_risk(
     ends = np.array([accuracy_interval(*pair) for pair in counts])
     axes.fill_between(curve.coverage[some], *ends.T, color=_LINE, alpha=0.15, linewidth=0)
     axes.plot(curve.coverage, curve.risk, color=_LINE, linewidth=1.8, label="risk, 95 % interval")
-    if threshold is not None:
+    if threshold:
         chosen = coverage_and_risk(labels, probabilities, threshold)
         label = f"unknown below {threshold:.3f}"
         # Where nothing is answered there is no risk.

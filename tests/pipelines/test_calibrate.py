@@ -66,6 +66,32 @@ def test_a_coverage_is_that_of_the_validation_images(run, coverage):
         assert record[split]["risk"] == wrong.sum() / answered.sum()
 
 
+def test_a_coverage_of_one_answers_every_image(tmp_path, capsys):
+    run = make_run(tmp_path / "run", num_images=9)
+    path = run.path / "predictions-validation.csv"
+    sure = [line for line in path.read_text("utf-8").splitlines() if "validation/cat/" in line]
+    assert 0 < len(sure) < 9
+    header = path.read_text("utf-8").splitlines()[0]
+    path.write_text("\n".join([header, *sure]) + "\n", "utf-8")
+    record = set_up(run, coverage=1.0)
+    assert record["threshold"] == 0
+    assert record["test"]["coverage"] == 1
+    out = capsys.readouterr().out
+    assert "of other images" not in out
+    assert "now: every image is answered, at temperature" in out
+
+
+@pytest.mark.parametrize(
+    ("num_images", "said"), [(9, "it answers 66 % to 100 %"), (341, "it answers 86 % to 93 %")]
+)
+def test_how_many_of_other_images_are_answered_is_said(tmp_path, capsys, num_images, said):
+    set_up(make_run(tmp_path / "run", num_images=num_images), coverage=0.9)
+    assert (
+        f"of other images like those of validation {said}, with 95 % confidence: the threshold was "
+        f"chosen by {num_images} images"
+    ) in capsys.readouterr().out
+
+
 def test_the_calibration_of_the_test_images_is_recorded_and_drawn(run):
     record = set_up(run, coverage=0.9)
     calibration = json.loads((run.path / "run.json").read_text(encoding="utf-8"))["calibration"]
