@@ -46,12 +46,14 @@ class RunRequest:
         name: of the config, for the record.
         resume: continue the run at `path`, from where it stopped.
         accept_changes: continue it also with another config, other images or on another machine.
+        config: the file that a person keeps; None where a run is continued by its folder.
     """
 
     path: Path
     name: str
     resume: bool = False
     accept_changes: bool = False
+    config: Path | None = None
 
 
 class Run:

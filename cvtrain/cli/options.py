@@ -72,7 +72,7 @@ class Project:
         from cvtrain.files import quoted
         from cvtrain.run import Run, RunRequest, new_run_path, newest_run, refuse_existing
 
-        config, run_dir = self.config, self.run_dir
+        config, run_dir, kept = self.config, self.run_dir, self.config
         if (config / "run.json").is_file():
             if not self.resume:
                 raise ConfigError(
@@ -84,7 +84,7 @@ class Project:
                     f"--run-dir {run_dir}: {config} is the run folder to continue",
                     "Name one of the two.",
                 )
-            run_dir, config = config, config / "config.yaml"
+            run_dir, config, kept = config, config / "config.yaml", None
             name = Run.open(run_dir).field("name", str)
         else:
             name = config.stem
@@ -95,7 +95,7 @@ class Project:
         else:
             path = run_dir or new_run_path(RUNS_DIR, command, name)
             refuse_existing(path)
-        return settings, RunRequest(path, name, self.resume, self.accept_changes)
+        return settings, RunRequest(path, name, self.resume, self.accept_changes, kept)
 
 
 def project_options(command: Callable[..., None]) -> Callable[..., None]:

@@ -15,7 +15,7 @@ import numpy as np
 from cvtrain.config import Backbone, Config
 from cvtrain.console import Console, duration
 from cvtrain.errors import ConfigError, DataError, Stopped
-from cvtrain.files import commit_text, csv_text
+from cvtrain.files import commit_text, csv_text, quoted
 from cvtrain.pipelines.dataset import Dataset, check
 from cvtrain.pipelines.frozen import open_base, views_of
 from cvtrain.pipelines.job import Job, finished_run, start_job
@@ -54,7 +54,7 @@ def probe(config: Config, request: RunRequest, console: Console) -> Run:
         with job.watch.phase("draw"):
             write(job.run, rows, best, cut)
         job.run.update(status="finished", best=best, recommended=cut, seconds=job.watch.seconds)
-        show(job.run, bases[cut["backbone"]], console)
+        show(job.run, bases[cut["backbone"]], request.config, console)
     return job.run
 
 
@@ -214,8 +214,8 @@ def write(run: Run, rows: Sequence[Row], best: Row, cut: Row) -> None:
     draw.save(draw.draw_probe(rows, cut, least_accuracy(best)), run.figures / "probe.png")
 
 
-def show(run: Run, base: Backbone, console: Console) -> None:
-    """Print the blocks, the recommended cut and what to write into the config."""
+def show(run: Run, base: Backbone, config: Path | None, console: Console) -> None:
+    """Print the blocks, the recommended cut and what to write into the config, a file if known."""
     import yaml
 
     best, cut = run.record["best"], run.record["recommended"]
@@ -251,7 +251,14 @@ def show(run: Run, base: Backbone, console: Console) -> None:
         f"{run.path}/ holds probe.csv, run.json and figures/probe.png "
         f"({duration(run.record['seconds']['total'])})"
     )
-    console.result("Next:\n  train on these features   cvtrain extract-features")
+    console.result(f"Next:\n  train on these features   {_next_command(config)}")
+
+
+def _next_command(config: Path | None) -> str:
+    """What to type; the config that is the default need not be named."""
+    if config == Path("config.yaml"):
+        return "cvtrain extract-features"
+    return f"cvtrain extract-features {quoted(config) if config else 'YOUR_CONFIG'}"
 
 
 def _network(base: Backbone) -> str:

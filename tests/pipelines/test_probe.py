@@ -1,6 +1,8 @@
 """A probe measures every block once, says what plain Keras and scikit-learn say, and goes on."""
 
 import csv
+import shutil
+from pathlib import Path
 
 import keras
 import numpy as np
@@ -12,6 +14,7 @@ from sklearn.model_selection import StratifiedKFold, cross_val_score
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
+from cvtrain.cli.options import Project
 from cvtrain.config import Backbone, load_config
 from cvtrain.console import Console
 from cvtrain.errors import ConfigError, DataError, RunError, Stopped
@@ -123,7 +126,7 @@ def test_a_second_probe_computes_no_features_again(start, probed, tmp_path, monk
 
 def test_what_it_says_to_write_is_a_config(probed, base, tmp_path, image_folder, capsys):
     section = Backbone(name="mobilenet", alpha=0.25, weights="none")
-    pipeline.show(probed, section, Console(quiet=True))
+    pipeline.show(probed, section, None, Console(quiet=True))
     text = capsys.readouterr().out.partition("Write into the config:\n")[2]
     values = yaml.safe_load(text.partition(str(probed.path))[0])
     values["data"]["source"] = str(image_folder)
@@ -134,6 +137,28 @@ def test_what_it_says_to_write_is_a_config(probed, base, tmp_path, image_folder,
     backbone = config.extract_features.backbone
     assert (backbone.name, backbone.alpha, backbone.weights) == ("mobilenet", 0.25, "none")
     assert find_cut(base, backbone.cut) == blocks(base)[0].layer
+
+
+@pytest.mark.parametrize(
+    ("config", "command"),
+    [
+        (Path("config.yaml"), "cvtrain extract-features"),
+        (Path("my configs/pets.yaml"), "cvtrain extract-features 'my configs/pets.yaml'"),
+        (None, "cvtrain extract-features YOUR_CONFIG"),
+    ],
+)
+def test_what_comes_next_is_on_the_config_that_was_probed(probed, config, command, capsys):
+    section = Backbone(name="mobilenet", alpha=0.25, weights="none")
+    pipeline.show(probed, section, config, Console(quiet=True))
+    assert capsys.readouterr().out.endswith(f"train on these features   {command}\n")
+
+
+def test_the_config_is_known_unless_a_run_is_continued_by_its_folder(probed, tmp_path):
+    given = tmp_path / "pets.yaml"
+    shutil.copyfile(probed.path / "config.yaml", given)
+    for path, resume, known in ((given, False, given), (probed.path, True, None)):
+        project = Project(path, (), None if resume else tmp_path / "new", resume, False)
+        assert project.open("probe")[1].config == known
 
 
 def on_run(run):
