@@ -21,7 +21,7 @@ def draw_calibration(
         labels: (n,) true class indices.
         before: (n, classes) probabilities of the model.
         after: the same with the temperature.
-        threshold: of the confidence `after`, to mark; None for none.
+        threshold: of the confidence `after`, to mark; None or 0 answers everything.
     """
     figure = Figure(figsize=(14, 5), layout="constrained")
     left, middle, right = figure.subplots(1, 3)
