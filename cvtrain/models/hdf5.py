@@ -7,9 +7,11 @@ in what Keras writes.
 
 from __future__ import annotations
 
+import contextlib
 import io
 import math
 import struct
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -17,7 +19,15 @@ if TYPE_CHECKING:
 
     import h5py
 
+_SIGNATURE = b"\x89HDF\r\n\x1a\n"
 _HEAP = b"GCOL\x01\0\0\0"
+
+
+def is_hdf5(path: Path) -> bool:
+    """Whether a file that can be read begins as HDF5 files do."""
+    with contextlib.suppress(OSError), path.open("rb") as file:
+        return file.read(len(_SIGNATURE)) == _SIGNATURE
+    return False
 
 
 def check_file(content: bytes) -> int:

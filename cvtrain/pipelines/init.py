@@ -15,6 +15,7 @@ from cvtrain.data.sources import NAMED_SETS
 from cvtrain.errors import ConfigError
 from cvtrain.files import commit_text, printable, quoted
 from cvtrain.models.architectures import ARCHITECTURES
+from cvtrain.models.hdf5 import is_hdf5
 from cvtrain.models.imagenet import BASES, Base, network_of, problem_fetching
 from cvtrain.pipelines.apart import run_apart
 from cvtrain.pipelines.dataset import summary
@@ -96,6 +97,11 @@ def _base_of(file: Path) -> Base:
         raise ConfigError(
             f"--weights {printable(file)}: its name does not tell which network it is of",
             "Give it the name that Keras has for it, such as mobilenet_2_5_224_tf_no_top.h5.",
+        )
+    if not is_hdf5(file):
+        raise ConfigError(
+            f"--weights {printable(file)}: no HDF5 file, whatever its name says",
+            "Fetch it again: Keras' files of weights are HDF5.",
         )
     return base
 

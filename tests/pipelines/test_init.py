@@ -202,7 +202,7 @@ def test_without_weights_the_config_says_so_loudly(image_folder):
 
 def test_a_file_brings_its_network(image_folder, tmp_path):
     file = tmp_path / "mobilenet_5_0_224_tf_no_top.h5"
-    file.write_bytes(b"")
+    file.write_bytes(b"\x89HDF\r\n\x1a\n")
     _, config = write(image_folder, weights_file=file)
     backbone = config.extract_features.backbone
     assert (backbone.name, backbone.alpha, backbone.weights) == ("mobilenet", 0.5, str(file))
@@ -210,12 +210,19 @@ def test_a_file_brings_its_network(image_folder, tmp_path):
 
 def test_a_file_of_a_network_that_takes_no_small_images(image_folder, tmp_path):
     file = tmp_path / "inception_v3_weights_tf_dim_ordering_tf_kernels_notop.h5"
-    file.write_bytes(b"")
+    file.write_bytes(b"\x89HDF\r\n\x1a\n")
     _, config = write(image_folder, weights_file=file)
     assert min(config.data.image_size) >= 75
 
 
-@pytest.mark.parametrize(("name", "words"), [("a.h5", "does not tell"), (None, "no such file")])
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        ("a.h5", "does not tell"),
+        ("mobilenet_2_5_224_tf_no_top.h5", "no HDF5 file"),
+        (None, "no such file"),
+    ],
+)
 def test_a_file_of_no_known_network_is_refused(image_folder, tmp_path, name, words):
     file = tmp_path / (name or "missing.h5")
     if name:
