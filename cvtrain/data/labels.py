@@ -19,7 +19,7 @@ from cvtrain.files import printable
 _MOST_LISTED = 20
 _NEARLY_ALL = 0.9
 # A name ends before the number; words of a name are parted as they like.
-_NAMED = r"([^\d/]*[^\d\s(/._-])[\s._-]*\d[^/]*$"
+_NAMED = r"([^\d/]*[^\d\s(/._-])[\s(._-]*\d[^/]*$"
 _SUGGESTIONS = (
     rf"(?:^|/){_NAMED}",  # cat.0.jpg, cat12.jpg, great_dane_7.jpg
     r"\d[\s._-]+([^\W\d_][^\d/]*)\.\w+$",  # 0001_cat.jpg

@@ -140,6 +140,7 @@ def numbered(*names):
         ),
         (numbered("great dane {}.jpg", "st-john's {}.jpg"), {"great dane": 2, "st-john's": 2}),
         (numbered("00{}_great_dane.jpg", "01{}_pug.jpg"), {"great_dane": 2, "pug": 2}),
+        (numbered("cat ({}).jpg", "dog ({}).jpg"), {"cat": 2, "dog": 2}),
         (numbered("äpfel.{}.jpg", "birnen.{}.jpg"), {"äpfel": 2, "birnen": 2}),
         (numbered("äpfel{}.jpg", "öpfel{}.jpg"), {"äpfel": 2, "öpfel": 2}),
         (
@@ -153,7 +154,7 @@ def numbered(*names):
         (numbered("Screenshot from 2026-01-0{}.png", "_DSC000{}.jpg", "scan{}.png"), None),
         (numbered("imago_{}.jpg", "scandal_{}.jpg"), {"imago": 2, "scandal": 2}),
         (numbered("p_{}.jpg", "n_{}.jpg"), {"p": 2, "n": 2}),
-        ([*(f"{n}.{i}.jpg" for n in "ab" for i in range(9)), "c (1).jpg"], {"a": 9, "b": 9, "": 1}),
+        ([*(f"{n}.{i}.jpg" for n in "ab" for i in range(9)), "c.jpg"], {"a": 9, "b": 9, "": 1}),
         (["a.jpg", "b.jpg", "c.jpg"], None),
         (["cat.0.jpg", "cat.1.jpg"], None),
         ([], None),
