@@ -57,7 +57,10 @@ class Config(Section):
         for key in ("extract_features", "finetune"):
             views = getattr(getattr(self, key), "views", None)
             if views not in (None, 1) and self.augment is None:
-                raise ValueError(f"{key}.views is {views}, and there is no augment section")
+                raise ValueError(
+                    f"{key}.views is {views}, and there is no augment section that says how views "
+                    "differ; add one, or set views to 1"
+                )
         return self
 
     @model_validator(mode="after")

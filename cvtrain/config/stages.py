@@ -78,7 +78,11 @@ class Training(Section):
     @model_validator(mode="after")
     def _warm_up_ends(self) -> "Training":
         if self.schedule.warmup_epochs >= self.epochs:
-            raise ValueError("schedule.warmup_epochs must be smaller than epochs")
+            both = f"{self.schedule.warmup_epochs:g} and {self.epochs}"
+            raise ValueError(
+                f"schedule.warmup_epochs must be smaller than epochs, and they are {both}; for a "
+                "short trial set it to 0"
+            )
         return self
 
 

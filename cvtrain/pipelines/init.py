@@ -172,6 +172,7 @@ def _tell_findings(recipe: Recipe, console: Console) -> None:
     found = recipe.found
     counts = found.index.counts["train"]
     least, most = (f"{counts[key]:,} ({printable(key)})" for key in _ends(counts))
+    are_even = len(set(counts.values())) == 1
     height, width = found.median_size
     drawn = " and ".join(name for name in found.index.dealt if name != "train")
     rows = [
@@ -179,7 +180,9 @@ def _tell_findings(recipe: Recipe, console: Console) -> None:
         ("size", f"median {width} x {height}", f"image_size: {found.side}"),
         (
             "to train on",
-            f"{least} to {most} a class",
+            f"{counts[next(iter(counts))]:,} of each class"
+            if are_even
+            else f"{least} to {most} a class",
             f"class_weights: {'balanced' if recipe.weighs_classes else 'none'}",
         ),
     ]

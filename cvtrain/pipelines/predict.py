@@ -101,7 +101,8 @@ def predict(
     if output:
         console.result(f"{num_done - num_bad:,} predictions written to {output}")
     if num_bad:
-        raise DataError(f"{num_bad:,} of {num_done:,} files could not be read, the rest is done")
+        rest = ", the rest is done" if num_bad < num_done else ""
+        raise DataError(f"{num_bad:,} of {num_done:,} files could not be read{rest}")
 
 
 def _answer(

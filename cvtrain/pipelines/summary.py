@@ -177,7 +177,9 @@ def _cells(row: Row) -> tuple[str, ...]:
     if row.fields is not None:
         sees = _times([field.size for field in row.fields])
         step = _times([f"{field.step:g}" for field in row.fields])
-        border = _times([field.border for field in row.fields])
+        # Of a small map all cells may, more than once round.
+        sides = zip(row.fields, row.output, strict=False)
+        border = _times([min(field.border, side or field.border) for field, side in sides])
     parameters = f"{row.parameters:,}" if row.parameters else ""
     costs = f"{row.multiply_adds:,}" if row.multiply_adds else ""
     name = f"{row.name} (frozen)" if row.parameters and not row.trained else row.name

@@ -54,6 +54,19 @@ def test_padding_is_seen(config):
     assert (same.fields[0].border, valid.fields[0].border) == (1, 0)
 
 
+def test_no_more_cells_see_padding_than_there_are(config, capsys):
+    small = config(
+        "data.image_size=[16, 16]",
+        "fit.model={filters: [4, 4, 4, 4], kernel_size: 5, padding: same}",
+    )
+    rows = {row.name: row for row in rows_of(small)}
+    assert rows["conv4"].output[:2] == (2, 2)
+    assert rows["conv4"].fields[0].border > 2
+    table = [line.split("\t") for line in capsys.readouterr().out.splitlines()]
+    borders = {line[0]: (line[2], line[7]) for line in table if len(line) == 8}
+    assert borders["conv4"] == ("2 x 2 x 4", "2")
+
+
 @pytest.mark.parametrize("stage", ["extract-features", "finetune"])
 def test_blocks_and_layers_have_the_same_sums(config, stage):
     blocks = rows_of(config(), stage)
