@@ -64,7 +64,7 @@ def test_the_check_names_each_bad_and_doubtful_file_with_advice(told):
         assert any(words in what and row.advice in advice for _, what, advice in findings)
     num_bad = sum(bool(row.bad) for row in ROWS)
     assert f"{len(ROWS) + 9} files checked" in check.out
-    assert f"{num_bad} bad, {len(table) - num_bad} doubtful" in check.out
+    assert f"{num_bad} bad, {len(found) - num_bad} doubtful" in check.out  # files, not findings
 
 
 def test_what_is_remembered_is_the_same(told):
