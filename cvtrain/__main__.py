@@ -12,7 +12,6 @@ import click
 
 from cvtrain.cli import cli
 from cvtrain.errors import CvtrainError, ResourceError
-from cvtrain.files import printable
 
 INTERRUPTED = 130
 COMPLETE = "_CVTRAIN_COMPLETE"
@@ -66,7 +65,7 @@ def _as_known(error: Exception) -> CvtrainError:
     if isinstance(error, MemoryError):
         return ResourceError("out of memory", "Lower fit.batch_size or data.image_size.")
     if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EIO):
-        where = printable(error.filename or "what this command prints")
+        where = error.filename or "what this command prints"
         return ResourceError(f"cannot write {where}: {(error.strerror or '').lower()}")
     kind = type(error).__name__
     return CvtrainError(

@@ -226,11 +226,11 @@ def sha256_bytes(content: bytes) -> str:
     return hashlib.sha256(content).hexdigest()
 
 
-def sha256_file(path: Path) -> str:
-    """SHA-256 of a file in hexadecimal digits; DataError where it cannot be read."""
+def file_digest(path: Path, algorithm: str = "sha256") -> str:
+    """Digest of a file in hexadecimal digits; DataError where it cannot be read."""
     try:
         with path.open("rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()
+            return hashlib.file_digest(file, algorithm).hexdigest()
     except OSError as error:
         raise DataError(
             f"{printable(path)}: cannot be read: {(error.strerror or str(error)).lower()}",
@@ -257,6 +257,13 @@ def short(name: object, length: int = 24) -> str:
     """`name` as `printable` has it, of at most `length` characters."""
     text = printable(name)
     return text if len(text) <= length else f"{text[: length - 1]}…"
+
+
+def reason_of(error: Exception) -> str:
+    """The first line of what somebody else's error says, printable, at most 200 characters; its
+    class where it says nothing.
+    """
+    return printable(str(error).strip().partition("\n")[0])[:200] or type(error).__name__
 
 
 def cache_dir() -> Path:

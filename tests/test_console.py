@@ -9,6 +9,7 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+from terminals import in_a_terminal_that_closes
 
 from cvtrain.console import Console, duration
 
@@ -166,30 +167,20 @@ def test_a_full_disk_under_what_is_printed_ends_no_run(closed, setup, code, tmp_
         assert done.stderr.endswith(message)
 
 
-TERMINAL = """
-import contextlib, os, pty, signal, sys
-from cvtrain.console import Console
-signal.signal(signal.SIGHUP, signal.SIG_IGN)
-pid, terminal = pty.fork()
-if pid == 0:
-    console = Console()
-    with console.task("working") as show:
-        for i in range(200):
-            console.remark(str(i))
-            show(i, 200)
-            if i == 10:
-                with contextlib.suppress(OSError):
-                    os.read(0, 1)  # until the terminal is gone
-    os._exit(42)
-os.read(terminal, 100)
-os.close(terminal)
-sys.exit(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]))
-"""
-
-
 def test_a_terminal_that_is_gone_ends_no_work():
-    command = [sys.executable, "-c", TERMINAL]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=60)
+    work = """
+console = Console()
+with console.task("working") as show:
+    for i in range(200):
+        console.remark(str(i))
+        show(i, 200)
+        if i == 10:
+            with contextlib.suppress(OSError):
+                os.read(0, 1)  # until the terminal is gone
+"""
+    setup = "import contextlib, signal; from cvtrain.console import Console; "
+    setup += "signal.signal(signal.SIGHUP, signal.SIG_IGN)"
+    done = in_a_terminal_that_closes(work, setup)
     assert done.returncode == 42, done.stderr
 
 

@@ -25,12 +25,12 @@ from cvtrain.files import (
     committed_folder,
     csv_cell,
     csv_text,
+    file_digest,
     printable,
     quoted,
     remove_abandoned,
     safe_name,
     seal,
-    sha256_file,
     short,
     unsealed,
 )
@@ -304,10 +304,10 @@ def test_a_cell_is_no_formula_and_a_number_stays_one(cell, written):
 
 def test_a_digest_of_a_file(tmp_path):
     (tmp_path / "file").write_bytes(b"content")
-    assert sha256_file(tmp_path / "file") == hashlib.sha256(b"content").hexdigest()
+    assert file_digest(tmp_path / "file") == hashlib.sha256(b"content").hexdigest()
     for name in ("none", "."):
         with pytest.raises(DataError, match=r"cannot be read: (no such file|is a directory)"):
-            sha256_file(tmp_path / name)
+            file_digest(tmp_path / name)
 
 
 @pytest.mark.parametrize(

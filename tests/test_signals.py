@@ -7,6 +7,7 @@ import sys
 import threading
 
 import pytest
+from terminals import in_a_terminal_that_closes
 
 from cvtrain.errors import Stopped
 from cvtrain.signals import Stop, stop_on_signals
@@ -76,27 +77,17 @@ def test_in_another_thread_nothing_is_set():
     assert not stops[0].requested
 
 
-CLOSED = """
-import os, pty, sys, time
-from cvtrain.signals import stop_on_signals
-pid, terminal = pty.fork()
-if pid == 0:
-    with stop_on_signals() as stop:
-        print("ready", flush=True)
-        while not stop.requested:
-            time.sleep(0.01)
-        print("what nobody reads", flush=True)
-        print("nor this", file=sys.stderr, flush=True)
-    os._exit(42)
-os.read(terminal, 100)
-os.close(terminal)
-sys.exit(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]))
-"""
-
-
 def test_a_closed_terminal_asks_and_what_is_printed_then_does_no_harm():
-    command = [sys.executable, "-c", CLOSED]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=60)
+    work = """
+with stop_on_signals() as stop:
+    print("ready", flush=True)
+    while not stop.requested:
+        time.sleep(0.01)
+    print("what nobody reads", flush=True)
+    print("nor this", file=sys.stderr, flush=True)
+"""
+    setup = "import time; from cvtrain.signals import stop_on_signals"
+    done = in_a_terminal_that_closes(work, setup)
     assert done.returncode == 42, done.stderr
 
 

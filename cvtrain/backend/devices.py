@@ -10,6 +10,7 @@ import numpy as np
 from cvtrain import __version__, machine
 from cvtrain.backend.engine import ENGINE, keras, quiet
 from cvtrain.errors import ResourceError
+from cvtrain.files import reason_of
 
 if ENGINE == "tensorflow":
     import tensorflow as tf
@@ -85,7 +86,7 @@ def memory_errors() -> Iterator[None]:
     except Exception as error:  # Engines have no class in common for this; any other goes on.
         if not is_out_of_memory(error):
             raise
-        reason = str(error).strip().partition("\n")[0][:200] or type(error).__name__
+        reason = reason_of(error)
         raise ResourceError(
             f"the memory does not suffice: {reason}",
             "Lower batch_size first; then data.image_size, or the model's filters or dense.",

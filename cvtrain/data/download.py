@@ -2,7 +2,6 @@
 
 import contextlib
 import fcntl
-import hashlib
 import http.client
 import os
 import urllib.error
@@ -14,7 +13,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from cvtrain.errors import DataError
-from cvtrain.files import cache_dir, disk_errors, printable
+from cvtrain.files import cache_dir, disk_errors, file_digest, printable
 
 Show = Callable[[int, int], None]
 """Is told what is done, and of how much."""
@@ -95,15 +94,7 @@ def _of_keras(file: Published) -> Iterator[Path]:
 
 def _copy(path: Path, file: Published) -> Copy:
     algorithm = file.digest.partition(":")[0]
-    try:
-        with path.open("rb") as content:
-            digits = hashlib.file_digest(content, algorithm).hexdigest()
-    except OSError as error:
-        raise DataError(
-            f"{printable(path)}: cannot be read: {(error.strerror or str(error)).lower()}",
-            "Check the file and its permissions.",
-        ) from error
-    digest = f"{algorithm}:{digits}"
+    digest = f"{algorithm}:{file_digest(path, algorithm)}"
     return Copy(path, digest, digest == file.digest)
 
 

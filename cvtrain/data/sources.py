@@ -21,7 +21,7 @@ from cvtrain.data.arrays import (
 from cvtrain.data.download import Copy, Published, Show, Task, obtain, silent_task
 from cvtrain.data.pets import write_pets
 from cvtrain.errors import ConfigError, DataError, ResourceError
-from cvtrain.files import commit_json, committed_folder, printable, sha256_file
+from cvtrain.files import commit_json, committed_folder, file_digest, printable
 from cvtrain.signals import Stop
 
 _Counts = Mapping[str, int]
@@ -162,7 +162,7 @@ def locate_source(
     if not os.path.exists(path):  # noqa: PTH110 - unlike Path's, it takes a name that is too long
         raise DataError(f"{printable(path)}: no such folder or file", _advice(path))
     if path.suffix.lower() == ".npz" and path.is_file():
-        digest = sha256_file(path)
+        digest = file_digest(path)
         folder = Path(data_dir) / f"{path.stem}-{digest[:8]}"
         if not folder.exists():
             arrays = load_npz(path)

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from cvtrain.errors import RunError
-from cvtrain.files import printable
+from cvtrain.files import printable, reason_of
 from cvtrain.models.hdf5 import check_file
 
 _CONFIG, _WEIGHTS = "config.json", "model.weights.h5"
@@ -126,7 +126,7 @@ def layer_names(path: Path) -> list[str]:
 
 def unusable(path: Path, error: Exception) -> RunError:
     """What a person is told of a model file that raised `error`."""
-    reason = printable(str(error).strip().partition("\n")[0])[:200] or type(error).__name__
+    reason = reason_of(error)
     return RunError(
         f"{printable(path)}: cannot be opened: {reason}",
         "The file is damaged, or not a model of Keras' own layers for images.",

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from cvtrain.errors import RunError
-from cvtrain.files import printable
+from cvtrain.files import printable, reason_of
 from cvtrain.models.hdf5 import check_addresses, check_array, check_heaps, child
 
 if TYPE_CHECKING:
@@ -68,7 +68,7 @@ def load_weights(network: keras.Model, path: Path, *, name: str) -> None:
                 for weight, variable in zip(names, variables, strict=True):
                     variable.assign(_read(group, weight, tuple(variable.shape), layer))
     except Exception as error:  # HDF5 raises nearly anything for a damaged or hostile file.
-        reason = printable(str(error).strip().partition("\n")[0])[:200] or type(error).__name__
+        reason = reason_of(error)
         raise RunError(
             f"{shown}: not usable as the weights of {name}: {reason}",
             "Use a file that Keras wrote for this network and this alpha, or weights: imagenet.",

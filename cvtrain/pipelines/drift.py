@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 from cvtrain.config import Config, config_values, load_config
 from cvtrain.errors import RunError
-from cvtrain.files import printable, sha256_file
+from cvtrain.files import file_digest, printable
 from cvtrain.pipelines.environment import (
     differences,
     environment,
@@ -81,7 +81,7 @@ def weights_digests(config: Config, command: str, source: Run | None = None) -> 
         named["source"] = str(source.path)
     files = {key: _weights_file(Path(name)) for key, name in named.items() if name not in _NO_FILE}
     words = {key: name for key, name in named.items() if name in _NO_FILE}
-    return words | {key: sha256_file(file) for key, file in files.items() if file.is_file()}
+    return words | {key: file_digest(file) for key, file in files.items() if file.is_file()}
 
 
 def changes_since_start(
@@ -153,7 +153,7 @@ def config_changes(run: Run, config: Config) -> Iterator[Change]:
 def was_edited(run: Run) -> bool:
     """Is config.yaml in the run folder another than the run wrote, as far as it recorded that?"""
     recorded = started(run).identity.config
-    return recorded not in ("", sha256_file(run.path / "config.yaml"))
+    return recorded not in ("", file_digest(run.path / "config.yaml"))
 
 
 def data_changes(run: Run, places: Places, data_digest: str) -> list[Change]:

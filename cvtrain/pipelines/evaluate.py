@@ -17,7 +17,7 @@ from cvtrain.data.labels import compile_pattern
 from cvtrain.data.pixels import Pixels
 from cvtrain.data.sources import locate_source
 from cvtrain.errors import CvtrainError, DataError, RunError
-from cvtrain.files import commit_json, commit_text, committed_folder, csv_text, printable
+from cvtrain.files import commit_json, commit_text, committed_folder, csv_text, reason_of
 from cvtrain.metrics import classification_report
 from cvtrain.pipelines.calibrate import measure_abstention, plain_words
 from cvtrain.pipelines.dataset import DATA_DIR, check
@@ -112,9 +112,8 @@ def load_predictor(run: Run, num_classes: int, stop: Stop) -> Callable[[np.ndarr
         except CvtrainError:
             raise
         except Exception as error:  # A file that somebody has edited may be a model of anything.
-            reason = str(error).strip().partition("\n")[0][:200] or type(error).__name__
             raise RunError(
-                f"{run.model_path}: cannot be run: {printable(reason)}",
+                f"{run.model_path}: cannot be run: {reason_of(error)}",
                 "It is damaged. Restore the file from a copy, or train again.",
             ) from error
         if not np.isfinite(probabilities).all():

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 from cvtrain.errors import ConfigError
+from cvtrain.files import reason_of
 from cvtrain.run import Run
 from cvtrain.tracking.mlflow import MLflow
 from cvtrain.tracking.tensorboard import TensorBoard
@@ -48,7 +49,7 @@ class Tracking:
         try:
             yield
         except Exception as error:  # A server may be away, a disk full: training goes on.
-            reason = str(error).strip().partition("\n")[0][:200] or type(error).__name__
+            reason = reason_of(error)
             self._warn(f"{name} failed, and is left out from here on: {reason}")
             self._trackers.pop(name, None)
 

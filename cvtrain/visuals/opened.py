@@ -19,6 +19,7 @@ from scipy.special import expit, softmax
 from cvtrain import backend
 from cvtrain.backend import keras
 from cvtrain.errors import ConfigError, CvtrainError, RunError
+from cvtrain.files import reason_of
 from cvtrain.models.graph import nodes
 from cvtrain.visuals.endings import of_every_class, scores_of
 from cvtrain.visuals.graphs import (
@@ -116,7 +117,7 @@ def open_model(model: keras.Model) -> OpenedModel:
     except CvtrainError:
         raise
     except Exception as error:  # The layers of strangers raise anything.
-        reason = str(error).strip().partition("\n")[0][:200] or type(error).__name__
+        reason = reason_of(error)
         raise RunError(
             f"{model.name}: cannot be opened: {reason}",
             "One of its layers does not work on symbolic inputs, as functional models need it.",
