@@ -36,6 +36,7 @@ Examples:
   cvtrain init photos/                           writes ./config.yaml
   cvtrain init photos/ --output projects/pets.yaml
   cvtrain init photos/ --weights mobilenet_2_5_224_tf_no_top.h5
+  cvtrain init flat/ --label '(cat|dog)\\.'       classes that stand in the paths below PATH
   cvtrain init digits --no-estimate
 
 \b
@@ -60,6 +61,7 @@ Then, in this order:
     metavar="FILE",
     help="Keras' file of pretrained weights; default: what Keras has or can fetch.",
 )
+@click.option("--label", metavar="PATTERN", help="Take the class from the path of each file.")
 @click.option("--force", is_flag=True, help="Replace the config that is there.")
 @click.option(
     "--no-estimate", is_flag=True, help="Do not measure how long each stage will take here."
@@ -70,6 +72,7 @@ def init(
     path: str,
     output: Path,
     weights: Path | None,
+    label: str | None,
     force: bool,
     no_estimate: bool,
 ) -> None:
@@ -83,6 +86,7 @@ def init(
         path,
         output,
         weights_file=weights,
+        label=label,
         force=force,
         estimate=not no_estimate,
         console=console,

@@ -1,106 +1,126 @@
 """Folders of images -> paths by split and class."""
 
-import difflib
 import re
 import unicodedata
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 
 from cvtrain.data.labels import read_by_name, suggest_pattern
+from cvtrain.data.layout import find_splits, say_inner, say_outer
 from cvtrain.data.manifest import SPLIT_NAMES
-from cvtrain.data.scan import Listing, images_below, list_folder, listed
+from cvtrain.data.outputs import FETCHED_SET, mark_of_output
+from cvtrain.data.scan import (
+    OUTPUTS,
+    LeftOut,
+    Listing,
+    images_below,
+    join_path,
+    list_folder,
+    listed,
+)
 from cvtrain.errors import DataError
-from cvtrain.files import printable
+from cvtrain.files import printable, quoted
 
 Classes = dict[str, list[str]]
 """Class name -> paths of its images."""
 
 
 def read_folder(
-    root: Path, label_pattern: re.Pattern[str] | None, ignored: Counter[str], notes: list[str]
+    root: Path, label_pattern: re.Pattern[str] | None, left_out: LeftOut, notes: list[str]
 ) -> dict[str, Classes]:
     """Classes by split, or all of them under the name "" when there are no split folders.
 
     Args:
         root: folder that paths are relative to.
         label_pattern: finds the label in each path; None: folders are the labels.
-        ignored: counts what is left out, by reason.
+        left_out: gets what is left out, by reason.
         notes: is told what a person should know about how the folder was read.
 
     Raises:
         DataError: the folder is no data set, or cannot be read.
     """
+    _refuse_output(root)
+    left_out_here: LeftOut = {}
+    top = list_folder(root, "", left_out_here)
+    by_pattern = label_pattern is not None
+    splits = find_splits(root, top, left_out_here, notes, by_pattern=by_pattern)
+    if splits:
+        left_out.update(left_out_here)
+    else:  # the folder itself is read below
+        splits = {"": ""}
+    if label_pattern is not None:
+        return read_by_name(root, splits, label_pattern, left_out)
+    return _read_splits(root, splits, left_out, notes)
 
-    def read(folders: Mapping[str, str]) -> dict[str, Classes]:
-        if label_pattern is not None:
-            return read_by_name(root, folders, label_pattern, ignored, notes)
-        return {
-            split: _read_classes(root, name, list_folder(root / name, ignored), ignored, notes)
-            for name, split in folders.items()
-        }
 
-    ignored_here = Counter()
-    top = list_folder(root, ignored_here)
-    _refuse_misspelt_splits(root, top.folders)
-    named = {name: SPLIT_NAMES[key] for name in top.folders if (key := name.lower()) in SPLIT_NAMES}
-    # A class may be called "train" as well, as in bus/ car/ train/: then images lie right in it.
-    is_split = any(_has_folders(root / name) for name in named) or len(named) == len(top.folders)
-    if named and (is_split or label_pattern is not None):
-        twice = [split for split, count in Counter(named.values()).items() if count > 1]
-        if twice:
-            same = ", ".join(f"{name}/" for name, split in named.items() if split in twice)
-            raise DataError(
-                f"{printable(root)}: {same} mean the same split", "Put their images into one."
-            )
-        if others := [name for name in top.folders if name not in named]:
-            notes.append(f"folders beside the splits are left out: {listed(others)}")
-        ignored.update(ignored_here)
-        found = read(named)
-    else:
-        found = read({"": ""})
-    if links := ignored["links to folders"]:
-        notes.append(f"{links:,} links to folders are left out; list their images in a manifest")
+def _refuse_output(root: Path) -> None:
+    mark = mark_of_output(root)
+    if mark not in ("", FETCHED_SET):
+        raise DataError(
+            f"{printable(root)}: a folder that cvtrain wrote (it has {printable(mark)}), and no "
+            "images to train on",
+            "Name the folder of the images.",
+        )
+
+
+def _read_splits(
+    root: Path, splits: Mapping[str, str], left_out: LeftOut, notes: list[str]
+) -> dict[str, Classes]:
+    listings = {folder: list_folder(root, folder, left_out) for folder in splits}
+    _refuse_without_labels(root, listings, splits)
+    found = {
+        split: _read_classes(root, folder, listings[folder], left_out)
+        for folder, split in splits.items()
+    }
+    if list(found) == [""]:
+        return _read_repeated_folders(root, found[""], notes)
     return found
 
 
-def _refuse_misspelt_splits(root: Path, folders: list[str]) -> None:
-    for name in folders:
-        if name.lower() not in SPLIT_NAMES:
-            near = difflib.get_close_matches(name.lower(), SPLIT_NAMES, n=1, cutoff=0.75)
-            if near and _has_folders(root / name):
-                raise DataError(
-                    f"{printable(root / name)}: a folder of folders that is no split",
-                    f"Did you mean {near[0]}/? Rename it or move it elsewhere.",
-                )
-
-
-def _has_folders(folder: Path) -> bool:
-    return bool(list_folder(folder, Counter()).folders)
-
-
-def _read_classes(
-    root: Path, folder: str, listing: Listing, ignored: Counter[str], notes: list[str]
-) -> Classes:
-    here = printable(root / folder)
-    num_flat = len(listing.images)
-    if not listing.folders and num_flat:
-        advice = "Make one folder per class, or list path,label in a CSV manifest."
-        if pattern := suggest_pattern(listing.images):
-            advice += (
-                f" Or take the label from the names: --set 'data.label_pattern={pattern}'; "
-                f"of data split: --label '{pattern}'"
-            )
-        raise DataError(
-            f"{here}: {num_flat:,} images but no class folders, so they have no labels", advice
+def _refuse_without_labels(
+    root: Path, listings: Mapping[str, Listing], splits: Mapping[str, str]
+) -> None:
+    """Refuse folders of images without class folders in them."""
+    flat = [f for f, each in listings.items() if each.images and not each.folders]
+    if not flat:
+        return
+    folder = flat[0]
+    labelled = next((f for f in listings if splits[f] == "train" and f not in flat), None)
+    if labelled is not None:
+        alone, others = root / labelled, root / folder
+        advice = (
+            f"To train on {printable(alone)} alone, name that folder as the source; "
+            f"then classify the others: cvtrain predict {quoted(others)}"
         )
-    if num_flat:
-        ignored["images beside the class folders"] += num_flat
-        notes.append(f"{here}: {num_flat:,} images beside the class folders are left out")
+    else:
+        advice = _advice_for_flat(listings[folder])
+    raise DataError(
+        f"{printable(root / folder)}: {len(listings[folder].images):,} images but no class "
+        "folders, so they have no labels",
+        advice,
+    )
+
+
+def _advice_for_flat(listing: Listing) -> str:
+    advice = "Make one folder per class, or list path,label in a CSV manifest."
+    if pattern := suggest_pattern(listing.images):
+        advice += (
+            f" Or take the label from the names: --set 'data.label_pattern={pattern}'; "
+            f"of init and data split: --label '{pattern}'"
+        )
+    return advice
+
+
+def _read_classes(root: Path, folder: str, listing: Listing, left_out: LeftOut) -> Classes:
+    here = printable(root / folder)
+    if listing.images:
+        beside = [join_path(folder, name) for name in listing.images]
+        left_out.setdefault("images beside the class folders", []).extend(beside)
     classes, folders = {}, {}
     for name in listing.folders:
         label = nfc(name)
-        path = f"{folder}/{name}" if folder else name
+        path = join_path(folder, name)
         if not name.isprintable():
             raise DataError(
                 f"{printable(root / path)}: the name holds {_unprintable(name)}",
@@ -112,10 +132,71 @@ def _read_classes(
                 f"{here}: {pair[0]} and {pair[1]} are one name in two Unicode forms",
                 "Put their images into one folder.",
             )
-        folders[label] = name
-        classes[label] = list(images_below(root, path, ignored))
-    notes += [f"{here}: {pair} are two classes; is that meant?" for pair in _look_alikes(classes)]
+        images = list(images_below(root, path, left_out))
+        if images or not _holds_output(path, left_out):
+            folders[label] = name
+            classes[label] = images
     return classes
+
+
+def _holds_output(folder: str, left_out: LeftOut) -> bool:
+    """Whether a folder is, or holds, what cvtrain wrote: then it is no class without images."""
+    outputs = left_out.get(OUTPUTS, [])
+    return any(f"{path}/".startswith(f"{folder}/") for path in outputs)
+
+
+def _read_repeated_folders(root: Path, classes: Classes, notes: list[str]) -> dict[str, Classes]:
+    """{split: classes} where all class folders have the same folders in them.
+
+    These may be splits, parts of a class (days, cameras), or the classes themselves.
+
+    Raises:
+        DataError: which of them the classes are is not beyond doubt.
+    """
+    inner = {label: Counter(_inner(path) for path in paths) for label, paths in classes.items()}
+    inner = {label: folders for label, folders in inner.items() if folders}
+    in_classes = Counter(name for folders in inner.values() for name in folders if name)
+    repeated = {name for name, count in in_classes.items() if count > 1}
+    num_repeated = sum(in_classes[name] for name in repeated)
+    are_repeated = len(repeated) > 1 and 2 * num_repeated >= in_classes.total()
+    if len(inner) < 2 or any("" in folders for folders in inner.values()) or not are_repeated:
+        return {"": classes}
+    names = sorted(repeated)
+    if all(name.lower() in SPLIT_NAMES for name in in_classes):
+        notes.append(f"read as splits of each class: the folders {listed(names)}")
+        return _split_inside(classes)
+    if all(map(_is_part, names)) and not any(map(_is_part, inner)):
+        notes.append(
+            f"the classes are {listed(inner)}, and the same folders in them ({listed(names)}) are "
+            f"parts of them. {say_inner()}"
+        )
+        return {"": classes}
+    raise DataError(
+        f"{printable(root)}: {listed(inner)} have the same folders in them ({listed(names)}), so "
+        "it is not clear which are the classes",
+        f"{say_inner()}; or name one of them: {printable(root / next(iter(inner)))}. {say_outer()}",
+    )
+
+
+def _inner(path: str) -> str:
+    """The folder in the class folder; empty for an image that lies right in that."""
+    parts = path.split("/")
+    return parts[1] if len(parts) > 2 else ""
+
+
+def _is_part(name: str) -> bool:
+    """Whether a folder is rather a day, a camera or a patient than a class: day1, 2026-05-01."""
+    has_number = any(map(str.isdigit, name)) and not name.isdigit()
+    return has_number and not name.lower().startswith(("class", "label"))
+
+
+def _split_inside(classes: Classes) -> dict[str, Classes]:
+    found: dict[str, Classes] = {}
+    for label, paths in classes.items():
+        for path in paths:
+            split = SPLIT_NAMES[_inner(path).lower()]
+            found.setdefault(split, {}).setdefault(label, []).append(path)
+    return found
 
 
 def _unprintable(name: str) -> str:
@@ -124,16 +205,6 @@ def _unprintable(name: str) -> str:
     if "\udc80" <= character <= "\udcff":  # what Python makes of bytes beyond UTF-8
         return "bytes that are not UTF-8"
     return f"the invisible character U+{ord(character):04X}"
-
-
-def _look_alikes(names: Iterable[str]) -> Iterator[str]:
-    """Pairs of names that differ in case, spaces or the width of letters alone."""
-    seen: dict[str, str] = {}
-    for name in names:
-        shape = "".join(unicodedata.normalize("NFKC", name).casefold().split())
-        other = seen.setdefault(shape, name)
-        if other != name:
-            yield f"'{other}' and '{name}'"
 
 
 def nfc(name: str) -> str:

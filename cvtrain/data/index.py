@@ -7,8 +7,8 @@ itself is split by `shares`.
 
 import difflib
 import re
-from collections import Counter
-from collections.abc import Collection, Mapping, Sequence
+import unicodedata
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -17,7 +17,7 @@ import numpy as np
 
 from cvtrain.data.folders import Classes, nfc, read_folder
 from cvtrain.data.manifest import read_manifest
-from cvtrain.data.scan import describe_ignored, listed, natural_key
+from cvtrain.data.scan import LeftOut, in_parentheses, listed, natural_key
 from cvtrain.data.shares import choose, divided
 from cvtrain.errors import DataError
 from cvtrain.files import printable
@@ -46,7 +46,7 @@ class Index:
         root: folder that paths are relative to.
         class_names: in the order of the labels.
         splits: by name, in the order train, validation, test; none is empty.
-        ignored: how many files and folders were left out, by reason.
+        left_out: paths of the files and folders that are no samples, by reason.
         notes: what a person should know about how the source was read.
         dealt: the splits among which images were dealt out here, train first; empty for those of
             the source.
@@ -55,7 +55,7 @@ class Index:
     root: Path
     class_names: tuple[str, ...]
     splits: Mapping[str, Split]
-    ignored: Mapping[str, int]
+    left_out: Mapping[str, Sequence[str]]
     notes: tuple[str, ...] = ()
     dealt: tuple[str, ...] = ()
 
@@ -129,9 +129,10 @@ def build_index(
         DataError: the source is no data set, or not a usable one.
     """
     source = Path(source)
-    notes, ignored = [], Counter()
+    notes: list[str] = []
+    left_out: LeftOut = {}
     if source.is_dir():
-        root, found = source, read_folder(source, label_pattern, ignored, notes)
+        root, found = source, read_folder(source, label_pattern, left_out, notes)
     elif source.suffix.lower() == ".csv" and label_pattern is not None:
         raise DataError(
             f"{printable(source)}: a manifest has its own labels, and a label pattern is given",
@@ -146,12 +147,14 @@ def build_index(
         )
     if not any(found.values()):
         raise DataError(
-            f"{printable(source)}: no images{describe_ignored(ignored)}",
+            f"{printable(source)}: no images{in_parentheses(left_out)}",
             "Put one folder of images per class there; JPEG, PNG, BMP, GIF and WebP are read.",
         )
     if classes is not None:
-        found = _only(source, found, [nfc(name) for name in classes])
-    names = _class_names(source, found, class_names, ignored)
+        found = _only(source, found, [nfc(name) for name in classes], left_out)
+    names = _class_names(source, found, class_names, left_out)
+    if class_names is None:
+        notes += _similar_names(names)
     own = set(found)
     # The test comes first, so that another share for validation leaves it as it is.
     found = divided(source, found, {"test": test, "validation": validation}, seed)
@@ -163,7 +166,7 @@ def build_index(
     if class_names is None:
         notes += _missing_classes(splits, names)
     dealt = tuple(name for name in splits if name == "train" or name not in own)
-    return Index(root, names, splits, dict(ignored), tuple(notes), dealt)
+    return Index(root, names, splits, left_out, tuple(notes), dealt)
 
 
 def recorded_index(
@@ -181,7 +184,9 @@ def _group(samples: list[tuple[str, str, str]]) -> dict[str, Classes]:
     return found
 
 
-def _only(source: Path, found: dict[str, Classes], wanted: Sequence[str]) -> dict[str, Classes]:
+def _only(
+    source: Path, found: dict[str, Classes], wanted: Sequence[str], left_out: LeftOut
+) -> dict[str, Classes]:
     known = sorted({name for classes in found.values() for name in classes}, key=natural_key)
     if unknown := [name for name in wanted if name not in known]:
         near = difflib.get_close_matches(unknown[0], known, n=1)
@@ -189,6 +194,14 @@ def _only(source: Path, found: dict[str, Classes], wanted: Sequence[str]) -> dic
             f"{printable(source)}: there is no class {listed(unknown)}, as data.classes says",
             f"Did you mean {near[0]}?" if near else f"The classes are {listed(known)}.",
         )
+    others = [
+        path
+        for classes in found.values()
+        for name, paths in classes.items()
+        if name not in wanted
+        for path in paths
+    ]
+    left_out.setdefault("images of other classes than data.classes", []).extend(others)
     return {
         split: {name: paths for name, paths in classes.items() if name in wanted}
         for split, classes in found.items()
@@ -199,7 +212,7 @@ def _class_names(
     source: Path,
     found: dict[str, Classes],
     given: Sequence[str] | None,
-    ignored: Mapping[str, int],
+    left_out: LeftOut,
 ) -> tuple[str, ...]:
     """Names in the order of labels; an error names classes that training cannot know."""
     where = printable(source)
@@ -214,7 +227,7 @@ def _class_names(
             (name for name, paths in training.items() if not paths), key=natural_key
         ):
             raise DataError(
-                f"{where}: no images in class {listed(empty)}{describe_ignored(ignored)}",
+                f"{where}: no images in class {listed(empty)}{in_parentheses(left_out)}",
                 "Fill or remove the folder.",
             )
         if len(training) < 2:
@@ -259,6 +272,19 @@ def _split(classes: Mapping[str, Sequence[str]], names: Sequence[str]) -> Split:
     paths = [classes.get(name, []) for name in names]
     labels = np.repeat(np.arange(len(names), dtype=np.int32), [len(part) for part in paths])
     return Split(tuple(path for part in paths for path in part), labels)
+
+
+def _similar_names(names: Iterable[str]) -> Iterator[str]:
+    """A note on each pair of names that are probably meant as one, whatever source they are from.
+
+    They differ in case, spaces, dashes, dots, the width of letters or leading zeros alone.
+    """
+    seen: dict[str, str] = {}
+    for name in names:
+        text = re.sub(r"[\s._-]+", "", unicodedata.normalize("NFKC", name).casefold())
+        other = seen.setdefault(re.sub(r"(?<!\d)0+(?=\d)", "", text) or name, name)
+        if other != name:
+            yield f"'{other}' and '{name}' are two classes; is that meant?"
 
 
 def _missing_classes(splits: Mapping[str, Split], names: Sequence[str]) -> list[str]:

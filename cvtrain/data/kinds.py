@@ -13,6 +13,7 @@ _READ = {
     b"GIF87a": "GIF",
     b"GIF89a": "GIF",
 }
+_BMP_HEADERS = {12, 16, 40, 52, 56, 64, 108, 124}  # bytes of the second header, by version
 _IMAGES = {
     b"II*\0": "TIFF",
     b"MM\0*": "TIFF",
@@ -32,6 +33,8 @@ _IMAGES = {
     b"%PDF": "PDF",
     b"%!PS": "PostScript",
 }
+# Texts, drawings and the working files of programs: beside photographs they are no data.
+_DOCUMENTS = {"Photoshop", "GIMP", "Windows icon", "DjVu", "PDF", "PostScript"}
 _BRANDS = {
     "AVIF": (b"avif", b"avis"),
     "HEIC": (b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1"),
@@ -47,6 +50,9 @@ _OTHERS = {
     b"\0\0\1\xba": "a video",
     b"\x93NUMPY": "a NumPy array",
 }
+HEAD_BYTES = 1024
+"""How many of the first bytes of a file tell what it is."""
+
 _BLANK = b"\xef\xbb\xbf \t\r\n"  # a byte order mark among it
 
 
@@ -73,6 +79,19 @@ def kind_of(content: bytes) -> str:
     if not content.strip(b"\0"):
         raise DecodeError(f"{len(content)} zero bytes" if content else "empty file", REPLACE)
     raise DecodeError(f"no image but {_other(content[:1024])}", _REMOVE)
+
+
+def is_photograph(head: bytes) -> bool:
+    """Whether a file that begins with `head` (`HEAD_BYTES`) is an image, readable or not.
+
+    Documents, drawings and the working files of image editors are none.
+    """
+    if head[:4] == b"RIFF" and head[8:12] == b"WEBP":
+        return True
+    kind = _beginning(head, _READ) or _beginning(head, _IMAGES) or _brand(head)
+    if kind == "BMP":  # two letters, with which a text may begin as well
+        return int.from_bytes(head[14:18], "little") in _BMP_HEADERS
+    return bool(kind) and kind not in _DOCUMENTS
 
 
 def _beginning(content: bytes, signatures: dict[bytes, str]) -> str:

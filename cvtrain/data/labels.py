@@ -12,11 +12,10 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from cvtrain.data.scan import images_below, listed
-from cvtrain.errors import DataError
+from cvtrain.data.scan import LeftOut, images_below, listed
+from cvtrain.errors import ConfigError, DataError
 from cvtrain.files import printable
 
-_MOST_LISTED = 20
 _NEARLY_ALL = 0.9
 # A name ends before the number; words of a name are parted as they like.
 _NAMED = r"([^\d/]*[^\d\s(/._-])[\s(._-]*\d[^/]*$"
@@ -54,6 +53,16 @@ def compile_pattern(pattern: str) -> re.Pattern[str]:
     return compiled
 
 
+def refuse_wrong_patterns(patterns: Mapping[str, str | None]) -> None:
+    """Raise ConfigError for the first pattern, by its option, that `compile_pattern` refuses."""
+    for option, pattern in patterns.items():
+        try:
+            if pattern is not None:
+                compile_pattern(pattern)
+        except ValueError as error:
+            raise ConfigError(f"{option} {printable(pattern)}: {error}") from error
+
+
 def named_in(path: str, pattern: re.Pattern[str]) -> str:
     """What the group of `pattern` finds in `path`, in Unicode's form NFC; empty: nothing."""
     match = pattern.search(path)
@@ -65,8 +74,7 @@ def read_by_name(
     root: Path,
     folders: Mapping[str, str],
     pattern: re.Pattern[str],
-    ignored: Counter[str],
-    notes: list[str],
+    left_out: LeftOut,
 ) -> dict[str, dict[str, list[str]]]:
     """{split: {label: paths}} of images whose names tell the label.
 
@@ -74,8 +82,7 @@ def read_by_name(
         root: folder that paths are relative to.
         folders: {folder below `root`: split}.
         pattern: finds the label in a path.
-        ignored: counts what is left out because it is no image.
-        notes: is told of the images that the pattern does not match; they are left out.
+        left_out: gets what is left out, by reason; also images that the pattern does not match.
 
     Raises:
         DataError: the pattern matches no image, or a folder cannot be read.
@@ -84,7 +91,7 @@ def read_by_name(
     others = []
     for folder, split in folders.items():
         classes = found.setdefault(split, {})
-        for path in images_below(root, folder, ignored):
+        for path in images_below(root, folder, left_out):
             if label := named_in(path, pattern):
                 classes.setdefault(label, []).append(path)
             else:
@@ -99,10 +106,7 @@ def read_by_name(
             else "It is searched in the path below the source; its group is the label.",
         )
     if others:
-        notes.append(
-            f"images left out because the label pattern does not match: {len(others):,}: "
-            f"{listed(others, _MOST_LISTED)}"
-        )
+        left_out.setdefault("images that the label pattern does not match", []).extend(others)
     return found
 
 

@@ -1,34 +1,51 @@
 """Folders -> image files: what counts as an image, what is left out and why, in natural order.
 
 Only regular files count, and links to them. Links to folders are not followed: they may lead in
-circles, and show an image as often as there are ways to it. Files are judged by name here; what
-they contain is for `cvtrain.data.check`.
+circles, and show an image as often as there are ways to it. A file is an image by its suffix, or by
+its first bytes where the suffix says nothing; whether it is whole is for `cvtrain.data.check`.
+Every file and folder that is left out is recorded with the reason.
 """
 
 import glob
 import os
 import re
-from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from cvtrain.data.kinds import HEAD_BYTES, is_photograph
+from cvtrain.data.outputs import mark_of_output
 from cvtrain.errors import DataError
 from cvtrain.files import printable
 
+LeftOut = dict[str, list[str]]
+"""Reason -> paths below the source of the files and folders that are left out for it."""
+
+LINKS = "links to folders (a manifest can list their images)"
+BROKEN_LINKS = "broken links"
+OUTPUTS = "folders that cvtrain wrote"
+_ORDINARY = {"hidden files", "hidden folders", "system files", "system folders"}
+
 _READABLE = {"jpg", "jpeg", "jpe", "jfif", "png", "bmp", "gif", "webp"}
 # Not readable, but surely meant as images: the check names them, which beats leaving them out.
-_CONVERTIBLE = {"tif", "tiff", "avif", "heic", "heif", "jxl", "jp2"}
+_CONVERTIBLE = {
+    *("tif", "tiff", "avif", "heic", "heif", "jxl", "jp2", "ppm", "pgm", "pbm", "pnm", "tga"),
+    *("dcm", "dicom"),
+}
 _IMAGES = _READABLE | _CONVERTIBLE
+# Cameras write a raw file beside its JPEG. By its first bytes it would be a TIFF.
+_RAW = {"arw", "cr2", "cr3", "dng", "nef", "nrw", "orf", "pef", "raf", "raw", "rw2", "srw"}
 
 _SYSTEM = {"__macosx", "thumbs.db", "desktop.ini", "@eadir", "$recycle.bin"}
+_MOST_NAMED = 3
 
 
 @dataclass
 class Listing:
-    """One folder: names of its sub-folders and of its images, both in natural order."""
+    """One folder: names of its sub-folders, links to folders and images, each in natural order."""
 
     folders: list[str] = field(default_factory=list)
+    links: list[str] = field(default_factory=list)
     images: list[str] = field(default_factory=list)
 
 
@@ -54,36 +71,43 @@ def natural_key(name: str) -> tuple:
     return parts, name
 
 
-def list_folder(folder: Path, ignored: Counter[str]) -> Listing:
-    """What `folder` itself holds; what it leaves out is counted in `ignored` by reason.
+def list_folder(root: Path, folder: str, left_out: LeftOut) -> Listing:
+    """What `root/folder` itself holds; what is left out is recorded in `left_out` by reason.
+
+    A folder below `root` that cvtrain wrote is left out as a whole. Links to folders are recorded
+    as left out, too: whoever follows one removes it there.
 
     Raises:
         DataError: the folder cannot be read.
     """
     listing = Listing()
+    if folder and mark_of_output(root / folder):
+        left_out.setdefault(OUTPUTS, []).append(folder)
+        return listing
     try:
-        with os.scandir(folder) as entries:
-            for entry in entries:
+        with os.scandir(root / folder) as found:
+            for entry in sorted(found, key=lambda entry: natural_key(entry.name)):
                 if reason := _reason_to_ignore(entry):
-                    ignored[reason] += 1
+                    left_out.setdefault(reason, []).append(join_path(folder, entry.name))
+                    if reason == LINKS:
+                        listing.links.append(entry.name)
                 elif entry.is_dir(follow_symlinks=False):
                     listing.folders.append(entry.name)
                 else:
                     listing.images.append(entry.name)
     except OSError as error:
         raise DataError(
-            f"{printable(folder)}: cannot be read: {(error.strerror or str(error)).lower()}",
+            f"{printable(root / folder)}: cannot be read: {(error.strerror or str(error)).lower()}",
             "Check the folder and its permissions.",
         ) from error
-    listing.folders.sort(key=natural_key)
-    listing.images.sort(key=natural_key)
     return listing
 
 
-def images_below(root: Path, folder: str, ignored: Counter[str]) -> Iterator[str]:
+def images_below(root: Path, folder: str, left_out: LeftOut) -> Iterator[str]:
     """Images in `folder` and all folders below it, as POSIX paths relative to `root`.
 
-    Memory holds one folder's names at a time. What is left out is counted in `ignored`.
+    Memory holds the names of one folder's images at a time. What is left out is recorded in
+    `left_out`.
 
     Raises:
         DataError: a folder cannot be read.
@@ -91,25 +115,26 @@ def images_below(root: Path, folder: str, ignored: Counter[str]) -> Iterator[str
     waiting = [folder]
     while waiting:
         folder = waiting.pop()
-        listing = list_folder(root / folder, ignored)
-        yield from (_joined(folder, name) for name in listing.images)
-        waiting.extend(_joined(folder, name) for name in reversed(listing.folders))
+        listing = list_folder(root, folder, left_out)
+        yield from (join_path(folder, name) for name in listing.images)
+        waiting.extend(join_path(folder, name) for name in reversed(listing.folders))
 
 
-def find_images(paths: Iterable[str]) -> Iterator[Found]:
+def find_images(paths: Iterable[str], left_out: LeftOut) -> Iterator[Found]:
     """Image files among files, folders (with all below them) and globs, one at a time.
 
     Files that are named one by one count whatever their name is. What is missing, empty or
-    unreadable is reported in its place and does not stop the others.
+    unreadable is reported in its place and does not stop the others. What is left out of folders is
+    recorded in `left_out`.
     """
     for path in map(str, paths):
         if os.path.lexists(path):
-            yield from _find_at(path)
+            yield from _find_at(path, left_out)
         elif not glob.has_magic(path):
             yield Found(path, "no such file or folder")
         elif matches := _matches(path):
             for match in matches:
-                yield from _find_at(match)
+                yield from _find_at(match, left_out)
         else:
             yield Found(path, "matches no file")
 
@@ -121,27 +146,44 @@ def _matches(pattern: str) -> list[str]:
     return matches
 
 
-def _find_at(path: str) -> Iterator[Found]:
+def _find_at(path: str, left_out: LeftOut) -> Iterator[Found]:
     if not os.path.isdir(path):  # noqa: PTH112 - keeps the path as the person wrote it
         yield Found(path)
         return
-    ignored = Counter()
+    here: LeftOut = {}
     empty = True
     try:
-        for image in images_below(Path(path), "", ignored):
+        for image in images_below(Path(path), "", here):
             empty = False
             yield Found(os.path.join(path, image))  # noqa: PTH118
     except DataError as error:
         yield Found(path, error.message)
         return
     if empty:
-        yield Found(path, f"holds no images{describe_ignored(ignored)}")
+        yield Found(path, f"holds no images{in_parentheses(here)}")
+        return
+    for reason, names in here.items():
+        left_out.setdefault(reason, []).extend(os.path.join(path, name) for name in names)  # noqa: PTH118
 
 
-def describe_ignored(ignored: Counter[str]) -> str:
-    """` (ignored: 2 hidden, 1 .txt file)`, or nothing."""
-    listed = ", ".join(f"{count:,} {reason}" for reason, count in sorted(ignored.items()))
-    return f" (ignored: {listed})" if listed else ""
+def describe_left_out(left_out: Mapping[str, Sequence[str]]) -> str:
+    """`.txt files: 2 (a.txt, b.txt); hidden files: 1 (.x)`: every reason, with the first names."""
+    return "; ".join(
+        f"{reason}: {len(paths):,} ({listed(paths, _MOST_NAMED)})"
+        for reason, paths in sorted(left_out.items())
+        if paths
+    )
+
+
+def in_parentheses(left_out: Mapping[str, Sequence[str]]) -> str:
+    """` (left out: .txt files: 1 (a.txt))`, or nothing where nothing was left out."""
+    text = describe_left_out(left_out)
+    return f" (left out: {text})" if text else ""
+
+
+def is_ordinary(left_out: Mapping[str, Sequence[str]]) -> bool:
+    """Whether nothing was left out but hidden files and those that systems put into folders."""
+    return all(reason in _ORDINARY for reason, paths in left_out.items() if paths)
 
 
 def listed(names: Iterable[str], most: int = 10) -> str:
@@ -151,33 +193,52 @@ def listed(names: Iterable[str], most: int = 10) -> str:
     return ", ".join(printable(name) for name in names[:most]) + more
 
 
+def join_path(folder: str, name: str) -> str:
+    """`folder/name`, or `name` alone where `folder` is the source itself."""
+    return f"{folder}/{name}" if folder else name
+
+
 def _reason_to_ignore(entry: os.DirEntry) -> str:
     """Why an entry counts neither as a folder nor as an image; empty when it does."""
     name = entry.name
+    is_folder = entry.is_dir(follow_symlinks=False)
     if name.startswith("."):
-        return "hidden"
+        return "hidden folders" if is_folder else "hidden files"
     if name.casefold() in _SYSTEM:
-        return "system files"
-    if entry.is_dir(follow_symlinks=False):
+        return "system folders" if is_folder else "system files"
+    if is_folder:
         return ""
     if entry.is_symlink() and (reason := _reason_to_ignore_link(entry)):
         return reason
     if not entry.is_file():
         return "special files"
     _, dot, extension = name.lower().rpartition(".")
-    if not dot:
-        return "files without an extension"
-    return "" if extension in _IMAGES else f".{printable(extension)} files"
+    if dot and extension in _IMAGES:
+        return ""
+    return "" if _holds_photograph(entry, extension) else _kind_by_name(extension if dot else "")
+
+
+def _holds_photograph(entry: os.DirEntry, extension: str) -> bool:
+    """Whether a file whose name says nothing, as `x.jpg?w=200` and `x`, begins as an image does."""
+    if extension in _RAW:
+        return False
+    try:
+        with Path(entry.path).open("rb", buffering=0) as file:
+            return is_photograph(file.read(HEAD_BYTES))
+    except OSError:
+        return False
+
+
+def _kind_by_name(extension: str) -> str:
+    if not extension:
+        return "files without a suffix that are no images"
+    return f".{printable(extension)} files"
 
 
 def _reason_to_ignore_link(link: os.DirEntry) -> str:
     try:
         if link.is_dir():
-            return "links to folders"
-        return "" if Path(link.path).exists() else "broken links"
+            return LINKS
+        return "" if Path(link.path).exists() else BROKEN_LINKS
     except OSError:  # a link that leads to itself
-        return "broken links"
-
-
-def _joined(folder: str, name: str) -> str:
-    return f"{folder}/{name}" if folder else name
+        return BROKEN_LINKS

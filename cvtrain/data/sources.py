@@ -19,6 +19,7 @@ from cvtrain.data.arrays import (
     write_arrays,
 )
 from cvtrain.data.download import Copy, Published, Show, Task, obtain, silent_task
+from cvtrain.data.outputs import FETCHED_SET
 from cvtrain.data.pets import write_pets
 from cvtrain.errors import ConfigError, DataError, ResourceError
 from cvtrain.files import commit_json, committed_folder, file_digest, printable
@@ -26,9 +27,6 @@ from cvtrain.signals import Stop
 
 _Counts = Mapping[str, int]
 _Write = Callable[[Path, Sequence[Path], _Counts | None, Show], list[str]]
-
-MARK = ".cvtrain-set.json"
-"""File in each folder that is made here: which set and subset it is, of which files."""
 
 _KERAS_FILES = "https://storage.googleapis.com/tensorflow/tf-keras-datasets"
 
@@ -222,13 +220,13 @@ def _mark(
     folder: Path, name: str, subset: str | None, files: Mapping[str, str], left_out: list[str]
 ) -> None:
     mark = {"set": name, "subset": subset, "files": dict(files), "left_out": left_out}
-    commit_json(folder / MARK, mark)
+    commit_json(folder / FETCHED_SET, mark)
 
 
 def is_fetched(folder: Path, name: str, subset: str | None) -> bool:
     """Whether `fetch` has made `folder` as that subset of that set."""
     try:
-        mark = json.loads((folder / MARK).read_bytes())
+        mark = json.loads((folder / FETCHED_SET).read_bytes())
         return (mark["set"], mark["subset"]) == (name, subset)
     except (OSError, ValueError, LookupError, TypeError):
         return False
@@ -267,7 +265,7 @@ def _how_else(name: str, named: NamedSet) -> str:
 
 @contextlib.contextmanager
 def _new_folder(folder: Path, task: Task) -> Iterator[tuple[Path, Show]]:
-    with committed_folder(folder, mark=MARK) as new, task(f"writing {folder.name}") as show:
+    with committed_folder(folder, mark=FETCHED_SET) as new, task(f"writing {folder.name}") as show:
         yield new, show
         os.sync()  # at once: what follows asks for each of its thousands of files
 

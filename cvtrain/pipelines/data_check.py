@@ -4,7 +4,7 @@ from cvtrain.config import Config
 from cvtrain.console import Console
 from cvtrain.errors import DataError
 from cvtrain.files import printable
-from cvtrain.pipelines.dataset import check, decoder_of, find_to_look, summary
+from cvtrain.pipelines.dataset import check, decoder_of, find_to_look, show_notes, summary
 from cvtrain.signals import stop_on_signals
 
 
@@ -19,14 +19,11 @@ def data_check(config: Config, *, console: Console) -> None:
         index, unsplit = find_to_look(config, stop, console)
         _, report = check(index, decoder_of(config), stop, console)
     index = report.index
-    for note in index.notes:
-        console.warn(note)
+    show_notes(index, (), console)
     problems = sorted(report.problems, key=lambda problem: (problem.severity, problem.path))
     if problems:
         rows = [(printable(p.path), p.severity, p.what, p.advice) for p in problems]
         console.table(("file", "is", "because", "advice"), rows)
-    for reason, count in index.ignored.items():
-        console.remark(f"ignored: {count:,} {reason}")
     console.result(f"{report.num_files:,} files checked: {summary(index.counts)}")
     paths = {severity: set() for severity in ("bad", "doubtful")}
     for problem in problems:

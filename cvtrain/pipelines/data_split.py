@@ -10,13 +10,13 @@ from cvtrain.config import Config, Data, Split
 from cvtrain.console import Console
 from cvtrain.data.check import resolve
 from cvtrain.data.index import Index, recorded_index
-from cvtrain.data.labels import compile_pattern, named_in
+from cvtrain.data.labels import compile_pattern, named_in, refuse_wrong_patterns
 from cvtrain.data.manifest import manifest_text
 from cvtrain.data.scan import listed
 from cvtrain.data.shares import divided
 from cvtrain.errors import ConfigError, DataError
 from cvtrain.files import commit_text, printable
-from cvtrain.pipelines.dataset import scan, summary
+from cvtrain.pipelines.dataset import scan, show_notes, summary
 from cvtrain.signals import stop_on_signals
 
 _MOST_LISTED = 20
@@ -60,8 +60,7 @@ def data_split(
     with stop_on_signals() as stop:
         index, pixels, report = scan(config, stop, console)
     index, messages = resolve(index, report, on_bad="skip", on_leak="error")
-    for message in (*index.notes, *messages):
-        console.warn(message)
+    show_notes(index, messages, console)
     if kept := [name for name in index.splits if name not in index.dealt]:
         console.remark(f"kept as the source has them: {', '.join(kept)}")
     if group:
@@ -92,12 +91,7 @@ def _refuse_impossible(
         raise ConfigError(
             f"--output {printable(output)}: is the source itself", "Name another file."
         )
-    for option, pattern in patterns.items():
-        try:
-            if pattern is not None:
-                compile_pattern(pattern)
-        except ValueError as error:
-            raise ConfigError(f"{option} {printable(pattern)}: {error}") from error
+    refuse_wrong_patterns(patterns)
 
 
 def _groups(index: Index, pattern: re.Pattern[str], digests: Mapping[str, bytes]) -> dict[str, str]:

@@ -16,7 +16,7 @@ from cvtrain.data.shares import choose
 from cvtrain.data.statistics import Statistics, collect_statistics
 from cvtrain.errors import DataError
 from cvtrain.files import commit_json, commit_text, committed_folder, csv_text, printable
-from cvtrain.pipelines.dataset import decoder_of, find_to_look
+from cvtrain.pipelines.dataset import decoder_of, find_to_look, show_notes
 from cvtrain.signals import stop_on_signals
 
 _MOST_LISTED = 10
@@ -120,8 +120,7 @@ def _spread(values: Iterable[float]) -> dict[str, float]:
 
 
 def _show(stats: dict[str, Any], index: Index, console: Console) -> None:
-    for note in index.notes:
-        console.warn(note)
+    show_notes(index, (), console)
     rows = [
         (printable(name), *(f"{counts[name]:,}" for counts in index.counts.values()))
         for name in index.class_names

@@ -1,7 +1,7 @@
 """The start of every command that reads images: find them, check them, refuse what is unusable."""
 
 import contextlib
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,6 +13,7 @@ from cvtrain.data.decode import Decoder
 from cvtrain.data.index import Index, build_index
 from cvtrain.data.labels import compile_pattern
 from cvtrain.data.pixels import Pixels
+from cvtrain.data.scan import describe_left_out, is_ordinary
 from cvtrain.data.sources import locate_source
 from cvtrain.errors import DataError
 from cvtrain.signals import Stop
@@ -112,6 +113,20 @@ def find_to_look(config: Config, stop: Stop, console: Console) -> tuple[Index, D
         raise
 
 
+def show_notes(index: Index, messages: Iterable[str], console: Console) -> None:
+    """Print how the source was read, what else there is to know, and what was left out of it."""
+    for message in (*index.notes, *messages):
+        console.warn(message)
+    show_left_out(index.left_out, console)
+
+
+def show_left_out(left_out: Mapping[str, Sequence[str]], console: Console) -> None:
+    """Print in one line which files and folders were left out and why."""
+    if text := describe_left_out(left_out):
+        show = console.remark if is_ordinary(left_out) else console.warn
+        show(f"left out: {text}")
+
+
 def check(index: Index, decoder: Decoder, stop: Stop, console: Console) -> tuple[Pixels, Report]:
     """Check every file of `index` while a bar shows how far it is."""
     pixels = Pixels(index.root, decoder)
@@ -130,8 +145,7 @@ def open_dataset(config: Config, stop: Stop, console: Console) -> Dataset:
     """
     index, pixels, report = scan(config, stop, console)
     index, messages = resolve(index, report, on_bad=config.data.on_bad, on_leak=config.data.on_leak)
-    for message in (*index.notes, *messages):
-        console.warn(message)
+    show_notes(index, messages, console)
     if doubtful := {p.path for p in report.problems if p.severity == "doubtful"}:
         console.warn(f"doubtful files: {len(doubtful):,}; `cvtrain data check` lists them")
     for split in ("train", "validation", "test"):

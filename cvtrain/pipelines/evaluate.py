@@ -20,7 +20,7 @@ from cvtrain.errors import CvtrainError, DataError, RunError
 from cvtrain.files import commit_json, commit_text, committed_folder, csv_text, reason_of
 from cvtrain.metrics import classification_report
 from cvtrain.pipelines.calibrate import measure_abstention, plain_words
-from cvtrain.pipelines.dataset import DATA_DIR, check
+from cvtrain.pipelines.dataset import DATA_DIR, check, show_notes
 from cvtrain.pipelines.job import Job
 from cvtrain.pipelines.tta import view_average
 from cvtrain.predictions import predictions_csv
@@ -70,8 +70,7 @@ def evaluate(
         index = _only(index, split, has_own_splits=source is None)
         pixels, report = check(index, decoder_of_run(run), stop, console)
         index, messages = resolve(index, report, on_bad="skip", on_leak="allow")
-        for message in (*index.notes, *messages):
-            console.warn(message)
+        show_notes(index, messages, console)
         (name, part), *_ = index.splits.items()
         predict = average(load_predictor(run, len(class_names), stop))
         probabilities = predict_split(predict, pixels, part, stop, console)
@@ -250,7 +249,7 @@ def _only(index: Index, split: str, *, has_own_splits: bool) -> Index:
             f"{index.root}: there are no images for {split}",
             f"It has {', '.join(index.splits)}; choose one with --split.",
         )
-    return Index(index.root, index.class_names, part, index.ignored, index.notes)
+    return Index(index.root, index.class_names, part, index.left_out, index.notes)
 
 
 def _folder_name(source: str | None, split: str, tta: int) -> str:

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from cvtrain.config import load_config
 from cvtrain.console import Console, duration
+from cvtrain.data.labels import refuse_wrong_patterns
 from cvtrain.data.scan import listed
 from cvtrain.data.sources import NAMED_SETS
 from cvtrain.errors import ConfigError
@@ -18,7 +19,7 @@ from cvtrain.models.architectures import ARCHITECTURES
 from cvtrain.models.hdf5 import is_hdf5
 from cvtrain.models.imagenet import BASES, Base, network_of, problem_fetching
 from cvtrain.pipelines.apart import run_apart
-from cvtrain.pipelines.dataset import summary
+from cvtrain.pipelines.dataset import show_notes, summary
 from cvtrain.pipelines.recipe import STAGES, Recipe, Timing, Weights
 from cvtrain.pipelines.survey import survey
 from cvtrain.signals import stop_on_signals
@@ -32,6 +33,7 @@ def init(
     output: Path,
     *,
     weights_file: Path | None,
+    label: str | None = None,
     force: bool,
     estimate: bool,
     console: Console,
@@ -45,6 +47,7 @@ def init(
         output: the config to write.
         weights_file: Keras' file of ImageNet weights; its name tells the network. None: whatever
             Keras has or can fetch.
+        label: pattern that finds the class of each path; None: as `survey` says.
         force: replace the config that is there.
         estimate: measure, in a process of its own; without, the cheapest base is taken.
 
@@ -52,7 +55,8 @@ def init(
         What was written.
 
     Raises:
-        ConfigError: the config is there already, or the weights are of no known network.
+        ConfigError: the config is there already, the weights are of no known network, or `label` is
+            no pattern.
         DataError: the images cannot be trained on.
         ResourceError: the config cannot be written.
         Stopped: on request.
@@ -62,11 +66,14 @@ def init(
             f"{printable(output)} is there already",
             "Add --force to replace it, or choose another: --output FILE.yaml",
         )
+    refuse_wrong_patterns({"--label": label})
     named = _from(output.parent, source)
     base = _base_of(weights_file) if weights_file else None
     smallest = ARCHITECTURES[base.name].smallest_side if base else 0
     with stop_on_signals() as stop:
-        found = survey(source, smallest_side=smallest, stop=stop, console=console)
+        found = survey(
+            source, label_pattern=label, smallest_side=smallest, stop=stop, console=console
+        )
     weights = _weights(found.side, weights_file, base, output.parent)
     recipe = Recipe(
         found=found,
@@ -200,8 +207,7 @@ def _tell_findings(recipe: Recipe, console: Console) -> None:
     wide = min(50, max(len(seen) for _, seen, _ in rows))
     for what, seen, chosen in rows:
         console.result(f"{what:<17}  {seen:<{wide}}  -> {chosen}")
-    for note in found.index.notes:
-        console.warn(note)
+    show_notes(found.index, (), console)
     if found.num_bad:
         console.warn(
             f"{found.num_bad:,} files cannot be used: `cvtrain data check "

@@ -14,11 +14,12 @@ import numpy as np
 from cvtrain.calibration import Abstention, with_temperature
 from cvtrain.console import Console
 from cvtrain.data.decode import DecodeError, Decoder, read_image
-from cvtrain.data.scan import Found, find_images
+from cvtrain.data.scan import Found, LeftOut, find_images
 from cvtrain.errors import DataError
 from cvtrain.files import committed, csv_text, printable, quoted
 from cvtrain.machine import num_threads
 from cvtrain.pipelines.calibrate import UNKNOWN, in_words, read_abstention
+from cvtrain.pipelines.dataset import show_left_out
 from cvtrain.pipelines.evaluate import decoder_of_run, load_predictor
 from cvtrain.pipelines.tta import view_average
 from cvtrain.run import Run
@@ -90,7 +91,8 @@ def predict(
     with stop_on_signals() as stop, to_write as write:
         infer = average(load_predictor(run, len(class_names), stop))
         answer = _answer(infer, class_names, abstention)
-        for predictions in _predictions(answer, decoder, find_images(paths), batch_size):
+        left_out: LeftOut = {}
+        for predictions in _predictions(answer, decoder, find_images(paths, left_out), batch_size):
             stop.go_on("predicting")
             write(predictions)
             for prediction in predictions:
@@ -98,6 +100,7 @@ def predict(
                 if prediction.problem:
                     num_bad += 1
                     console.warn(f"{printable(prediction.path)}: {prediction.problem}")
+    show_left_out(left_out, console)
     if output:
         console.result(f"{num_done - num_bad:,} predictions written to {output}")
     if num_bad:
@@ -196,11 +199,11 @@ def _table_writer(
 
     def write(predictions: list[Prediction]) -> None:
         for prediction in predictions:
+            cells = [printable(prediction.path), *([prediction.answer] if abstains else [])]
             if prediction.probabilities is not None:
-                cells = [printable(prediction.path), *([prediction.answer] if abstains else [])]
                 for name, p in _top(prediction.probabilities, class_names, top):
                     cells += [name, f"{p:.4f}"]
-                rows.append(cells)
+            rows.append(cells + ["-"] * (len(columns) - len(cells)))
         if len(rows) >= _ROWS_PER_TABLE:
             console.table(columns, rows)
             rows.clear()

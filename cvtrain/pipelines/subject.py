@@ -11,9 +11,10 @@ import numpy as np
 from cvtrain.console import Console
 from cvtrain.data.decode import DecodeError, Decoder, read_image
 from cvtrain.data.index import Split, recorded_index
-from cvtrain.data.scan import find_images
+from cvtrain.data.scan import LeftOut, find_images
 from cvtrain.errors import DataError, RunError
 from cvtrain.files import csv_cell, printable
+from cvtrain.pipelines.dataset import show_left_out
 from cvtrain.pipelines.environment import library_versions
 from cvtrain.pipelines.evaluate import decoder_of_run
 from cvtrain.predictions import read_predictions
@@ -235,7 +236,9 @@ class Images:
 
 def named_images(paths: Sequence[str], console: Console) -> Images:
     """The images among files, folders and globs."""
-    found = list(find_images(paths))
+    left_out: LeftOut = {}
+    found = list(find_images(paths, left_out))
+    show_left_out(left_out, console)
     wanted = [Wanted(Path(each.path), each.path) for each in found if not each.problem]
     return Images(wanted, {each.path: each.problem for each in found if each.problem}, console)
 

@@ -80,11 +80,20 @@ class Survey:
         return Counter(kinds.values())
 
 
-def survey(source: str, *, smallest_side: int, stop: Stop, console: Console) -> Survey:
+def survey(
+    source: str,
+    *,
+    label_pattern: str | None = None,
+    smallest_side: int,
+    stop: Stop,
+    console: Console,
+) -> Survey:
     """Look at the images of a source: find them, choose a size, check every one.
 
     Args:
         source: what `data.source` may be.
+        label_pattern: finds the class in each path; None: folders say it or, where there are none,
+            a pattern that fits the names of the files.
         smallest_side: in pixels, that the base can take.
 
     Raises:
@@ -92,7 +101,7 @@ def survey(source: str, *, smallest_side: int, stop: Stop, console: Console) -> 
         ResourceError: a named set cannot be written.
         Stopped: a stop was requested.
     """
-    pattern = _flat_names(Path(source))
+    pattern = label_pattern or _flat_names(Path(source))
     index, too_rare = _divided(source, pattern, {}, stop, console)
     looks = _sample(index)
     height, width = (
@@ -137,9 +146,9 @@ def _flat_names(path: Path) -> str | None:
     """The pattern of the labels in the names of files, where there are no folders of classes."""
     if not path.is_dir():
         return None
-    listing = list_folder(path, Counter())
+    listing = list_folder(path, "", {})
     if listing.folders and all(name.lower() in SPLIT_NAMES for name in listing.folders):
-        listing = list_folder(path / listing.folders[0], Counter())
+        listing = list_folder(path, listing.folders[0], {})
     return None if listing.folders else suggest_pattern(listing.images) or None
 
 

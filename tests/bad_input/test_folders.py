@@ -60,7 +60,7 @@ def test_what_can_be_trained_on_is_understood(make, tmp_path):
     expected = TAKEN[make]
     assert index.class_names == expected.classes
     assert sum(map(len, (split.paths for split in index.splits.values()))) == expected.num_images
-    assert index.ignored == expected.ignored
+    assert {reason: len(paths) for reason, paths in index.left_out.items()} == expected.left_out
     assert len(index.notes) == len(expected.notes)
     for note, words in zip(index.notes, expected.notes, strict=True):
         assert words in note

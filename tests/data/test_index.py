@@ -5,6 +5,7 @@ import pytest
 
 from cvtrain.data import scan
 from cvtrain.data.index import build_index
+from cvtrain.data.scan import LINKS
 from cvtrain.errors import DataError
 
 SHARES = {"validation": 0.2, "test": 0.2, "seed": 0}
@@ -48,7 +49,6 @@ def test_split_folders(make):
         "test": {"a": 0, "b": 2},
     }
     assert index.notes == (
-        "folders beside the splits are left out: train_extra",
         "validation has no images of class b",
         "test has no images of class a",
     )
@@ -200,22 +200,24 @@ def test_nested_folders_belong_to_their_class(make):
     assert index.counts == {"train": {"a": 3, "b": 3}}
 
 
-def test_images_beside_class_folders_are_counted_and_noted(make):
+def test_images_beside_class_folders_are_left_out(make):
     root = make({"a": 3, "b": 3})
     (root / "flat.jpg").touch()
     (root / "readme.md").touch()
     index = build_index(root, **SHARES)
-    assert index.ignored == {"images beside the class folders": 1, ".md files": 1}
-    assert "1 images beside the class folders are left out" in index.notes[0]
+    assert index.left_out == {
+        "images beside the class folders": ["flat.jpg"],
+        ".md files": ["readme.md"],
+    }
 
 
-def test_links_to_folders_are_noted(make):
+def test_links_to_folders_are_left_out_by_name(make):
     root = make({"a": 3, "b": 3})
     (root / "c").symlink_to(root / "a")
     (root / "b" / "loop").symlink_to(root)
     index = build_index(root, **SHARES)
     assert index.class_names == ("a", "b")
-    assert "2 links to folders are left out" in index.notes[0]
+    assert index.left_out == {LINKS: ["c", "b/loop"]}
 
 
 def test_classes_called_like_a_split(make):
@@ -321,10 +323,10 @@ def test_advice_for_misspelt_names(make):
 def test_what_was_ignored_is_told_when_nothing_is_left(make):
     root = make({"a": 0})
     (root / "a" / "x.txt").touch()
-    assert error_of(root) == "no images in class a (ignored: 1 .txt files)"
+    assert error_of(root) == "no images in class a (left out: .txt files: 1 (a/x.txt))"
     shutil.rmtree(root / "a")
     (root / "y.txt").touch()
-    assert error_of(root) == "no images (ignored: 1 .txt files)"
+    assert error_of(root) == "no images (left out: .txt files: 1 (y.txt))"
 
 
 @pytest.mark.parametrize("name", ["photo.jpg", "data.zip"])

@@ -5,6 +5,7 @@ import pytest
 
 from cvtrain.data.index import build_index
 from cvtrain.data.labels import compile_pattern, named_in, suggest_pattern
+from cvtrain.data.layout import BESIDE_SPLITS
 from cvtrain.errors import DataError
 
 SHARES = {"validation": 0.2, "test": 0.2, "seed": 0}
@@ -74,7 +75,7 @@ def test_split_folders_of_flat_files_are_splits(tmp_path):
     touch(root, "extra/a.9.jpg")
     index = index_of(root, r"(\w)\.\d", test=0.0)
     assert index.counts == {"train": {"a": 2, "b": 2}, "validation": {"a": 2, "b": 2}}
-    assert index.notes == ("folders beside the splits are left out: extra",)
+    assert index.left_out == {BESIDE_SPLITS: ["extra"]}
 
 
 def test_folders_in_any_depth_may_tell_the_label(tmp_path):
@@ -90,9 +91,10 @@ def test_what_does_not_match_is_left_out_by_name(tmp_path):
         tmp_path, *(f"{n}.{i}.jpg" for n in "ab" for i in range(9)), "copy of a.jpg", "c.txt"
     )
     index = index_of(root, r"^([ab])\.")
-    (note,) = index.notes
-    assert note.endswith("does not match: 1: copy of a.jpg")
-    assert index.ignored == {".txt files": 1}
+    assert index.left_out == {
+        "images that the label pattern does not match": ["copy of a.jpg"],
+        ".txt files": ["c.txt"],
+    }
 
 
 def test_a_pattern_that_matches_nothing_is_told_with_one_that_does(tmp_path):

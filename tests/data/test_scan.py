@@ -1,5 +1,4 @@
 import os
-from collections import Counter
 
 import pytest
 
@@ -27,17 +26,19 @@ def test_images_below_leaves_out_and_counts_what_is_no_image(tmp_path):
     touch(tmp_path, "b/1.JPG", "b/10.png", "b/9.webp", "b/deep/er/x.bmp", "phone.HEIC", "scan.tif")
     touch(tmp_path, "._x.jpg", ".hidden/x.jpg", "__MACOSX/x.jpg", "Thumbs.db", "b/desktop.ini")
     touch(tmp_path, "readme.txt", "b/notes.TXT", "LICENSE", "b/x.jpg.part")
-    ignored = Counter()
-    assert list(images_below(tmp_path, "", ignored)) == [
+    left_out = {}
+    assert list(images_below(tmp_path, "", left_out)) == [
         *["phone.HEIC", "scan.tif"],
         *["b/1.JPG", "b/9.webp", "b/10.png", "b/deep/er/x.bmp"],
     ]
-    assert ignored == {
-        "hidden": 2,
-        "system files": 3,
-        ".txt files": 2,
-        ".part files": 1,
-        "files without an extension": 1,
+    assert left_out == {
+        "hidden files": ["._x.jpg"],
+        "hidden folders": [".hidden"],
+        "system folders": ["__MACOSX"],
+        "system files": ["Thumbs.db", "b/desktop.ini"],
+        ".txt files": ["readme.txt", "b/notes.TXT"],
+        ".part files": ["b/x.jpg.part"],
+        "files without a suffix that are no images": ["LICENSE"],
     }
 
 
@@ -48,18 +49,18 @@ def test_only_regular_files_and_links_to_them_count(tmp_path):
     (tmp_path / "self.png").symlink_to("self.png")
     (tmp_path / "loop").symlink_to(tmp_path)
     os.mkfifo(tmp_path / "pipe.png")
-    ignored = Counter()
-    assert list(images_below(tmp_path, "", ignored)) == ["linked.png", "real.png"]
-    assert ignored == {
-        "broken links": 2,
-        "links to folders": 1,
-        "special files": 1,
+    left_out = {}
+    assert list(images_below(tmp_path, "", left_out)) == ["linked.png", "real.png"]
+    assert left_out == {
+        "broken links": ["broken.png", "self.png"],
+        scan.LINKS: ["loop"],
+        "special files": ["pipe.png"],
     }
 
 
 def test_the_order_of_listing_does_not_matter(tmp_path, monkeypatch):
     touch(tmp_path, *(f"{folder}/{i}.png" for folder in "ab" for i in range(12)))
-    forwards = list(images_below(tmp_path, "", Counter()))
+    forwards = list(images_below(tmp_path, "", {}))
     real_scandir = os.scandir
 
     class Backwards:
@@ -74,7 +75,7 @@ def test_the_order_of_listing_does_not_matter(tmp_path, monkeypatch):
             pass
 
     monkeypatch.setattr(scan.os, "scandir", Backwards)
-    assert list(images_below(tmp_path, "", Counter())) == forwards
+    assert list(images_below(tmp_path, "", {})) == forwards
 
 
 def test_an_unreadable_folder_is_named(tmp_path, monkeypatch):
@@ -83,8 +84,8 @@ def test_an_unreadable_folder_is_named(tmp_path, monkeypatch):
 
     monkeypatch.setattr(scan.os, "scandir", refuse)
     with pytest.raises(DataError, match="cannot be read: permission denied"):
-        list_folder(tmp_path, Counter())
-    assert "permission denied" in next(find_images([str(tmp_path)])).problem
+        list_folder(tmp_path, "", {})
+    assert "permission denied" in next(find_images([str(tmp_path)], {})).problem
 
 
 def test_find_images_takes_files_folders_and_globs(tmp_path, monkeypatch):
@@ -93,7 +94,7 @@ def test_find_images_takes_files_folders_and_globs(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
 
     def paths(*asked):
-        return [found.path for found in find_images(asked)]
+        return [found.path for found in find_images(asked, {})]
 
     assert paths("a") == ["a/2.png", "a/10.png", "a/deep/x.jpg"]
     assert paths("a/*.png") == ["a/2.png", "a/10.png"]
@@ -106,16 +107,16 @@ def test_find_images_takes_files_folders_and_globs(tmp_path, monkeypatch):
 def test_find_images_reports_and_goes_on(tmp_path, monkeypatch):
     touch(tmp_path, "a/1.png", "texts/x.txt")
     monkeypatch.chdir(tmp_path)
-    assert list(find_images(["missing.png", "*.gif", "texts", "a"])) == [
+    assert list(find_images(["missing.png", "*.gif", "texts", "a"], {})) == [
         Found("missing.png", "no such file or folder"),
         Found("*.gif", "matches no file"),
-        Found("texts", "holds no images (ignored: 1 .txt files)"),
+        Found("texts", "holds no images (left out: .txt files: 1 (x.txt))"),
         Found("a/1.png"),
     ]
 
 
 def test_find_images_streams(tmp_path):
     touch(tmp_path, "a/1.png")
-    found = find_images([str(tmp_path), "asked for only when the first is done"])
+    found = find_images([str(tmp_path), "asked for only when the first is done"], {})
     assert next(found).problem == ""
     assert "no such file" in next(found).problem

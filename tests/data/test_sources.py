@@ -8,7 +8,8 @@ import pytest
 from PIL import Image
 
 from cvtrain.data import arrays, sources
-from cvtrain.data.sources import MARK, NAMED_SETS, fetch, is_fetched, locate_source
+from cvtrain.data.outputs import FETCHED_SET
+from cvtrain.data.sources import NAMED_SETS, fetch, is_fetched, locate_source
 from cvtrain.errors import ConfigError, DataError, ResourceError, Stopped
 from cvtrain.signals import Stop
 
@@ -165,7 +166,7 @@ def test_a_local_file_is_taken_at_its_word_and_told(tmp_path, publish):
     digest = hashlib.sha256((tmp_path / "mine.npz").read_bytes()).hexdigest()
     assert (copy.is_published, copy.digest) == (False, f"sha256:{digest}")
     assert len(list((tmp_path / "images" / "test").iterdir())) == 2
-    mark = json.loads((tmp_path / "images" / MARK).read_text())
+    mark = json.loads((tmp_path / "images" / FETCHED_SET).read_text())
     assert mark == {"set": "mnist", "subset": None, "files": {"mnist.npz": copy.digest}} | {
         "left_out": []
     }

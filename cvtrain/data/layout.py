@@ -1,0 +1,245 @@
+"""Which folders of a source are splits.
+
+Their names say it, as `train`, `Val` and `seg_test` do. What is beyond doubt is understood, and a
+note says how; what could be splits or classes is refused with both ways to say which it is.
+"""
+
+import difflib
+import os
+import re
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from cvtrain.data.manifest import SPLIT_NAMES
+from cvtrain.data.scan import BROKEN_LINKS, LINKS, LeftOut, Listing, join_path, list_folder, listed
+from cvtrain.errors import DataError
+from cvtrain.files import printable
+
+BESIDE_SPLITS = "folders beside the splits (predict can classify what has no labels)"
+OUTER = "^([^/]+)/"
+INNER = "^[^/]+/([^/]+)/"
+"""Label patterns: the classes are the folders of the source; those one level deeper."""
+
+_WORD = re.compile(r"[A-Z]?[a-z]+|[A-Z]+(?![a-z])|\d+|[^\W\d_a-zA-Z]+")
+_SPLIT_OF_WORD = SPLIT_NAMES | {
+    f"{name}{what}": split
+    for name, split in SPLIT_NAMES.items()
+    for what in ("set", "data", "images", "imgs")
+}
+_SURELY_MISSPELT = 0.85  # of a name's letters; real words such as vest and brain are below
+
+
+@dataclass(frozen=True)
+class _Candidate:
+    """A folder whose name says which split it is.
+
+    Attributes:
+        split: train, validation or test.
+        rest: the other words of its name; empty where it is the plain name of a split.
+        folders: names of the folders in it.
+    """
+
+    split: str
+    rest: tuple[str, ...]
+    folders: frozenset[str]
+
+
+def find_splits(
+    root: Path, top: Listing, left_out: LeftOut, notes: list[str], *, by_pattern: bool
+) -> dict[str, str]:
+    """{folder: split} of a source; empty where its folders are classes.
+
+    Args:
+        root: the source.
+        top: what `list_folder` found in it.
+        left_out: of it; links to splits are followed, and removed there.
+        notes: get what was understood though it could be meant otherwise.
+        by_pattern: a label pattern finds the classes, so splits need no folders of classes.
+
+    Raises:
+        DataError: names are misspelt, mean the same split, or may be splits or classes; or a link
+            that is called like a split leads nowhere or back to the source.
+    """
+    _refuse_broken_links(root, left_out)
+    candidates = {
+        name: candidate
+        for name in (*top.folders, *top.links)
+        if (candidate := _candidate(root, name))
+    }
+    plain = {name: c.split for name, c in candidates.items() if not c.rest}
+    _refuse_misspelt(root, top.folders, plain)
+    # A class may be called "train" as well, as in bus/ car/ train/: then images lie right in it.
+    has_classes = any(candidates[name].folders for name in plain)
+    if plain and (has_classes or by_pattern or len(plain) == len(top.folders) + len(top.links)):
+        _refuse_same(root, plain)
+        splits = plain | ({} if by_pattern else _by_words(candidates, plain))
+    else:
+        splits = {} if by_pattern else _by_words(candidates, {})
+        if not splits and not by_pattern:
+            _refuse_doubtful(root, top, candidates)
+    if not splits:
+        return {}
+    _follow_links(root, [name for name in splits if name in top.links], left_out)
+    if others := [name for name in top.folders if name not in splits]:
+        left_out.setdefault(BESIDE_SPLITS, []).extend(others)
+    deeper = splits if by_pattern else _deeper(root, splits)
+    if read := [f"{f}/ as {s}" for f, s in deeper.items() if f.lower() not in SPLIT_NAMES]:
+        notes.append(f"read from the names of the folders: {', '.join(map(printable, read))}")
+    return deeper
+
+
+def _candidate(root: Path, name: str) -> _Candidate | None:
+    words = [word.lower() for word in _WORD.findall(name)]
+    if name.lower() in SPLIT_NAMES:
+        split, rest = SPLIT_NAMES[name.lower()], ()
+    else:
+        found = {_SPLIT_OF_WORD[word] for word in words if word in _SPLIT_OF_WORD}
+        if len(found) != 1:
+            return None
+        (split,) = found
+        # Never empty: "train-" is not the plain name.
+        rest = (*(word for word in words if word not in _SPLIT_OF_WORD), "")
+    return _Candidate(split, rest, frozenset(list_folder(root, name, {}).folders))
+
+
+def _by_words(candidates: Mapping[str, _Candidate], plain: Mapping[str, str]) -> dict[str, str]:
+    """{folder: split} where names that contain a split's are splits beyond doubt.
+
+    They are when there is one of train, and the other has the same other words in its name, or the
+    same folders in it.
+    """
+    of_split: dict[str, list[str]] = {}
+    for name, candidate in candidates.items():
+        of_split.setdefault(candidate.split, []).append(name)
+    trains = [n for n, split in plain.items() if split == "train"] or of_split.get("train", [])
+    if len(trains) != 1:
+        return {}
+    train = candidates[trains[0]]
+    found = {}
+    for split in ("validation", "test"):
+        names = of_split.get(split, [])
+        if split not in plain.values() and len(names) == 1:
+            other = candidates[names[0]]
+            same_words = other.rest == train.rest and bool(other.folders)
+            if train.folders and (same_words or train.folders & other.folders):
+                found[names[0]] = split
+    return {trains[0]: "train"} | found if found else {}
+
+
+def _refuse_doubtful(root: Path, top: Listing, candidates: Mapping[str, _Candidate]) -> None:
+    """Refuse folders which look like several splits, and not surely like classes."""
+    splits = {candidate.split for candidate in candidates.values()}
+    if "train" not in splits or len(splits) < 2:
+        return
+    rests = Counter(candidate.rest for candidate in candidates.values())
+    inner = Counter(name for candidate in candidates.values() for name in candidate.folders)
+    are_all = len(candidates) == len(top.folders) + len(top.links)
+    if not are_all and max(rests.values()) < 2 and max(inner.values(), default=0) < 2:
+        return
+    train = next(name for name, c in candidates.items() if c.split == "train")
+    raise DataError(
+        f"{printable(root)}: {listed(candidates)} are named like splits "
+        f"({', '.join(sorted(splits))}), so they cannot be the classes",
+        f"Rename them to train/, validation/ and test/ with one folder per class in each, or name "
+        f"the one to train on: {printable(root / train)}. Labels in a table can be read from a CSV "
+        f"manifest. {say_outer()}",
+    )
+
+
+def say_outer() -> str:
+    """How to say that the folders of a source are its classes after all."""
+    return f"If these folders are the classes: {_by_pattern(OUTER)}"
+
+
+def say_inner() -> str:
+    """How to say that the classes are one level deeper."""
+    return f"If the folders in them are the classes: {_by_pattern(INNER)}"
+
+
+def _by_pattern(pattern: str) -> str:
+    return f"--set 'data.label_pattern={pattern}' (of init and data split: --label '{pattern}')"
+
+
+def _refuse_misspelt(root: Path, folders: Sequence[str], plain: Mapping[str, str]) -> None:
+    """Refuse names that are nearly those of splits; classes may be called vest and brain."""
+    near = {}
+    for name in folders:
+        matches = difflib.get_close_matches(name.lower(), SPLIT_NAMES, n=1, cutoff=0.75)
+        if name not in plain and matches and list_folder(root, name, {}).folders:
+            near[name] = matches[0]
+    # A misspelt split stands beside another split: a plain one, or one that is surely misspelt.
+    splits = {SPLIT_NAMES[match] for match in near.values()}
+    are_all = 1 < len(near) == len(folders) == len(splits)
+    sure = [n for n, m in near.items() if _likeness(n, m) >= _SURELY_MISSPELT and n != f"{m}s"]
+    if near and (plain or (are_all and sure)):
+        name, match = next(iter(near.items()))
+        raise DataError(
+            f"{printable(root / name)}: a folder of folders that is no split",
+            f"Did you mean {match}/? Rename it or move it elsewhere.",
+        )
+
+
+def _likeness(name: str, other: str) -> float:
+    return difflib.SequenceMatcher(None, name.lower(), other).ratio()
+
+
+def _refuse_same(root: Path, plain: Mapping[str, str]) -> None:
+    twice = [split for split, count in Counter(plain.values()).items() if count > 1]
+    if twice:
+        same = ", ".join(f"{name}/" for name, split in plain.items() if split in twice)
+        raise DataError(
+            f"{printable(root)}: {printable(same)} mean the same split",
+            "Put their images into one.",
+        )
+
+
+def _refuse_broken_links(root: Path, left_out: Mapping[str, list[str]]) -> None:
+    for name in left_out.get(BROKEN_LINKS, []):
+        if name.lower() in SPLIT_NAMES:
+            raise DataError(
+                f"{printable(root / name)}: a link to a folder that is not there",
+                "Restore the folder, or remove the link: then the split is drawn from train.",
+            )
+
+
+def _follow_links(root: Path, links: Iterable[str], left_out: LeftOut) -> None:
+    """Let splits be links to folders elsewhere."""
+    for name in links:
+        target, source = Path(os.path.realpath(root / name)), Path(os.path.realpath(root))
+        if source.is_relative_to(target):
+            raise DataError(
+                f"{printable(root / name)}: a link that leads back to {printable(target)}",
+                "Let it lead to a folder of class folders, or remove it.",
+            )
+        left_out[LINKS].remove(name)
+
+
+def _deeper(root: Path, splits: Mapping[str, str]) -> dict[str, str]:
+    """{folder: split}, each folder down to where there is more than one folder.
+
+    Archives unpack into train/train/, and tools put images/ into each split.
+    """
+    found = dict(splits)
+    while True:
+        only = {name: _only_folder(root, name) for name in found}
+        if all(only.values()) and all(
+            list_folder(root, join_path(name, inner), {}).folders for name, inner in only.items()
+        ):
+            steps = only
+        else:
+            steps = {n: i for n, i in only.items() if i.lower() == n.rpartition("/")[2].lower()}
+        if not steps:
+            return found
+        found = {
+            join_path(name, steps[name]) if name in steps else name: split
+            for name, split in found.items()
+        }
+
+
+def _only_folder(root: Path, folder: str) -> str:
+    """The name of the one folder in a folder without images; empty for others."""
+    listing = list_folder(root, folder, {})
+    is_one = len(listing.folders) == 1 and not listing.images
+    return listing.folders[0] if is_one else ""
