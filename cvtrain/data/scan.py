@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from cvtrain.data.kinds import HEAD_BYTES, is_photograph
-from cvtrain.data.outputs import mark_of_output
+from cvtrain.data.outputs import FETCHED_SET, mark_of_output
 from cvtrain.errors import DataError
 from cvtrain.files import printable
 
@@ -87,6 +87,8 @@ def list_folder(root: Path, folder: str, left_out: LeftOut) -> Listing:
     try:
         with os.scandir(root / folder) as found:
             for entry in sorted(found, key=lambda entry: natural_key(entry.name)):
+                if entry.name == FETCHED_SET:
+                    continue  # ours, in a folder that is the source
                 if reason := _reason_to_ignore(entry):
                     left_out.setdefault(reason, []).append(join_path(folder, entry.name))
                     if reason == LINKS:

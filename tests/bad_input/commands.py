@@ -33,7 +33,8 @@ class Told(NamedTuple):
 def run_all(commands: dict[str, list[str]], here: Path) -> tuple[dict[str, Told], list[str]]:
     """What each of the named commands says in the folder `here`, and which engines it loaded."""
     done = subprocess.run(
-        [sys.executable, "-W", "error", "-c", RUN_ALL],
+        # TensorFlow's tensors do not know NumPy 2's copy keyword yet.
+        [sys.executable, "-W", "error", "-W", "ignore:__array__ impl", "-c", RUN_ALL],
         input=json.dumps(commands),
         capture_output=True,
         text=True,

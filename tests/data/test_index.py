@@ -1,3 +1,4 @@
+import re
 import shutil
 
 import numpy as np
@@ -333,3 +334,57 @@ def test_what_was_ignored_is_told_when_nothing_is_left(make):
 def test_a_file_that_is_no_manifest(tmp_path, name):
     (tmp_path / name).touch()
     assert "neither a folder nor a .csv manifest" in error_of(tmp_path / name)
+
+
+NEARLY_EQUAL = [("Cat", "cat"), ("T-shirt", "t_shirt"), ("polar bear", "polarbear"), ("1", "01")]
+
+
+def _folders(root, names):
+    for name in names:
+        (root / name).mkdir()
+        for i in range(5):
+            (root / name / f"{i}.jpg").touch()
+    return root, None
+
+
+def _splits(root, names):
+    for split in ("train", "test"):
+        (root / split).mkdir()
+        _folders(root / split, names)
+    return root, None
+
+
+def _manifest(root, names):
+    for i in range(5 * len(names)):
+        (root / f"{i}.jpg").touch()
+    rows = [f"{i}.jpg,{names[i % len(names)]}" for i in range(5 * len(names))]
+    (root / "list.csv").write_text("\n".join(["path,label", *rows]))
+    return root / "list.csv", None
+
+
+def _file_names(root, names):
+    for name in names:
+        for i in range(5):
+            (root / f"{name}.{i}.jpg").touch()
+    return root, re.compile(r"^(.+)\.\d\.jpg")
+
+
+@pytest.mark.parametrize("make", [_folders, _splits, _manifest, _file_names])
+@pytest.mark.parametrize("pair", NEARLY_EQUAL)
+def test_nearly_equal_names_are_noted_whatever_source_they_are_from(make, pair, tmp_path):
+    source, pattern = make(tmp_path, [*pair, "owl"])
+    index = build_index(source, **SHARES, label_pattern=pattern)
+    first, second = sorted(pair, key=scan.natural_key)
+    assert index.notes == (f"'{first}' and '{second}' are two classes; is that meant?",)
+    assert len(index.class_names) == 3
+
+
+@pytest.mark.parametrize("make", [_folders, _splits, _manifest, _file_names])
+def test_names_that_differ_in_more_are_not_noted(make, tmp_path):
+    source, pattern = make(tmp_path, ["C", "C++", "10", "1", "cat", "cats"])
+    assert build_index(source, **SHARES, label_pattern=pattern).notes == ()
+
+
+def test_images_of_other_classes_are_said_to_be_left_out(make):
+    index = build_index(make({"a": 3, "b": 3, "c": 2}), **SHARES, classes=["a", "b"])
+    assert index.left_out == {"images of other classes than data.classes": ["c/0.jpg", "c/1.jpg"]}

@@ -1,6 +1,7 @@
 import os
 
 import pytest
+from PIL import Image
 
 from cvtrain.data import scan
 from cvtrain.data.scan import Found, find_images, images_below, list_folder, natural_key
@@ -120,3 +121,46 @@ def test_find_images_streams(tmp_path):
     found = find_images([str(tmp_path), "asked for only when the first is done"], {})
     assert next(found).problem == ""
     assert "no such file" in next(found).problem
+
+
+@pytest.mark.parametrize("name", ["x", "x.jpg?w=200", "x.jpg_large", "x.1", "x.part", "x.bin"])
+@pytest.mark.parametrize("kind", ["JPEG", "PNG", "GIF", "WEBP", "BMP", "TIFF", "JPEG2000", "AVIF"])
+def test_the_first_bytes_tell_an_image_whatever_it_is_called(kind, name, tmp_path):
+    Image.new("RGB", (20, 20), (9, 99, 199)).save(tmp_path / name, format=kind)
+    left_out = {}
+    assert list(images_below(tmp_path, "", left_out)) == [name]
+    assert left_out == {}
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        *(b"", b"BM", b"BMW owners' club\n", b"P1 is a patient\n", b"GIF", b"RIFF....WAVE"),
+        *(b"%PDF-1.7\n", b"<svg xmlns='x'/>", b"8BPS\0\1", b"\0\0\1\0\1\0", b"PK\3\4", b"\x7fELF"),
+    ],
+)
+def test_texts_documents_and_programs_are_left_out(content, tmp_path):
+    (tmp_path / "x").write_bytes(content)
+    (tmp_path / "x.dat").write_bytes(content)
+    left_out = {}
+    assert list(images_below(tmp_path, "", left_out)) == []
+    assert left_out == {
+        "files without a suffix that are no images": ["x"],
+        ".dat files": ["x.dat"],
+    }
+
+
+def test_raw_files_of_cameras_are_left_out_though_they_begin_as_tiff(tmp_path):
+    Image.new("RGB", (20, 20)).save(tmp_path / "IMG_1.CR2", format="TIFF")
+    left_out = {}
+    assert list(images_below(tmp_path, "", left_out)) == []
+    assert left_out == {".cr2 files": ["IMG_1.CR2"]}
+
+
+def test_what_is_left_out_is_described_in_one_line():
+    left_out = {".txt files": ["a.txt"], "broken links": [f"{i}.png" for i in range(5)], "none": []}
+    assert scan.describe_left_out(left_out) == (
+        ".txt files: 1 (a.txt); broken links: 5 (0.png, 1.png, 2.png and 2 more)"
+    )
+    assert not scan.is_ordinary(left_out)
+    assert scan.is_ordinary({"hidden files": [".x"], "system folders": ["__MACOSX"], "none": []})

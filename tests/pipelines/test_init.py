@@ -149,6 +149,19 @@ def test_flat_files_get_a_pattern_and_their_classes_are_shown(tmp_path, capsys):
     assert row.endswith(f"-> label_pattern: {config.data.label_pattern}")
 
 
+def test_a_pattern_may_be_given(tmp_path, capsys):
+    days = [f"{day}/{name}" for day in ("2023", "2024") for name in ("cat", "dog")]
+    source = make_images(tmp_path / "photos", dict.fromkeys(days, 4))
+    with pytest.raises(DataError, match="have the same folders in them") as caught:
+        write(source)
+    assert "--label '^[^/]+/([^/]+)/'" in caught.value.advice
+    text, config = write(source, label="^[^/]+/([^/]+)/")
+    assert "label_pattern: " in text
+    assert config.data.label_pattern == "^[^/]+/([^/]+)/"
+    with pytest.raises(ConfigError, match="--label"):
+        write(source, label="(", force=True)
+
+
 def test_sizes_of_all_kinds_are_one_size(tmp_path):
     make_images(tmp_path / "images", {"red": 5}, size=(2000, 1500))
     make_images(tmp_path / "images", {"green": 9}, size=(300, 260))
