@@ -149,7 +149,7 @@ def test_flat_files_get_a_pattern_and_their_classes_are_shown(tmp_path, capsys):
     assert row.endswith(f"-> label_pattern: {config.data.label_pattern}")
 
 
-def test_a_pattern_may_be_given(tmp_path, capsys):
+def test_a_pattern_may_be_given(tmp_path):
     days = [f"{day}/{name}" for day in ("2023", "2024") for name in ("cat", "dog")]
     source = make_images(tmp_path / "photos", dict.fromkeys(days, 4))
     with pytest.raises(DataError, match="have the same folders in them") as caught:
