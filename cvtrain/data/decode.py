@@ -6,6 +6,7 @@ here. Pillow's global state is never touched, so that any number of threads may 
 
 import io
 import os
+import re
 import stat
 import struct
 from dataclasses import dataclass
@@ -24,7 +25,7 @@ from cvtrain.data.structure import check_jpeg, read_png
 
 __all__ = ["DECODER_VERSION", "DecodeError", "Decoded", "Decoder", "read_image"]
 
-DECODER_VERSION = 2
+DECODER_VERSION = 3
 """Raised by whoever changes which pixels a file decodes to: remembered results depend on it."""
 
 MAX_PIXELS = 50_000_000
@@ -39,6 +40,10 @@ _TRANSPOSE = {
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }
+
+_EXIF_PREFIX = re.compile(rb"(?:Exif\0\0)*")  # once in JPEG, by some writers in PNG and WebP too
+# Types of whole numbers in TIFF 6.0, section 2, as `struct` calls them.
+_NUMBERS = {1: "B", 3: "H", 4: "L", 6: "b", 8: "h", 9: "l"}
 
 _IN_PLAIN_WORDS = {
     "": "its parts do not fit together",
@@ -203,17 +208,22 @@ def _what(error: Exception) -> str:
 
 
 def _orientation(exif: bytes) -> int:
-    """EXIF orientation 1 to 8; 1, as stored, when there is none or the block is damaged."""
-    tiff = exif.removeprefix(b"Exif\0\0")
+    """EXIF orientation 1 to 8; 1, as stored, when there is none or the block is damaged.
+
+    The standard has it as one SHORT; some cameras write one BYTE or LONG.
+    """
+    tiff = exif[_EXIF_PREFIX.match(exif).end() :]
     order = {b"II": "<", b"MM": ">"}.get(tiff[:2])
     if order is None:
         return 1
     try:
         (directory,) = struct.unpack_from(order + "L", tiff, 4)
-        (count,) = struct.unpack_from(order + "H", tiff, directory)
-        for entry in range(directory + 2, directory + 2 + 12 * count, 12):
-            tag, _, _, value = struct.unpack_from(order + "HHLH", tiff, entry)
-            if tag == 0x0112:
+        (num_entries,) = struct.unpack_from(order + "H", tiff, directory)
+        for entry in range(directory + 2, directory + 2 + 12 * num_entries, 12):
+            tag, kind, count = struct.unpack_from(order + "HHL", tiff, entry)
+            number = order + _NUMBERS.get(kind, "0s")  # of no size, and so not read
+            if tag == 0x0112 and 0 < count * struct.calcsize(number) <= 4:  # is in the entry itself
+                (value,) = struct.unpack_from(number, tiff, entry + 8)
                 return value if value in _TRANSPOSE else 1
     except struct.error:
         pass

@@ -50,10 +50,11 @@ def with_frame(content: bytes, *, marker: int = 0xC0, **at: int) -> bytes:
     return bytes(changed)
 
 
-def turned(orientation: int, *, order: str = "<") -> bytes:
-    """An EXIF segment that says how the picture is to be turned."""
+def turned(orientation: int, *, order: str = "<", kind: int = 3) -> bytes:
+    """An EXIF segment that says how the picture is to be turned, as BYTE (1), SHORT or LONG (4)."""
     mark = b"II*\0" if order == "<" else b"MM\0*"
-    entry = struct.pack(order + "HHLHH", 0x0112, 3, 1, orientation, 0)
+    value = struct.pack(order + {1: "B", 3: "H", 4: "L"}[kind], orientation)
+    entry = struct.pack(order + "HHL", 0x0112, kind, 1) + value.ljust(4, b"\0")
     return segment(0xE1, b"Exif\0\0" + mark + struct.pack(order + "LH", 8, 1) + entry + bytes(4))
 
 
@@ -139,6 +140,10 @@ def beside_the_pixels() -> Iterator[Row]:
         order = "<>"[orientation % 2]
         content = with_segments(content, turned(orientation, order=order))
         yield Row(f"turned{orientation}.jpg", content, pixels=shown, within=LOSS)
+    for kind, name in {1: "byte", 4: "long"}.items():
+        content = with_segments(jpeg(pixels[8 + kind :]), turned(6, order=">", kind=kind))
+        shown = TURN[6](pixels[8 + kind :])
+        yield Row(f"turned-by-{name}.jpg", content, pixels=shown, within=LOSS)
 
     def with_segment(name, number, data, *, marker=0xE1):
         mine = pixels[:, number:]

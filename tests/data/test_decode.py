@@ -10,7 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 import cv2
 import numpy as np
 import pytest
-from PIL import Image, ImageFile
+from PIL import Image, ImageFile, ImageOps
 
 from cvtrain.data.decode import MAX_PIXELS, DecodeError, Decoder, read_image
 
@@ -119,12 +119,76 @@ def test_exif_orientation_is_applied(orientation, resize):
         b"Exif\0\0II*\0\xff\xff\xff\xff",
         b"Exif\0\0MM\0*\0\0\0\x08\xff\xff" + b"\x01\x1a\0\x05\0\0\0\x01\xff\xff\xff\xff" * 3,
         b"Exif\0\0II*\0\x08\0\0\0\x01\0\x12\x01\x03\0\x01\0\0\0\x63\0\0\0",
+        b"Exif\0\0" * 10_000,
     ],
 )
 def test_damaged_exif_neither_warns_nor_fails(exif):
     image = smooth(16, 16)
     content = encoded(image, "JPEG", exif=exif, quality=100, subsampling=0)
     assert differences(Decoder((16, 16))(content).pixels, image).max() <= 3
+
+
+def orientation_block(value, order, kind, *, count=1, prefix=b"Exif\0\0"):
+    """An EXIF block of one entry, its value packed as TIFF 6.0 has it: in the first bytes."""
+    packed = struct.pack(order + {1: "B", 2: "B", 3: "H", 4: "L", 7: "B", 9: "l"}[kind], value)
+    mark = b"II*\0" if order == "<" else b"MM\0*"
+    entry = struct.pack(order + "HHL", 0x0112, kind, count) + packed.ljust(4, b"\0")
+    return prefix + mark + struct.pack(order + "LH", 8, 1) + entry + bytes(4)
+
+
+def shown(content, size):
+    return Decoder(size)(content).pixels
+
+
+@pytest.mark.parametrize("format", ["JPEG", "PNG", "WEBP"])
+@pytest.mark.parametrize("kind", [1, 3, 4, 9], ids=["BYTE", "SHORT", "LONG", "SLONG"])
+@pytest.mark.parametrize("order", "<>")
+def test_orientation_is_read_in_every_type_of_whole_number(order, kind, format):
+    image = smooth(24, 40)
+    options = {"lossless": True} if format == "WEBP" else {"quality": 100, "subsampling": 0}
+    for value in range(1, 9):
+        content = encoded(image, format, exif=orientation_block(value, order, kind), **options)
+        # Pillow applies them all but BYTE, which is compared with the same value as SHORT.
+        known = orientation_block(value, order, 3 if kind == 1 else kind)
+        stored = Image.open(io.BytesIO(encoded(image, format, exif=known, **options)))
+        upright = np.asarray(ImageOps.exif_transpose(stored))
+        assert differences(shown(content, upright.shape[:2]), upright).max() <= 2
+
+
+@pytest.mark.parametrize("prefix", [b"", b"Exif\0\0", b"Exif\0\0Exif\0\0"])
+@pytest.mark.parametrize("format", ["PNG", "WEBP"])
+def test_orientation_is_found_behind_any_prefix(format, prefix):
+    content = bytearray(encoded(smooth(8, 12), "PNG"))
+    block = orientation_block(6, ">", 4, prefix=prefix)
+    if format == "PNG":  # Pillow would write no prefix
+        chunk = b"eXIf" + block
+        chunk = struct.pack(">L", len(block)) + chunk + struct.pack(">L", zlib.crc32(chunk))
+        content[-12:-12] = chunk
+    else:
+        content = encoded(smooth(8, 12), "WEBP", lossless=True, exif=block)
+    np.testing.assert_array_equal(shown(bytes(content), (12, 8)), np.rot90(smooth(8, 12), -1))
+
+
+@pytest.mark.filterwarnings("ignore:Metadata Warning")  # of Pillow, about two values
+@pytest.mark.parametrize(
+    ("kind", "count", "turns"),
+    [(3, 2, True), (3, 0, False), (3, 3, False), (4, 2, False), (2, 1, False), (7, 1, False)],
+)
+def test_orientation_of_odd_counts_and_types_is_what_pillow_makes_of_it(kind, count, turns):
+    block = orientation_block(6, "<", kind, count=count)
+    content = encoded(smooth(8, 12), "WEBP", lossless=True, exif=block)
+    assert ImageOps.exif_transpose(Image.open(io.BytesIO(content))).size == (
+        (8, 12) if turns else (12, 8)
+    )
+    upright = np.rot90(smooth(8, 12), -1) if turns else smooth(8, 12)
+    np.testing.assert_array_equal(shown(content, upright.shape[:2]), upright)
+
+
+def test_orientation_in_xmp_is_not_applied_as_in_opencv():
+    xmp = b'<x:xmpmeta xmlns:x="adobe:ns:meta/"><rdf tiff:Orientation="6"/></x:xmpmeta>'
+    content = encoded(smooth(8, 12), "JPEG", quality=100, subsampling=0, xmp=xmp)
+    assert by_opencv(content).shape[:2] == (8, 12)
+    assert differences(shown(content, (8, 12)), by_opencv(content)).max() <= 2
 
 
 def cmyk_image(array):
