@@ -29,6 +29,9 @@ DECODER_VERSION = 3
 """Raised by whoever changes which pixels a file decodes to: remembered results depend on it."""
 
 MAX_PIXELS = 50_000_000
+"""Of an image as it is decoded."""
+MAX_JPEG_PIXELS = 200_000_000
+"""Of a JPEG by its header: libjpeg decodes it at a half, a quarter or an eighth of its size."""
 MAX_BYTES = 256 * 2**20
 
 _TRANSPOSE = {
@@ -99,12 +102,14 @@ class Decoder:
         """Decode the bytes of one image file.
 
         Raises:
-            DecodeError: they are no image, a damaged one, or one of more than `MAX_PIXELS` pixels.
+            DecodeError: they are no image, a damaged one, or one of more than `MAX_PIXELS` pixels,
+                a JPEG of more than `MAX_JPEG_PIXELS`.
         """
         kind = kind_of(content)
+        most = MAX_JPEG_PIXELS if kind == "JPEG" else MAX_PIXELS
         try:
             image, is_animated = _open(content, kind)
-            if image.width * image.height <= MAX_PIXELS:
+            if image.width * image.height <= most:
                 return self._decode(image, is_animated)
         except (DecodeError, MemoryError):
             raise
@@ -113,7 +118,7 @@ class Decoder:
         except Exception as error:  # on damaged bytes Pillow raises nearly anything
             raise DecodeError(f"damaged {kind} file ({_what(error)})", REPLACE) from error
         raise DecodeError(
-            f"more than {MAX_PIXELS // 1_000_000} million pixels", "Store it in a smaller size."
+            f"more than {most // 1_000_000} million pixels", "Store it in a smaller size."
         )
 
     def _decode(self, image: Image.Image, is_animated: bool) -> Decoded:
@@ -154,6 +159,15 @@ class Decoder:
         canvas = Image.new("RGB", (width, height), self.background)
         canvas.paste(image, ((width - image.width) // 2, (height - image.height) // 2))
         return canvas
+
+
+def largest_size(height: int, width: int) -> tuple[int, int]:
+    """Height and width in which a photograph of this size is decoded in full, or a part of it.
+
+    It is the photograph's own up to `MAX_PIXELS` pixels, then a half, a quarter or an eighth of it.
+    """
+    shrink = _least_shrink(height, width)
+    return -(-height // shrink), -(-width // shrink)
 
 
 def read_image(path: Path) -> bytes:
@@ -234,15 +248,25 @@ def _draft(image: Image.Image, box: Box, size: tuple[int, int]) -> Box:
     """Let libjpeg shrink the image while it stays at least as large as needed; `box` shrinks too.
 
     A JPEG yields a half, a quarter or an eighth of its size for about half of the work; on
-    photographs the result differs from a full decode by less than one grey level on average.
+    photographs the result differs from a full decode by less than one grey level on average. One
+    of more than `MAX_PIXELS` pixels is shrunk in any case.
     """
-    width = image.width
-    whole = image.width * size[0] / (box[2] - box[0]), image.height * size[1] / (box[3] - box[1])
-    drafted = image.draft(None, (max(1, int(whole[0])), max(1, int(whole[1]))))
+    width, height = image.size
+    least = _least_shrink(height, width)
+    wanted = (
+        min(width * size[0] / (box[2] - box[0]), width // least),
+        min(height * size[1] / (box[3] - box[1]), height // least),
+    )
+    drafted = image.draft(None, tuple(max(1, int(side)) for side in wanted))
     if drafted is None:
         return box
     factor = width / drafted[1][2]
     return tuple(edge / factor for edge in box)
+
+
+def _least_shrink(height: int, width: int) -> int:
+    shrinks = (shrink for shrink in (1, 2, 4) if height * width <= MAX_PIXELS * shrink**2)
+    return next(shrinks, 8)
 
 
 def _eight_bits(image: Image.Image, background: tuple[int, int, int]) -> Image.Image:

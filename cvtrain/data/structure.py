@@ -17,11 +17,14 @@ from cvtrain.files import printable
 _MOST_CHUNKS = 100_000  # libpng's own files have one for each 8 KiB
 _MOST_SCANS = 100  # progressive files have about ten; each costs a pass over all coefficients
 
+_MOST_COEFFICIENTS = 200_000_000  # 400 MB; what 50 million pixels of CMYK take
+
 _MAKE_PIXELS = {b"IHDR", b"PLTE", b"tRNS", b"IDAT", b"eXIf", b"IEND"}
 _KINDS_OF_JPEG = {0xC3: "lossless JPEG", 0xF7: "JPEG-LS"}
 _KINDS_OF_JPEG |= dict.fromkeys((0xC5, 0xC6, 0xC7, 0xCD, 0xCE, 0xCF), "hierarchical JPEG")
 _KINDS_OF_JPEG[0xCB] = "lossless JPEG"
 _READ_JPEGS = {0xC0, 0xC1, 0xC2, 0xC9, 0xCA}
+_PROGRESSIVE = {0xC2, 0xCA}
 _WITHOUT_LENGTH = {bytes([code]) for code in (0x00, 0x01, *range(0xD0, 0xD9), 0xFF)}
 _RESTART = re.compile(rb"\xff[\xd0-\xd7]")
 
@@ -81,19 +84,21 @@ def check_jpeg(content: bytes) -> None:
     """Check the markers of a JPEG file (ITU-T T.81, annex B) as far as that is cheap.
 
     Raises:
-        DecodeError: it has no end, lost restart markers, has too many scans, or is of a kind that
-            browsers do not read either.
+        DecodeError: it has no end, lost restart markers, has too many scans or too much in them,
+            or is of a kind that browsers do not read either.
     """
-    frame, interval, scan = b"", 0, len(content)
+    frame, interval, scan, is_progressive = b"", 0, len(content), False
     for marker, start, segment in _segments(content):
         if marker == 0xDA:
             scan = start
+            _refuse_many_coefficients(frame, is_progressive or segment[:1] != frame[5:6])
         elif marker == 0xDD and len(segment) == 2:
             interval = int.from_bytes(segment)
         elif kind := _KINDS_OF_JPEG.get(marker):
             raise DecodeError(f"{kind} file, which cvtrain does not read", CONVERT)
         elif marker in _READ_JPEGS:
-            frame = segment
+            frame = segment if len(segment) > 7 else b""  # up to the first component
+            is_progressive = marker in _PROGRESSIVE
             if segment[:1] not in (b"", b"\x08"):
                 raise DecodeError(
                     f"JPEG file of {segment[0]} bits, of which cvtrain reads 8", CONVERT
@@ -107,12 +112,26 @@ def check_jpeg(content: bytes) -> None:
         num_scans = content.count(b"\xff\xda", scan, end)
     if num_scans > _MOST_SCANS:
         raise DecodeError(f"JPEG file of more than {_MOST_SCANS} scans", CONVERT)
-    if interval and num_scans == 1 and len(frame) >= 6:
+    if interval and num_scans == 1 and frame:
         expected = (_num_units(frame) - 1) // interval
         found = len(_RESTART.findall(content, scan, end))
         if found != expected:
             what = f"{found} of its {expected} restart markers are there"
             raise DecodeError(f"damaged JPEG file ({what})", REPLACE)
+
+
+def _refuse_many_coefficients(frame: bytes, has_scans: bool) -> None:
+    """Raise DecodeError for a JPEG that is decoded scan by scan and too large for that.
+
+    libjpeg then holds all its coefficients in memory, whatever the size that is asked for.
+    """
+    if has_scans and frame:
+        num_blocks = sum(wide * high for wide, high in _sampling(frame)) * _num_units(frame)
+        if num_blocks * 64 > _MOST_COEFFICIENTS:
+            raise DecodeError(
+                f"JPEG of several scans that takes more than {_MOST_COEFFICIENTS // 500_000} MB",
+                "Store it in a smaller size.",
+            )
 
 
 def _segments(content: bytes) -> Iterator[tuple[int, int, bytes]]:
@@ -138,10 +157,13 @@ def _segments(content: bytes) -> Iterator[tuple[int, int, bytes]]:
 
 def _num_units(frame: bytes) -> int:
     """How many units (MCUs) the scan of a whole picture has, by its frame header."""
-    height, width, count = struct.unpack_from(">HHB", frame, 1)
-    sampling = [(byte >> 4, byte & 15) for byte in frame[7 : 7 + 3 * count : 3]]
-    # A picture of one component is coded block by block, whatever its sampling says.
-    wide, high = (
-        (1, 1) if count == 1 else (max(h for h, _ in sampling), max(v for _, v in sampling))
-    )
+    height, width = struct.unpack_from(">HH", frame, 1)
+    wide, high = map(max, zip(*_sampling(frame), strict=True))
     return -(-width // (8 * wide)) * -(-height // (8 * high))
+
+
+def _sampling(frame: bytes) -> list[tuple[int, int]]:
+    """How many blocks of 8 x 8 a unit has of each component, across and down."""
+    if frame[5] < 2:  # coded block by block, whatever its sampling says
+        return [(1, 1)]
+    return [(max(1, byte >> 4), max(1, byte & 15)) for byte in frame[7 : 7 + 3 * frame[5] : 3]]

@@ -185,7 +185,8 @@ def _write(
     from cvtrain.visuals.page import Card, View
 
     original = image.original()
-    box = seen_box(image.size, subject.decoder.size, subject.decoder.resize)
+    size = original.shape[:2]
+    box = seen_box(size, subject.decoder.size, subject.decoder.resize)
     names, true = subject.class_names, image.wanted.true
     predicted = int(probabilities.argmax())
     number = len(found.records)
@@ -198,7 +199,7 @@ def _write(
         c = answer.class_index
         name, probability = names[c], float(probabilities[c])
         file = f"maps/{stem}-{c}-{safe_name(name)}"
-        blended = overlay(original, upsampled(heatmap(answer.placed), image.size, box))
+        blended = overlay(original, upsampled(heatmap(answer.placed), size, box))
         np.save(folder / f"{file}.npy", answer.raw)
         Pillow.fromarray(blended).save(folder / f"{file}.png")
         entry = {

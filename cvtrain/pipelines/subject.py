@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from cvtrain.console import Console
-from cvtrain.data.decode import DecodeError, Decoder, read_image
+from cvtrain.data.decode import DecodeError, Decoder, largest_size, read_image
 from cvtrain.data.index import Split, recorded_index
 from cvtrain.data.scan import LeftOut, find_images
 from cvtrain.errors import DataError, RunError
@@ -107,10 +107,12 @@ class Image:
     def original(self) -> np.ndarray:
         """The photograph (h, w, 3) uint8; read again, because many of them would fill the memory.
 
+        One of more than `decode.MAX_PIXELS` pixels is as large as it can be decoded.
+
         Raises:
             DecodeError: it can no longer be read.
         """
-        return Decoder(self.size)(read_image(self.wanted.path)).pixels
+        return Decoder(largest_size(*self.size))(read_image(self.wanted.path)).pixels
 
 
 def open_run(run: Run, *, device: str) -> Subject:

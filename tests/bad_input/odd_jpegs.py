@@ -222,7 +222,7 @@ def damaged() -> Iterator[Row]:
     yield Row("two-colours.jpg", with_frame(whole, b5=2), **damage)
     yield Row("no-sampling.jpg", with_frame(whole, b7=0), **damage)
     huge = with_frame(whole, b1=0xFF, b2=0xDC, b3=0xFF, b4=0xDC)
-    yield Row("huge.jpg", huge, bad="more than 50 million pixels", advice="smaller size")
+    yield Row("huge.jpg", huge, bad="more than 200 million pixels", advice="smaller size")
     start = progressive.rindex(b"\xff\xda")
     scans = progressive[:-2] + progressive[start:-2] * 100 + b"\xff\xd9"
     yield Row("scan-bomb.jpg", scans, bad="more than 100 scans", advice="Convert it")

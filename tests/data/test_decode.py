@@ -12,7 +12,14 @@ import numpy as np
 import pytest
 from PIL import Image, ImageFile, ImageOps
 
-from cvtrain.data.decode import MAX_PIXELS, DecodeError, Decoder, read_image
+from cvtrain.data.decode import (
+    MAX_JPEG_PIXELS,
+    MAX_PIXELS,
+    DecodeError,
+    Decoder,
+    largest_size,
+    read_image,
+)
 
 
 def encoded(image, format="PNG", **options):
@@ -287,6 +294,80 @@ def test_too_many_pixels_are_refused_from_the_header(size):
         with pytest.raises(DecodeError, match="more than 50 million pixels"):
             Decoder((8, 8))(content)
     assert size[0] * size[1] > MAX_PIXELS
+
+
+def gradient(width, height, **options):
+    """A grey JPEG that gets brighter from left to right: 0 to 255."""
+    across = Image.linear_gradient("L").transpose(Image.Transpose.ROTATE_90)
+    large = across.resize((width, height), Image.Resampling.BILINEAR, (0, 0, 256, 1))
+    return encoded(large, "JPEG", quality=95, **options)
+
+
+@pytest.fixture(scope="module")
+def large_photograph():
+    """Of 61 million pixels, as cameras take them."""
+    return gradient(9600, 6400)
+
+
+@pytest.mark.parametrize(
+    ("resize", "size", "first", "last"),
+    [
+        ("stretch", (16, 200), 0, 9600),  # libjpeg shrinks to an eighth
+        ("stretch", (3000, 20), 0, 9600),  # to a half
+        ("stretch", (3300, 20), 0, 9600),  # to a half all the same: all of it would be too much
+        ("crop", (100, 100), 1600, 8000),
+    ],
+)
+def test_a_large_jpeg_is_decoded_as_a_small_one(large_photograph, resize, size, first, last):
+    decoded = Decoder(size, resize)(large_photograph)
+    assert (decoded.width, decoded.height, decoded.notes) == (9600, 6400, ())
+    places = first + (np.arange(size[1]) + 0.5) * (last - first) / size[1]
+    expected = np.clip(places / 9600 * 256 - 0.5, 0, 255)  # Pillow samples at the centres
+    assert differences(decoded.pixels[..., 0], np.rint(expected)).max() <= 2
+
+
+@pytest.mark.parametrize("options", [{}, {"progressive": True}], ids=["baseline", "progressive"])
+def test_a_panorama_is_decoded_though_one_side_is_short(options):
+    content = gradient(60_000, 900, **options)
+    pixels = Decoder((800, 120))(content).pixels  # half of 900 is less than 800
+    expected = (np.arange(120) + 0.5) / 120 * 256 - 0.5
+    assert differences(pixels[..., 0], np.rint(expected)).max() <= 2
+
+
+def test_the_largest_size_is_that_of_a_draft():
+    assert largest_size(5000, 10_000) == (5000, 10_000)
+    assert largest_size(6400, 9600) == (3200, 4800)
+    assert largest_size(65_500, 3053) == (32_750, 1527)
+    assert largest_size(14_000, 14_285) == (7000, 7143)
+    assert all(
+        height * width <= MAX_PIXELS + 65_536
+        for height, width in (largest_size(n, MAX_JPEG_PIXELS // n) for n in (4000, 9999, 60_000))
+    )
+
+
+def with_size(content, width, height):
+    """The same JPEG whose header claims another size."""
+    place = next(content.index(mark) for mark in (b"\xff\xc0", b"\xff\xc2") if mark in content)
+    return content[: place + 5] + struct.pack(">HH", height, width) + content[place + 9 :]
+
+
+@pytest.mark.parametrize(
+    ("options", "megapixels", "what"),
+    [
+        ({}, 201, "more than 200 million pixels"),
+        ({"progressive": True, "subsampling": 0}, 67, "several scans that takes more than 400 MB"),
+        ({"progressive": True, "subsampling": 2}, 134, "several scans that takes more than 400 MB"),
+    ],
+)
+def test_jpegs_that_would_take_too_much_memory_are_refused_from_the_header(
+    options, megapixels, what
+):
+    content = with_size(encoded(smooth(16, 16), "JPEG", **options), 10_000, megapixels * 100)
+    with pytest.raises(DecodeError, match=what):
+        Decoder((8, 8))(content)
+    if options:  # just below, it is taken at its word: nearly all of it is missing
+        content = with_size(content, 10_000, megapixels * 100 - 100)
+        assert "missing data" in Decoder((8, 8))(content).notes[0]
 
 
 @pytest.mark.parametrize(

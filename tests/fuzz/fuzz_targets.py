@@ -21,7 +21,7 @@ from fuzz_runs import read_all, show_all
 from cvtrain.config import dump_config, load_config, yaml
 from cvtrain.config.loader import config_for_source
 from cvtrain.data.arrays import load_npz
-from cvtrain.data.decode import MAX_PIXELS, Decoded, DecodeError, Decoder
+from cvtrain.data.decode import MAX_JPEG_PIXELS, MAX_PIXELS, Decoded, DecodeError, Decoder
 from cvtrain.data.labels import compile_pattern, named_in
 from cvtrain.data.manifest import SPLIT_NAMES, manifest_text, read_manifest
 from cvtrain.errors import ConfigError, CvtrainError, DataError, RunError
@@ -89,7 +89,8 @@ def image(content: bytes) -> None:
             assert decoded.pixels.shape == (*decoder.size, 3)
             assert decoded.pixels.dtype == np.uint8
             assert decoded.format in ("JPEG", "PNG", "BMP", "GIF", "WEBP")
-            assert 0 < decoded.width * decoded.height <= MAX_PIXELS
+            most = MAX_JPEG_PIXELS if decoded.format == "JPEG" else MAX_PIXELS
+            assert 0 < decoded.width * decoded.height <= most
 
 
 def _decoded(decoder: Decoder, content: bytes) -> Decoded | None:

@@ -13,6 +13,8 @@ from cvtrain.data.index import Split
 from cvtrain.errors import DataError, RunError
 from cvtrain.files import commit_json, commit_text
 from cvtrain.pipelines.subject import (
+    Images,
+    Wanted,
     from_every_class,
     named_images,
     right_and_wrong,
@@ -132,6 +134,17 @@ def test_what_is_named_and_not_there_is_told_and_stops_nothing(tmp_path, capsys)
     warnings = capsys.readouterr().err
     assert "nothing: no such file" in warnings
     assert "\x1b[31m" not in warnings
+
+
+def test_a_photograph_beyond_the_limit_is_as_large_as_it_can_be_decoded(tmp_path):
+    gradient = Image.linear_gradient("L").resize((9000, 6000))
+    gradient.save(tmp_path / "large.jpg")
+    images = Images([Wanted(tmp_path / "large.jpg", "large.jpg")], {}, QUIET)
+    (image,) = images.decoded(SimpleNamespace(decoder=Decoder((8, 8))))
+    original = image.original()
+    assert (image.size, original.shape) == ((6000, 9000), (3000, 4500, 3))
+    half = np.asarray(gradient.resize((4500, 3000), Image.Resampling.BOX)).astype(int)
+    assert abs(half - original[..., 0]).max() <= 2
 
 
 def test_nothing_that_can_be_read_is_an_error(tmp_path):
