@@ -37,6 +37,15 @@ def _file_name(value: object) -> str:
     return value
 
 
+def _range(value: object) -> object:
+    is_pair = isinstance(value, list) and len(value) == 2
+    if value != "auto" and not (
+        is_pair and all(type(each) is int for each in value) and 0 <= value[0] < value[1] <= 65_535
+    ):
+        raise ValueError(f"must be auto, or two numbers that rise; received {value!r:.80}")
+    return value
+
+
 Text = Annotated[str, PlainValidator(_text)]
 FileName = Annotated[str, PlainValidator(_file_name)]
 _Path = Annotated[str, PlainValidator(_path)]
@@ -52,6 +61,7 @@ class _Checked(BaseModel):
 class _Decoder(_Checked):
     resize: Literal["stretch", "crop", "pad"]
     background: Annotated[list[_Byte], Field(min_length=3, max_length=3)]
+    range: Annotated[str | list[int], PlainValidator(_range)] = "auto"
 
 
 class _Data(_Checked):

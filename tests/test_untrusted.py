@@ -5,6 +5,7 @@ import pytest
 from cvtrain.errors import RunError
 from cvtrain.untrusted import check_record, check_split, refuse_links
 
+DECODER = {"resize": "pad", "background": [0, 255, 7]}
 RECORD = {"format": 1, "command": "fit", "status": "finished", "started": "2026-11-22"}
 
 
@@ -15,7 +16,7 @@ def test_a_record_may_lack_what_is_not_known_yet_and_have_more():
         | {
             "class_names": ["cat", "caf\udce9"],
             "image_size": [180, 4096],
-            "decoder": {"resize": "pad", "background": [0, 255, 7]},
+            "decoder": DECODER | {"range": [0, 4095]},
             "data": {"root": "/photos", "digest": "d", "counts": {}},
             "seconds": {"total": 3, "train": 2.5},
             "features": {"pool": {"precision": "bfloat16", "views": 4}},
@@ -36,6 +37,10 @@ def test_a_record_may_lack_what_is_not_known_yet_and_have_more():
         ({"data": {"root": ["x"]}}, "data.root"),
         ({"seconds": {"to\x1btal": "3"}}, r"seconds.to\x1btal"),
         ({"decoder": {"resize": "pad", "background": [0, 0]}}, "decoder.background"),
+        ({"decoder": {**DECODER, "range": [7, 7]}}, "decoder.range"),
+        ({"decoder": {**DECODER, "range": [0, True]}}, "decoder.range"),
+        ({"decoder": {**DECODER, "range": [0, 10**9]}}, "decoder.range"),
+        ({"decoder": {**DECODER, "range": "all"}}, "decoder.range"),
     ],
 )
 def test_what_is_wrong_in_a_record_is_named(fields, place):

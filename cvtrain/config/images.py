@@ -16,6 +16,7 @@ from cvtrain.config.section import (
     ImageSize,
     LabelPattern,
     Positive,
+    Range,
     Rate,
     Section,
     Share,
@@ -58,6 +59,9 @@ class Data(Section):
     """stretch ignores the aspect ratio, crop cuts the longer side, pad fills the shorter one."""
     background: tuple[Byte, Byte, Byte] = (255, 255, 255)
     """RGB, 0..255, under transparent pixels and beside padded images."""
+    range: Range = "auto"
+    """Values of the files that become 0 and 255, such as [0, 4095] for 12 bits in files of 16;
+    those beyond are clipped. auto: all that a file can hold, 0..255, or 0..65535 in 16 bits."""
     split: Split = Split()
     """Shares for validation and test where the source has no such splits."""
     on_bad: Literal["error", "skip"] = "error"

@@ -3,7 +3,7 @@
 import ast
 import inspect
 import itertools
-from typing import Annotated, Any, get_args
+from typing import Annotated, Any, Literal, get_args
 
 from pydantic import (
     AfterValidator,
@@ -30,6 +30,16 @@ def _height_and_width(value: Any) -> tuple[int, int]:
     if not all(4 <= side <= 4096 for side in pair):
         raise ValueError("must be between 4 and 4096 pixels")
     return (pair[0], pair[1])
+
+
+def _range(value: Any) -> str | tuple[int, int]:
+    if value == "auto":
+        return value
+    if not (isinstance(value, list) and len(value) == 2 and all(map(_is_whole, value))):
+        raise ValueError("must be auto, or [low, high] in whole numbers")
+    if not 0 <= value[0] < value[1] <= 65_535:
+        raise ValueError("must rise, and lie between 0 and 65535")
+    return (value[0], value[1])
 
 
 def _per_stage(value: Any) -> int | tuple[int, ...]:
@@ -61,6 +71,11 @@ Side = Annotated[int, Field(ge=4, le=4096)]
 ImageSize = Annotated[
     tuple[int, int],
     BeforeValidator(_height_and_width, json_schema_input_type=Side | tuple[Side, Side]),
+]
+Value = Annotated[int, Field(ge=0, le=65_535)]
+Range = Annotated[
+    Literal["auto"] | tuple[int, int],
+    BeforeValidator(_range, json_schema_input_type=Literal["auto"] | tuple[Value, Value]),
 ]
 OnePerStage = Annotated[tuple[Positive, ...], Field(min_length=1)]
 PerStage = Annotated[

@@ -9,8 +9,10 @@ import os
 import re
 import stat
 import struct
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 from PIL import Image
@@ -21,6 +23,7 @@ from PIL.PngImagePlugin import PngImageFile
 from PIL.WebPImagePlugin import WebPImageFile
 
 from cvtrain.data.kinds import REPLACE, DecodeError, kind_of
+from cvtrain.data.sixteen_bits import sixteen_bits
 from cvtrain.data.structure import check_jpeg, read_png
 
 __all__ = ["DECODER_VERSION", "DecodeError", "Decoded", "Decoder", "read_image"]
@@ -57,6 +60,7 @@ _IN_PLAIN_WORDS = {
 }
 
 Box = tuple[float, float, float, float]
+Range = Literal["auto"] | tuple[int, int]
 
 
 @dataclass(frozen=True)
@@ -70,6 +74,7 @@ class Decoded:
         height: of the original in pixels, upright.
         mode: Pillow's name of what the file stores: RGB, L (grey), P (palette), RGBA, CMYK, ...
         notes: what a person may want to know about the conversion; mostly empty.
+        full_scale: the largest value that the file can store: 255, or 65,535 in 16 bits.
     """
 
     pixels: np.ndarray
@@ -78,6 +83,7 @@ class Decoded:
     height: int
     mode: str
     notes: tuple[str, ...] = ()
+    full_scale: int = 255
 
 
 @dataclass(frozen=True)
@@ -85,18 +91,38 @@ class Decoder:
     """Decodes image files to one size; equal decoders give equal pixels.
 
     JPEG, PNG, BMP, GIF and WebP are read whatever the file is called. EXIF orientation is applied,
-    transparency lies on `background`, 16-bit grey is scaled to 8 bits, CMYK becomes RGB, and of an
+    transparency lies on `background`, 16 bits are scaled to 8, CMYK becomes RGB, and of an
     animation the first frame counts. Resampling is bilinear with antialiasing.
 
     Args:
         size: (height, width) of the pixels in the result.
         resize: "stretch" distorts, "crop" keeps the middle, "pad" adds a border of `background`.
         background: red, green and blue, 0 to 255.
+        range: which values of a file become 0 and 255; those between are scaled, those beyond are
+            clipped. "auto": 0 and the largest that the file can store.
     """
 
     size: tuple[int, int]
     resize: str = "stretch"
     background: tuple[int, int, int] = (255, 255, 255)
+    range: Range = "auto"
+
+    @classmethod
+    def recorded(cls, size: Sequence[int], settings: Mapping[str, Any]) -> "Decoder":
+        """The decoder of a run, by `image_size` and `decoder` of its `run.json`."""
+        height, width = size
+        limits = settings.get("range", "auto")  # earlier versions knew no other
+        return cls(
+            (height, width),
+            resize=settings["resize"],
+            background=tuple(settings["background"]),
+            range=limits if limits == "auto" else tuple(limits),
+        )
+
+    def settings(self) -> dict[str, Any]:
+        """What `recorded` needs besides the size."""
+        limits = self.range if self.range == "auto" else list(self.range)
+        return {"resize": self.resize, "background": list(self.background), "range": limits}
 
     def __call__(self, content: bytes) -> Decoded:
         """Decode the bytes of one image file.
@@ -108,9 +134,9 @@ class Decoder:
         kind = kind_of(content)
         most = MAX_JPEG_PIXELS if kind == "JPEG" else MAX_PIXELS
         try:
-            image, is_animated = _open(content, kind)
-            if image.width * image.height <= most:
-                return self._decode(image, is_animated)
+            file = _open(content, kind)
+            if file.image.width * file.image.height <= most:
+                return self._decode(file)
         except (DecodeError, MemoryError):
             raise
         except Image.DecompressionBombError:
@@ -121,7 +147,14 @@ class Decoder:
             f"more than {most // 1_000_000} million pixels", "Store it in a smaller size."
         )
 
-    def _decode(self, image: Image.Image, is_animated: bool) -> Decoded:
+    def unpadded(self, decoded: Decoded) -> np.ndarray:
+        """The pixels of a decoded image without the border that "pad" has added."""
+        _, (width, height) = self._fit(decoded.width, decoded.height, turned=False)
+        top, left = (self.size[0] - height) // 2, (self.size[1] - width) // 2
+        return decoded.pixels[top : top + height, left : left + width]
+
+    def _decode(self, file: "_File") -> Decoded:
+        image = file.image
         width, height = image.size
         mode = image.mode
         if image.format != "JPEG":
@@ -130,15 +163,66 @@ class Decoder:
         turned = orientation >= 5
         box, size = self._fit(width, height, turned)
         box = _draft(image, box, size)
-        pixels = _eight_bits(image, self.background)
+        pixels = self._eight_bits(file)
         pixels = pixels.resize(size, Image.Resampling.BILINEAR, box, reducing_gap=3.0)
-        notes = _notes(image, pixels, is_animated)
+        notes = self._notes(file, pixels)
         if orientation in _TRANSPOSE:
             pixels = pixels.transpose(_TRANSPOSE[orientation])
         pixels = self._padded(pixels.convert("RGB"))
         if turned:
             width, height = height, width
-        return Decoded(np.asarray(pixels), image.format, width, height, mode, notes)
+        return Decoded(
+            np.asarray(pixels), image.format, width, height, mode, notes, file.full_scale
+        )
+
+    def _eight_bits(self, file: "_File") -> Image.Image:
+        """The image in mode L or RGB, its values brought to 0..255, over the background."""
+        image = file.image
+        if file.full_scale > 255 and (self.range != "auto" or image.mode.startswith("I")):
+            values, alpha = sixteen_bits(file.png)
+            pixels = self._table(file.full_scale)[values]
+            image = Image.fromarray(pixels if pixels.shape[2] == 3 else pixels[..., 0])
+            return image if alpha is None else self._over_background(image, alpha)
+        if image.has_transparency_data:
+            image = image.convert("RGBA")
+            return self._over_background(self._scaled(image.convert("RGB")), image.getchannel("A"))
+        if image.mode not in ("L", "RGB"):
+            image = image.convert("L" if image.mode == "1" else "RGB")
+        return self._scaled(image)
+
+    def _scaled(self, image: Image.Image) -> Image.Image:
+        if self.range == "auto":
+            return image
+        return image.point(self._table(255).tolist() * len(image.getbands()))
+
+    def _table(self, full_scale: int) -> np.ndarray:
+        """uint8 (full_scale + 1,): what each value of a file becomes, rounded."""
+        low, high = (0, full_scale) if self.range == "auto" else self.range
+        values = np.arange(full_scale + 1) - low
+        return np.clip((values * 510 + high - low) // (2 * (high - low)), 0, 255).astype(np.uint8)
+
+    def _over_background(self, image: Image.Image, alpha: Image.Image) -> Image.Image:
+        canvas = Image.new("RGB", image.size, self.background)
+        canvas.paste(image, mask=alpha)
+        return canvas
+
+    def _notes(self, file: "_File", pixels: Image.Image) -> tuple[str, ...]:
+        """What to say of an image as it was stored; `pixels` have their size, unturned yet."""
+        notes = []
+        if file.image.mode == "CMYK":
+            notes.append("CMYK colours, converted to RGB without a colour profile")
+        if file.is_animated:
+            notes.append("an animation, of which only the first frame counts")
+        lower_edge = pixels.crop((0, pixels.height - 1, *pixels.size))
+        if file.image.format == "JPEG" and self._is_missing(lower_edge):
+            notes.append("its lower edge is the grey that stands for missing data")
+        return tuple(notes)
+
+    def _is_missing(self, pixels: Image.Image) -> bool:
+        """Where the data of a JPEG end too early, libjpeg goes on with the middle of all values."""
+        grey = int(self._table(255)[128])
+        extremes = {extreme for band in pixels.convert("RGB").getextrema() for extreme in band}
+        return extremes == {grey} and 0 < grey < 255
 
     def _fit(self, width: int, height: int, turned: bool) -> tuple[Box, tuple[int, int]]:
         """Which box of the stored image becomes which (width, height), before it is turned."""
@@ -159,6 +243,22 @@ class Decoder:
         canvas = Image.new("RGB", (width, height), self.background)
         canvas.paste(image, ((width - image.width) // 2, (height - image.height) // 2))
         return canvas
+
+
+def stored_values(content: bytes) -> np.ndarray:
+    """What an image file stores, in its own numbers: uint8 or uint16 (height, width, 1 or 3).
+
+    Transparent pixels have the colours that they hide. Large JPEGs are as small as `largest_size`.
+
+    Raises:
+        DecodeError: as a `Decoder`, which should have decoded the file before.
+    """
+    file = _open(content, kind_of(content))
+    if file.full_scale > 255:
+        return sixteen_bits(file.png)[0]
+    image = file.image
+    image.draft(None, largest_size(image.height, image.width)[::-1])
+    return np.asarray(image.convert("RGB"))
 
 
 def largest_size(height: int, width: int) -> tuple[int, int]:
@@ -202,17 +302,32 @@ class _Jpeg(JpegImageFile):
 _FILE_TYPES = {"JPEG": _Jpeg, "BMP": BmpImageFile, "GIF": GifImageFile, "WEBP": WebPImageFile}
 
 
-def _open(content: bytes, kind: str) -> tuple[Image.Image, bool]:
-    """The first picture of a file, not decoded yet, and whether there are more of them."""
+class _File(NamedTuple):
+    """An image file that was opened, and not decoded yet.
+
+    Attributes:
+        image: its first picture.
+        is_animated: there are more of them.
+        full_scale: as `Decoded` has it.
+        png: the content of a PNG, without what does not make its pixels.
+    """
+
+    image: Image.Image
+    is_animated: bool
+    full_scale: int = 255
+    png: bytes = b""
+
+
+def _open(content: bytes, kind: str) -> _File:
     if kind == "PNG":
         png = read_png(content)
         image = PngImageFile(io.BytesIO(png.content))
         _mend_transparency(image, depth=content[24])
-        return image, png.is_animated
+        return _File(image, png.is_animated, 65_535 if content[24] == 16 else 255, png.content)
     if kind == "JPEG":
         check_jpeg(content)
     image = _FILE_TYPES[kind](io.BytesIO(content))
-    return image, getattr(image, "is_animated", False)
+    return _File(image, getattr(image, "is_animated", False))
 
 
 def _what(error: Exception) -> str:
@@ -269,20 +384,6 @@ def _least_shrink(height: int, width: int) -> int:
     return next(shrinks, 8)
 
 
-def _eight_bits(image: Image.Image, background: tuple[int, int, int]) -> Image.Image:
-    """The image in mode L or RGB."""
-    if image.mode.startswith("I"):
-        return _from_sixteen_bits(image, background)
-    if image.has_transparency_data:
-        image = image.convert("RGBA")
-        canvas = Image.new("RGB", image.size, background)
-        canvas.paste(image, mask=image)
-        return canvas
-    if image.mode in ("L", "RGB"):
-        return image
-    return image.convert("L" if image.mode == "1" else "RGB")
-
-
 def _mend_transparency(image: Image.Image, depth: int) -> None:
     """Pillow brings the samples of a PNG to 8 bits, but not the one that stands for nothing."""
     hidden = image.info.get("transparency")
@@ -290,30 +391,3 @@ def _mend_transparency(image: Image.Image, depth: int) -> None:
         image.info["transparency"] = hidden * 255 // (2**depth - 1)
     elif image.mode == "RGB" and hidden is not None and depth == 16:
         image.info["transparency"] = tuple(value >> 8 for value in hidden)
-
-
-def _from_sixteen_bits(image: Image.Image, background: tuple[int, int, int]) -> Image.Image:
-    wide = np.asarray(image).astype(np.uint32)
-    grey = Image.fromarray(((wide + 128) // 257).astype(np.uint8))
-    if "transparency" not in image.info:
-        return grey
-    canvas = Image.new("RGB", image.size, background)
-    canvas.paste(grey, mask=Image.fromarray(wide != image.info["transparency"]))
-    return canvas
-
-
-def _notes(image: Image.Image, pixels: Image.Image, is_animated: bool) -> tuple[str, ...]:
-    """What there is to say of an image as it was stored; `pixels` have their size, unturned yet."""
-    notes = []
-    if image.mode == "CMYK":
-        notes.append("CMYK colours, converted to RGB without a colour profile")
-    if is_animated:
-        notes.append("an animation, of which only the first frame counts")
-    if image.format == "JPEG" and _is_missing(pixels.crop((0, pixels.height - 1, *pixels.size))):
-        notes.append("its lower edge is the grey that stands for missing data")
-    return tuple(notes)
-
-
-def _is_missing(pixels: Image.Image) -> bool:
-    """Where the data of a JPEG end too early, libjpeg goes on with the middle of all values."""
-    return {extreme for band in pixels.convert("RGB").getextrema() for extreme in band} == {128}

@@ -3,6 +3,7 @@
 import re
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -10,7 +11,7 @@ from typing import Any
 from cvtrain.config import Config
 from cvtrain.console import Console
 from cvtrain.data.check import with_copies_together
-from cvtrain.data.decode import Decoder, read_image
+from cvtrain.data.decode import read_image
 from cvtrain.data.index import Index
 from cvtrain.data.shares import choose
 from cvtrain.data.statistics import Statistics, collect_statistics
@@ -23,7 +24,7 @@ _MOST_LISTED = 10
 _PER_CLASS = 6  # images on the contact sheet
 _MOST_CLASSES = 20
 _MOST_PAIRS = 24
-_SHEET = Decoder((160, 160), resize="pad")
+_PICTURE = (160, 160)
 
 _Place = tuple[str, str]
 """Split and class of an image."""
@@ -69,7 +70,7 @@ def data_stats(config: Config, *, output: Path | None, console: Console) -> None
     with committed_folder(output, mark="stats.json") as folder:
         commit_json(folder / "stats.json", stats)
         commit_text(folder / "duplicates.csv", csv_text(_duplicate_rows(found, places)))
-        _draw(index, found, places, folder, config.seed)
+        _draw(index, found, places, folder, config)
     if len(index.class_names) > _MOST_CLASSES:
         console.remark(f"contact_sheet.png shows the first {_MOST_CLASSES} classes")
     console.result(f"{printable(output)}: stats.json, duplicates.csv and pictures")
@@ -208,19 +209,21 @@ def _duplicate_rows(found: Statistics, places: Mapping[str, _Place]) -> Iterable
 
 
 def _draw(
-    index: Index, found: Statistics, places: Mapping[str, _Place], folder: Path, seed: int
+    index: Index, found: Statistics, places: Mapping[str, _Place], folder: Path, config: Config
 ) -> None:
     from cvtrain.visuals.draw import save
     from cvtrain.visuals.draw_sheet import draw_contact_sheet
 
+    decode = replace(decoder_of(config), size=_PICTURE, resize="pad")
+
     def panel(path: str, *caption: str) -> tuple[Any, str]:
-        return _SHEET(read_image(index.root / path)).pixels, "\n".join(caption)
+        return decode(read_image(index.root / path)).pixels, "\n".join(caption)
 
     of_class: dict[str, list[str]] = {name: [] for name in index.class_names}
     for path in found.facts:
         of_class[places[path][1]].append(path)
     rows = [
-        [panel(path, name, Path(path).name) for path in choose(paths, _PER_CLASS, seed)]
+        [panel(path, name, Path(path).name) for path in choose(paths, _PER_CLASS, config.seed)]
         for name, paths in of_class.items()
         if paths
     ]

@@ -161,7 +161,9 @@ def open_dataset(config: Config, stop: Stop, console: Console) -> Dataset:
 def decoder_of(config: Config) -> Decoder:
     """The one decoder, with the settings of a config."""
     data = config.data
-    return Decoder(data.image_size, resize=data.resize, background=data.background)
+    return Decoder(
+        data.image_size, resize=data.resize, background=data.background, range=data.range
+    )
 
 
 def summary(counts: Mapping[str, Mapping[str, int]]) -> str:

@@ -127,13 +127,7 @@ def load_predictor(run: Run, num_classes: int, stop: Stop) -> Callable[[np.ndarr
 
 def decoder_of_run(run: Run) -> Decoder:
     """The decoder that made the pixels a run was trained on."""
-    height, width = run.field("image_size", list)
-    settings = run.field("decoder", dict)
-    return Decoder(
-        (height, width),
-        resize=settings["resize"],
-        background=tuple(settings["background"]),
-    )
+    return Decoder.recorded(run.field("image_size", list), run.field("decoder", dict))
 
 
 def image_predictor(job: Job, model: "keras.Model") -> Callable[[str], np.ndarray]:

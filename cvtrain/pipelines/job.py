@@ -10,7 +10,7 @@ from cvtrain.config import Config, config_values, dump_config
 from cvtrain.console import Console
 from cvtrain.errors import RunError
 from cvtrain.files import commit_text, json_text, printable, quoted
-from cvtrain.pipelines.dataset import Dataset, open_dataset
+from cvtrain.pipelines.dataset import Dataset, decoder_of, open_dataset
 from cvtrain.pipelines.drift import (
     accept,
     changes_since_start,
@@ -162,6 +162,6 @@ def description(config: Config, dataset: Dataset) -> dict[str, Any]:
         "seed": config.seed,
         "class_names": list(dataset.index.class_names),
         "image_size": list(config.data.image_size),
-        "decoder": {"resize": config.data.resize, "background": list(config.data.background)},
+        "decoder": decoder_of(config).settings(),
         "data": dataset.describe(),
     }

@@ -136,6 +136,6 @@ def _photograph(path: Path, decoder: Decoder) -> np.ndarray:
     decoded = decoder(content)
     scale = min(1.0, _MOST_PIXELS / max(decoded.height, decoded.width))
     size = [max(1, round(side * scale)) for side in (decoded.height, decoded.width)]
-    pixels = Decoder((size[0], size[1]), background=decoder.background)(content).pixels
+    pixels = replace(decoder, size=(size[0], size[1]), resize="stretch")(content).pixels
     times = -(-_FEWEST_PIXELS // max(size))  # whole ones, so that pixels stay squares
     return pixels.repeat(times, axis=0).repeat(times, axis=1)

@@ -2,7 +2,7 @@
 
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -98,11 +98,13 @@ class Image:
         wanted: which.
         pixels: (height, width, 3) uint8, as the model takes it.
         size: (h, w) of the photograph, upright.
+        decoder: made the pixels.
     """
 
     wanted: Wanted
     pixels: np.ndarray
     size: tuple[int, int]
+    decoder: Decoder
 
     def original(self) -> np.ndarray:
         """The photograph (h, w, 3) uint8; read again, because many of them would fill the memory.
@@ -112,7 +114,8 @@ class Image:
         Raises:
             DecodeError: it can no longer be read.
         """
-        return Decoder(largest_size(*self.size))(read_image(self.wanted.path)).pixels
+        decoder = replace(self.decoder, size=largest_size(*self.size), resize="stretch")
+        return decoder(read_image(self.wanted.path)).pixels
 
 
 def open_run(run: Run, *, device: str) -> Subject:
@@ -227,7 +230,7 @@ class Images:
                 self._pass_over(wanted.name, error.message)
                 continue
             none = False
-            yield Image(wanted, small.pixels, (small.height, small.width))
+            yield Image(wanted, small.pixels, (small.height, small.width), subject.decoder)
         if none:
             raise DataError("there is no readable image", "Name image files or folders.")
 

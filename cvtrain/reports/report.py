@@ -8,6 +8,7 @@ from typing import Any
 from cvtrain import __version__
 from cvtrain.calibration import with_temperature
 from cvtrain.console import Console, duration
+from cvtrain.data.decode import Decoder
 from cvtrain.files import commit_text, quoted
 from cvtrain.html import render
 from cvtrain.metrics import NUM_CALIBRATION_BINS, calibration_bins, worst_mistakes
@@ -140,8 +141,13 @@ def pictures_of(run: Run, record: Record, files: Sequence[str], stop: Stop) -> d
     """Pictures of the images that the CSV files of a run name, as many as the page may hold."""
     paths = image_paths(run, record)
     found = ((name, paths[name]) for name in dict.fromkeys(files) if name in paths)
+    settings = run.record.get("decoder") or Decoder((1, 1)).settings()
     return thumbnails(
-        dict(islice(found, _MOST_PICTURES)), longest=_LONGEST, budget=_BUDGET, stop=stop
+        dict(islice(found, _MOST_PICTURES)),
+        longest=_LONGEST,
+        budget=_BUDGET,
+        stop=stop,
+        like=Decoder.recorded((1, 1), settings),
     )
 
 

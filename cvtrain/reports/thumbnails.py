@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -10,10 +11,11 @@ from cvtrain.html import picture
 from cvtrain.signals import Stop
 
 _AT_ONCE = 32
+_PLAIN = Decoder((1, 1))
 
 
 def thumbnails(
-    files: Mapping[str, Path], *, longest: int, budget: int, stop: Stop
+    files: Mapping[str, Path], *, longest: int, budget: int, stop: Stop, like: Decoder = _PLAIN
 ) -> dict[str, str]:
     """Small pictures as data URIs, by name, in the order of `files` for as long as `budget` lasts.
 
@@ -21,6 +23,7 @@ def thumbnails(
         files: images by name.
         longest: the longer side in pixels; images of less than half of it are enlarged.
         budget: characters of all data URIs together.
+        like: whose background and range of values the pictures have.
 
     Returns:
         For each file that was come to, its picture; empty where the file cannot be read.
@@ -34,7 +37,9 @@ def thumbnails(
         for start in range(0, len(names), _AT_ONCE):
             stop.go_on("reading images")
             some = names[start : start + _AT_ONCE]
-            pictures = pool.map(partial(thumbnail, longest=longest), map(files.get, some))
+            pictures = pool.map(
+                partial(thumbnail, longest=longest, like=like), map(files.get, some)
+            )
             for name, uri in zip(some, pictures, strict=True):
                 budget -= len(uri)
                 if budget < 0:
@@ -43,20 +48,15 @@ def thumbnails(
     return made
 
 
-def thumbnail(file: Path, *, longest: int) -> str:
+def thumbnail(file: Path, *, longest: int, like: Decoder = _PLAIN) -> str:
     """The picture of one file as data URI, see `thumbnails`; empty where it cannot be read."""
     try:
         content = read_image(file)
-        padded = Decoder((longest, longest), resize="pad")(content)
-        side = max(padded.height, padded.width)
-        if side <= longest:
-            pixels = Decoder((padded.height, padded.width))(content).pixels
-        else:
-            height, width = (
-                max(1, round(n * longest / side)) for n in (padded.height, padded.width)
-            )
-            top, left = (longest - height) // 2, (longest - width) // 2
-            pixels = padded.pixels[top : top + height, left : left + width]
+        decoder = replace(like, size=(longest, longest), resize="pad")
+        decoded = decoder(content)
+        pixels = decoder.unpadded(decoded)
+        if max(size := (decoded.height, decoded.width)) <= longest:
+            pixels = replace(decoder, size=size)(content).pixels
     except DecodeError:
         return ""
     return picture(pixels, shortest=longest // 2, longest=longest)

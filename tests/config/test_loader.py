@@ -48,6 +48,14 @@ def test_a_config_survives_writing_and_reading(write, tmp_path):
     assert load_config(again) == config
 
 
+def test_a_range_survives_writing_and_reading(write):
+    config = load_config(write(MINIMAL), ["data.range=[0, 4095]"])
+    assert config.data.range == (0, 4095)
+    assert yaml.safe_load(dump_config(config))["data"]["range"] == [0, 4095]
+    assert load_config(write(dump_config(config))) == config
+    assert load_config(write(MINIMAL), ["data.range=auto"]) == load_config(write(MINIMAL))
+
+
 def test_a_dumped_config_is_plain_yaml(write):
     values = yaml.safe_load(dump_config(load_config(write(MINIMAL))))
     assert values["data"]["image_size"] == [180, 180]
@@ -183,6 +191,10 @@ WRONG_DATA = [
     ("{source: digits, image_size: 180x180}", "must be [height, width] in whole pixels"),
     ("{source: digits, image_size: 2}", "must be between 4 and 4096 pixels; received 2"),
     ("{source: digits, background: [0, 0, 256]}", "must be less than or equal to 255"),
+    ("{source: digits, range: 4095}", "data.range: must be auto, or [low, high] in whole numbers"),
+    ("{source: digits, range: [0, 0.5]}", "data.range: must be auto, or [low, high] in whole"),
+    ("{source: digits, range: [9, 9]}", "data.range: must rise, and lie between 0 and 65535"),
+    ("{source: digits, range: [0, 65536]}", "data.range: must rise, and lie between 0 and 65535"),
     ("{source: digits, split: {val: 0.1}}", "Did you mean data.split.validation?"),
     ("{source: digits, split: {validation: 0.6, test: 0.5}}", "must leave images for training"),
     ("{source: digits, on_bad: ignore}", "data.on_bad: must be error or skip"),

@@ -1,5 +1,6 @@
 import contextlib
 import io
+import json
 import os
 import random
 import struct
@@ -424,6 +425,28 @@ def test_damage_never_raises_anything_else(format):
             damaged[dice.randrange(len(damaged))] = dice.randrange(256)
         with contextlib.suppress(DecodeError):
             assert Decoder((8, 8))(bytes(damaged)).pixels.shape == (8, 8, 3)
+
+
+@pytest.mark.parametrize("limits", ["auto", (0, 4095)])
+def test_a_run_records_its_decoder(limits):
+    decoder = Decoder((8, 9), "pad", (1, 2, 3), limits)
+    settings = json.loads(json.dumps(decoder.settings()))
+    assert Decoder.recorded([8, 9], settings) == decoder
+    earlier = {"resize": "crop", "background": [0, 0, 0]}
+    assert Decoder.recorded([8, 9], earlier) == Decoder((8, 9), "crop", (0, 0, 0), "auto")
+
+
+@pytest.mark.parametrize("turned", [False, True])
+@pytest.mark.parametrize("size", [(100, 37), (37, 100), (3, 500), (64, 64)])
+def test_the_border_of_a_padded_image_can_be_taken_off(size, turned):
+    exif = Image.Exif()
+    exif[0x0112] = 6 if turned else 1
+    content = encoded(np.full((*size, 3), 200, np.uint8), exif=exif)
+    decoder = Decoder((41, 64), "pad", (0, 0, 0))
+    decoded = decoder(content)
+    inside = decoder.unpadded(decoded)
+    assert (inside == 200).all()
+    assert inside.size == (decoded.pixels == 200).sum()
 
 
 def test_threads_agree_and_nothing_global_changes():

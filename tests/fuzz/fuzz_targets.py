@@ -79,7 +79,7 @@ def image(content: bytes) -> None:
     for decoder in (
         Decoder((7, 5)),
         Decoder((16, 16), "crop", (0, 128, 255)),
-        Decoder((3, 40), "pad"),
+        Decoder((3, 40), "pad", range=(7, 5000)),
     ):
         with warnings.catch_warnings(record=True) as said:
             warnings.simplefilter("always")

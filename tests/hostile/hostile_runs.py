@@ -183,6 +183,9 @@ RUNS: dict[str, Hostile] = {
     "no decoder": record("decoder", decoder={}),
     "odd decoder": record("decoder", decoder={"resize": "x", "background": [0, 0, 0]}),
     "bright decoder": record("decoder", decoder={"resize": "pad", "background": [999, 0, 0]}),
+    "empty range": record(
+        "decoder", decoder={"resize": "pad", "background": [0, 0, 0], "range": [5, 5]}
+    ),
     "no data": record("data", data=[]),
     "root is a number": record("data.root", data={"root": 5}),
     "negative seed": record("seed", seed=-1),

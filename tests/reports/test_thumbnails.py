@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from cvtrain.data.decode import Decoder
 from cvtrain.errors import Stopped
 from cvtrain.reports.thumbnails import thumbnail, thumbnails
 from cvtrain.signals import Stop
@@ -38,6 +39,15 @@ def test_keeps_proportions_without_a_border(tmp_path, size, expected, suffix):
     pixels = decoded(thumbnail(saved(tmp_path / f"x.{suffix}", size), longest=144))
     assert pixels.shape[:2] == expected
     assert np.abs(pixels.astype(int) - (200, 30, 90)).max() <= 6
+
+
+def test_has_the_range_and_the_background_of_a_run(tmp_path):
+    wide = np.full((90, 60), 2048, np.uint16)
+    Image.fromarray(wide).save(tmp_path / "x.png")
+    like = Decoder((8, 8), "crop", (0, 0, 0), (0, 4096))
+    assert abs(decoded(thumbnail(tmp_path / "x.png", longest=144, like=like)).mean() - 128) < 2
+    Image.new("RGBA", (300, 200)).save(tmp_path / "clear.png")
+    assert decoded(thumbnail(tmp_path / "clear.png", longest=144, like=like)).max() < 3
 
 
 def test_stands_upright(tmp_path):
