@@ -2,6 +2,7 @@
 
 import contextlib
 import errno
+import io
 import os
 import signal
 import sys
@@ -22,6 +23,8 @@ def main() -> None:
     """Run the command line and exit with the code of what happened (see `errors`)."""
     # Pydantic would look for plugins in every package that is installed; a config needs none.
     os.environ.setdefault("PYDANTIC_DISABLE_PLUGINS", "__all__")
+    for stream in (sys.stdout, sys.stderr):
+        _escape_what_it_cannot_say(stream)
     if instruction := os.environ.get(COMPLETE):
         from click.shell_completion import shell_complete
 
@@ -40,7 +43,7 @@ def main() -> None:
     except click.ClickException as error:
         error.message = _harmless(error.message)
         with _as_far_as_possible(sys.stderr):
-            error.show()
+            error.show(sys.stderr)
         sys.exit(error.exit_code)
     except (click.Abort, KeyboardInterrupt):
         _tell("interrupted")
@@ -76,7 +79,14 @@ def _as_known(error: Exception) -> CvtrainError:
 
 def _tell(text: str) -> None:
     with _as_far_as_possible(sys.stderr):
-        click.echo(_harmless(text), err=True)
+        # Named, because click takes UTF-8 for a stream whose encoding is ASCII.
+        click.echo(_harmless(text), sys.stderr, err=True)
+
+
+def _escape_what_it_cannot_say(stream: TextIO) -> None:
+    r"""Let a stream write `\U0001f600` where its encoding, a terminal's or not, has no emoji."""
+    if isinstance(stream, io.TextIOWrapper):  # or None, where whoever started us had closed it
+        stream.reconfigure(errors="backslashreplace")
 
 
 @contextlib.contextmanager

@@ -88,13 +88,17 @@ class Console:
         from rich.markup import escape
         from rich.table import Table
 
+        def shown(cell: str) -> str:
+            # Before it is laid out: an escape is wider than the character that it stands for.
+            return escape(encodable(cell, self._out.encoding))
+
         table = Table(title=title or None, title_justify="left", header_style="bold")
         for i, column in enumerate(columns):
             are_numbers = i > 0 and all(_NUMBER.match(row[i]) for row in rows)
             justify = "right" if are_numbers else "left"
-            table.add_column(escape(column), justify=justify, overflow="fold")
+            table.add_column(shown(column), justify=justify, overflow="fold")
         for row in rows:
-            table.add_row(*map(escape, row))
+            table.add_row(*map(shown, row))
         self._out.print(table)
 
     @contextlib.contextmanager
@@ -106,7 +110,8 @@ class Console:
         from rich.progress import TimeRemainingColumn
 
         with self._progress(TimeRemainingColumn()) as progress:
-            task = progress.add_task(printable(text), total=None)
+            what = encodable(printable(text), self._err.encoding)
+            task = progress.add_task(what, total=None)
             yield lambda done, total: progress.update(task, completed=done, total=total)
 
     @contextlib.contextmanager
@@ -288,6 +293,11 @@ class TrainingView:
 def harmless(text: str) -> str:
     """`text` of one line or several, with all else escaped that a terminal would obey."""
     return "\n".join(map(printable, text.split("\n")))
+
+
+def encodable(text: str, encoding: str) -> str:
+    r"""`text` with what `encoding` does not have escaped: `\U0001f600` in Latin-1."""
+    return text.encode(encoding, errors="backslashreplace").decode(encoding)
 
 
 def duration(seconds: float) -> str:

@@ -9,6 +9,7 @@ import zipfile
 
 import click
 import pytest
+from tiny_images import make_images
 from tiny_runs import make_run
 
 from cvtrain import __version__
@@ -246,6 +247,38 @@ def test_a_closed_pipe_is_no_error(tmp_path, image_folder):
     done = subprocess.run(command, shell=True, capture_output=True, text=True, cwd=tmp_path)
     assert "Traceback" not in done.stderr
     assert "BrokenPipe" not in done.stderr
+
+
+_PLAIN_C = {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
+
+
+@pytest.mark.parametrize(
+    ("settings", "shown"),
+    [
+        ({"PYTHONIOENCODING": "utf-8"}, "a\U0001f600\xe9"),
+        ({"PYTHONIOENCODING": "latin-1"}, "a\\U0001f600\xe9"),
+        ({"PYTHONIOENCODING": "cp1252:strict"}, "a\\U0001f600\xe9"),
+        ({"PYTHONIOENCODING": "ascii:strict"}, r"a\U0001f600\xe9"),
+        # Python then takes every name for bytes.
+        (_PLAIN_C, r"a\udcf0\udc9f\udc98\udc80\udcc3\udca9"),
+    ],
+    ids=["utf-8", "latin-1", "cp1252", "ascii", "C"],
+)
+def test_what_an_encoding_does_not_have_is_escaped_on_both_streams(settings, shown, tmp_path):
+    name = "a\U0001f600\xe9.png"
+    make_images(tmp_path, {"photos/cat": 4, "photos/dog": 4})
+    (tmp_path / "photos/cat" / name).write_bytes(b"no image")
+    encoding = settings.get("PYTHONIOENCODING", "ascii").partition(":")[0]
+    for arguments, code, stream in (
+        (["data", "check", "photos"], 3, "stdout"),
+        (["fit", name], 2, "stderr"),
+        ([name], 2, "stderr"),
+    ):
+        command = [sys.executable, "-m", "cvtrain", *arguments]
+        env = os.environ | settings
+        done = subprocess.run(command, capture_output=True, cwd=tmp_path, env=env, timeout=120)
+        assert done.returncode == code, done.stderr
+        assert shown in getattr(done, stream).decode(encoding)
 
 
 PROJECT = """

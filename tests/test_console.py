@@ -96,6 +96,46 @@ def test_on_a_terminal_numbers_stand_to_the_right_and_texts_to_the_left():
     assert first[4].startswith(" fine  ")
 
 
+@pytest.mark.parametrize("encoding", ["ascii", "latin-1", "cp1252", "utf-8"])
+def test_a_table_fits_a_terminal_of_any_encoding(encoding):
+    from rich.cells import cell_len
+    from rich.console import Console as RichConsole
+
+    console = Console()
+    terminal = io.TextIOWrapper(io.BytesIO(), encoding=encoding, errors="strict")
+    console._out = RichConsole(file=terminal, force_terminal=True, width=80, color_system=None)
+    console.table(("file", "p"), [("\U0001f600\xe9\u4e2d.png", "0.5"), ("b.png", "0.25")])
+    terminal.flush()
+    lines = terminal.buffer.getvalue().decode(encoding).splitlines()
+    assert len({cell_len(line) for line in lines}) == 1  # its right border is straight
+    escaped = "\U0001f600\xe9\u4e2d".encode(encoding, errors="backslashreplace").decode(encoding)
+    assert f" {escaped}.png " in "".join(lines)
+
+
+_BAR = """
+from cvtrain.console import Console
+
+with Console().task("\U0001f600") as show:
+    for i in range(3):
+        show(i, 3)
+"""
+
+
+def test_a_bar_is_drawn_in_what_the_terminal_has():
+    pytest.importorskip("pty")
+    inside = [sys.executable, "-c", _BAR]
+    done = subprocess.run(
+        [sys.executable, "-c", "import pty, sys; sys.exit(pty.spawn(sys.argv[1:]))", *inside],
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        env=os.environ | {"TERM": "xterm", "PYTHONIOENCODING": "ascii:strict"},
+        timeout=60,
+    )
+    assert done.returncode == 0, done.stdout
+    assert rb"\U0001f600" in done.stdout
+    assert b"---" in done.stdout
+
+
 def test_the_log_has_every_line_with_the_time(tmp_path):
     console = Console(quiet=True)
     console.log_to(tmp_path / "log.txt")

@@ -27,7 +27,7 @@ def schema(console: "Console") -> None:
 
     from cvtrain.config.schema import config_schema
 
-    console.result(json.dumps(config_schema(), indent=2, ensure_ascii=False))
+    console.result(json.dumps(config_schema(), indent=2))
 
 
 @click.command(

@@ -59,7 +59,7 @@ def doctor(*, as_json: bool, console: Console) -> None:
     findings = [finding for look in looks for finding in look()]
     if as_json:
         listed = [finding._asdict() for finding in findings]
-        console.result(json.dumps({"findings": listed}, indent=2, ensure_ascii=False))
+        console.result(json.dumps({"findings": listed}, indent=2))
     else:
         for finding in findings:
             console.result(f"{finding.state:<4}  {finding.what:<15}  {printable(finding.found)}")
