@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from cvtrain.cli.options import common_options, set_option
+from cvtrain.cli.options import common_options, force_option, set_option
 from cvtrain.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -105,6 +105,7 @@ parentheses. To train on the split: data: {source: manifest.csv}""",
 )
 @click.option("--group", metavar="PATTERN", help="What belongs together: kept in one split.")
 @click.option("--label", metavar="PATTERN", help="Take the class from the file name.")
+@force_option
 @common_options
 def split(console: "Console", path: str, output: Path, **options: Any) -> None:
     """Draw a split, class by class, and write it to a manifest.

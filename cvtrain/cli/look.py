@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from cvtrain.cli.options import common_options, open_run
+from cvtrain.cli.options import common_options, force_option, open_run
 from cvtrain.errors import ConfigError
 from cvtrain.visuals import METHOD_NAMES
 
@@ -84,6 +84,7 @@ A file that cannot be read is reported and does not stop the others; the exit co
     "--batch-size", type=click.IntRange(1), default=32, show_default=True, help="Images at once."
 )
 @tta_option
+@force_option
 @common_options
 def predict(
     console: "Console", paths: tuple[str, ...], output: Path | None, **options: Any
@@ -246,8 +247,9 @@ Examples:
     metavar="FILE",
     help="The page to write; default: RUN/report.html.",
 )
+@force_option
 @common_options
-def report(console: "Console", run: Path | None, output: Path | None) -> None:
+def report(console: "Console", run: Path | None, output: Path | None, force: bool) -> None:
     """Show all that RUN (default: the newest) has found on one page that needs no network.
 
     Accuracy with its interval, curves and what they say, confusion matrix whose cells open their
@@ -256,7 +258,7 @@ def report(console: "Console", run: Path | None, output: Path | None) -> None:
     """
     from cvtrain.reports.report import report as run_report
 
-    run_report(open_run(run, console), output=output, console=console)
+    run_report(open_run(run, console), output=output, force=force, console=console)
 
 
 @click.command(
@@ -275,8 +277,9 @@ Examples:
     show_default=True,
     help="The page to write.",
 )
+@force_option
 @common_options
-def compare(console: "Console", runs: tuple[Path, ...], output: Path) -> None:
+def compare(console: "Console", runs: tuple[Path, ...], output: Path, force: bool) -> None:
     """Hold several RUNs against the first: is one better, by more than chance, and what differs?
 
     Accuracy with its interval, McNemar's paired test on the same test images, agreement, curves
@@ -285,4 +288,4 @@ def compare(console: "Console", runs: tuple[Path, ...], output: Path) -> None:
     from cvtrain.reports.compare import compare as run_compare
     from cvtrain.run import Run
 
-    run_compare([Run.open(path) for path in runs], output=output, console=console)
+    run_compare([Run.open(path) for path in runs], output=output, force=force, console=console)

@@ -40,6 +40,7 @@ set_option = click.option(
     metavar="KEY.PATH=VALUE",
     help="Override the config; may be repeated. Paths count from the current folder.",
 )
+force_option = click.option("--force", is_flag=True, help="Replace the file that is there.")
 run_dir_option = click.option(
     "--run-dir",
     type=click.Path(file_okay=False, path_type=Path),

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from cvtrain.cli.options import common_options, set_option
+from cvtrain.cli.options import common_options, force_option, set_option
 
 if TYPE_CHECKING:
     from cvtrain.console import Console
@@ -62,7 +62,7 @@ Then, in this order:
     help="Keras' file of pretrained weights; default: what Keras has or can fetch.",
 )
 @click.option("--label", metavar="PATTERN", help="Take the class from the path of each file.")
-@click.option("--force", is_flag=True, help="Replace the config that is there.")
+@force_option
 @click.option(
     "--no-estimate", is_flag=True, help="Do not measure how long each stage will take here."
 )

@@ -7,12 +7,16 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from PIL import Image as Pillow
 
-from cvtrain.files import commit_json, commit_text
+from cvtrain.files import commit_text
+from cvtrain.outputs import commit_mark
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
     from cvtrain.visuals.page import Card, Table
+
+MARK = "visualize.json"
+"""The file that tells what was looked at, and how."""
 
 _LONGEST_FIGURE = 1600  # pixels, on the page
 _FACTS = ("model", "method", "layer", "classes", "style", "seed", "weights_sha256")
@@ -48,7 +52,7 @@ class Album:
         tables: "Sequence[Table]" = (),
         num_left_out: int = 0,
     ) -> None:
-        """Write `visualize.json` and the page.
+        """Write the page and `visualize.json`, when all else is there.
 
         Args:
             title: of the page.
@@ -59,7 +63,6 @@ class Album:
         """
         from cvtrain.visuals.page import render_page
 
-        commit_json(self.folder / "visualize.json", record)
         facts = [(name, str(record[name])) for name in _FACTS if record.get(name) is not None]
         facts += record["versions"].items()
         page = render_page(
@@ -71,3 +74,4 @@ class Album:
             num_left_out=num_left_out,
         )
         commit_text(self.folder / "index.html", page)
+        commit_mark(self.folder, MARK, record)

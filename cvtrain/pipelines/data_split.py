@@ -16,6 +16,7 @@ from cvtrain.data.scan import listed
 from cvtrain.data.shares import divided
 from cvtrain.errors import ConfigError, DataError
 from cvtrain.files import commit_text, printable
+from cvtrain.outputs import refuse_replacing
 from cvtrain.pipelines.dataset import scan, show_notes, summary
 from cvtrain.signals import stop_on_signals
 
@@ -32,6 +33,7 @@ def data_split(
     group: str | None,
     label: str | None,
     console: Console,
+    force: bool = False,
 ) -> None:
     """Split the images of `source` and write the CSV manifest `output`.
 
@@ -46,13 +48,15 @@ def data_split(
         group: pattern that finds the group of each path; a group falls into one split as a whole.
         label: pattern that finds the class of each path; None: folders or manifest say it.
         console: shows the progress and the counts.
+        force: replace the file that is there.
 
     Raises:
-        ConfigError: shares or patterns are impossible.
+        ConfigError: shares or patterns are impossible, or `output` is there already.
         DataError: the source is no data set, or it cannot be split in this way.
         ResourceError: the manifest cannot be written.
     """
     _refuse_impossible(source, output, validation + test, {"--group": group, "--label": label})
+    refuse_replacing(output, force=force)
     # Groups can be drawn when it is known which of them share an image.
     drawn_now = (0.0, 0.0) if group else (validation, test)
     split = Split(validation=drawn_now[0], test=drawn_now[1])

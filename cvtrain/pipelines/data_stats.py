@@ -16,10 +16,12 @@ from cvtrain.data.index import Index
 from cvtrain.data.shares import choose
 from cvtrain.data.statistics import Statistics, collect_statistics
 from cvtrain.errors import DataError
-from cvtrain.files import commit_json, commit_text, committed_folder, csv_text, printable
+from cvtrain.files import commit_text, committed_folder, csv_text, printable
+from cvtrain.outputs import commit_mark, refuse_foreign
 from cvtrain.pipelines.dataset import decoder_of, find_to_look, show_notes
 from cvtrain.signals import stop_on_signals
 
+_MARK = "stats.json"
 _MOST_LISTED = 10
 _PER_CLASS = 6  # images on the contact sheet
 _MOST_CLASSES = 20
@@ -42,6 +44,7 @@ def data_stats(config: Config, *, output: Path | None, console: Console) -> None
         Stopped: a stop was requested.
     """
     output = output or Path("stats") / _word(config.data.source)
+    refuse_foreign(output, _MARK)
     with stop_on_signals() as stop:
         index, unsplit = find_to_look(config, stop, console)
         if unsplit:
@@ -67,10 +70,10 @@ def data_stats(config: Config, *, output: Path | None, console: Console) -> None
     stats = describe(index, found, places, config)
     _show(stats, index, console)
     _tell_doubts(found, places, console)
-    with committed_folder(output, mark="stats.json") as folder:
-        commit_json(folder / "stats.json", stats)
+    with committed_folder(output, mark=_MARK) as folder:
         commit_text(folder / "duplicates.csv", csv_text(_duplicate_rows(found, places)))
         _draw(index, found, places, folder, config)
+        commit_mark(folder, _MARK, stats)
     if len(index.class_names) > _MOST_CLASSES:
         console.remark(f"contact_sheet.png shows the first {_MOST_CLASSES} classes")
     console.result(f"{printable(output)}: stats.json, duplicates.csv and pictures")

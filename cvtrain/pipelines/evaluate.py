@@ -17,8 +17,9 @@ from cvtrain.data.labels import compile_pattern
 from cvtrain.data.pixels import Pixels
 from cvtrain.data.sources import locate_source
 from cvtrain.errors import CvtrainError, DataError, RunError
-from cvtrain.files import commit_json, commit_text, committed_folder, csv_text, reason_of
+from cvtrain.files import commit_text, committed_folder, csv_text, reason_of
 from cvtrain.metrics import classification_report
+from cvtrain.outputs import commit_mark, refuse_foreign
 from cvtrain.pipelines.calibrate import measure_abstention, plain_words
 from cvtrain.pipelines.dataset import DATA_DIR, check, show_notes
 from cvtrain.pipelines.job import Job
@@ -49,8 +50,8 @@ def evaluate(
         run: with a saved model.
         source: other images; None for those of the run.
         split: which images where the source has splits.
-        output: folder for the files, which replaces one of an earlier evaluation as a whole; None
-            for a folder in the run.
+        output: folder for the files, which replaces one of an earlier evaluation as a whole, and
+            nothing else; None for a folder in the run.
         tta: views of each image that predictions are averaged over, see `pipelines.tta`.
 
     Returns:
@@ -68,6 +69,9 @@ def evaluate(
     with stop_on_signals() as stop:
         index = _index_of(run, source, class_names, stop, console)
         index = _only(index, split, has_own_splits=source is None)
+        (name, part), *_ = index.splits.items()
+        folder = output or run.path / "evaluate" / _folder_name(source, name, tta)
+        refuse_foreign(folder, _MARK)
         pixels, report = check(index, decoder_of_run(run), stop, console)
         index, messages = resolve(index, report, on_bad="skip", on_leak="allow")
         show_notes(index, messages, console)
@@ -76,12 +80,11 @@ def evaluate(
         probabilities = predict_split(predict, pixels, part, stop, console)
     metrics = classification_report(part.labels, probabilities, class_names)
     metrics |= measure_abstention(run, part.labels, probabilities)
-    folder = output or run.path / "evaluate" / _folder_name(source, name, tta)
     described = {"split": name, "source": str(index.root), "tta": tta}
     with committed_folder(folder, mark=_MARK) as new:
-        commit_json(new / _MARK, described | metrics)
         commit_text(new / "predictions.csv", predictions_csv(part, probabilities, class_names))
         write_confusion_matrix(new, metrics["confusion_matrix"], class_names)
+        commit_mark(new, _MARK, described | metrics)
     show_metrics(metrics, console)
     console.result(f"written to {folder}/")
     return metrics

@@ -18,6 +18,7 @@ from cvtrain.files import commit_text, printable, quoted
 from cvtrain.models.architectures import ARCHITECTURES
 from cvtrain.models.hdf5 import is_hdf5
 from cvtrain.models.imagenet import BASES, Base, network_of, problem_fetching
+from cvtrain.outputs import refuse_replacing
 from cvtrain.pipelines.apart import run_apart
 from cvtrain.pipelines.dataset import show_notes, summary
 from cvtrain.pipelines.recipe import STAGES, Recipe, Timing, Weights
@@ -61,12 +62,8 @@ def init(
         ResourceError: the config cannot be written.
         Stopped: on request.
     """
-    if not force and os.path.lexists(output):
-        raise ConfigError(
-            f"{printable(output)} is there already",
-            "Add --force to replace it, or choose another: --output FILE.yaml",
-        )
     refuse_wrong_patterns({"--label": label})
+    refuse_replacing(output, force=force)
     named = _from(output.parent, source)
     base = _base_of(weights_file) if weights_file else None
     smallest = ARCHITECTURES[base.name].smallest_side if base else 0

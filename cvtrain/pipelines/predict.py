@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -18,6 +19,7 @@ from cvtrain.data.scan import Found, LeftOut, find_images
 from cvtrain.errors import DataError
 from cvtrain.files import committed, csv_text, printable, quoted
 from cvtrain.machine import num_threads
+from cvtrain.outputs import refuse_replacing
 from cvtrain.pipelines.calibrate import UNKNOWN, in_words, read_abstention
 from cvtrain.pipelines.dataset import show_left_out
 from cvtrain.pipelines.evaluate import decoder_of_run, load_predictor
@@ -29,6 +31,11 @@ Answer = Callable[[np.ndarray], tuple[np.ndarray, np.ndarray]]
 """Images (n, h, w, 3) uint8 -> probabilities (n, classes) and the name of what is answered (n,)."""
 
 _ROWS_PER_TABLE = 1000
+_COLUMNS = ("file", "prediction", "confidence", "error")
+# The beginnings of what `_csv_writer` and `_json_writer` write.
+_OURS = re.compile(
+    rb'\A(file,prediction,confidence,error,p\(|\[\n\{"file": ".*", "(prediction|error)": )'
+)
 
 
 @dataclass(frozen=True)
@@ -58,6 +65,7 @@ def predict(
     batch_size: int,
     console: Console,
     tta: int = 1,
+    force: bool = False,
 ) -> None:
     """Classify files, folders and globs; memory holds a few batches, whatever their number.
 
@@ -70,13 +78,16 @@ def predict(
         output: `.csv` or `.json` file; None prints a table.
         batch_size: images at once.
         tta: views of each image that predictions are averaged over, see `pipelines.tta`.
+        force: let `output` take the place of any file; else only of earlier predictions.
 
     Raises:
-        ConfigError: the run's training did not make so many views.
+        ConfigError: the run's training did not make so many views, or `output` is somebody's.
         RunError: the run is not usable.
         DataError: at least one file could not be read; all others are done.
         Stopped: on request; nothing is written to `output`.
     """
+    if output is not None:
+        refuse_replacing(output, force=force, ours=_OURS)
     class_names = run.field("class_names", list)
     decoder = decoder_of_run(run)
     average, abstention = view_average(run, tta), read_abstention(run)
@@ -215,7 +226,7 @@ def _table_writer(
 
 @contextlib.contextmanager
 def _csv_writer(file: TextIO, class_names: Sequence[str], top: int) -> Iterator[Write]:  # noqa: ARG001
-    columns = ["file", "prediction", "confidence", "error", *(f"p({name})" for name in class_names)]
+    columns = [*_COLUMNS, *(f"p({name})" for name in class_names)]
     file.write(csv_text([columns]))
 
     def write(predictions: list[Prediction]) -> None:

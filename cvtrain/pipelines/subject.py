@@ -38,7 +38,6 @@ class Subject:
         class_names: in the order of its scores.
         decoder: makes the pixels that it takes.
         pixel_range: what 0 and 255 become.
-        folder: where pictures go by default.
         device: where it runs, in words, as `backend.set_up` returned it.
     """
 
@@ -48,7 +47,6 @@ class Subject:
     class_names: tuple[str, ...]
     decoder: Decoder
     pixel_range: tuple[float, float]
-    folder: Path
     device: str
 
     def describe(self) -> dict[str, Any]:
@@ -139,7 +137,6 @@ def open_run(run: Run, *, device: str) -> Subject:
         class_names=class_names,
         decoder=decoder_of_run(run),
         pixel_range=PIXEL_RANGES["0..255"],
-        folder=run.path / "visualize",
         device=device,
     )
 
@@ -187,7 +184,6 @@ def open_model_file(
         class_names=tuple(f"class {i}" for i in range(opened.network.output.shape[-1])),
         decoder=Decoder((height, width)),
         pixel_range=PIXEL_RANGES[pixel_range or "0..255"],
-        folder=Path("visualize") / (path.stem.strip(".") or "model"),  # a file may be ...keras
         device=device,
     )
 

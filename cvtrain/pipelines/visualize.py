@@ -8,6 +8,8 @@ from pathlib import Path
 from cvtrain.console import Console
 from cvtrain.errors import ConfigError, DataError
 from cvtrain.files import committed_folder, quoted
+from cvtrain.outputs import refuse_foreign
+from cvtrain.pipelines.album import MARK
 from cvtrain.pipelines.asked import Look, chosen_classes, refuse_unknown_layer
 from cvtrain.pipelines.explain_images import explain_images
 from cvtrain.pipelines.look_inside import draw_activations, draw_depth_story, draw_filters
@@ -22,7 +24,6 @@ from cvtrain.pipelines.subject import (
 from cvtrain.run import Run
 from cvtrain.signals import stop_on_signals
 
-MARK = "visualize.json"
 _NUM_EXPLAINED, _NUM_ACTIVATED, _NUM_COMPARED = 24, 2, 120
 _LOOKS = {
     "cam": explain_images,
@@ -70,6 +71,8 @@ def visualize(
     """
     _refuse_contradictions(source, paths, look, pixel_range)
     _refuse_unknown_names(source, look)
+    folder = output or _default_folder(source) / look.folder_name
+    refuse_foreign(folder, MARK)
     images = _images(source, paths, look, console)
     # It takes seconds to load: what can be told without it has been told.
     from cvtrain import backend
@@ -79,7 +82,6 @@ def visualize(
         subject = open_run(source, device=device)
     else:
         subject = open_model_file(source, pixel_range=pixel_range, device=device, console=console)
-    folder = output or subject.folder / look.folder_name
     with stop_on_signals() as stop, committed_folder(folder, mark=MARK) as temporary:
         opened = replace(subject.opened, go_on=partial(stop.go_on, "looking"))
         subject = replace(subject, opened=opened)
@@ -89,6 +91,12 @@ def visualize(
         number = len(images.unreadable)
         raise DataError(f"images that could not be read: {number:,}; the rest is done")
     return folder
+
+
+def _default_folder(source: Run | Path) -> Path:
+    if isinstance(source, Run):
+        return source.path / "visualize"
+    return Path("visualize") / (source.stem.strip(".") or "model")  # a file may be ...keras
 
 
 def _refuse_contradictions(

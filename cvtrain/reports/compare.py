@@ -11,6 +11,7 @@ from cvtrain.console import Console
 from cvtrain.errors import ConfigError
 from cvtrain.files import commit_text, printable
 from cvtrain.html import render
+from cvtrain.outputs import PAGE, refuse_replacing
 from cvtrain.predictions import read_predictions
 from cvtrain.reports import words
 from cvtrain.reports.curve_plots import History, curves_of_runs
@@ -47,18 +48,20 @@ class Contender:
         return f"{self.record.seconds['total'] / 60:.1f}" if "total" in self.record.seconds else ""
 
 
-def compare(runs: Sequence[Run], *, output: Path, console: Console) -> None:
+def compare(runs: Sequence[Run], *, output: Path, console: Console, force: bool = False) -> None:
     """Print a table of runs and write a page about them; the first is what others are held against.
 
     Args:
         runs: with models that were measured; a ladder stands for its rungs.
         output: the file to write.
+        force: let it take the place of any file; else only of a page of ours.
 
     Raises:
-        ConfigError: there are fewer than two.
+        ConfigError: there are fewer than two, or the file is somebody's.
         RunError: a run is of another kind, not finished, or damaged.
         ResourceError: the page cannot be written.
     """
+    refuse_replacing(output, force=force, ours=PAGE)
     contenders = open_contenders(runs)
     if len(contenders) < 2:
         raise ConfigError(

@@ -13,6 +13,7 @@ from cvtrain.files import commit_text, quoted
 from cvtrain.html import render
 from cvtrain.metrics import NUM_CALIBRATION_BINS, calibration_bins, worst_mistakes
 from cvtrain.mislabels import Suspect, read_mislabels
+from cvtrain.outputs import PAGE, refuse_replacing
 from cvtrain.predictions import Predictions, read_predictions
 from cvtrain.reports import words
 from cvtrain.reports.confusion import by_turns, confusion, images_by_cell
@@ -54,24 +55,27 @@ _LONGEST = 144  # pixels
 _BUDGET = 2_600_000  # characters; with the maps the page stays below 5 MB
 
 
-def report(run: Run, *, output: Path | None, console: Console) -> Path:
+def report(run: Run, *, output: Path | None, console: Console, force: bool = False) -> Path:
     """Write one HTML page about a run.
 
     Args:
         run: with a model that was measured.
         output: the file to write; None for `report.html` in the run.
+        force: let it take the place of any file; else only of a page of ours.
 
     Returns:
         The file.
 
     Raises:
+        ConfigError: the file is somebody's.
         RunError: the run is of another kind, not finished, or damaged.
         ResourceError: the page cannot be written.
         Stopped: a stop was requested.
     """
+    path = output or run.path / "report.html"
+    refuse_replacing(path, force=force, ours=PAGE)
     with stop_on_signals() as stop:
         page = render_report(run, stop)
-    path = output or run.path / "report.html"
     commit_text(path, page)
     console.result(f"written to {path} ({len(page) / 1e6:.1f} MB)")
     return path

@@ -119,10 +119,22 @@ def test_splits_of_the_source_are_kept_without_leaks(tmp_path, capsys):
         assert (counts["test", name], counts["train", name] + counts["validation", name]) == (5, 20)
     assert "x/train/a/copy.png" not in manifest
     assert "kept as the source has them: test" in capsys.readouterr().err
-    split(root, tmp_path / "m.csv", group=r"(\d|copy)\.png")
+    split(root, tmp_path / "m.csv", force=True, group=r"(\d|copy)\.png")
     err = capsys.readouterr().err
     assert "kept as the source has them: test" in err
     assert "groups that the source has in two splits: " in err
+
+
+def test_a_manifest_that_is_there_is_replaced_by_force_alone(photos, tmp_path):
+    by_patient = tmp_path / "m.csv"
+    split(photos, by_patient, group=r"(\d)\.png")
+    before = by_patient.read_bytes()
+    with pytest.raises(ConfigError, match=r"m\.csv is there already") as caught:
+        split(photos, by_patient)
+    assert "--force" in caught.value.advice
+    assert by_patient.read_bytes() == before
+    split(photos, by_patient, force=True)
+    assert by_patient.read_bytes() != before
 
 
 @pytest.mark.parametrize(

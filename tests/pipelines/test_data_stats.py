@@ -116,7 +116,16 @@ def test_nothing_usable_is_told(tmp_path):
 
 
 def test_a_folder_with_something_else_is_left_alone(photos, tmp_path):
-    with pytest.raises(ResourceError, match="holds something else"):
+    with pytest.raises(ResourceError, match="holds what cvtrain is not known to have written"):
         stats(photos, photos)
-    stats(photos, tmp_path / "out")
-    stats(photos, tmp_path / "out")
+    out = tmp_path / "out"
+    stats(photos, out)
+    stats(photos, out)
+    files = {each.relative_to(out).as_posix() for each in out.rglob("*") if each.is_file()}
+    assert set(json.loads((out / "stats.json").read_text())["contents"]) == files
+    # Other programs have files of that name, too.
+    (tmp_path / "site").mkdir()
+    for name in ("stats.json", "thesis.txt"):
+        (tmp_path / "site" / name).write_text("{}")
+    with pytest.raises(ResourceError, match=r"not known to have written: stats\.json, thesis\.txt"):
+        stats(photos, tmp_path / "site")

@@ -8,7 +8,7 @@ import zipfile
 import pytest
 
 from cvtrain.console import Console
-from cvtrain.errors import DataError, RunError
+from cvtrain.errors import DataError, ResourceError, RunError
 from cvtrain.pipelines.calibrate import calibrate
 from cvtrain.pipelines.evaluate import evaluate
 from cvtrain.run import Run
@@ -47,6 +47,18 @@ def test_other_images_are_matched_by_class_name(finished, tmp_path, image_folder
     assert metrics["per_class"]["blue"]["num_images"] == 0
     with (output / "predictions.csv").open(newline="", encoding="utf-8") as file:
         assert {row["label"] for row in csv.DictReader(file)} == {"red", "green"}
+
+
+def test_a_folder_of_others_stays_and_one_of_ours_is_replaced(finished, tmp_path):
+    theirs, ours = tmp_path / "dvc", tmp_path / "ours"
+    theirs.mkdir()
+    (theirs / "metrics.json").write_text('{"accuracy": 0.9}')
+    options = {"split": "test", "console": QUIET}
+    with pytest.raises(ResourceError, match=r"not known to have written: metrics\.json"):
+        evaluate(finished, source=None, output=theirs, **options)
+    assert (theirs / "metrics.json").read_text() == '{"accuracy": 0.9}'
+    for _ in range(2):
+        evaluate(finished, source=None, output=ours, **options)
 
 
 def test_flat_files_are_read_as_those_of_the_training_were(train, tmp_path, image_folder):

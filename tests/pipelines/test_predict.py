@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from cvtrain.console import Console
-from cvtrain.errors import DataError
+from cvtrain.errors import ConfigError, DataError
 from cvtrain.pipelines.calibrate import calibrate
 from cvtrain.pipelines.predict import predict
 from cvtrain.run import Run
@@ -34,6 +34,28 @@ def test_the_csv_repeats_the_runs_predictions(finished, image_folder, tmp_path):
         assert mine["prediction"] == row["prediction"]
         for name in finished.record["class_names"]:
             assert float(mine[f"p({name})"]) == pytest.approx(float(row[f"p({name})"]), abs=1e-6)
+
+
+@pytest.mark.parametrize("name", ["out.csv", "out.json"])
+def test_earlier_predictions_are_replaced_and_files_of_others_are_not(
+    finished, image_folder, tmp_path, name
+):
+    output, (image, bad) = tmp_path / name, (image_folder / "test/red/000.png", tmp_path / "b.jpg")
+    bad.touch()
+    for paths in ([image, image], [image]):
+        run_predict(finished, paths, output=output)
+    first = output.read_bytes()
+    with pytest.raises(DataError):
+        run_predict(finished, [bad, image], output=output)
+    run_predict(finished, [image], output=output)
+    assert output.read_bytes() == first
+    notes = first.replace(b"prediction", b"my verdict", 1)
+    output.write_bytes(notes)
+    with pytest.raises(ConfigError, match=f"{name} is there already"):
+        run_predict(finished, [image], output=output)
+    assert output.read_bytes() == notes
+    run_predict(finished, [image], output=output, force=True)
+    assert output.read_bytes() == first
 
 
 @pytest.mark.parametrize("batch_size", [1, 7, 100])

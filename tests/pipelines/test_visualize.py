@@ -18,6 +18,7 @@ from cvtrain.console import Console
 from cvtrain.data.decode import Decoder
 from cvtrain.errors import ConfigError, DataError, ResourceError, RunError, Stopped
 from cvtrain.files import commit_json
+from cvtrain.outputs import commit_mark
 from cvtrain.pipelines import explain_images
 from cvtrain.pipelines.asked import Look
 from cvtrain.pipelines.predict import predict
@@ -199,15 +200,20 @@ def test_the_same_command_writes_the_same_and_replaces_everything(looked, mistak
     folder, _ = looked
     expected = contents(folder)
     (folder / "maps" / "9999-of-an-earlier-look.png").write_bytes(b"x")
+    record = record_of(folder)
+    record["contents"].append("maps/9999-of-an-earlier-look.png")
+    commit_json(folder / "visualize.json", record)
     assert look_at(mistaken) == folder
     assert contents(folder) == expected
 
 
-def test_a_foreign_folder_is_refused_and_untouched(mistaken, tmp_path):
+def test_a_foreign_folder_is_refused_and_untouched(looked, mistaken, tmp_path):
     (tmp_path / "notes.txt").write_text("mine")
-    for output in (tmp_path, mistaken.path):
+    looked_before = shutil.copytree(looked[0], tmp_path / "looked before")
+    (looked_before / "maps" / "notes.txt").write_text("mine")
+    for output in (tmp_path, mistaken.path, looked_before):
         files = contents(output)
-        with pytest.raises(ResourceError, match="holds something else"):
+        with pytest.raises(ResourceError, match=r"not known to have written: .*"):
             look_at(mistaken, output=output)
         assert contents(output) == files
 
@@ -228,11 +234,12 @@ class Impatient(Console):
 
 @pytest.mark.parametrize("look", [{}, {"what": "activations"}, {"what": "filters"}])
 def test_a_stop_leaves_the_folder_as_it_was(mistaken, image_folder, tmp_path, look):
-    (tmp_path / "visualize.json").write_text("{}")
+    commit_mark(tmp_path, "visualize.json", {})
+    before = contents(tmp_path)
     images = [] if look.get("what") == "filters" else [image_folder / "train"]
     with pytest.raises(Stopped, match="stopped while"):
         look_at(mistaken, *images, output=tmp_path, console=Impatient(quiet=True), **look)
-    assert contents(tmp_path) == {tmp_path / "visualize.json": b"{}"}
+    assert contents(tmp_path) == before
     assert not list(tmp_path.parent.glob(".cvtrain-tmp-*"))
 
 
