@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from cvtrain.cli.options import common_options, force_option, set_option
+from cvtrain.cli.options import columns_option, common_options, force_option, set_option
 from cvtrain.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -81,6 +81,7 @@ Examples:
   cvtrain data split photos/ --output manifest.csv
   cvtrain data split scans/ --output manifest.csv --group '(patient\\d+)_'
   cvtrain data split flat/ --output manifest.csv --label '(cat|dog)\\.'
+  cvtrain data split list.csv --output manifest.csv --columns '{path: id, label: breed}'
 
 \b
 Patterns are Python's regular expressions, searched in the path below PATH, with one group in
@@ -106,6 +107,7 @@ parentheses. To train on the split: data: {source: manifest.csv}""",
 @click.option("--group", metavar="PATTERN", help="What belongs together: kept in one split.")
 @click.option("--label", metavar="PATTERN", help="Take the class from the file name.")
 @force_option
+@columns_option
 @common_options
 def split(console: "Console", path: str, output: Path, **options: Any) -> None:
     """Draw a split, class by class, and write it to a manifest.

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from cvtrain.cli.options import common_options, force_option, open_run
+from cvtrain.cli.options import columns_option, common_options, force_option, open_run
 from cvtrain.errors import ConfigError
 from cvtrain.visuals import METHOD_NAMES
 
@@ -50,6 +50,7 @@ Examples:
     metavar="DIR",
     help="Where the CSV files and figures go; default: RUN/evaluate/SPLIT-or-SOURCE.",
 )
+@columns_option
 @tta_option
 @common_options
 def evaluate(console: "Console", run: Path | None, **options: Any) -> None:

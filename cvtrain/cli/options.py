@@ -41,6 +41,23 @@ set_option = click.option(
     help="Override the config; may be repeated. Paths count from the current folder.",
 )
 force_option = click.option("--force", is_flag=True, help="Replace the file that is there.")
+
+
+def _columns_of(_context: click.Context, _option: click.Parameter, text: str | None) -> Any:
+    if text is None:
+        return None
+    from cvtrain.config import config_for_source
+
+    return config_for_source("digits", columns=text).data.columns
+
+
+columns_option = click.option(
+    "--columns",
+    metavar="COLUMNS",
+    callback=_columns_of,
+    help="Which column of a manifest is what, as data.columns: '{path: id, label: breed, "
+    "suffix: .jpg}'.",
+)
 run_dir_option = click.option(
     "--run-dir",
     type=click.Path(file_okay=False, path_type=Path),

@@ -5,9 +5,10 @@ from typing import TYPE_CHECKING
 
 import click
 
-from cvtrain.cli.options import common_options, force_option, set_option
+from cvtrain.cli.options import columns_option, common_options, force_option, set_option
 
 if TYPE_CHECKING:
+    from cvtrain.config import Columns
     from cvtrain.console import Console
 
 
@@ -38,6 +39,7 @@ Examples:
   cvtrain init photos/ --weights mobilenet_2_5_224_tf_no_top.h5
   cvtrain init flat/ --label '(cat|dog)\\.'       classes that stand in the paths below PATH
   cvtrain init digits --no-estimate
+  cvtrain init list.csv --columns '{path: id, label: breed, folder: train, suffix: .jpg}'
 
 \b
 Then, in this order:
@@ -63,6 +65,7 @@ Then, in this order:
 )
 @click.option("--label", metavar="PATTERN", help="Take the class from the path of each file.")
 @force_option
+@columns_option
 @click.option(
     "--no-estimate", is_flag=True, help="Do not measure how long each stage will take here."
 )
@@ -73,6 +76,7 @@ def init(
     output: Path,
     weights: Path | None,
     label: str | None,
+    columns: "Columns | None",
     force: bool,
     no_estimate: bool,
 ) -> None:
@@ -87,6 +91,7 @@ def init(
         output,
         weights_file=weights,
         label=label,
+        columns=columns,
         force=force,
         estimate=not no_estimate,
         console=console,

@@ -3,7 +3,7 @@
 The shared sections are `data:` and `augment:`; every stage (`fit:`, ...) has one of its own.
 """
 
-from cvtrain.config.images import Augment, Data, Split
+from cvtrain.config.images import Augment, Columns, Data, Split
 from cvtrain.config.loader import config_for_source, config_values, dump_config, load_config
 from cvtrain.config.networks import Backbone, Convnet, Head, Separable
 from cvtrain.config.project import Config
@@ -20,6 +20,7 @@ from cvtrain.config.stages import (
 __all__ = [
     "Augment",
     "Backbone",
+    "Columns",
     "Config",
     "Convnet",
     "Data",

@@ -13,13 +13,17 @@ from pydantic import (
 from cvtrain.config.section import (
     Byte,
     ClassNames,
+    ColumnName,
+    Folders,
     ImageSize,
+    LabelColumns,
     LabelPattern,
     Positive,
     Range,
     Rate,
     Section,
     Share,
+    Suffix,
 )
 
 
@@ -40,12 +44,44 @@ class Split(Section):
         return self
 
 
+class Columns(Section):
+    """Which column of a manifest is what, and how its paths become files.
+
+    Columns go by their names in the header, in any case; where there is no header, by numbers from
+    1.
+    """
+
+    path: ColumnName = "path"
+    """Of the image file."""
+    label: LabelColumns = "label"
+    """Of the class; or a list of columns, one for each class, that have 1 where the image is of it
+    and 0 elsewhere."""
+    split: ColumnName | None = None
+    """Of the split; left out: a column `split` where there is one."""
+    folder: Folders = ""
+    """Folder that paths count from, below that of the manifest; or a list of several."""
+    strip: str = ""
+    """What paths begin with and is taken off, as in a list of another computer."""
+    suffix: Suffix = ""
+    """Suffix of the files, such as `.jpg`, where paths have none or that of another format; `.*`
+    is that of the one image of such a name."""
+
+    @model_validator(mode="after")
+    def _names_or_numbers(self) -> "Columns":
+        columns = (self.path, self.label, self.split or self.path)
+        if len({isinstance(column, int) for column in columns}) > 1:
+            raise ValueError("columns go either all by names or, without a header, all by numbers")
+        return self
+
+
 class Data(Section):
     """Which images, and how they are read."""
 
     source: Annotated[str, Field(min_length=1)]
     """Image folder, CSV manifest, `.npz` in the layout of keras.datasets, or a named set: `digits`,
     `mnist`, `fashion_mnist`, `cifar10`, `cats_vs_dogs`."""
+    columns: Columns | None = None
+    """Which column of a manifest is what; left out: its header says it, `path,label[,split]`."""
     label_pattern: LabelPattern | None = None
     """Regular expression whose one group finds the class in each path below the source, as
     `(cat|dog)\\.` does in `cat.12.jpg`; left out: folders are the classes."""
@@ -68,6 +104,15 @@ class Data(Section):
     """`error` stops before training when a file is unusable, `skip` goes on without it."""
     on_leak: Literal["error", "allow"] = "error"
     """What to do about one image that stands in two splits."""
+
+    @model_validator(mode="after")
+    def _labels_from_one_place(self) -> "Data":
+        if self.columns is not None and self.label_pattern is not None:
+            raise ValueError(
+                "columns say that a manifest has the labels, label_pattern that names of files "
+                "have them; leave one of them out"
+            )
+        return self
 
 
 class RandAugment(Section):

@@ -36,8 +36,15 @@ def load_config(path: Path, overrides: Iterable[str] = ()) -> Config:
     return _validate(values, origins, str(path), folder=path.parent)
 
 
-def config_for_source(source: str, overrides: Iterable[str] = ()) -> Config:
+def config_for_source(
+    source: str, overrides: Iterable[str] = (), *, columns: str | None = None
+) -> Config:
     """The defaults for `source`, for commands that look at images without a config.
+
+    Args:
+        source: what `data.source` may be.
+        overrides: as of `load_config`.
+        columns: `data.columns` in YAML, as the option --columns has it.
 
     Raises:
         ConfigError: an override is wrong.
@@ -46,6 +53,8 @@ def config_for_source(source: str, overrides: Iterable[str] = ()) -> Config:
     origins = Origins("defaults", {})
     for override in overrides:
         _apply(values, origins, override)
+    if columns is not None:
+        _apply(values, origins, f"data.columns={columns}", said=f"--columns {shown(columns)}")
     return _validate(values, origins, source, folder=Path())
 
 
@@ -122,25 +131,28 @@ def _advice_for_missing(path: Path) -> str:
     )
 
 
-def _apply(values: dict[str, Any], origins: Origins, override: str) -> None:
-    """Write one `key.path=value` into `values`."""
+def _apply(
+    values: dict[str, Any], origins: Origins, override: str, said: str | None = None
+) -> None:
+    """Write one `key.path=value` into `values`; `said` is how a person said it, if not by --set."""
     key, equals, text = override.partition("=")
     path = tuple(key.strip().split("."))
     if not equals or not all(path):
         raise ConfigError(
             f"--set {shown(override)}: must be key.path=value", "For example: --set fit.epochs=5"
         )
+    said = said or f"--set {shown(override)}"
     try:
         value = yaml.load(text).value
     except yaml.YamlError as error:
-        raise ConfigError(f"--set {shown(override)}: {shown(error.what)}", error.advice) from error
+        raise ConfigError(f"{said}: {shown(error.what)}", error.advice) from error
     section = values
     for part in path[:-1]:
         if not isinstance(section.get(part), dict):
             section[part] = {}
         section = section[part]
     section[path[-1]] = value
-    origins.overridden[path] = f"--set {shown(override)}"
+    origins.overridden[path] = said
 
 
 def _validate(values: dict[str, Any], origins: Origins, name: str, *, folder: Path) -> Config:

@@ -3,6 +3,7 @@
 import ast
 import inspect
 import itertools
+import re
 from typing import Annotated, Any, Literal, get_args
 
 from pydantic import (
@@ -59,6 +60,37 @@ def _class_names(value: Any) -> tuple[str, ...]:
     return names
 
 
+def _column(value: Any) -> int | str:
+    if value == "" or not (isinstance(value, str) or (_is_whole(value) and value >= 1)):
+        raise ValueError(
+            "must be the name of a column or, where there is no header, its number from 1"
+        )
+    return value
+
+
+def _label_columns(value: Any) -> int | str | tuple[str, ...]:
+    """Several columns are of one class each, and named like it."""
+    if not isinstance(value, list):
+        return _column(value)
+    names = tuple(str(name) if _is_whole(name) else name for name in value)
+    if len({*map(str, names)}) < max(2, len(names)) or not all(isinstance(n, str) for n in names):
+        raise ValueError("must be a column, or a list of at least two, one for each class")
+    return names
+
+
+def _folders(value: Any) -> str | tuple[str, ...]:
+    folders = value if isinstance(value, list) else [value]
+    if not all(isinstance(folder, str) for folder in folders):
+        raise ValueError("must be a folder, or a list of folders")
+    return tuple(folders) if isinstance(value, list) else value
+
+
+def _suffix(value: str) -> str:
+    if value and not re.fullmatch(r"\.(\w+|\*)", value):
+        raise ValueError("must be a suffix with its dot, such as .jpg, or .* for any")
+    return value
+
+
 def _label_pattern(value: str) -> str:
     from cvtrain.data.labels import compile_pattern
 
@@ -89,6 +121,20 @@ ClassNames = Annotated[
         json_schema_input_type=Annotated[tuple[str | int, ...], Field(min_length=2)],
     ),
 ]
+ColumnName = Annotated[int | str, BeforeValidator(_column, json_schema_input_type=Positive | str)]
+LabelColumns = Annotated[
+    int | str | tuple[str, ...],
+    BeforeValidator(
+        _label_columns,
+        json_schema_input_type=Positive
+        | str
+        | Annotated[tuple[str | int, ...], Field(min_length=2)],
+    ),
+]
+Folders = Annotated[
+    str | tuple[str, ...], BeforeValidator(_folders, json_schema_input_type=str | tuple[str, ...])
+]
+Suffix = Annotated[str, AfterValidator(_suffix)]
 LabelPattern = Annotated[str, AfterValidator(_label_pattern)]
 Byte = Annotated[int, Field(ge=0, le=255)]
 

@@ -1,8 +1,8 @@
 """Which images, of which class, in which split.
 
-A source is a folder of split folders of class folders, one folder of class folders, or a CSV
-manifest; with a label pattern, folders may be laid out in any way. What the source does not split
-itself is split by `shares`.
+A source is a folder of split folders of class folders, one folder of class folders, a manifest, or
+a folder that holds one; with a label pattern, folders may be laid out in any way. What the source
+does not split itself is split by `shares`.
 """
 
 import difflib
@@ -15,8 +15,9 @@ from pathlib import Path
 
 import numpy as np
 
+from cvtrain.data.columns import Columns
 from cvtrain.data.folders import Classes, nfc, read_folder
-from cvtrain.data.manifest import read_manifest
+from cvtrain.data.metadata import find_manifests, read_manifests
 from cvtrain.data.scan import LeftOut, in_parentheses, listed, natural_key
 from cvtrain.data.shares import choose, divided
 from cvtrain.errors import DataError
@@ -108,11 +109,12 @@ def build_index(
     train_per_class: int | None = None,
     class_names: Sequence[str] | None = None,
     label_pattern: re.Pattern[str] | None = None,
+    columns: Columns | None = None,
 ) -> Index:
     """Index the images of a source.
 
     Args:
-        source: folder or CSV manifest.
+        source: folder or manifest.
         validation: share of the images for validation where the source has no such split, 0 to 1;
             they are taken from the training images, class by class.
         test: the same for the test.
@@ -124,6 +126,7 @@ def build_index(
             fewer, and the source needs no training images. None: the source decides.
         label_pattern: its group finds the label in each path below a folder, as
             `labels.compile_pattern` says. None: folders are the labels.
+        columns: which column of a manifest is what. None: its header says it.
 
     Raises:
         DataError: the source is no data set, or not a usable one.
@@ -131,15 +134,23 @@ def build_index(
     source = Path(source)
     notes: list[str] = []
     left_out: LeftOut = {}
-    if source.is_dir():
-        root, found = source, read_folder(source, label_pattern, left_out, notes)
-    elif source.suffix.lower() == ".csv" and label_pattern is not None:
+    is_by_name = source.is_dir() and label_pattern is not None
+    manifests = {} if is_by_name else find_manifests(source, columns, notes)
+    if manifests and label_pattern is not None:
         raise DataError(
             f"{printable(source)}: a manifest has its own labels, and a label pattern is given",
             "Leave the pattern out, or name the folder of the images.",
         )
-    elif source.suffix.lower() == ".csv":
-        root, found = source.parent, _group(read_manifest(source))
+    if manifests:
+        root, samples = read_manifests(source, manifests, columns, left_out, notes)
+        found = _group(samples)
+    elif columns is not None:
+        raise DataError(
+            f"{printable(source)}: no manifest, and data.columns names the columns of one",
+            "Leave data.columns out, or name the manifest.",
+        )
+    elif source.is_dir():
+        root, found = source, read_folder(source, label_pattern, left_out, notes)
     else:
         raise DataError(
             f"{printable(source)}: neither a folder nor a .csv manifest",

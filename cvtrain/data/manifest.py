@@ -1,69 +1,126 @@
-"""CSV manifests: a header `path,label` or `path,label,split`, then one line per image."""
+"""Manifests: tables with one line per image, CSV or JSON Lines, read and written.
 
-import csv
+The usual header is `path,label` or `path,label,split`.
+"""
+
+import difflib
+import itertools
+import posixpath
 import unicodedata
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
+from cvtrain.data.columns import (
+    SPLIT_NAMES,
+    TRUTHS,
+    Columns,
+    Name,
+    Proposal,
+    propose_columns,
+    propose_place,
+    usual_columns,
+)
 from cvtrain.data.scan import listed
+from cvtrain.data.tables import read_rows
+from cvtrain.data.whereabouts import Files, spelling_of
 from cvtrain.errors import DataError
 from cvtrain.files import csv_cell, csv_text, printable
 
-SPLIT_NAMES = {
-    "train": "train",
-    "training": "train",
-    "validation": "validation",
-    "valid": "validation",
-    "val": "validation",
-    "test": "test",
-    "testing": "test",
-}
-"""What people call the splits -> what cvtrain calls them."""
+Sample = tuple[str, str, str]
+"""(split, label, path) of an image; the split is empty where nothing says it."""
 
 _MOST_LISTED = 20
+_MOST_ROWS = 100_000  # that columns are guessed from
+_NEARLY_ALL = 0.9
+_JOINTS = "|;,"
 
 
-def read_manifest(manifest: Path) -> list[tuple[str, str, str]]:
-    """(split, label, path) of each line; the split is empty where there is no such column.
+class UnreadManifest(DataError):
+    """The header is another one, or nearly none of the files is there.
 
-    Paths are relative to the manifest's folder. The text is UTF-8; commas separate, quotes protect.
+    Attributes:
+        proposal: what the manifest can be read with; its columns are None where nobody knows.
+    """
+
+    def __init__(self, message: str, proposal: Proposal):
+        columns = proposal.columns
+        super().__init__(
+            message, f"To read it: {columns.as_options()}" if columns else proposal.advice
+        )
+        self.proposal = proposal
+
+
+def read_manifest(
+    manifest: Path, columns: Columns | None = None, notes: list[str] | None = None
+) -> list[Sample]:
+    """(split, label, path) of each line.
+
+    Paths are relative to the manifest's folder. They are those of files that are there, which may
+    be spelled otherwise in the manifest (see `whereabouts`).
+
+    Args:
+        manifest: a CSV file or JSON Lines, see `tables.read_rows`.
+        columns: which column is what; None: the header says it.
+        notes: is told what a person should know about how the manifest was read.
 
     Raises:
+        UnreadManifest: the header does not say which column is what, or nearly none of the files
+            is there.
         DataError: the file is no manifest, or lines are wrong: all are named by their numbers.
     """
-    rows = _rows(manifest)
+    rows = read_rows(manifest)
     line, header = next(rows, (1, []))
-    columns = [column.strip().lower() for column in header]
-    if sorted(columns) not in (["label", "path"], ["label", "path", "split"]):
-        raise DataError(
-            f"{printable(manifest)}:{line}: the header must be path,label or path,label,split; "
-            f"received: {printable(','.join(header))[:200] or 'nothing'}",
-            "Name the columns in the first line, separated by commas.",
-        )
-    samples, errors, seen = [], [], {}
+    files = Files(manifest.parent)
+    columns = columns or usual_columns(manifest, header)
+    if columns is None:
+        raise _unknown_header(manifest, line, header, files, [row for _, row in rows])
+    fields = _fields(manifest, line, header, columns)
+    if isinstance(columns.path, int):  # there is no header
+        rows = itertools.chain([(line, header)], rows)
+    samples: dict[int, Sample] = {}
+    missing: dict[int, tuple[str, str]] = {}
+    errors, seen, respelled = {}, {}, {}
     for line, row in rows:
-        values = dict(zip(columns, (value.strip() for value in row), strict=False))
-        path = values.get("path", "")
-        if len(row) != len(columns):
-            error = f"{len(row)} values for {len(columns)} columns"
-        elif path in seen:
-            error = f"{printable(path)} is already in line {seen[path]}"
+        try:
+            split, label, value = fields.read(row)
+        except ValueError as error:
+            errors[line] = str(error)
+            continue
+        path = files.find(value, columns.place)
+        first = seen.setdefault(posixpath.normpath(path), line) if path else line
+        if not path:
+            missing[line] = value, label
+        elif first != line:
+            errors[line] = f"{printable(path)} is already in line {first}"
         else:
-            error = _error(manifest.parent, **values)
-        if error:
-            errors.append(f"{printable(manifest)}:{line}: {error}")
-        else:
-            seen[path] = line
-            split = SPLIT_NAMES[values["split"].lower()] if "split" in values else ""
-            samples.append((split, unicodedata.normalize("NFC", values["label"]), path))
-    if errors:
-        more = len(errors) - _MOST_LISTED
-        lines = errors[:_MOST_LISTED] + ([f"and {more:,} more"] if more > 0 else [])
-        raise DataError("\n".join(lines), "Mend or remove these lines.")
-    return samples
+            samples[line] = split, label, path
+            if path not in files.paths(value, columns.place):
+                respelled[value] = path
+    if len(missing) > max(1, _NEARLY_ALL * (len(missing) + len(samples))):
+        raise _missing_files(manifest, files, columns, [*missing.values()], len(samples))
+    errors |= {
+        line: f"there is no file {printable(files.paths(value, columns.place)[-1][:200])}"
+        for line, (value, _) in missing.items()
+    }
+    errors |= _several_labels(samples)
+    _refuse_errors(manifest, errors)
+    if respelled and notes is not None:
+        notes.append(_respelling(manifest, respelled))
+    return list(samples.values())
 
 
-def manifest_text(samples: Iterable[tuple[str, str, str]]) -> str:
+def has_columns(manifest: Path, columns: Columns) -> bool:
+    """Whether the header of a manifest has these columns."""
+    try:
+        line, header = next(read_rows(manifest), (1, []))
+        _fields(manifest, line, header, columns)
+    except DataError:
+        return False
+    return True
+
+
+def manifest_text(samples: Iterable[Sample]) -> str:
     """The manifest that `read_manifest` reads as these (split, label, path).
 
     Raises:
@@ -86,49 +143,156 @@ def _stands_as_it_is(cell: str) -> bool:
     return csv_cell(cell) == cell == cell.strip()
 
 
-def _rows(manifest: Path) -> Iterator[tuple[int, list[str]]]:
-    """(line number, values) of each line that is not blank."""
-    if manifest.exists() and not manifest.is_file():  # opening a pipe would wait for a writer
+class _Fields(NamedTuple):
+    """Where in a row the values stand.
+
+    Attributes:
+        width: how many values a row has.
+        path: position of the path.
+        labels: names of the columns that tell the label, by their positions.
+        has_ones: these columns stand for one class each, with a 1 where the image is of it.
+        split: position of the split; None where there is none.
+    """
+
+    width: int
+    path: int
+    labels: Mapping[int, str]
+    has_ones: bool
+    split: int | None
+
+    def read(self, row: Sequence[str]) -> Sample:
+        """(split, label, path) of a row; ValueError says what is wrong with it."""
+        if len(row) != self.width:
+            raise ValueError(f"{len(row)} values for {self.width} columns")
+        path = row[self.path].strip()
+        if not path:
+            raise ValueError("the path is empty")
+        label = self._class_with_one(row) if self.has_ones else row[min(self.labels)].strip()
+        if not label:
+            raise ValueError("the label is empty")
+        if not label.isprintable():
+            raise ValueError(f"the label {printable(label)} holds control characters")
+        split = "" if self.split is None else row[self.split].strip()
+        if self.split is not None and split.lower() not in SPLIT_NAMES:
+            received = printable(split) or "nothing"
+            raise ValueError(f"split must be train, validation or test; received: {received}")
+        return SPLIT_NAMES.get(split.lower(), ""), unicodedata.normalize("NFC", label), path
+
+    def _class_with_one(self, row: Sequence[str]) -> str:
+        found = []
+        for position, name in self.labels.items():
+            value = row[position].strip().lower()
+            if value not in TRUTHS:
+                received = printable(value[:80]) or "nothing"
+                raise ValueError(f"{printable(name)} must be 0 or 1; received: {received}")
+            if TRUTHS[value]:
+                found.append(name)
+        if len(found) > 1:
+            raise ValueError(f"{listed(found)} are 1, and several labels are not supported")
+        if not found:
+            raise ValueError("no class has a 1")
+        return found[0]
+
+
+def _fields(manifest: Path, line: int, header: Sequence[str], columns: Columns) -> _Fields:
+    names = [name.strip() for name in header]
+
+    def at(column: Name) -> int:
+        if isinstance(column, int):
+            matches = [column - 1] if column <= len(names) else []
+        else:
+            matches = [i for i, name in enumerate(names) if name == column] or [
+                i for i, name in enumerate(names) if name.lower() == column.lower()
+            ]
+        if len(matches) == 1:
+            return matches[0]
+        near = difflib.get_close_matches(str(column), names, n=1)
         raise DataError(
-            f"{printable(manifest)}: not a regular file", "Name a CSV file of path,label[,split]."
+            f"{printable(manifest)}:{line}: "
+            + (f"{len(matches)} columns are called" if matches else "there is no column")
+            + f" {printable(column)}; the columns are {listed(names, _MOST_LISTED)}",
+            f"Did you mean {printable(near[0])}? data.columns says it."
+            if near and not matches
+            else "Name columns as the first line has them in data.columns; numbers, from 1, where "
+            "it is an image already.",
         )
-    try:
-        with manifest.open(newline="", encoding="utf-8-sig") as file:
-            reader = csv.reader(file, strict=True)
-            try:
-                for row in reader:
-                    if row:
-                        yield reader.line_num, row
-            except (csv.Error, UnicodeDecodeError) as error:
-                what = "not UTF-8" if isinstance(error, UnicodeDecodeError) else str(error)
-                raise DataError(
-                    f"{printable(manifest)}:{reader.line_num + 1}: {what}",
-                    "Save the manifest as CSV in UTF-8.",
-                ) from error
-    except OSError as error:
-        raise DataError(
-            f"{printable(manifest)}: cannot be read: {(error.strerror or str(error)).lower()}",
-            "Check the file and its permissions.",
-        ) from error
+
+    has_ones = isinstance(columns.label, tuple)
+    labels = {at(name): str(name) for name in (columns.label if has_ones else (columns.label,))}
+    split = columns.split
+    if split is None and "split" in map(str.lower, names) and isinstance(columns.path, str):
+        split = "split"
+    return _Fields(
+        len(names), at(columns.path), labels, has_ones, None if split is None else at(split)
+    )
 
 
-def _error(folder: Path, path: str, label: str, split: str = "train") -> str:
-    """What is wrong with the values of one line; empty when nothing is."""
-    if not path:
-        return "the path is empty"
-    if not label:
-        return "the label is empty"
-    if not label.isprintable():
-        return f"the label {printable(label)} holds control characters"
-    if split.lower() not in SPLIT_NAMES:
-        return f"split must be train, validation or test; received: {printable(split) or 'nothing'}"
-    if not _is_file(folder / path):
-        return f"there is no file {printable(path[:200])}"
-    return ""
+def _unknown_header(
+    manifest: Path, line: int, header: Sequence[str], files: Files, rows: Sequence[Sequence[str]]
+) -> UnreadManifest:
+    proposal = propose_columns(files, header, rows[:_MOST_ROWS])
+    what = "".join(f"; {remark}" for remark in proposal.remarks)
+    return UnreadManifest(
+        f"{printable(manifest)}:{line}: the header must be path,label or path,label,split; "
+        f"received: {printable(','.join(header))[:200] or 'nothing'}{what}",
+        proposal,
+    )
 
 
-def _is_file(path: Path) -> bool:
-    try:
-        return path.is_file()
-    except OSError:  # the name is too long, or a folder may not be entered
-        return False
+def _missing_files(
+    manifest: Path,
+    files: Files,
+    columns: Columns,
+    missing: Sequence[tuple[str, str]],
+    num_found: int,
+) -> UnreadManifest:
+    """Why nearly no file is where the manifest says, and how it can be read.
+
+    Args:
+        manifest: what was read.
+        files: those of its folder.
+        columns: that it was read with.
+        missing: path and label of each line whose file is not there.
+        num_found: lines whose file is.
+    """
+    proposal = propose_place(files, columns, missing)
+    total = len(missing) + num_found
+    are_missing = (
+        f"{len(missing):,} of the {total:,} files are not there"
+        if num_found
+        else f"none of the {total:,} files is there"
+    )
+    first = printable(files.paths(missing[0][0], columns.place)[-1][:200])
+    return UnreadManifest(
+        f"{printable(manifest)}: {are_missing}, such as {first} in "
+        f"{printable(files.root.absolute())}: {'; '.join(proposal.remarks)}",
+        proposal,
+    )
+
+
+def _several_labels(samples: Mapping[int, Sample]) -> dict[int, str]:
+    """What is wrong with lines whose label is several labels of other lines, by their numbers."""
+    known = {label for _, label, _ in samples.values()}
+    errors = {}
+    for line, (_, label, _) in samples.items():
+        for joint in _JOINTS:
+            parts = [part.strip() for part in label.split(joint)]
+            if len(parts) > 1 and known.issuperset(parts):
+                errors[line] = f"{printable(label)} are several labels, which is not supported"
+    return errors
+
+
+def _refuse_errors(manifest: Path, errors: Mapping[int, str]) -> None:
+    if errors:
+        lines = [f"{printable(manifest)}:{line}: {errors[line]}" for line in sorted(errors)]
+        if (more := len(lines) - _MOST_LISTED) > 0:
+            lines[_MOST_LISTED:] = [f"and {more:,} more"]
+        raise DataError("\n".join(lines), "Mend or remove these lines.")
+
+
+def _respelling(manifest: Path, respelled: Mapping[str, str]) -> str:
+    value, path = next(iter(respelled.items()))
+    return (
+        f"{printable(manifest.name)}: {len(respelled):,} paths are spelled otherwise than their "
+        f"files, by {spelling_of(value, path)}: {printable(value)} is {printable(path)}"
+    )

@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
-from cvtrain.config import Config, Data, Split
+from cvtrain.config import Columns, Config, Data, Split
 from cvtrain.console import Console
 from cvtrain.data.check import resolve
 from cvtrain.data.index import Index, recorded_index
@@ -32,6 +32,7 @@ def data_split(
     seed: int,
     group: str | None,
     label: str | None,
+    columns: Columns | None = None,
     console: Console,
     force: bool = False,
 ) -> None:
@@ -47,6 +48,7 @@ def data_split(
         seed: another seed draws another split.
         group: pattern that finds the group of each path; a group falls into one split as a whole.
         label: pattern that finds the class of each path; None: folders or manifest say it.
+        columns: which column of a manifest is what; None: its header says it.
         console: shows the progress and the counts.
         force: replace the file that is there.
 
@@ -60,7 +62,8 @@ def data_split(
     # Groups can be drawn when it is known which of them share an image.
     drawn_now = (0.0, 0.0) if group else (validation, test)
     split = Split(validation=drawn_now[0], test=drawn_now[1])
-    config = Config(seed=seed, data=Data(source=source, label_pattern=label, split=split))
+    data = Data(source=source, label_pattern=label, columns=columns, split=split)
+    config = Config(seed=seed, data=data)
     with stop_on_signals() as stop:
         index, pixels, report = scan(config, stop, console)
     index, messages = resolve(index, report, on_bad="skip", on_leak="error")

@@ -6,9 +6,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from cvtrain import config as sections
 from cvtrain.config import Config, Split
 from cvtrain.console import Console
 from cvtrain.data.check import Report, check_index, resolve
+from cvtrain.data.columns import Columns
 from cvtrain.data.decode import Decoder
 from cvtrain.data.index import Index, build_index
 from cvtrain.data.labels import compile_pattern
@@ -98,7 +100,15 @@ def find(config: Config, stop: Stop, console: Console) -> Index:
         classes=config.data.classes,
         train_per_class=config.data.train_per_class,
         label_pattern=None if pattern is None else compile_pattern(pattern),
+        columns=columns_of(config.data.columns),
     )
+
+
+def columns_of(section: sections.Columns | None) -> Columns | None:
+    """`data.columns` as those who read manifests take it."""
+    if section is None:
+        return None
+    return Columns(**section.model_dump())
 
 
 def find_to_look(config: Config, stop: Stop, console: Console) -> tuple[Index, DataError | None]:

@@ -7,13 +7,15 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from cvtrain.config import load_config
+from cvtrain.config import Columns, load_config
 from cvtrain.console import Console
 from cvtrain.data.batches import ordered_batches
 from cvtrain.data.check import resolve
 from cvtrain.data.decode import Decoder
 from cvtrain.data.index import Index, Split, build_index, recorded_index
 from cvtrain.data.labels import compile_pattern
+from cvtrain.data.manifest import has_columns
+from cvtrain.data.metadata import find_manifests
 from cvtrain.data.pixels import Pixels
 from cvtrain.data.sources import locate_source
 from cvtrain.errors import CvtrainError, DataError, RunError
@@ -21,7 +23,7 @@ from cvtrain.files import commit_text, committed_folder, csv_text, reason_of
 from cvtrain.metrics import classification_report
 from cvtrain.outputs import commit_mark, refuse_foreign
 from cvtrain.pipelines.calibrate import measure_abstention, plain_words
-from cvtrain.pipelines.dataset import DATA_DIR, check, show_notes
+from cvtrain.pipelines.dataset import DATA_DIR, check, columns_of, show_notes
 from cvtrain.pipelines.job import Job
 from cvtrain.pipelines.tta import view_average
 from cvtrain.predictions import predictions_csv
@@ -43,6 +45,7 @@ def evaluate(
     output: Path | None,
     console: Console,
     tta: int = 1,
+    columns: Columns | None = None,
 ) -> dict[str, Any]:
     """Measure a run's saved model.
 
@@ -53,6 +56,8 @@ def evaluate(
         output: folder for the files, which replaces one of an earlier evaluation as a whole, and
             nothing else; None for a folder in the run.
         tta: views of each image that predictions are averaged over, see `pipelines.tta`.
+        columns: which column of a manifest is what; None: as the run's config has it, where the
+            manifest has such columns.
 
     Returns:
         The content of metrics.json (see `metrics.classification_report`), with `abstention` (see
@@ -67,7 +72,7 @@ def evaluate(
     class_names = tuple(run.field("class_names", list))
     average = view_average(run, tta)
     with stop_on_signals() as stop:
-        index = _index_of(run, source, class_names, stop, console)
+        index = _index_of(run, source, columns, class_names, stop, console)
         index = _only(index, split, has_own_splits=source is None)
         (name, part), *_ = index.splits.items()
         folder = output or run.path / "evaluate" / _folder_name(source, name, tta)
@@ -206,7 +211,12 @@ def _share(value: float | None) -> str:
 
 
 def _index_of(
-    run: Run, source: str | None, class_names: tuple[str, ...], stop: Stop, console: Console
+    run: Run,
+    source: str | None,
+    columns: Columns | None,
+    class_names: tuple[str, ...],
+    stop: Stop,
+    console: Console,
 ) -> Index:
     """The samples that the run recorded, or those of `source` under the run's class names."""
     if source is None:
@@ -220,7 +230,18 @@ def _index_of(
         seed=0,
         class_names=class_names,
         label_pattern=_label_pattern(run, path, class_names),
+        columns=columns_of(columns or _columns(run, path)),
     )
+
+
+def _columns(run: Run, source: Path) -> Columns | None:
+    """What tells the columns of the run's own manifest, for one that has the same columns."""
+    config = run.path / "config.yaml"
+    section = load_config(config).data.columns if config.is_file() else None
+    if (columns := columns_of(section)) is None:
+        return None
+    manifests = find_manifests(source, columns)
+    return section if manifests and all(has_columns(m, columns) for m in manifests) else None
 
 
 def _label_pattern(run: Run, source: Path, class_names: Sequence[str]) -> re.Pattern[str] | None:

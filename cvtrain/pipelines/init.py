@@ -8,7 +8,7 @@ from dataclasses import replace
 from datetime import date
 from pathlib import Path
 
-from cvtrain.config import load_config
+from cvtrain.config import Columns, load_config
 from cvtrain.console import Console, duration
 from cvtrain.data.labels import refuse_wrong_patterns
 from cvtrain.data.scan import listed
@@ -20,9 +20,9 @@ from cvtrain.models.hdf5 import is_hdf5
 from cvtrain.models.imagenet import BASES, Base, network_of, problem_fetching
 from cvtrain.outputs import refuse_replacing
 from cvtrain.pipelines.apart import run_apart
-from cvtrain.pipelines.dataset import show_notes, summary
+from cvtrain.pipelines.dataset import columns_of, show_notes, summary
 from cvtrain.pipelines.recipe import STAGES, Recipe, Timing, Weights
-from cvtrain.pipelines.survey import survey
+from cvtrain.pipelines.survey import Survey, survey
 from cvtrain.signals import stop_on_signals
 
 _MOST_SECONDS = 90.0
@@ -35,6 +35,7 @@ def init(
     *,
     weights_file: Path | None,
     label: str | None = None,
+    columns: Columns | None = None,
     force: bool,
     estimate: bool,
     console: Console,
@@ -49,6 +50,7 @@ def init(
         weights_file: Keras' file of ImageNet weights; its name tells the network. None: whatever
             Keras has or can fetch.
         label: pattern that finds the class of each path; None: as `survey` says.
+        columns: which column of a manifest is what; None: as it seems, where there is no doubt.
         force: replace the config that is there.
         estimate: measure, in a process of its own; without, the cheapest base is taken.
 
@@ -69,7 +71,12 @@ def init(
     smallest = ARCHITECTURES[base.name].smallest_side if base else 0
     with stop_on_signals() as stop:
         found = survey(
-            source, label_pattern=label, smallest_side=smallest, stop=stop, console=console
+            source,
+            label_pattern=label,
+            columns=columns,
+            smallest_side=smallest,
+            stop=stop,
+            console=console,
         )
     weights = _weights(found.side, weights_file, base, output.parent)
     recipe = Recipe(
@@ -190,10 +197,10 @@ def _tell_findings(recipe: Recipe, console: Console) -> None:
             f"class_weights: {'balanced' if recipe.weighs_classes else 'none'}",
         ),
     ]
-    if found.label_pattern is not None:
+    if says := _what_says_labels(found):
         totals = sum(map(Counter, found.index.counts.values()), Counter())
         classes = listed((f"{name} ({count:,})" for name, count in totals.items()), _MOST_CLASSES)
-        rows.append(("labels", classes, f"label_pattern: {found.label_pattern}"))
+        rows.append(("labels", classes, says))
     if found.too_rare:
         rows.append(("too rare to split", listed(found.too_rare), "classes: without them"))
     if found.num_bad:
@@ -212,6 +219,14 @@ def _tell_findings(recipe: Recipe, console: Console) -> None:
         )
     if recipe.weights.value == "none":
         console.warn(recipe.weights.remark)
+
+
+def _what_says_labels(found: Survey) -> str:
+    """The key that finds the labels, and its value; empty where folders or a header do."""
+    if found.label_pattern is not None:
+        return f"label_pattern: {found.label_pattern}"
+    columns = columns_of(found.columns)
+    return f"columns: {columns.as_yaml()}" if columns else ""
 
 
 def _ends(counts: Mapping[str, int]) -> tuple[str, str]:

@@ -12,7 +12,7 @@ from cvtrain.console import duration
 from cvtrain.data.scan import listed
 from cvtrain.files import printable, quoted
 from cvtrain.models.imagenet import Base
-from cvtrain.pipelines.dataset import summary
+from cvtrain.pipelines.dataset import columns_of, summary
 from cvtrain.pipelines.survey import Survey
 
 STAGES = ("fit", "extract-features", "finetune")
@@ -156,6 +156,9 @@ def _data(recipe: Recipe) -> Iterator[str]:
     if found.label_pattern is not None:
         yield note("No folders of classes: the group finds the class in the path.", indent=2)
         yield f"  label_pattern: {yaml_text(found.label_pattern)}"
+    if (columns := columns_of(found.columns)) is not None:
+        yield note("Which column of the manifest is what, and where its files are.", indent=2)
+        yield f"  columns: {columns.as_yaml()}"
     if found.too_rare:
         rare = listed(f"{name} ({count})" for name, count in found.too_rare.items())
         yield note(

@@ -4,18 +4,19 @@ import re
 from collections import Counter
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
 
-from cvtrain.config import Config, Data, Split
+from cvtrain.config import Columns, Config, Data, Split
 from cvtrain.console import Console
 from cvtrain.data.check import Problem, Report, resolve
 from cvtrain.data.decode import Decoded, DecodeError, Decoder, read_image
 from cvtrain.data.index import Index
 from cvtrain.data.labels import suggest_pattern
-from cvtrain.data.manifest import SPLIT_NAMES
+from cvtrain.data.manifest import SPLIT_NAMES, UnreadManifest, read_manifest
+from cvtrain.data.metadata import find_manifests
 from cvtrain.data.scan import list_folder
 from cvtrain.errors import DataError
 from cvtrain.files import printable
@@ -39,6 +40,7 @@ class Survey:
     Attributes:
         index: the images that can be used, in their splits.
         label_pattern: that finds the class in the names of files; None where folders are classes.
+        columns: which column of a manifest is what; None where its header says it.
         too_rare: training images of classes that have too few to be split, by name; they are not in
             the index.
         problems: of the check at `side`, those of files that are not in the index included.
@@ -50,6 +52,7 @@ class Survey:
 
     index: Index
     label_pattern: str | None
+    columns: Columns | None
     too_rare: dict[str, int]
     problems: tuple[Problem, ...]
     num_bad: int
@@ -83,8 +86,9 @@ class Survey:
 def survey(
     source: str,
     *,
-    label_pattern: str | None = None,
     smallest_side: int,
+    label_pattern: str | None = None,
+    columns: Columns | None = None,
     stop: Stop,
     console: Console,
 ) -> Survey:
@@ -94,6 +98,8 @@ def survey(
         source: what `data.source` may be.
         label_pattern: finds the class in each path; None: folders say it or, where there are none,
             a pattern that fits the names of the files.
+        columns: which column of a manifest is what; None: as its header says, or as there is no
+            doubt.
         smallest_side: in pixels, that the base can take.
 
     Raises:
@@ -101,8 +107,12 @@ def survey(
         ResourceError: a named set cannot be written.
         Stopped: a stop was requested.
     """
-    pattern = label_pattern or _flat_names(Path(source))
-    index, too_rare = _divided(source, pattern, {}, stop, console)
+    data = Data(
+        source=source,
+        label_pattern=label_pattern or (_flat_names(Path(source)) if columns is None else None),
+        columns=columns or _columns(Path(source)),
+    )
+    index, too_rare = _divided(data, {}, stop, console)
     looks = _sample(index)
     height, width = (
         int(np.median([getattr(d, key) for d in looks])) for key in ("height", "width")
@@ -111,7 +121,7 @@ def survey(
     # At the size of the config, so that `fit` need not look again.
     _, report = check(index, Decoder((side, side)), stop, console)
     if spoilt := _with_few_usable(report):
-        index, too_rare = _divided(source, pattern, too_rare | spoilt, stop, console)
+        index, too_rare = _divided(data, too_rare | spoilt, stop, console)
         _, report = check(index, Decoder((side, side)), stop, console)
     usable, _ = resolve(report.index, report, on_bad="skip", on_leak="error")
     _refuse_empty_splits(usable)
@@ -119,7 +129,8 @@ def survey(
     is_grey = all(np.ptp(look.pixels, axis=2).mean() < _GREY for look in looks)
     return Survey(
         index=usable,
-        label_pattern=pattern,
+        label_pattern=data.label_pattern,
+        columns=data.columns,
         too_rare=too_rare,
         problems=report.problems,
         num_bad=len(bad),
@@ -144,7 +155,7 @@ def image_side(median: int, num_train: int, smallest: int) -> int:
 
 def _flat_names(path: Path) -> str | None:
     """The pattern of the labels in the names of files, where there are no folders of classes."""
-    if not path.is_dir():
+    if not path.is_dir() or find_manifests(path):
         return None
     listing = list_folder(path, "", {})
     if listing.folders and all(name.lower() in SPLIT_NAMES for name in listing.folders):
@@ -152,18 +163,32 @@ def _flat_names(path: Path) -> str | None:
     return None if listing.folders else suggest_pattern(listing.images) or None
 
 
+def _columns(path: Path) -> Columns | None:
+    """What a manifest needs to be read, where there is no doubt about it."""
+    try:
+        for manifest in find_manifests(path):
+            read_manifest(manifest)
+    except UnreadManifest as error:
+        if error.proposal.is_certain:
+            return Columns(**asdict(error.proposal.columns))
+    except DataError:
+        pass  # who finds the images tells it
+    return None
+
+
 def _divided(
-    source: str, pattern: str | None, spoilt: Mapping[str, int], stop: Stop, console: Console
+    data: Data, spoilt: Mapping[str, int], stop: Stop, console: Console
 ) -> tuple[Index, dict[str, int]]:
     """The index, and which classes were left out because they have too few images to be split.
 
     Args:
+        data: where the images are, and what tells their labels.
         spoilt: classes that have too few for want of intact files, and how many those are.
     """
 
     def index_of(split: Split, classes: list[str] | None = None) -> Index:
-        data = Data(source=source, label_pattern=pattern, split=split, classes=classes)
-        return find(Config(data=data), stop, console)
+        part = data.model_copy(update={"split": split, "classes": classes})
+        return find(Config(data=part), stop, console)
 
     whole = index_of(Split(validation=0.0, test=0.0))
     num_missing = len({"validation", "test"} - set(whole.splits))

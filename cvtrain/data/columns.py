@@ -1,0 +1,307 @@
+"""Which column of a manifest is what: as its header says, as a person says, or as it seems.
+
+What it seems to be is only proposed, in the words that a config takes.
+"""
+
+import json
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, fields
+from pathlib import PurePath
+
+from cvtrain.data.scan import listed
+from cvtrain.data.whereabouts import (
+    Files,
+    Place,
+    beginning_of,
+    explain,
+    find_places,
+    has_image_suffix,
+    with_zeros,
+)
+from cvtrain.files import printable, quoted
+
+SPLIT_NAMES = {
+    "train": "train",
+    "training": "train",
+    "validation": "validation",
+    "valid": "validation",
+    "val": "validation",
+    "test": "test",
+    "testing": "test",
+}
+"""What people call the splits -> what cvtrain calls them."""
+
+TRUTHS = {"1": True, "1.0": True, "true": True, "0": False, "0.0": False, "false": False}
+"""How a column of one class says whether an image is of it."""
+
+Name = str | int
+"""Of a column: in the header; where there is none, its number from 1."""
+
+_Table = Mapping[Name, Sequence[str]]
+_ROBOFLOW = "_classes.csv"
+_PATHS = (
+    *("path", "filepath", "file_path", "file_name", "filename", "file", "image_path", "img_path"),
+    *("image", "image_name", "img_name", "img", "image_id", "imageid", "image index", "id", "name"),
+)
+_LABELS = (
+    *("label", "labels", "class", "classes", "class_name", "label_name", "category", "target"),
+    *("breed", "species", "diagnosis", "dx", "finding labels", "tag", "tags"),
+)
+_MOST_PLACES = 3
+_NAME_THEM = "Name the columns in the first line, separated by commas."
+_PLAIN = re.compile(r"\.?[^\W\d]\w*(?:[ ./+-]+\w+)*/?|\.{0,2}(?:/[\w.-]+)+/?|\.\.?")
+_NO_TEXTS = {"null", "true", "false", "yes", "no", "on", "off", ".inf", ".nan"}
+_NUMBER = re.compile(r"[-+]?[\d.,]+")
+
+
+@dataclass(frozen=True)
+class Columns:
+    """Which column is what, and how its paths become files.
+
+    Attributes:
+        path: of the image file.
+        label: of the class, or a column for each class, with a 1 where the image is of it.
+        split: of the split; None: a column `split` where there is one.
+        folder, strip, suffix: as in `whereabouts.Place`.
+    """
+
+    path: Name = "path"
+    label: Name | tuple[str, ...] = "label"
+    split: Name | None = None
+    folder: str | tuple[str, ...] = ""
+    strip: str = ""
+    suffix: str = ""
+
+    @property
+    def place(self) -> Place:
+        """Where the files are."""
+        return Place(self.folder, self.strip, self.suffix)
+
+    def at(self, place: Place) -> "Columns":
+        """The same columns of files that are somewhere else."""
+        return Columns(self.path, self.label, self.split, *place)
+
+    def as_yaml(self) -> str:
+        """`{path: id, label: breed, suffix: .jpg}`: as a config has it, on one line."""
+        said = {each.name: getattr(self, each.name) for each in fields(self)}
+        if (self.path, self.label) == ("path", "label") and any(self.place):
+            del said["path"], said["label"]
+        texts = (f"{key}: {_as_yaml(value)}" for key, value in said.items() if value)
+        return "{" + ", ".join(texts) + "}"
+
+    def as_options(self) -> str:
+        """How the commands take it."""
+        text = self.as_yaml()
+        return (
+            f"--set {quoted(f'data.columns={text}')} "
+            f"(data split, evaluate and init: --columns {quoted(text)})"
+        )
+
+
+@dataclass(frozen=True)
+class Proposal:
+    """What the columns of a manifest seem to be.
+
+    Attributes:
+        columns: to read it with; None: nothing in it looks like images and their classes.
+        is_certain: there is nothing else that they could be, and the files are there.
+        remarks: what is unusual about the manifest.
+        advice: what to do where there are no columns to read it with.
+    """
+
+    columns: Columns | None
+    is_certain: bool
+    remarks: tuple[str, ...] = ()
+    advice: str = ""
+
+
+def usual_columns(file: PurePath, header: Sequence[str]) -> Columns | None:
+    """The columns of a header that says all: ours, Hugging Face's or Roboflow's; else None."""
+    names = [name.strip() for name in header]
+    known = sorted(name.lower() for name in names)
+    if known in (["label", "path"], ["label", "path", "split"]):
+        return Columns()
+    if known.count("file_name") == known.count("label") == 1:
+        return Columns(path="file_name")
+    if file.name == _ROBOFLOW and names[:1] == ["filename"] and len(names) > 2:
+        return Columns(path="filename", label=tuple(names[1:]))
+    return None
+
+
+def propose_columns(files: Files, header: Sequence[str], rows: Sequence[Sequence[str]]) -> Proposal:
+    """What the columns of a manifest seem to be: which has files, which has few different values.
+
+    Args:
+        files: what its folder holds.
+        header: its first line.
+        rows: those below.
+    """
+    names = [name.strip() for name in header]
+    remarks: list[str] = []
+    table = _by_column(names, rows)
+    path, places = _path_of(files, table)
+    if any(map(has_image_suffix, names)) or (places and files.find(str(path), places[0])):
+        remarks.append("there is no header, the first line is an image already")
+        table = _by_column(range(1, len(header) + 1), [header, *rows])
+        path, places = _path_of(files, table)
+    elif len(names) == 1 and " " in names[0]:
+        remarks.append("spaces separate no columns")
+    elif names and (not names[0] or names[0].startswith("Unnamed: ")):
+        remarks.append("the first column has no name: pandas has written its index, too")
+    label, is_only = _label_of({k: v for k, v in table.items() if k != path}, remarks)
+    if path is None or label is None:
+        advice = _NAME_THEM if path is None else "Add a column of labels, one for each image."
+        return Proposal(None, is_certain=False, remarks=tuple(remarks), advice=advice)
+    if not places and (lost := _lost_zeros(files, table[path])):
+        return lost
+    remarks += _doubts(table, path, label, places)
+    split = next((k for k, v in table.items() if k not in (path, label) and _are_splits(v)), None)
+    columns = Columns(path, label, None if _is_called(split, "split") else split)
+    is_certain = is_only and _are_certain(files, table[path], places)
+    return Proposal(
+        columns.at(places[0] if places else Place(folder="FOLDER")), is_certain, tuple(remarks)
+    )
+
+
+def propose_place(files: Files, columns: Columns, missing: Sequence[tuple[str, str]]) -> Proposal:
+    """Where files are that are not where a manifest says.
+
+    Args:
+        files: what its folder holds.
+        columns: that it was read with.
+        missing: path and label of lines whose file is not there.
+    """
+    paths, labels = zip(*missing, strict=True)
+    if places := find_places(files, paths):
+        remarks = (*explain(paths[0], places[0]), *_also_in(places))
+        is_certain = _are_certain(files, paths, places)
+        return Proposal(columns.at(places[0]), is_certain, remarks)
+    if isinstance(columns.label, Name) and (places := find_places(files, labels)):
+        swapped = Columns(columns.label, columns.path, columns.split, *places[0])
+        remark = f"the files are in the column {printable(columns.label)}"
+        return Proposal(swapped, is_certain=False, remarks=(remark,))
+    if lost := _lost_zeros(files, paths):
+        return lost
+    elsewhere = columns.at(Place("FOLDER", beginning_of(paths), columns.suffix))
+    return Proposal(
+        None,
+        is_certain=False,
+        remarks=(*explain(paths[0], None), "no files of these names are in it, below or beside it"),
+        advice=f"If they are in another folder: {elsewhere.as_options()}",
+    )
+
+
+def _by_column(names: Iterable[Name], rows: Sequence[Sequence[str]]) -> _Table:
+    names = list(names)
+    whole = [row for row in rows if len(row) == len(names)]
+    return {name: [row[i].strip() for row in whole] for i, name in enumerate(names)}
+
+
+def _path_of(files: Files, table: _Table) -> tuple[Name | None, list[Place]]:
+    """The column whose values are files, and where those are; else one that should be."""
+    ranked = sorted(table, key=lambda name: _rank(name, _PATHS))
+    for name in ranked:
+        values = [value for value in table[name] if value]
+        may_be = _rank(name, _PATHS) < len(_PATHS) or 2 * len(set(values)) > len(values)
+        if may_be and (places := find_places(files, values)):
+            return name, places
+    named = [name for name in ranked if _rank(name, _PATHS) < len(_PATHS)]
+    named += [name for name, values in table.items() if any(map(has_image_suffix, values))]
+    return next(iter(named), None), []
+
+
+def _label_of(table: _Table, remarks: list[str]) -> tuple[Name | tuple[str, ...] | None, bool]:
+    """The column of labels, or those of ones and zeros; and whether nothing else could be meant.
+
+    `remarks` is told of labels that cannot be used.
+    """
+    named = sorted(
+        (name for name in table if _rank(name, _LABELS) < len(_LABELS)),
+        key=lambda name: _rank(name, _LABELS),
+    )
+    if named:
+        return named[0], len(named) == 1
+    flags = [
+        k for k, values in table.items() if values and {v.lower() for v in values} <= {*TRUTHS}
+    ]
+    few = [k for k, values in table.items() if k not in flags and _repeat(values)]
+    if len(flags) > 1:
+        lines = zip(*(table[name] for name in flags), strict=True)
+        most = max(sum(TRUTHS[value.lower()] for value in line) for line in lines)
+        if most == 1 and all(isinstance(name, str) for name in flags):
+            return tuple(map(str, flags)), not few
+        if most > 1:
+            remarks.append("some lines have several ones: several labels are not supported")
+            flags = []
+    few += flags
+    if not few:
+        remarks.append("no column has few different values, as labels have")
+    are_words = few and not all(map(_NUMBER.fullmatch, table[few[0]]))
+    return (few[0], len(few) == 1 and are_words) if few else (None, False)
+
+
+def _lost_zeros(files: Files, paths: Sequence[str]) -> Proposal | None:
+    """What to do where files have zeros before the numbers that these paths are; else nothing."""
+    path = next(filter(None, paths), "")
+    if not (padded := with_zeros(files, path)):
+        return None
+    remark = f"{printable(path)} has lost the zeros before it, there is {printable(padded)}"
+    advice = "Write the numbers as texts; pandas keeps them so with read_csv(..., dtype=str)."
+    return Proposal(None, is_certain=False, remarks=(remark,), advice=advice)
+
+
+def _doubts(
+    table: _Table,
+    path: Name,
+    label: Name | tuple[str, ...],
+    places: Sequence[Place],
+) -> list[str]:
+    """What may be wrong though the columns are found."""
+    doubts = _also_in(places)
+    values = [value for value in table[path] if value]
+    if len(set(values)) < len(values):
+        doubts.append("some images have several lines, and may have one each")
+    if isinstance(label, Name) and (several := [v for v in table[label] if "|" in v]):
+        doubts.append(f"{printable(several[0])} are several labels, which is not supported")
+    return doubts
+
+
+def _also_in(places: Sequence[Place]) -> list[str]:
+    others = listed((str(place.folder or ".") for place in places[1:]), _MOST_PLACES)
+    return [f"files of the same names are also in {others}"] if others else []
+
+
+def _are_certain(files: Files, paths: Sequence[str], places: Sequence[Place]) -> bool:
+    """Whether the files are in one place alone, and that below the manifest."""
+    distinct = len({*paths}) == len(paths)
+    return distinct and len(places) == 1 and files.are_inside(paths, places[0])
+
+
+def _repeat(values: Sequence[str]) -> bool:
+    """Whether there are few different values, as there are of classes."""
+    distinct = set(values)
+    return len(distinct) > 1 and 2 * len(distinct) <= len(values) and not _are_splits(values)
+
+
+def _are_splits(values: Sequence[str]) -> bool:
+    return bool(values) and {value.lower() for value in values} <= {*SPLIT_NAMES}
+
+
+def _rank(name: Name, known: Sequence[str]) -> int:
+    """Its position among the known names; behind them all where it is none."""
+    lower = str(name).lower()
+    return known.index(lower) if lower in known else len(known)
+
+
+def _is_called(column: Name | None, name: str) -> bool:
+    return str(column).lower() == name
+
+
+def _as_yaml(value: Name | tuple[str, ...]) -> str:
+    if isinstance(value, int):
+        return str(value)
+    if isinstance(value, tuple):
+        return f"[{', '.join(map(_as_yaml, value))}]"
+    is_plain = _PLAIN.fullmatch(value) and value.lower() not in _NO_TEXTS
+    return value if is_plain else printable(json.dumps(value, ensure_ascii=False))

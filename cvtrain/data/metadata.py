@@ -1,0 +1,135 @@
+"""Folders whose images are listed in a table that lies among them -> their manifests, by split.
+
+Hugging Face's imagefolder has `metadata.csv` or `metadata.jsonl`, an export of Roboflow
+`_classes.csv`, either right in the folder or in the folder of each split.
+"""
+
+import contextlib
+import posixpath
+from collections import Counter
+from collections.abc import Mapping
+from pathlib import Path
+
+from cvtrain.data.columns import SPLIT_NAMES, Columns, usual_columns
+from cvtrain.data.manifest import Sample, has_columns, read_manifest
+from cvtrain.data.scan import LeftOut, images_below, listed
+from cvtrain.data.tables import TABLE_SUFFIXES, read_rows
+from cvtrain.errors import DataError
+from cvtrain.files import printable
+
+_NAMES = ("metadata.jsonl", "metadata.csv", "_classes.csv")
+_FILE_NAMES = {"file_name", "filename"}
+
+
+def find_manifests(
+    source: Path, columns: Columns | None = None, notes: list[str] | None = None
+) -> dict[Path, str]:
+    """The manifest that `source` is or holds, or those of its splits: {path: split}.
+
+    The split is empty where it is for the manifest to say.
+
+    Args:
+        source: a file or a folder.
+        columns: that a manifest in a folder may have beside those that are usual.
+        notes: is told of tables that look like manifests and are none.
+    """
+    notes = [] if notes is None else notes
+    if not source.is_dir():
+        return {source: ""} if source.suffix.lower() in TABLE_SUFFIXES else {}
+    if here := _manifest_in(source, columns, notes):
+        return {here: ""}
+    splits = {name: SPLIT_NAMES.get(name.lower()) for name in _folders_in(source)}
+    return {
+        path: split
+        for name, split in splits.items()
+        if split and (path := _manifest_in(source / name, columns, notes))
+    }
+
+
+def read_manifests(
+    source: Path,
+    manifests: Mapping[Path, str],
+    columns: Columns | None,
+    left_out: LeftOut,
+    notes: list[str],
+) -> tuple[Path, list[Sample]]:
+    """The folder that paths count from, and (split, label, path) of each image.
+
+    Args:
+        source: a manifest, or a folder that holds manifests.
+        manifests: that `find_manifests` found there.
+        columns: which column is what; None: the headers say it.
+        left_out: gets what a folder holds beside the images that are listed, by reason.
+        notes: is told what a person should know about how all was read.
+
+    Raises:
+        DataError: as `read_manifest`, or two folders are of one split.
+    """
+    if not source.is_dir():
+        return source.parent, read_manifest(source, columns, notes)
+    twice = [split for split, count in Counter(manifests.values()).items() if count > 1]
+    if twice:
+        same = ", ".join(f"{p.parent.name}/" for p, split in manifests.items() if split in twice)
+        raise DataError(
+            f"{printable(source)}: {printable(same)} mean the same split",
+            "Put their images into one.",
+        )
+    names = listed(path.relative_to(source).as_posix() for path in manifests)
+    notes.append(f"{printable(source)}: labels are read from {names}, not from folders")
+    samples = []
+    for manifest, split in manifests.items():
+        folder = manifest.parent.relative_to(source).as_posix()
+        samples += [
+            (split or own, label, posixpath.normpath(posixpath.join(folder, path)))
+            for own, label, path in read_manifest(manifest, columns, notes)
+        ]
+    _leave_out_others(source, manifests, {path for _, _, path in samples}, left_out)
+    return source, _with_splits_of_folders(samples)
+
+
+def _manifest_in(folder: Path, columns: Columns | None, notes: list[str]) -> Path | None:
+    """The table that tells the labels of a folder's images; None: there is none.
+
+    One that has file names and no labels does not count where folders may be the classes.
+    """
+    for path in (folder / name for name in _NAMES):
+        if path.is_file():
+            header: list[str] = []
+            with contextlib.suppress(DataError):
+                header = next(read_rows(path), (1, []))[1]
+            if usual_columns(path, header) or (columns and has_columns(path, columns)):
+                return path
+            if not _FILE_NAMES.isdisjoint(name.strip().lower() for name in header):
+                if not _folders_in(folder):
+                    return path
+                what = f"has no column label, but {listed(header)}"
+                notes.append(f"{printable(path)} {what}; the folders are the classes")
+    return None
+
+
+def _folders_in(folder: Path) -> list[str]:
+    with contextlib.suppress(OSError):
+        return sorted(each.name for each in folder.iterdir() if each.is_dir())
+    return []
+
+
+def _with_splits_of_folders(samples: list[Sample]) -> list[Sample]:
+    """The same where all images lie in folders of splits, and nothing else says their split."""
+    tops = {path.partition("/")[0].lower() for _, _, path in samples}
+    if any(split for split, _, _ in samples) or not tops <= {*SPLIT_NAMES}:
+        return samples
+    return [(SPLIT_NAMES[p.partition("/")[0].lower()], label, p) for _, label, p in samples]
+
+
+def _leave_out_others(
+    source: Path,
+    manifests: Mapping[Path, str],
+    used: set[str],
+    left_out: LeftOut,
+) -> None:
+    """Record what is in the folder, and in no manifest."""
+    others = [path for path in images_below(source, "", left_out) if path not in used]
+    for path in manifests:
+        left_out[f"{path.suffix} files"].remove(path.relative_to(source).as_posix())
+    if others:
+        left_out["images that are not listed"] = others

@@ -1,0 +1,323 @@
+"""Where the files of a manifest are: as it says, spelled otherwise, or in another place.
+
+A name that differs in spelling alone (backslashes, upper case, percent-encoding, quotes, forms of
+Unicode) stands for the one file that it fits. Another place is never taken, only proposed.
+"""
+
+import itertools
+import os
+import posixpath
+import re
+import unicodedata
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import NamedTuple
+from urllib.parse import unquote
+
+from cvtrain.files import printable
+
+_SUFFIXES = {"jpg", "jpeg", "jpe", "jfif", "png", "bmp", "gif", "webp", "tif", "tiff"}
+_SAMPLE = 20
+_PROBES = 3
+_LARGE_SAMPLE = 300
+_NEARLY_ALL = 0.8
+_MOST_FOLDERS = 300
+_DEEPEST = 3
+ANY_SUFFIX = ".*"
+"""As `Place.suffix`: that of the one image whose name begins so."""
+
+_BLANKS = " '\"`"
+_ELSEWHERE = (
+    (re.compile(r"[A-Za-z][A-Za-z0-9+.-]+://"), "the paths are addresses, and nothing is fetched"),
+    (re.compile(r"[A-Za-z]:[\\/]|\\\\"), "the paths are those of a Windows computer"),
+    (re.compile(r"~"), "only a shell knows what ~ stands for"),
+    (re.compile(r"[\\/]"), "the paths begin at the root of a computer"),
+)
+
+
+class Place(NamedTuple):
+    """How a path in a manifest becomes the path of a file below the folder of the manifest.
+
+    Attributes:
+        folder: that it counts from; or several folders, in one of which the file is.
+        strip: what it begins with and is taken off.
+        suffix: of the file, added, or put where another suffix of an image is; see `ANY_SUFFIX`.
+    """
+
+    folder: str | tuple[str, ...] = ""
+    strip: str = ""
+    suffix: str = ""
+
+    def paths(self, value: str) -> list[str]:
+        """The path in each folder, whatever the suffix should be."""
+        plain, start = value.replace("\\", "/"), self.strip.replace("\\", "/")
+        if start and plain.startswith(start):
+            value = plain.removeprefix(start).lstrip("/")
+        folders = self.folder if isinstance(self.folder, tuple) else (self.folder,)
+        return [posixpath.join(folder, value) for folder in folders]
+
+
+@dataclass(frozen=True)
+class _Listing:
+    """What a folder holds, by shape: names, and the suffixes of images by what is before them."""
+
+    names: dict[str, list[str]]
+    suffixes: dict[str, list[str]]
+
+
+@dataclass
+class Files:
+    """The files below the folder of a manifest.
+
+    Attributes:
+        root: that folder.
+    """
+
+    root: Path
+    _listings: dict[str, _Listing] = field(default_factory=dict)
+
+    def find(self, value: str, place: Place) -> str:
+        """Path of the file that `value` names, as the file is spelled; empty: there is none."""
+        paths = self.paths(value, place)
+        exact = next((path for path in paths if self._has(path)), "")
+        if exact:
+            return exact
+        return next((path for path in map(self.spelled, paths) if self._has(path)), "")
+
+    def paths(self, value: str, place: Place) -> list[str]:
+        """Where the file may be that `value` names, the likeliest first."""
+        paths = []
+        for path in place.paths(value):
+            stem, own = _split_suffix(path)
+            suffixes = self.suffixes(path) if place.suffix == ANY_SUFFIX else [place.suffix]
+            if own or not place.suffix or len(suffixes) != 1:
+                paths.append(path)
+            if place.suffix and len(suffixes) == 1:
+                paths.append(stem + suffixes[0])
+        return paths
+
+    def suffixes(self, path: str) -> list[str]:
+        """The suffixes of images that are called so but for the suffix."""
+        folder, name = posixpath.split(path.replace("\\", "/"))
+        if folder and not (folder := self.spelled(folder)):
+            return []
+        return self.listing(folder).suffixes.get(_shape(_split_suffix(name)[0]), [])
+
+    def are_inside(self, values: Sequence[str], place: Place) -> bool:
+        """Whether the first file that is found of these lies below the root."""
+        first = next(filter(None, (self.find(value, place) for value in values)), "..")
+        root = os.path.realpath(self.root)
+        return os.path.realpath(self.root / first).startswith(f"{root}{os.sep}")
+
+    def spelled(self, path: str) -> str:
+        """The one file or folder whose path differs in spelling alone; empty: none, or several."""
+        here = ""
+        for part in _parts(path):
+            whole = posixpath.join(here, part)
+            if part not in ("/", ".", "..") and not os.path.lexists(self.root / whole):
+                names = self.listing(here).names.get(_shape(part), [])
+                if len(names) != 1:
+                    return ""
+                whole = posixpath.join(here, names[0])
+            here = whole
+        return here
+
+    def listing(self, folder: str) -> _Listing:
+        """What a folder below the root holds; nothing where there is none."""
+        if folder not in self._listings:
+            self._listings[folder] = listing = _Listing({}, {})
+            try:
+                names = sorted(os.listdir(self.root / folder))  # noqa: PTH208 - names, not paths
+            except (OSError, ValueError):
+                names = []
+            for name in names:
+                listing.names.setdefault(_shape(name), []).append(name)
+                stem, suffix = _split_suffix(name)
+                if suffix:
+                    listing.suffixes.setdefault(_shape(stem), []).append(suffix)
+        return self._listings[folder]
+
+    def _has(self, path: str) -> bool:
+        try:
+            return bool(path) and (self.root / path).is_file()
+        except (OSError, ValueError):  # too long, not to be entered, or no path at all
+            return False
+
+
+def find_places(files: Files, values: Sequence[str]) -> list[Place]:
+    """Where the files of nearly all values are; several, where the same names are in each.
+
+    Looked through are the folder of the manifest and those below; if they are not there, the
+    folders beside and above it.
+    """
+    sample = _spread(sorted(set(values)), _SAMPLE)
+    if not sample:
+        return []
+    if _are_nearly_all(files, sample, Place()):
+        return [Place()]
+    home = [os.path.expanduser("~")] if values[0].startswith("~/") else []  # noqa: PTH111
+    below = ["", *_folders_below(files.root, "", _DEEPEST)]
+    beside = _folders_below(files.root, "..", _DEEPEST - 1)
+    for folders in (below, ["..", *beside, "../..", *home]):
+        if places := _places_in(files, folders, sample):
+            return places
+        if place := _place_in_several(files, folders, _spread(sorted(set(values)), _LARGE_SAMPLE)):
+            return [place]
+    return []
+
+
+def _places_in(files: Files, folders: Iterable[str], sample: Sequence[str]) -> list[Place]:
+    places: dict[str, Place] = {}
+    for folder in folders:
+        for strip in _beginnings(sample):
+            for suffix in _suffixes(files, Place(folder, strip), sample):
+                place = Place(folder, strip, suffix)
+                if found := _are_nearly_all(files, sample, place):
+                    places.setdefault(os.path.realpath(files.root / found), place)
+    return list(places.values())
+
+
+def _place_in_several(files: Files, folders: Sequence[str], sample: Sequence[str]) -> Place | None:
+    """Where the files are that lie in several folders; None: not there."""
+    folders = [folder for folder in folders if files.listing(folder).suffixes]
+    for strip, suffix in itertools.product(_beginnings(sample), ("", ANY_SUFFIX)):
+        place = Place(tuple(folders), strip, suffix)
+        if not _are_nearly_all(files, _spread(sample, _SAMPLE), place):
+            continue
+        used, suffixes = {}, set()
+        for value in sample:
+            for folder in folders:
+                if path := files.find(value, Place(folder, strip, suffix)):
+                    used[folder] = None
+                    suffixes.add(_split_suffix(path)[1])
+                    break
+        return Place(
+            tuple(used), strip, suffixes.pop() if suffix and len(suffixes) == 1 else suffix
+        )
+    return None
+
+
+def _are_nearly_all(files: Files, sample: Sequence[str], place: Place) -> str:
+    """The first file of the sample where nearly all are found; else nothing."""
+    found = [path for value in sample if (path := files.find(value, place))]
+    return found[0] if found and len(found) >= _NEARLY_ALL * len(sample) else ""
+
+
+def explain(value: str, place: Place | None) -> list[str]:
+    """Why a file is not where its path in a manifest says, as far as is known.
+
+    Args:
+        value: the path.
+        place: where the file is; None: nobody knows.
+    """
+    reasons = [what for pattern, what in _ELSEWHERE if pattern.match(value)][:1]
+    if place is None:
+        return reasons
+    if place.strip and not reasons:
+        reasons.append(f"there is no {printable(place.strip)} that the paths begin with")
+    if place.folder:
+        folders = place.folder if isinstance(place.folder, tuple) else (place.folder,)
+        reasons.append(f"the files lie in {' and '.join(map(printable, folders))}")
+    if place.suffix:
+        own = _split_suffix(value)[1]
+        have = f"the paths end in {own}" if own else "the paths have no suffix"
+        theirs = "several suffixes" if place.suffix == ANY_SUFFIX else place.suffix
+        reasons.append(f"{have}, the files end in {printable(theirs)}")
+    return reasons
+
+
+def beginning_of(values: Sequence[str]) -> str:
+    """The folders that all values begin with; empty: none."""
+    return _beginnings(values)[-1]
+
+
+def with_zeros(files: Files, value: str) -> str:
+    """A file whose name is the number `value` with zeros before it; empty: there is none."""
+    stem = _split_suffix(value)[0].removesuffix(".0")
+    if not (stem.isascii() and stem.isdigit()):
+        return ""
+    for folder in ["", *_folders_below(files.root, "", _DEEPEST)]:
+        for name, suffixes in files.listing(folder).suffixes.items():
+            if name != stem and name.isdigit() and name.lstrip("0") == stem.lstrip("0"):
+                return posixpath.join(folder, name + suffixes[0])
+    return ""
+
+
+def has_image_suffix(name: str) -> bool:
+    """Whether a name ends as those of images do."""
+    return _split_suffix(name)[1] != ""
+
+
+def spelling_of(value: str, path: str) -> str:
+    """How `value` is spelled where `path` is the file that it stands for."""
+    if "\\" in value and "\\" not in path:
+        return "backslashes"
+    if unicodedata.normalize("NFC", value) == unicodedata.normalize("NFC", path):
+        return "another form of Unicode"
+    if value.casefold() == path.casefold():
+        return "upper or lower case"
+    if unquote(value) != value or unquote(path) != path:
+        return "percent-encoding"
+    return "quotes, spaces or case"
+
+
+def _suffixes(files: Files, place: Place, values: Sequence[str]) -> list[str]:
+    """What `Place.suffix` may be, the simplest first; empty where nothing need be said."""
+    if any(files.find(value, place) for value in values[:_PROBES]):
+        return [""]
+    if not any(files.suffixes(*place.paths(value)) for value in values[:_PROBES]):
+        return []
+    found = {suffix for value in values for suffix in files.suffixes(*place.paths(value))}
+    return [*sorted(found), ANY_SUFFIX]
+
+
+def _folders_below(root: Path, top: str, depth: int) -> Iterator[str]:
+    """Folders in `top`, those that lie less deep first; not too many."""
+    waiting, num_left = [(top, depth)], _MOST_FOLDERS
+    while waiting and num_left > 0:
+        above, depth = waiting.pop(0)
+        try:
+            with os.scandir(root / above) as entries:
+                names = sorted(e.name for e in entries if e.is_dir() and e.name[0] != ".")
+        except OSError:
+            continue
+        for name in names[:num_left]:
+            num_left -= 1
+            folder = posixpath.join(above, name)
+            yield folder
+            if depth > 1:
+                waiting.append((folder, depth - 1))
+
+
+def _beginnings(values: Sequence[str]) -> list[str]:
+    """Nothing, and what all values begin with, one folder more each time."""
+    split = [value.replace("\\", "/").split("/")[:-1] for value in values]
+    columns = itertools.takewhile(lambda parts: len({*parts}) == 1, zip(*split, strict=False))
+    common = [parts[0] for parts in columns]
+    return ["", *("/".join(common[: n + 1]) + "/" for n in range(len(common)))]
+
+
+def _spread(values: list[str], most: int) -> list[str]:
+    """At most so many of them, from all over."""
+    return [values[i * len(values) // most] for i in range(most)] if len(values) > most else values
+
+
+def _parts(path: str) -> list[str]:
+    """The parts of a path; the first is `/` where it counts from the root of the machine."""
+    path = path.strip(_BLANKS).replace("\\", "/")
+    if "\0" in path:
+        return []
+    return ["/"] * path.startswith("/") + [part for part in path.split("/") if part]
+
+
+def _split_suffix(path: str) -> tuple[str, str]:
+    """`a/b.JPG` -> (`a/b`, `.JPG`); the suffix is empty where it is none of an image."""
+    stem, dot, extension = path.rpartition(".")
+    is_suffix = stem and not stem.endswith(("/", "\\")) and extension.lower() in _SUFFIXES
+    return (stem, dot + extension) if is_suffix else (path, "")
+
+
+def _shape(name: str) -> str:
+    """What names that differ in spelling alone have in common."""
+    return unicodedata.normalize("NFC", unquote(name)).casefold().strip(_BLANKS)
