@@ -1,4 +1,4 @@
-"""Outputs whose place a person chose: what is there already may be somebody's, and stays.
+"""What cvtrain itself wrote: never data, and alone what an output may take the place of.
 
 A file takes the place of another only where that says in its first lines that cvtrain wrote it, or
 where a person says --force. A folder takes the place of one that holds nothing but what cvtrain
@@ -13,12 +13,25 @@ from pathlib import Path
 from typing import Any
 
 from cvtrain.errors import ConfigError, ResourceError
-from cvtrain.files import commit_json, is_temporary, printable
+from cvtrain.files import cache_dir, commit_json, is_temporary, printable
+
+FETCHED_SET = ".cvtrain-set.json"
+"""File in each folder that was made from a named set or from arrays: which set, of which files."""
 
 PAGE = re.compile(rb'<meta name="generator" content="cvtrain [^"]*">')
 """What stands at the beginning of every page."""
 
-_BEGINNING = 2000  # bytes
+# File that marks a folder -> a key that cvtrain writes near the beginning of that file: another
+# program may use the same file name.
+_MARKS = {
+    "run.json": b'"command"',
+    "metrics.json": b'"tta"',
+    "stats.json": b'"num_files"',
+    "visualize.json": b'"weights_sha256"',
+    FETCHED_SET: b'"set"',
+}
+_TRACKED = "mlruns"  # where MLflow keeps the figures of `log: [mlflow]`, unless it is configured
+_BEGINNING = 8192  # bytes; a path in it may have 4096
 _MOST_NAMED = 3
 _OF_FILE_MANAGERS = {".ds_store", ".directory", "thumbs.db", "desktop.ini"}
 
@@ -71,6 +84,16 @@ def commit_mark(folder: Path, mark: str, content: Mapping[str, Any]) -> None:
     commit_json(
         folder / mark, content | {"written_by": f"cvtrain {__version__}", "contents": files}
     )
+
+
+def mark_of_output(folder: Path) -> str:
+    """What marks `folder` as written by cvtrain: a file in it, or its own name; else empty."""
+    for name, key in _MARKS.items():
+        if key in _beginning(folder / name):
+            return name
+    if folder.name == _TRACKED or os.path.realpath(folder) == os.path.realpath(cache_dir()):
+        return folder.name
+    return ""
 
 
 def _beginning(path: Path) -> bytes:

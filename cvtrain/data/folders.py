@@ -9,7 +9,6 @@ from pathlib import Path
 from cvtrain.data.labels import read_by_name, suggest_pattern
 from cvtrain.data.layout import find_splits, say_inner, say_outer
 from cvtrain.data.manifest import SPLIT_NAMES
-from cvtrain.data.outputs import FETCHED_SET, mark_of_output
 from cvtrain.data.scan import (
     OUTPUTS,
     LeftOut,
@@ -21,6 +20,7 @@ from cvtrain.data.scan import (
 )
 from cvtrain.errors import DataError
 from cvtrain.files import printable, quoted
+from cvtrain.outputs import FETCHED_SET, mark_of_output
 
 Classes = dict[str, list[str]]
 """Class name -> paths of its images."""

@@ -19,10 +19,10 @@ from cvtrain.data.arrays import (
     write_arrays,
 )
 from cvtrain.data.download import Copy, Published, Show, Task, obtain, silent_task
-from cvtrain.data.outputs import FETCHED_SET
 from cvtrain.data.pets import write_pets
 from cvtrain.errors import ConfigError, DataError, ResourceError
 from cvtrain.files import commit_json, committed_folder, file_digest, printable
+from cvtrain.outputs import FETCHED_SET
 from cvtrain.signals import Stop
 
 _Counts = Mapping[str, int]

@@ -8,9 +8,9 @@ import pytest
 from PIL import Image
 
 from cvtrain.data import arrays, sources
-from cvtrain.data.outputs import FETCHED_SET
 from cvtrain.data.sources import NAMED_SETS, fetch, is_fetched, locate_source
 from cvtrain.errors import ConfigError, DataError, ResourceError, Stopped
+from cvtrain.outputs import FETCHED_SET
 from cvtrain.signals import Stop
 
 

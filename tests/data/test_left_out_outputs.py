@@ -7,10 +7,10 @@ from tiny_images import make_images
 
 from cvtrain.data.index import build_index
 from cvtrain.data.labels import compile_pattern
-from cvtrain.data.outputs import FETCHED_SET, mark_of_output
 from cvtrain.data.scan import OUTPUTS, find_images
 from cvtrain.data.sources import fetch
 from cvtrain.errors import DataError
+from cvtrain.outputs import FETCHED_SET, mark_of_output
 from cvtrain.run import Run
 
 SHARES = {"validation": 0.2, "test": 0.2, "seed": 0}
