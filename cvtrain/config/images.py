@@ -88,7 +88,8 @@ class Data(Section):
     classes: ClassNames | None = None
     """Only the images of these classes; left out: all."""
     train_per_class: Positive | None = None
-    """At most so many training images of each class, drawn by the seed; left out: all."""
+    """At most so many training images of each class, drawn by the seed, different ones before
+    copies; left out: all."""
     image_size: ImageSize = (180, 180)
     """Height and width in pixels that every image is brought to; one number for a square."""
     resize: Literal["stretch", "crop", "pad"] = "stretch"

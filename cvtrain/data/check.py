@@ -5,13 +5,11 @@ takes a fraction of the first. The first one leaves the decoded pixels behind fo
 """
 
 import hashlib
-import itertools
-from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 
@@ -19,12 +17,21 @@ from cvtrain.data.decode import Decoded, DecodeError, read_image
 from cvtrain.data.findings import Facts, Finding, FindingsCache, file_state
 from cvtrain.data.index import Index
 from cvtrain.data.pixels import Pixels
-from cvtrain.data.shares import choose
+from cvtrain.data.problems import (
+    Problem,
+    Sample,
+    duplicates,
+    same_classes,
+    samples_of,
+    too_few_different,
+)
 from cvtrain.errors import DataError
 from cvtrain.files import printable
 from cvtrain.machine import num_threads
 from cvtrain.signals import NEVER, Stop
 
+ADVICE_ON_BAD = "Mend or remove them, or go on without them: --set data.on_bad=skip"
+ADVICE_ON_TOO_FEW = "Mend or replace them, or add others: without them there are too few"
 _FILES_AT_ONCE = 128  # are remembered together
 _DOING = "checking the images"
 _MOST_LISTED = 20
@@ -42,32 +49,14 @@ _FORMAT_OF_SUFFIX = {
 
 
 @dataclass(frozen=True)
-class Problem:
-    """Something about one file.
-
-    Attributes:
-        path: relative to the index's root.
-        severity: "bad" spoils training or its figures; "doubtful" deserves a look.
-        what: what is wrong.
-        advice: what to do about it.
-        is_leak: the image is also in a later split, where it counts.
-    """
-
-    path: str
-    severity: str
-    what: str
-    advice: str
-    is_leak: bool = False
-
-
-@dataclass(frozen=True)
 class Report:
     """What a check has found.
 
     Attributes:
-        index: that was checked. Where its images were dealt out here, all copies of one are in the
-            first of the splits that they fell into.
+        index: that was checked, after it was dealt out among different, usable images.
         problems: in the order of the index, duplicates last.
+        same_classes, too_few: why nothing can be trained on what is left without bad files, if so:
+            classes hold the same images, or have too few different ones to be dealt out.
         digest: SHA-256 over split, path, class and content of every file, in hexadecimal digits.
         num_files: how many files were checked.
         num_decoded: how many of them had to be decoded; the others were known from before.
@@ -75,30 +64,28 @@ class Report:
 
     index: Index
     problems: tuple[Problem, ...]
+    same_classes: DataError | None
+    too_few: DataError | None
     digest: str
     num_files: int
     num_decoded: int
-
-
-class _Sample(NamedTuple):
-    split: str
-    path: str
-    class_name: str
 
 
 def check_index(
     index: Index,
     pixels: Pixels,
     *,
+    on_leak: str = "error",
     stop: Stop = NEVER,
     on_progress: Callable[[int, int], None] | None = None,
     workers: int | None = None,
 ) -> Report:
-    """Check every file of an index.
+    """Check every file of an index, and deal its images out again by what was found.
 
     Args:
         index: whose files are checked.
         pixels: decodes them, keeps what it decodes while it has room, and is told the digests.
+        on_leak: "allow" to deal out training images that the source has in another split, too.
         stop: polled before every file.
         on_progress: called with how many files are done, and of how many.
         workers: threads; None is one per processor.
@@ -107,32 +94,25 @@ def check_index(
         Stopped: `stop` asked for it; what was found so far is remembered.
     """
     paths = [path for split in index.splits.values() for path in split.paths]
-    facts: dict[str, Facts] = {}
-    num_decoded = 0
-    with (
-        FindingsCache(pixels.decoder) as cache,
-        ThreadPoolExecutor(workers or num_threads()) as pool,
-    ):
-        for start in range(0, len(paths), _FILES_AT_ONCE):
-            part = paths[start : start + _FILES_AT_ONCE]
-            found, num_fresh = _facts_of(part, pixels, cache, pool, stop)
-            facts |= zip(part, found, strict=True)
-            num_decoded += num_fresh
-            if on_progress is not None:
-                on_progress(len(facts), len(paths))
+    look = partial(_look_at, stop=stop, on_progress=on_progress, workers=workers)
+    facts, num_decoded = look(paths, pixels)
+    if others := _left_out_unseen(index, facts):
+        more, num_more = look(others, Pixels(pixels.root, pixels.decoder, memory_limit=0))
+        facts, num_decoded = facts | more, num_decoded + num_more
     pixels.digests = {path: found.pixels for path, found in facts.items() if found.pixels}
-    index = with_copies_together(index, pixels.digests)
-    index = with_every_class(index, facts)
-    samples = _samples(index)
+    index = index.dealt_again(pixels.digests, _damaged(facts), on_leak=on_leak)
+    samples = samples_of(index)
     problems = [
         Problem(sample.path, *finding)
         for sample in samples
         for finding in facts[sample.path].findings
     ]
-    problems += _duplicates(samples, facts)
+    problems += duplicates(samples, pixels.digests)
     return Report(
         index,
         tuple(problems),
+        same_classes=same_classes(index, pixels.digests),
+        too_few=too_few_different(index, problems),
         digest=_digest(samples, facts),
         num_files=len(samples),
         num_decoded=num_decoded,
@@ -150,7 +130,7 @@ def resolve(index: Index, report: Report, *, on_bad: str, on_leak: str) -> tuple
         on_leak: "error", or "allow" to leave images in two splits.
 
     Raises:
-        DataError: bad files or leaks are not to be skipped, or nothing is left of a class or split.
+        DataError: bad files or leaks are not to be skipped, or too little is left without them.
     """
     bad = [problem for problem in report.problems if problem.severity == "bad"]
     num_leaks = sum(problem.is_leak for problem in bad)
@@ -158,15 +138,65 @@ def resolve(index: Index, report: Report, *, on_bad: str, on_leak: str) -> tuple
     if num_leaks and on_leak == "allow":
         bad = [problem for problem in bad if not problem.is_leak]
         messages.append(f"{num_leaks:,} images are in two splits: the figures will flatter")
+    if report.same_classes:
+        raise report.same_classes
+    if bad and on_bad == "error":
+        raise _refusal(index, bad, report.too_few)
+    if report.too_few:
+        raise report.too_few
     if not bad:
         return index, messages
-    if on_bad == "error":
-        raise _refusal(index, bad)
     paths = dict.fromkeys(problem.path for problem in bad)
     messages.append(f"left out, because they cannot be used: {len(paths):,}\n{_listed(bad)}")
     kept = index.without(paths.keys())
     _refuse_emptied(index, kept)
     return kept, messages
+
+
+def _look_at(
+    paths: Sequence[str],
+    pixels: Pixels,
+    *,
+    stop: Stop,
+    on_progress: Callable[[int, int], None] | None,
+    workers: int | None,
+) -> tuple[dict[str, Facts], int]:
+    """Facts by path, and how many files had to be decoded for them."""
+    facts: dict[str, Facts] = {}
+    num_decoded = 0
+    with (
+        FindingsCache(pixels.decoder) as cache,
+        ThreadPoolExecutor(workers or num_threads()) as pool,
+    ):
+        for start in range(0, len(paths), _FILES_AT_ONCE):
+            part = paths[start : start + _FILES_AT_ONCE]
+            found, num_fresh = _facts_of(part, pixels, cache, pool, stop)
+            facts |= zip(part, found, strict=True)
+            num_decoded += num_fresh
+            if on_progress is not None:
+                on_progress(len(facts), len(paths))
+    return facts, num_decoded
+
+
+def _left_out_unseen(index: Index, facts: Mapping[str, Facts]) -> list[str]:
+    """Images outside of a subset that have to be looked at, because what is in it may change.
+
+    It does where there are copies or damaged files: different images that can be used take their
+    places. Where all is well with the subset, a large data set is not decoded for a small one.
+    """
+    if index.dealing is None or index.dealing.train_per_class is None:
+        return []
+    if not _damaged(facts) and len({found.pixels for found in facts.values()}) == len(facts):
+        return []
+    return [path for path in index.dealing.paths if path not in facts]
+
+
+def _damaged(facts: Mapping[str, Facts]) -> set[str]:
+    return {
+        path
+        for path, found in facts.items()
+        if any(finding.severity == "bad" for finding in found.findings)
+    }
 
 
 def _facts_of(
@@ -236,106 +266,7 @@ def _is_plain(pixels: np.ndarray) -> bool:
     return bool((pixels[0] == pixels[0, 0]).all() and (pixels[1:] == pixels[:-1]).all())
 
 
-def with_copies_together(index: Index, digests: Mapping[str, bytes]) -> Index:
-    """The index without the leaks that come from dealing copies of an image into two splits.
-
-    Args:
-        index: whose images may have been dealt out.
-        digests: of the pixels, by path; images that have none stay where they are.
-    """
-    split_of: dict[bytes, str] = {}
-    moves = {}
-    for split in index.dealt:
-        for path in index.splits[split].paths:
-            pixels = digests.get(path)
-            if pixels and split_of.setdefault(pixels, split) != split:
-                moves[path] = split_of[pixels]
-    if not moves:
-        return index
-    note = f"images that were moved into the split that holds the same image: {len(moves):,}"
-    return replace(index.moved(moves), notes=(*index.notes, note))
-
-
-def with_every_class(index: Index, facts: Mapping[str, Facts]) -> Index:
-    """The index whose drawn splits have an image of each class that has enough usable ones.
-
-    A split may have drawn nothing but damaged files of a rare class. It then gets an image of the
-    split that has most of that class; one without copies, which would have to come along.
-    """
-    copies = Counter(found.pixels for found in facts.values())
-    usable = _usable(index, facts)
-    by_class = index.by_class()
-    left = {
-        split: {name: [p for p in paths if p in usable] for name, paths in by_class[split].items()}
-        for split in index.dealt
-    }
-    moves = {}
-    for split, name in itertools.product(index.dealt, index.class_names):
-        if by_class[split][name] and not left[split][name]:
-            giving = max(index.dealt, key=lambda each: len(left[each][name]))
-            alone = [path for path in left[giving][name] if copies[facts[path].pixels] == 1]
-            if alone and len(left[giving][name]) > 1:
-                (path,) = choose(alone, 1, seed=0)
-                left[giving][name].remove(path)
-                moves[path] = split
-    if not moves:
-        return index
-    note = f"images that were moved into a split with none but bad ones of a class: {len(moves):,}"
-    return replace(index.moved(moves), notes=(*index.notes, note))
-
-
-def _usable(index: Index, facts: Mapping[str, Facts]) -> set[str]:
-    """Paths of images that are whole, and of one class alone."""
-    classes_of: dict[bytes, set[str]] = defaultdict(set)
-    for sample in _samples(index):
-        classes_of[facts[sample.path].pixels].add(sample.class_name)
-    return {
-        path
-        for path, found in facts.items()
-        if found.pixels
-        and len(classes_of[found.pixels]) == 1
-        and all(finding.severity != "bad" for finding in found.findings)
-    }
-
-
-def _samples(index: Index) -> list[_Sample]:
-    return [
-        _Sample(name, path, index.class_names[label])
-        for name, split in index.splits.items()
-        for path, label in zip(split.paths, split.labels.tolist(), strict=True)
-    ]
-
-
-def _duplicates(samples: Sequence[_Sample], facts: Mapping[str, Facts]) -> Iterator[Problem]:
-    def pixels_of(sample: _Sample) -> bytes:
-        return facts[sample.path].pixels
-
-    decoded = filter(pixels_of, samples)
-    for _, group in itertools.groupby(sorted(decoded, key=pixels_of), key=pixels_of):
-        same = list(group)
-        if len(same) > 1:
-            yield from _same_image(same)
-
-
-def _same_image(same: Sequence[_Sample]) -> Iterator[Problem]:
-    """Problems of samples that decode to the same pixels, in the order of the splits."""
-    rest = [sample for sample in same if sample.split == same[-1].split]
-    one = rest[0]
-    for sample in same[: -len(rest)]:
-        what = f"the same image as {printable(one.path)} of the {one.split} images"
-        yield Problem(sample.path, "bad", what, "Remove one of the two.", is_leak=True)
-    of_another_class = next((s for s in rest if s.class_name != one.class_name), None)
-    for sample in rest if of_another_class else rest[1:]:
-        if of_another_class:
-            other = one if sample.class_name != one.class_name else of_another_class
-            what = f"the same image as {printable(other.path)}, which is of another class"
-            yield Problem(sample.path, "bad", what, "Keep it in the class that is right.")
-        else:
-            what = f"the same image as {printable(one.path)}"
-            yield Problem(sample.path, "doubtful", what, "Remove one: the image counts double.")
-
-
-def _digest(samples: Iterable[_Sample], facts: Mapping[str, Facts]) -> str:
+def _digest(samples: Iterable[Sample], facts: Mapping[str, Facts]) -> str:
     digest = hashlib.sha256()
     for sample in samples:
         line = "\0".join((*sample, facts[sample.path].content.hex())) + "\n"
@@ -343,15 +274,13 @@ def _digest(samples: Iterable[_Sample], facts: Mapping[str, Facts]) -> str:
     return digest.hexdigest()
 
 
-def _refusal(index: Index, bad: Sequence[Problem]) -> DataError:
-    advice = "Mend or remove them, or go on without them: --set data.on_bad=skip"
+def _refusal(index: Index, bad: Sequence[Problem], too_few: DataError | None) -> DataError:
+    num_files = len({problem.path for problem in bad})
+    what = f"{printable(index.root)}: files that cannot be used: {num_files:,}\n{_listed(bad)}"
+    advice = ADVICE_ON_TOO_FEW if too_few else ADVICE_ON_BAD
     if all(problem.is_leak for problem in bad):
         advice += "; or keep them: --set data.on_leak=allow"
-    num_files = len({problem.path for problem in bad})
-    return DataError(
-        f"{printable(index.root)}: files that cannot be used: {num_files:,}\n{_listed(bad)}",
-        f"{advice}.",
-    )
+    return DataError(f"{what}\n{too_few.message}" if too_few else what, f"{advice}.")
 
 
 def _listed(problems: Sequence[Problem]) -> str:

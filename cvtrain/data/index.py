@@ -19,7 +19,7 @@ from cvtrain.data.columns import Columns
 from cvtrain.data.folders import Classes, nfc, read_folder
 from cvtrain.data.metadata import find_manifests, read_manifests
 from cvtrain.data.scan import LeftOut, in_parentheses, listed, natural_key
-from cvtrain.data.shares import choose, divided
+from cvtrain.data.shares import Dealing, too_few_error
 from cvtrain.errors import DataError
 from cvtrain.files import printable
 
@@ -51,6 +51,7 @@ class Index:
         notes: what a person should know about how the source was read.
         dealt: the splits among which images were dealt out here, train first; empty for those of
             the source.
+        dealing: how that was done, and can be done again; None for a recorded index.
     """
 
     root: Path
@@ -59,6 +60,7 @@ class Index:
     left_out: Mapping[str, Sequence[str]]
     notes: tuple[str, ...] = ()
     dealt: tuple[str, ...] = ()
+    dealing: Dealing | None = None
 
     @cached_property
     def counts(self) -> dict[str, dict[str, int]]:
@@ -79,14 +81,38 @@ class Index:
         dealt = tuple(name for name in self.dealt if name in splits)
         return replace(self, splits=splits, dealt=dealt)
 
-    def moved(self, to_split: Mapping[str, str]) -> "Index":
-        """The same index with the samples at some paths in another split: {path: split}."""
-        found = {split: {name: [] for name in self.class_names} for split in self.splits}
-        for split, classes in self.by_class().items():
-            for name, paths in classes.items():
-                for path in paths:
-                    found[to_split.get(path, split)][name].append(path)
-        return replace(self, splits=_splits(found, self.class_names))
+    def dealt_again(
+        self, digests: Mapping[str, bytes], unusable: Collection[str], *, on_leak: str
+    ) -> "Index":
+        """The index whose different images that can be used are dealt out, and copies go along.
+
+        Where a class has too few of them (`dealing.too_few`), nothing is dealt out.
+
+        Args:
+            digests, unusable, on_leak: what is known of the files, as `Dealing.knowing` takes it.
+        """
+        if self.dealing is None or self.dealing.image_of is not None:
+            return self
+        dealing = self.dealing.knowing(digests, unusable, on_leak=on_leak)
+        if not dealing.drawn and dealing.train_per_class is None:
+            return replace(self, dealing=dealing)
+        splits = _splits(dealing.deal(), self.class_names)
+        dealt, notes = _dealt(splits, dealing), self.notes
+        paths = [path for name in dealt for path in splits[name].paths]
+        copies = [path for path in paths if dealing.image_of.get(path, path) != path]
+        if copies and len(dealt) > 1:
+            notes += (f"copies of other images, each in the split of its image: {len(copies):,}",)
+        return replace(self, splits=splits, notes=notes, dealt=dealt, dealing=dealing)
+
+    def different_images(self) -> dict[str, dict[str, list[str]]]:
+        """The training images: {class: {path of one copy: [path of each copy, ...]}}."""
+        known = (self.dealing and self.dealing.image_of) or {}
+        found: dict[str, dict[str, list[str]]] = {}
+        for name, paths in self.by_class().get("train", {}).items():
+            copies = found.setdefault(name, {})
+            for path in paths:
+                copies.setdefault(known.get(path, path), []).append(path)
+        return found
 
     def by_class(self) -> dict[str, dict[str, list[str]]]:
         """{split: {class: [path, ...]}}, which a run records and `recorded_index` reads back."""
@@ -121,7 +147,7 @@ def build_index(
         seed: another seed gives another split.
         classes: the others are left out; None: none is.
         train_per_class: at most so many training images of each class are taken, by the hash that
-            splits; more includes fewer. None: all.
+            splits; more includes fewer, and copies come last. None: all.
         class_names: of a trained model; the classes of the source are matched by name and may be
             fewer, and the source needs no training images. None: the source decides.
         label_pattern: its group finds the label in each path below a folder, as
@@ -166,18 +192,15 @@ def build_index(
     names = _class_names(source, found, class_names, left_out)
     if class_names is None:
         notes += _similar_names(names)
-    own = set(found)
     # The test comes first, so that another share for validation leaves it as it is.
-    found = divided(source, found, {"test": test, "validation": validation}, seed)
-    if train_per_class is not None:
-        found["train"] = {
-            name: choose(paths, train_per_class, seed) for name, paths in found["train"].items()
-        }
-    splits = _splits(found, names)
+    dealing = Dealing(found, {"test": test, "validation": validation}, seed, train_per_class)
+    if dealing.too_few:
+        raise too_few_error(source, dealing.too_few, dealing.drawn)
+    splits = _splits(dealing.deal(), names)
     if class_names is None:
         notes += _missing_classes(splits, names)
-    dealt = tuple(name for name in splits if name == "train" or name not in own)
-    return Index(root, names, splits, left_out, tuple(notes), dealt)
+    dealt = _dealt(splits, dealing)
+    return Index(root, names, splits, left_out, tuple(notes), dealt, dealing)
 
 
 def recorded_index(
@@ -296,6 +319,10 @@ def _similar_names(names: Iterable[str]) -> Iterator[str]:
         other = seen.setdefault(re.sub(r"(?<!\d)0+(?=\d)", "", text) or name, name)
         if other != name:
             yield f"'{other}' and '{name}' are two classes; is that meant?"
+
+
+def _dealt(splits: Mapping[str, Split], dealing: Dealing) -> tuple[str, ...]:
+    return tuple(name for name in splits if name == "train" or name in dealing.drawn)
 
 
 def _missing_classes(splits: Mapping[str, Split], names: Sequence[str]) -> list[str]:

@@ -1,13 +1,18 @@
 """Which images of a class go to validation, to the test, or into a subset for training.
 
 They are chosen by a hash of the seed and each file's name. So the choice depends on nothing else:
-not on the order of listing, hardly on which other files there are. Files that belong together, as
-those of one patient do, can be kept in one split: then groups are chosen instead of files.
+not on the order of listing, hardly on which other files there are. Copies of an image go where it
+goes, and count as one: the others fall where they would fall without the copies. Files that belong
+together for another reason, as those of one patient do, can be kept in one split as well: then
+groups are chosen instead of images.
 """
 
 import hashlib
+import itertools
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 
 from cvtrain.data.scan import listed, natural_key
@@ -17,53 +22,159 @@ from cvtrain.files import printable
 Classes = Mapping[str, Sequence[str]]  # name -> paths
 
 
-def divided(
+@dataclass(frozen=True, eq=False)
+class Dealing:
+    """How the training images of a source are dealt out to the splits that it lacks.
+
+    It happens twice: by names, before any file is opened; and once more when it is known which
+    files are copies of one image, or damaged.
+
+    Attributes:
+        found: paths by split and class, as the source has them; "" has those of a source without
+            splits, all of which train.
+        shares: 0 to 1, by split; of a class each split gets one image or more, and so does train.
+        seed: another seed gives another choice.
+        train_per_class: at most so many files of each class are left in train; more includes fewer,
+            and different images come before copies. None: all.
+        image_of: {path: path by which its image is dealt out} of the training images that can be
+            used; the others stay in train, where the check names them. None: nothing is known yet,
+            and every file counts as an image of its own.
+    """
+
+    found: Mapping[str, Classes]
+    shares: Mapping[str, float]
+    seed: int
+    train_per_class: int | None = None
+    image_of: Mapping[str, str] | None = None
+
+    @cached_property
+    def training(self) -> Classes:
+        """The images that are dealt out."""
+        return self.found.get("") or self.found.get("train", {})
+
+    @property
+    def paths(self) -> Iterator[str]:
+        """Those of `training`."""
+        return itertools.chain.from_iterable(self.training.values())
+
+    @cached_property
+    def drawn(self) -> dict[str, float]:
+        """The shares of the splits that the source lacks."""
+        return _lacking(self.found, self.shares) if self.training else {}
+
+    @cached_property
+    def too_few(self) -> dict[str, int]:
+        """Classes with too few images for each split to get one, and how many they have."""
+        numbers = {name: len(self._different(paths)) for name, paths in self.training.items()}
+        most = len(self.drawn)
+        return {name: n for name, n in numbers.items() if n <= most and self.training[name]}
+
+    def knowing(
+        self, digests: Mapping[str, bytes], unusable: Collection[str], *, on_leak: str
+    ) -> "Dealing":
+        """The same with `image_of`: images that are whole, of one class, and in no other split.
+
+        Args:
+            digests: of the pixels, by path; a file without one counts as an image of its own.
+            unusable: paths of damaged files.
+            on_leak: "error", or "allow" to use images that the source has in another split, too.
+        """
+        elsewhere = set() if on_leak == "allow" else self._digests_elsewhere(digests)
+        classes_of: dict[bytes | str, set[str]] = defaultdict(set)
+        first_of: dict[bytes | str, str] = {}
+        for name, paths in self.training.items():
+            for path in paths:
+                image = digests.get(path, path)
+                classes_of[image].add(name)
+                if path not in unusable and image not in elsewhere:
+                    # The shortest: `x.jpg` and not `x (1).jpg`, which may be removed one day. Not
+                    # the first by the hash: images with many copies would rarely stay in train.
+                    first_of[image] = min(first_of.get(image, path), path, key=_length_first)
+        image_of = {
+            path: first_of[image]
+            for path in self.paths
+            if (image := digests.get(path, path)) in first_of and len(classes_of[image]) == 1
+        }
+        return replace(self, image_of=image_of)
+
+    def deal(self) -> dict[str, Classes]:
+        """Paths by split and class; all in train where a class has too few."""
+        found: dict[str, Classes] = {split: c for split, c in self.found.items() if split}
+        if not self.training or self.too_few:
+            return found | {"train": self.training} if self.training else found
+        parts = {split: {} for split in ("train", *self.drawn)}
+        for name, paths in self.training.items():
+            split_of = _divide(self._different(paths), self.drawn, self.seed)
+            homes = [split_of.get(self._image_of(path), "train") for path in paths]
+            for split, classes in parts.items():
+                classes[name] = [p for p, home in zip(paths, homes, strict=True) if home == split]
+        if self.train_per_class is not None:
+            parts["train"] = {name: self._subset(paths) for name, paths in parts["train"].items()}
+        return found | parts
+
+    def _image_of(self, path: str) -> str | None:
+        return path if self.image_of is None else self.image_of.get(path)
+
+    def _different(self, paths: Sequence[str]) -> list[str]:
+        """One path of each image."""
+        return [path for path in paths if self._image_of(path) == path]
+
+    def _subset(self, paths: Sequence[str]) -> list[str]:
+        different = self._different(paths)
+        copies = [path for path in paths if self._image_of(path) not in (path, None)]
+        chosen = set(choose(different, self.train_per_class, self.seed))
+        chosen.update(choose(copies, self.train_per_class - len(chosen), self.seed))
+        return [path for path in paths if path in chosen or self._image_of(path) is None]
+
+    def _digests_elsewhere(self, digests: Mapping[str, bytes]) -> set[bytes]:
+        others = [classes for classes in self.found.values() if classes is not self.training]
+        paths = [path for classes in others for of_class in classes.values() for path in of_class]
+        return {digests[path] for path in paths if path in digests}
+
+
+def divide_groups(
     source: Path,
     found: Mapping[str, Classes],
     shares: Mapping[str, float],
     seed: int,
-    group_of: Mapping[str, str] | None = None,
+    group_of: Mapping[str, str],
 ) -> dict[str, Classes]:
-    """Give the splits that a source lacks their share of the training images, class by class.
+    """Give the splits that a source lacks their share of the training images, in whole groups.
+
+    A class may be missing from a split for want of groups.
 
     Args:
         source: for messages.
-        found: classes by split; "" has those of a source without splits, all of which train.
-        shares: 0 to 1, by split; of a class each split gets one image or more, and so does train.
+        found: classes by split, train among them.
+        shares: 0 to 1, by split.
         seed: another seed gives another choice.
-        group_of: the group of each path, which falls into one split as a whole; then a class may be
-            missing from a split for want of groups. None: each file is on its own.
+        group_of: the group of each path, which falls into one split as a whole.
 
     Raises:
         DataError: a class has too few images, or there are too few groups.
     """
-    found = dict(found)
-    training = found.pop("", None) or found.get("train")
-    shares = {split: share for split, share in shares.items() if share > 0 and split not in found}
-    if training is None:
-        return found
-    found["train"] = training
+    shares = _lacking(found, shares)
     if not shares:
-        return found
-    small = [name for name, paths in training.items() if 0 < len(paths) <= len(shares)]
-    if small:
+        return dict(found)
+    few = [name for name, paths in found["train"].items() if 0 < len(paths) <= len(shares)]
+    if few:
+        raise too_few_error(source, few, shares)
+    parts = _divide_groups(found["train"], shares, seed, group_of)
+    if empty := [split for split in parts if not any(parts[split].values())]:
         raise DataError(
-            f"{printable(source)}: too few images to share among train, {', '.join(shares)} "
-            f"in class {listed(sorted(small, key=natural_key))}",
-            f"Each class needs at least {len(shares) + 1}: add images or remove the class.",
+            f"{printable(source)}: too few groups: none is left for {' and '.join(empty)}",
+            "Each class needs a group for each split: look at what the pattern takes as one.",
         )
-    if group_of is not None:
-        parts = _divide_groups(training, shares, seed, group_of)
-        if empty := [split for split in parts if not any(parts[split].values())]:
-            raise DataError(
-                f"{printable(source)}: too few groups: none is left for {' and '.join(empty)}",
-                "Each class needs a group for each split: look at what the pattern takes as one.",
-            )
-        return found | parts
-    of_class = {name: _divide(paths, shares, seed) for name, paths in training.items()}
-    for split in ("train", *shares):
-        found[split] = {name: part[split] for name, part in of_class.items()}
-    return found
+    return {**found, **parts}
+
+
+def too_few_error(source: Path, names: Iterable[str], drawn: Collection[str]) -> DataError:
+    """Says that some classes have too few images for train and each of the splits `drawn`."""
+    return DataError(
+        f"{printable(source)}: too few images to share among train, {', '.join(drawn)} "
+        f"in class {listed(sorted(names, key=natural_key))}",
+        f"Each class needs at least {len(drawn) + 1}: add images or remove the class.",
+    )
 
 
 def choose(paths: Sequence[str], number: int, seed: int) -> list[str]:
@@ -72,18 +183,24 @@ def choose(paths: Sequence[str], number: int, seed: int) -> list[str]:
     return [path for path in paths if path in chosen]
 
 
-def _divide(paths: Sequence[str], shares: Mapping[str, float], seed: int) -> dict[str, list[str]]:
+def _lacking(found: Mapping[str, Classes], shares: Mapping[str, float]) -> dict[str, float]:
+    return {split: share for split, share in shares.items() if share > 0 and split not in found}
+
+
+def _length_first(path: str) -> tuple[int, str]:
+    return len(path), path
+
+
+def _divide(paths: Sequence[str], shares: Mapping[str, float], seed: int) -> dict[str, str]:
+    """{path: split}; what is not named trains."""
     drawn = _drawn(paths, seed)
-    split_of = {}
+    split_of: dict[str, str] = {}
     for number_served, (split, share) in enumerate(shares.items()):
         left = drawn[len(split_of) :]
         spare = len(left) - (len(shares) - number_served)  # one for each later split and for train
         number = min(max(1, round(share * len(paths))), spare)
         split_of |= dict.fromkeys(left[: max(0, number)], split)
-    parts = {split: [] for split in ("train", *shares)}
-    for path in paths:
-        parts[split_of.get(path, "train")].append(path)
-    return parts
+    return split_of
 
 
 def _divide_groups(

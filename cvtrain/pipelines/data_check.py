@@ -2,6 +2,7 @@
 
 from cvtrain.config import Config
 from cvtrain.console import Console
+from cvtrain.data.check import ADVICE_ON_BAD, ADVICE_ON_TOO_FEW
 from cvtrain.errors import DataError
 from cvtrain.files import printable
 from cvtrain.pipelines.dataset import check, decoder_of, find_to_look, show_notes, summary
@@ -17,7 +18,7 @@ def data_check(config: Config, *, console: Console) -> None:
     """
     with stop_on_signals() as stop:
         index, unsplit = find_to_look(config, stop, console)
-        _, report = check(index, decoder_of(config), stop, console)
+        _, report = check(index, decoder_of(config), stop, console, on_leak=config.data.on_leak)
     index = report.index
     show_notes(index, (), console)
     problems = sorted(report.problems, key=lambda problem: (problem.severity, problem.path))
@@ -30,12 +31,13 @@ def data_check(config: Config, *, console: Console) -> None:
         paths[problem.severity].add(problem.path)
     num_bad = len(paths["bad"])
     console.result(f"{num_bad:,} bad, {len(paths['doubtful']):,} doubtful")
-    if unsplit and num_bad:
-        console.warn(unsplit.message)
+    if report.same_classes:
+        raise report.same_classes
+    too_few = unsplit or report.too_few
+    if num_bad and too_few:
+        console.warn(too_few.message)
     if num_bad:
-        raise DataError(
-            f"files that cannot be used: {num_bad:,}",
-            "Mend or remove them, or go on without them: --set data.on_bad=skip",
-        )
-    if unsplit:
-        raise unsplit
+        advice = ADVICE_ON_TOO_FEW if too_few else ADVICE_ON_BAD
+        raise DataError(f"files that cannot be used: {num_bad:,}", advice)
+    if too_few:
+        raise too_few

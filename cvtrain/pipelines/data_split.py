@@ -13,7 +13,7 @@ from cvtrain.data.index import Index, recorded_index
 from cvtrain.data.labels import compile_pattern, named_in, refuse_wrong_patterns
 from cvtrain.data.manifest import manifest_text
 from cvtrain.data.scan import listed
-from cvtrain.data.shares import divided
+from cvtrain.data.shares import divide_groups
 from cvtrain.errors import ConfigError, DataError
 from cvtrain.files import commit_text, printable
 from cvtrain.outputs import refuse_replacing
@@ -73,7 +73,7 @@ def data_split(
     if group:
         shares = {"test": test, "validation": validation}
         groups = _groups(index, compile_pattern(group), pixels.digests)
-        found = divided(index.root, index.by_class(), shares, seed, groups)
+        found = divide_groups(index.root, index.by_class(), shares, seed, groups)
         index = recorded_index(index.root, index.class_names, found)
         _tell_about_groups(index, groups, console)
     commit_text(output, manifest_text(_samples(index, output)))

@@ -10,15 +10,15 @@ from typing import Any
 
 from cvtrain.config import Config
 from cvtrain.console import Console
-from cvtrain.data.check import with_copies_together
 from cvtrain.data.decode import read_image
 from cvtrain.data.index import Index
+from cvtrain.data.problems import same_classes, too_few_different
 from cvtrain.data.shares import choose
 from cvtrain.data.statistics import Statistics, collect_statistics
 from cvtrain.errors import DataError
 from cvtrain.files import commit_text, committed_folder, csv_text, printable
 from cvtrain.outputs import commit_mark, refuse_foreign
-from cvtrain.pipelines.dataset import decoder_of, find_to_look, show_notes
+from cvtrain.pipelines.dataset import check, decoder_of, find_to_look, show_notes
 from cvtrain.signals import stop_on_signals
 
 _MARK = "stats.json"
@@ -49,6 +49,9 @@ def data_stats(config: Config, *, output: Path | None, console: Console) -> None
         index, unsplit = find_to_look(config, stop, console)
         if unsplit:
             console.warn(unsplit.message)
+        if config.data.train_per_class is not None:  # copies decide which files these are
+            _, report = check(index, decoder_of(config), stop, console, on_leak=config.data.on_leak)
+            index = report.index
         paths = [path for split in index.splits.values() for path in split.paths]
         with console.task("looking at images") as show:
             found = collect_statistics(
@@ -59,9 +62,11 @@ def data_stats(config: Config, *, output: Path | None, console: Console) -> None
             f"{printable(index.root)}: none of {len(paths):,} images can be decoded",
             "`cvtrain data check` says why.",
         )
-    index = with_copies_together(
-        index.without(found.unusable), {path: facts.digest for path, facts in found.facts.items()}
-    )
+    digests = {path: facts.digest for path, facts in found.facts.items()}
+    index = index.dealt_again(digests, found.unusable, on_leak=config.data.on_leak)
+    if error := same_classes(index, digests) or too_few_different(index, ()):
+        console.warn(error.message)
+    index = index.without(found.unusable)
     places = {
         path: (name, index.class_names[label])
         for name, split in index.splits.items()

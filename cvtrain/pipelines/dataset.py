@@ -79,7 +79,7 @@ def scan(config: Config, stop: Stop, console: Console) -> tuple[Index, Pixels, R
         Stopped: a stop was requested while checking.
     """
     index = find(config, stop, console)
-    pixels, report = check(index, decoder_of(config), stop, console)
+    pixels, report = check(index, decoder_of(config), stop, console, on_leak=config.data.on_leak)
     return report.index, pixels, report
 
 
@@ -137,11 +137,13 @@ def show_left_out(left_out: Mapping[str, Sequence[str]], console: Console) -> No
         show(f"left out: {text}")
 
 
-def check(index: Index, decoder: Decoder, stop: Stop, console: Console) -> tuple[Pixels, Report]:
+def check(
+    index: Index, decoder: Decoder, stop: Stop, console: Console, *, on_leak: str = "error"
+) -> tuple[Pixels, Report]:
     """Check every file of `index` while a bar shows how far it is."""
     pixels = Pixels(index.root, decoder)
     with console.task("checking images") as show:
-        report = check_index(index, pixels, stop=stop, on_progress=show)
+        report = check_index(index, pixels, on_leak=on_leak, stop=stop, on_progress=show)
     return pixels, report
 
 

@@ -11,12 +11,13 @@ import numpy as np
 
 from cvtrain.config import Columns, Config, Data, Split
 from cvtrain.console import Console
-from cvtrain.data.check import Problem, Report, resolve
+from cvtrain.data.check import resolve
 from cvtrain.data.decode import Decoded, DecodeError, Decoder, read_image
 from cvtrain.data.index import Index
 from cvtrain.data.labels import suggest_pattern
 from cvtrain.data.manifest import SPLIT_NAMES, UnreadManifest, read_manifest
 from cvtrain.data.metadata import find_manifests
+from cvtrain.data.problems import Problem
 from cvtrain.data.scan import list_folder
 from cvtrain.errors import DataError
 from cvtrain.files import printable
@@ -79,7 +80,7 @@ class Survey:
     @property
     def bad_by_kind(self) -> Counter[str]:
         """How many files are unusable, by what is wrong in a few words."""
-        kinds = {p.path: _kind(p) for p in self.problems if p.severity == "bad"}
+        kinds = {p.path: p.kind for p in self.problems if p.severity == "bad"}
         return Counter(kinds.values())
 
 
@@ -120,7 +121,8 @@ def survey(
     side = image_side(min(height, width), len(index.splits["train"].paths), smallest_side)
     # At the size of the config, so that `fit` need not look again.
     _, report = check(index, Decoder((side, side)), stop, console)
-    if spoilt := _with_few_usable(report):
+    spoilt = report.index.dealing.too_few
+    if spoilt and not report.same_classes:
         index, too_rare = _divided(data, too_rare | spoilt, stop, console)
         _, report = check(index, Decoder((side, side)), stop, console)
     usable, _ = resolve(report.index, report, on_bad="skip", on_leak="error")
@@ -183,7 +185,8 @@ def _divided(
 
     Args:
         data: where the images are, and what tells their labels.
-        spoilt: classes that have too few for want of intact files, and how many those are.
+        spoilt: classes that have too few for want of intact files of different images, and how many
+            those are.
     """
 
     def index_of(split: Split, classes: list[str] | None = None) -> Index:
@@ -199,17 +202,6 @@ def _divided(
     if not too_rare or len(classes) < 2:  # what one class leaves is no task: the index says so
         return index_of(Split()), {}
     return index_of(Split(), classes), too_rare
-
-
-def _with_few_usable(report: Report) -> dict[str, int]:
-    """Usable images of each class that has fewer of them than there are splits to draw."""
-    bad = {problem.path for problem in report.problems if problem.severity == "bad"}
-    usable, dealt = report.index.without(bad).counts, report.index.dealt
-    num_usable = {
-        name: sum(usable.get(split, {}).get(name, 0) for split in dealt)
-        for name in report.index.class_names
-    }
-    return {name: count for name, count in num_usable.items() if count < len(dealt)}
 
 
 def _sample(index: Index) -> list[Decoded]:
@@ -243,11 +235,3 @@ def _refuse_empty_splits(index: Index) -> None:
                 f"{printable(index.root)}: there is a split {split}, and no image in it",
                 "Fill it, or remove it: then it is drawn from the training images.",
             )
-
-
-def _kind(problem: Problem) -> str:
-    if problem.is_leak:
-        return "in a later split too"
-    if problem.what.startswith("the same image as"):
-        return "in two classes"
-    return "damaged or unreadable"

@@ -257,7 +257,7 @@ def unreadable_for_all(root):
     (root / "dog" / "memory.png").symlink_to("/proc/self/mem")
 
 
-@refused("cannot be used: 10,000", "on_bad=skip")
+@refused("cannot be used: 10,000", "without them there are too few")
 def ten_thousand_empty_files(root):
     for name in GOOD:
         (root / name).mkdir(parents=True)

@@ -218,21 +218,22 @@ def flat(tmp_path):
 
 
 @pytest.mark.parametrize("seed", range(5))
-def test_copies_that_were_dealt_into_two_splits_come_together(flat, seed):
+def test_copies_follow_their_image_and_move_no_other(flat, seed):
     index = build_index(flat, validation=0.3, test=0.3, seed=seed)
     report = check_index(index, Pixels(flat, Decoder((16, 16))))
     split_of = {
         path: split for split, samples in report.index.splits.items() for path in samples.paths
     }
     for name in ("a", "b"):
-        copies = [f"{name}/{i}.png" for i in (0, 3, 7, 11, 19)]
-        (home,) = {split_of.pop(path) for path in copies}
-        first = next(s for s in index.splits if set(copies) & set(index.splits[s].paths))
-        assert home == first
-    for path, split in split_of.items():
-        assert path in index.splits[split].paths
+        for i in (3, 7, 11, 19):
+            (flat / name / f"{i}.png").unlink()
+            assert split_of.pop(f"{name}/{i}.png") == split_of[f"{name}/0.png"]
+    alone = build_index(flat, validation=0.3, test=0.3, seed=seed)
+    assert split_of == {
+        path: split for split, samples in alone.splits.items() for path in samples.paths
+    }
     assert not any(problem.is_leak for problem in report.problems)
-    assert "moved into the split" in report.index.notes[-1]
+    assert report.index.notes[-1] == "copies of other images, each in the split of its image: 8"
     assert resolve(report.index, report, on_bad="error", on_leak="error") == (report.index, [])
 
 
@@ -279,7 +280,7 @@ def test_a_leak_of_the_source_stays_one(root):
     copy(root, "test/a/0.png", "train/a/leak.png")
     index = build_index(root, validation=0.5, test=0.5, seed=0)
     report = check_index(index, Pixels(root, Decoder((16, 16))))
-    assert report.index is index
+    assert report.index.splits is index.splits
     assert [problem.path for problem in report.problems] == ["train/a/leak.png"]
 
 
@@ -292,6 +293,87 @@ def test_a_leak_out_of_the_images_that_were_dealt_is_one_of_the_source(root):
     leaks = sorted(problem.path for problem in report.problems if problem.is_leak)
     assert leaks == [f"train/a/leak{i}.png" for i in range(8)]
     assert not any("leak" in path for path in report.index.splits["validation"].paths)
+
+
+def test_leaks_empty_no_split_that_is_dealt_out_of_the_rest(root):
+    (root / "validation").rename(root.parent / "elsewhere")
+    for name in "ab":
+        for i in (0, 1):
+            copy(root, f"train/{name}/{i}.png", f"test/{name}/leak{i}.png")
+    for seed in range(8):
+        index = build_index(root, validation=0.15, test=0, seed=seed)
+        report = check_index(index, Pixels(root, Decoder((16, 16))))
+        kept, _ = resolve(report.index, report, on_bad="skip", on_leak="error")
+        assert kept.counts["train"] == kept.counts["validation"] == {"a": 1, "b": 1}
+    copy(root, "train/a/2.png", "test/a/leak2.png")
+    index = build_index(root, validation=0.15, test=0, seed=0)
+    report = check_index(index, Pixels(root, Decoder((16, 16))))
+    with pytest.raises(DataError, match=r"class a \(1 in 4 files: 3 in a later split too\)"):
+        resolve(report.index, report, on_bad="skip", on_leak="error")
+    with pytest.raises(DataError, match="too few different") as caught:
+        resolve(report.index, report, on_bad="error", on_leak="error")
+    assert "on_bad=skip" not in caught.value.advice
+    assert "on_leak=allow" in caught.value.advice
+    report = check_index(index, Pixels(root, Decoder((16, 16))), on_leak="allow")
+    kept, _ = resolve(report.index, report, on_bad="error", on_leak="allow")
+    assert kept.counts["train"] == {"a": 3, "b": 3}
+
+
+def test_a_subset_is_of_different_images_and_leaves_the_other_splits(flat):
+    def subset(number):
+        index = build_index(flat, validation=0.3, test=0.3, seed=0, train_per_class=number)
+        report = check_index(index, Pixels(flat, Decoder((16, 16))))
+        assert report.num_files == sum(len(s.paths) for s in report.index.splits.values())
+        return report.index.splits
+
+    everything = subset(None)
+    digest_of = {path: path.read_bytes() for path in flat.rglob("*.png")}
+    previous = set()
+    for number in (1, 2, 5, 7, 20):
+        splits = subset(number)
+        train = set(splits["train"].paths)
+        assert previous <= train <= set(everything["train"].paths)
+        previous = train
+        for name in "ab":
+            paths = [flat / path for path in train if path.startswith(name)]
+            of_class = [flat / p for p in everything["train"].paths if p.startswith(name)]
+            num_images = len({digest_of[path] for path in of_class})
+            assert len(paths) == min(number, len(of_class))
+            assert len({digest_of[path] for path in paths}) == min(number, num_images)
+        for split in ("validation", "test"):
+            assert splits[split].paths == everything[split].paths
+
+
+def test_a_subset_passes_over_damaged_files_which_are_told(flat):
+    for path in flat.rglob("*.png"):
+        if path.name in ("3.png", "7.png", "11.png", "19.png"):
+            path.write_bytes(b"")
+    index = build_index(flat, validation=0.3, test=0.3, seed=0, train_per_class=6)
+    report = check_index(index, Pixels(flat, Decoder((16, 16))))
+    assert sum(problem.severity == "bad" for problem in report.problems) == 8
+    kept, _ = resolve(report.index, report, on_bad="skip", on_leak="error")
+    assert kept.counts["train"] == {"a": 6, "b": 6}  # of 16 there are 5, 5 and 6
+
+
+def test_for_a_subset_without_copies_the_rest_is_not_decoded(flat):
+    for i in (3, 7, 11, 19):
+        for name in ("a", "b"):
+            (flat / name / f"{i}.png").unlink()
+    index = build_index(flat, validation=0.1, test=0.1, seed=0, train_per_class=2)
+    report = check_index(index, Pixels(flat, Decoder((16, 16))))
+    assert report.num_decoded == report.num_files == 2 * (2 + 2 + 2)
+
+
+def test_classes_of_the_same_images_are_told_whatever_is_skipped(flat):
+    for path in (flat / "a").iterdir():
+        path.unlink()
+    for path in (flat / "b").iterdir():
+        copy(flat, f"b/{path.name}", f"a/{path.name}")
+    index = build_index(flat, validation=0.3, test=0.3, seed=0)
+    report = check_index(index, Pixels(flat, Decoder((16, 16))))
+    for on_bad in ("error", "skip"):
+        with pytest.raises(DataError, match="flat: classes a and b hold the same images"):
+            resolve(report.index, report, on_bad=on_bad, on_leak="error")
 
 
 def test_a_second_check_decodes_nothing(root):

@@ -187,15 +187,6 @@ def test_an_index_knows_among_which_splits_it_dealt(make):
     assert "test" not in dealt(["train", "test", "validation"])
 
 
-def test_samples_can_be_moved(make):
-    index = build_index(make({"a": 5, "b": 5}), **SHARES)
-    path = index.by_class()["test"]["b"][0]
-    moved = index.moved({path: "validation"})
-    assert path in moved.by_class()["validation"]["b"]
-    assert moved.counts["test"] == {"a": 1, "b": 0}
-    assert moved.splits["train"].paths == index.splits["train"].paths
-
-
 def test_nested_folders_belong_to_their_class(make):
     index = build_index(make({"a/x/y": 2, "a/z": 1, "b": 3}), validation=0, test=0, seed=0)
     assert index.counts == {"train": {"a": 3, "b": 3}}

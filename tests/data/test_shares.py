@@ -1,15 +1,163 @@
-"""Groups; how single files are drawn is tested with the index that draws them."""
+"""Which images are drawn for which split: single files, with their copies, in groups."""
 
+import hashlib
 from collections import Counter
 from pathlib import Path
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
-from cvtrain.data.shares import divided
+from cvtrain.data.shares import Dealing, divide_groups
 from cvtrain.errors import DataError
 
 SHARES = {"test": 0.15, "validation": 0.15}
+
+
+def by_hash(paths, seed):
+    return sorted(paths, key=lambda path: hashlib.sha256(f"{seed}/{path}".encode()).hexdigest())
+
+
+def expected_split(training, shares, seed):
+    """The rule as the documentation has it: of each class the first by the hash go to the test."""
+    parts = {split: {} for split in ("train", *shares)}
+    for name, paths in training.items():
+        left = by_hash(paths, seed)
+        for split, share in shares.items():
+            number = max(1, round(share * len(paths)))
+            parts[split][name], left = set(left[:number]), left[number:]
+        parts["train"][name] = set(left)
+    return parts
+
+
+def as_sets(parts):
+    return {split: {n: set(paths) for n, paths in of.items()} for split, of in parts.items()}
+
+
+@st.composite
+def sets_with_copies(draw):
+    """Files of several classes, the digest of each, and another order of the same files."""
+    training, digests = {}, {}
+    for name in draw(st.lists(st.sampled_from("abcd"), min_size=2, unique=True)):
+        copies = draw(st.lists(st.integers(1, 4), min_size=5, max_size=30))
+        training[name] = []
+        for image, number in enumerate(copies):
+            for copy in range(number):
+                path = f"{name}/{image}{f' ({copy})' if copy else ''}.jpg"
+                training[name].append(path)
+                digests[path] = f"{name}{image}".encode()
+    order = {name: draw(st.permutations(paths)) for name, paths in reversed(training.items())}
+    return training, digests, order
+
+
+def test_the_split_of_a_folder_is_what_it_was_in_every_release():
+    training = {
+        "cat": [f"cat/{i}.jpg" for i in range(10)],
+        "dog": [f"dog/{i}.jpg" for i in range(7)],
+    }
+    dealing = Dealing({"": training}, {"test": 0.15, "validation": 0.2}, seed=3)
+    assert dealing.deal() == {
+        "train": {
+            "cat": [f"cat/{i}.jpg" for i in (1, 2, 4, 5, 6, 7)],
+            "dog": [f"dog/{i}.jpg" for i in (0, 1, 2, 3, 4)],
+        },
+        "validation": {"cat": ["cat/0.jpg", "cat/8.jpg"], "dog": ["dog/6.jpg"]},
+        "test": {"cat": ["cat/3.jpg", "cat/9.jpg"], "dog": ["dog/5.jpg"]},
+    }
+
+
+@settings(max_examples=50, deadline=None)
+@given(sets_with_copies(), st.integers(0, 99), st.sampled_from([SHARES, {"validation": 0.3}]))
+def test_copies_follow_their_image_which_falls_where_it_falls_alone(found, seed, shares):
+    training, digests, order = found
+    alone = {name: [p for p in paths if "(" not in p] for name, paths in training.items()}
+    expected = expected_split(alone, shares, seed)
+    assert as_sets(Dealing({"": alone}, shares, seed).deal()) == expected
+    dealing = Dealing({"train": training}, shares, seed).knowing(digests, (), on_leak="error")
+    parts = dealing.deal()
+    images = {
+        split: {name: {digests[path] for path in paths} for name, paths in classes.items()}
+        for split, classes in parts.items()
+    }
+    assert images == {
+        split: {name: {digests[path] for path in paths} for name, paths in classes.items()}
+        for split, classes in expected.items()
+    }
+    for name, paths in training.items():
+        assert Counter(paths) == Counter(p for part in parts.values() for p in part[name])
+        assert sum(len(part[name]) for part in images.values()) == len(alone[name])
+    again = Dealing({"": order}, shares, seed).knowing(digests, (), on_leak="error")
+    assert as_sets(again.deal()) == as_sets(parts)
+
+
+@pytest.mark.parametrize("times", [2, 3])
+def test_of_images_that_are_all_there_several_times_every_split_gets_its_share(times):
+    training = {name: [f"{name}/{i}" for i in range(40 * times)] for name in "ab"}
+    digests = {p: f"{n}{i // times}".encode() for n in "ab" for i, p in enumerate(training[n])}
+    dealing = Dealing({"": training}, SHARES, 0).knowing(digests, (), on_leak="error")
+    counts = {split: sum(map(len, of.values())) for split, of in dealing.deal().items()}
+    assert counts == {"train": 56 * times, "validation": 12 * times, "test": 12 * times}
+
+
+def test_images_with_many_copies_are_not_drawn_more_often():
+    # Of the hashes of many copies the first is small, and what is small is drawn for the test.
+    training = {"a": [f"{i}" for i in range(300)], "b": ["x", "y"]}
+    digests = {f"{i}": f"one of {i % 20}".encode() for i in range(180)}
+    drawn = 0
+    for seed in range(40):
+        dealing = Dealing({"": training}, {"test": 0.25}, seed)
+        test = dealing.knowing(digests, (), on_leak="error").deal()["test"]["a"]
+        drawn += len({digests[path] for path in test if path in digests})
+    # A quarter of these twenty images, four standard deviations of the mean of forty draws.
+    assert drawn / 40 == pytest.approx(20 / 4, abs=4 * np.sqrt(20 * 3 / 16 / 40))
+
+
+def test_what_cannot_be_used_is_dealt_out_to_nobody():
+    training = {name: [f"{name}/{i}" for i in range(20)] for name in "ab"}
+    whole = {name: paths[4:] for name, paths in training.items()}
+    test = {"a": ["test/a"], "b": ["test/b"]}
+    digests = {"a/0": b"both", "b/0": b"both", "a/1": b"leak", "test/a": b"leak"}
+    damaged = {"a/2", "a/3", "b/1", "b/2", "b/3"}
+    dealing = Dealing({"train": training, "test": test}, SHARES, 0)
+    parts = dealing.knowing(digests, damaged, on_leak="error").deal()
+    assert parts["test"] == test
+    expected = expected_split(whole, {"validation": 0.15}, 0)
+    assert as_sets(parts)["validation"] == expected["validation"]
+    assert set(parts["train"]["a"]) == expected["train"]["a"] | set(training["a"][:4])
+    allowed = dealing.knowing(digests, damaged, on_leak="allow")
+    assert "a/1" in allowed.image_of
+    assert "a/0" not in allowed.image_of
+
+
+def test_nothing_is_dealt_out_where_a_class_has_too_few_images():
+    training = {"a": [f"a/{i}" for i in range(8)], "b": [f"b/{i}" for i in range(9)]}
+    digests = {path: f"{i % 2}".encode() for i, path in enumerate(training["a"])}
+    dealing = Dealing({"": training}, SHARES, 0)
+    assert dealing.too_few == {}
+    known = dealing.knowing(digests, {"b/0"}, on_leak="error")
+    assert known.too_few == {"a": 2}
+    assert known.deal() == {"train": training}
+
+
+@settings(max_examples=50, deadline=None)
+@given(sets_with_copies(), st.integers(1, 50), st.integers(0, 99))
+def test_subsets_have_different_images_first_and_more_includes_fewer(found, number, seed):
+    training, digests, _ = found
+
+    def subset(number):
+        dealing = Dealing({"": training}, SHARES, seed, number)
+        return dealing.knowing(digests, (), on_leak="error").deal()
+
+    some, more = subset(number), subset(number + 1)
+    everything = Dealing({"": training}, SHARES, seed).knowing(digests, (), on_leak="error").deal()
+    for name, paths in some["train"].items():
+        of_class = everything["train"][name]
+        num_images = len({digests[path] for path in of_class})
+        assert len(paths) == min(number, len(of_class))
+        assert len({digests[path] for path in paths}) == min(number, num_images)
+        assert set(paths) <= set(more["train"][name]) <= set(of_class)
+    assert (some["test"], some["validation"]) == (everything["test"], everything["validation"])
 
 
 def patients(numbers, *, seed=0):
@@ -27,7 +175,7 @@ def patients(numbers, *, seed=0):
 
 
 def split(training, groups, *, shares=SHARES, seed=0):
-    return divided(Path("photos"), {"": training}, shares, seed, groups)
+    return divide_groups(Path("photos"), {"train": training}, shares, seed, groups)
 
 
 def test_groups_stay_whole_and_every_image_is_somewhere():
@@ -90,7 +238,7 @@ def test_the_choice_depends_on_seed_and_names_alone():
 def test_a_split_of_the_source_stays_as_it_is():
     training, groups = patients({"a": (20, 3), "b": (20, 3)})
     test = {"a": ["x"], "b": ["y"]}
-    parts = divided(Path("photos"), {"train": training, "test": test}, SHARES, 0, groups)
+    parts = divide_groups(Path("photos"), {"train": training, "test": test}, SHARES, 0, groups)
     assert parts["test"] == test
     assert set(parts) == {"train", "validation", "test"}
 

@@ -106,6 +106,18 @@ def test_copies_are_in_the_split_that_training_will_give_them(photos, tmp_path):
     assert set(found["counts"]) == {"train", "validation", "test"}
 
 
+def test_a_subset_with_copies_is_the_one_that_training_will_see(tmp_path):
+    flat = tmp_path / "flat"
+    for name, seed in {"cat": 0, "dog": 50}.items():
+        for i in range(12):
+            photograph(flat / name / f"{i}.png", seed + i)
+            shutil.copy(flat / name / f"{i}.png", flat / name / f"{i} again.png")
+    found, _ = stats(flat, tmp_path / "out", "data.train_per_class=5")
+    assert found["counts"]["train"] == {"cat": 5, "dog": 5}
+    assert found["counts"]["test"] == {"cat": 4, "dog": 4}  # 15 % of twelve, each twice
+    assert found["exact_duplicates"]["images"] == 8
+
+
 def test_nothing_usable_is_told(tmp_path):
     for name in ("cat", "dog"):
         for i in range(5):

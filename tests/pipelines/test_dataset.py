@@ -49,7 +49,7 @@ def test_copies_in_an_unsplit_folder_are_no_reason_to_stop(tmp_path, capsys):
     config = config_for_source(str(source), SMALL)
     dataset = opened(source)
     warning = capsys.readouterr().err
-    assert "images that were moved into the split that holds the same image" in warning
+    assert "copies of other images, each in the split of its image: 5" in warning
     homes = {
         split
         for split, samples in dataset.index.splits.items()

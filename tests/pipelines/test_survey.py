@@ -1,5 +1,7 @@
 """What is found in images, against folders made for it."""
 
+import shutil
+
 import pytest
 from PIL import Image
 from tiny_images import make_images
@@ -89,6 +91,22 @@ def test_a_class_of_damaged_files_is_left_out_too(tmp_path):
     found = look(tmp_path)
     assert found.too_rare == {}
     assert [counts["spoilt"] for counts in found.index.counts.values()] == [1, 1, 1]
+
+
+def test_a_class_of_copies_is_left_out_too(tmp_path):
+    make_images(tmp_path, {"red": 10, "green": 10, "copied": 2})
+    for i in range(8):
+        shutil.copy(tmp_path / "copied" / f"{i % 2:03d}.png", tmp_path / "copied" / f"x{i}.png")
+    found = look(tmp_path)
+    assert found.too_rare == {"copied": 2}
+    assert found.index.class_names == ("green", "red")
+
+
+def test_classes_of_the_same_images_are_not_left_out_but_told(tmp_path):
+    make_images(tmp_path, {"red": 10, "green": 10, "blue": 10})
+    shutil.copytree(tmp_path / "blue", tmp_path / "azure")
+    with pytest.raises(DataError, match="classes azure and blue hold the same images"):
+        look(tmp_path)
 
 
 def test_with_splits_of_its_own_no_class_is_too_rare(tmp_path):

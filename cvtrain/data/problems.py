@@ -1,0 +1,149 @@
+"""What the check finds wrong: with one file, with copies of an image, with whole classes."""
+
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from cvtrain.data.index import Index
+from cvtrain.data.scan import listed, natural_key
+from cvtrain.errors import DataError
+from cvtrain.files import printable
+
+
+@dataclass(frozen=True)
+class Problem:
+    """Something about one file.
+
+    Attributes:
+        path: relative to the index's root.
+        severity: "bad" spoils training or its figures; "doubtful" deserves a look.
+        what: what is wrong.
+        advice: what to do about it.
+        is_leak: the image is also in a later split, where it counts.
+    """
+
+    path: str
+    severity: str
+    what: str
+    advice: str
+    is_leak: bool = False
+
+    @property
+    def kind(self) -> str:
+        """What is wrong in a few words, where it is bad."""
+        if self.is_leak:
+            return "in a later split too"
+        if self.what.startswith("the same image as"):
+            return "in two classes"
+        return "damaged or unreadable"
+
+
+class Sample(NamedTuple):
+    """One file, and what it is said to be."""
+
+    split: str
+    path: str
+    class_name: str
+
+
+def samples_of(index: Index) -> list[Sample]:
+    """All files of an index, in the order of its splits."""
+    return [
+        Sample(name, path, index.class_names[label])
+        for name, split in index.splits.items()
+        for path, label in zip(split.paths, split.labels.tolist(), strict=True)
+    ]
+
+
+def duplicates(samples: Iterable[Sample], digests: Mapping[str, bytes]) -> Iterator[Problem]:
+    """Problems of samples that decode to the same pixels.
+
+    Args:
+        samples: in the order of the splits.
+        digests: of the pixels, by path; files that cannot be decoded have none.
+    """
+    by_image: dict[bytes, list[Sample]] = defaultdict(list)
+    for sample in samples:
+        if image := digests.get(sample.path):
+            by_image[image].append(sample)
+    for _, same in sorted(by_image.items()):
+        if len(same) > 1:
+            yield from _same_image(same)
+
+
+def _same_image(same: Sequence[Sample]) -> Iterator[Problem]:
+    """Problems of samples that decode to the same pixels, in the order of the splits."""
+    rest = [sample for sample in same if sample.split == same[-1].split]
+    one = rest[0]
+    for sample in same[: -len(rest)]:
+        what = f"the same image as {printable(one.path)} of the {one.split} images"
+        yield Problem(sample.path, "bad", what, "Remove one of the two.", is_leak=True)
+    of_another_class = next((s for s in rest if s.class_name != one.class_name), None)
+    for sample in rest if of_another_class else rest[1:]:
+        if of_another_class:
+            other = one if sample.class_name != one.class_name else of_another_class
+            what = f"the same image as {printable(other.path)}, which is of another class"
+            yield Problem(sample.path, "bad", what, "Keep it in the class that is right.")
+        else:
+            what = f"the same image as {printable(one.path)}"
+            yield Problem(sample.path, "doubtful", what, "Remove one: the image counts double.")
+
+
+def same_classes(index: Index, digests: Mapping[str, bytes]) -> DataError | None:
+    """What there is to say of classes that hold the same images as each other, and no more.
+
+    Args:
+        digests: as `duplicates` takes them.
+    """
+    labels_of: dict[tuple[str, bytes], set[str]] = defaultdict(set)
+    for sample in samples_of(index):
+        if image := digests.get(sample.path):
+            labels_of[sample.split, image].add(sample.class_name)
+    copied: dict[str, set[str]] = defaultdict(set)  # class -> the labels that its images have
+    for labels in labels_of.values():
+        for name in labels:
+            copied[name] |= labels
+    for labels in labels_of.values():
+        if len(labels) == 1:
+            copied.pop(*labels, None)
+    groups = [labels for labels in copied.values() if labels <= copied.keys()]
+    groups = {tuple(sorted(g, key=natural_key)) for g in groups if not any(g < h for h in groups)}
+    if not groups:
+        return None
+    lists = (f"{listed(names)} and {printable(last)}" for *names, last in sorted(groups))
+    what = "; ".join(f"classes {names} hold the same images" for names in lists)
+    return DataError(
+        f"{printable(index.root)}: {what}",
+        "Which label is right cannot be known. Remove all of these classes but one, or leave them "
+        "out: name the others in data.classes.",
+    )
+
+
+def too_few_different(index: Index, problems: Iterable[Problem]) -> DataError | None:
+    """What there is to say when a class has too few images to be dealt out.
+
+    Args:
+        index: after `dealt_again`.
+        problems: why the others of its files cannot be used.
+    """
+    dealing = index.dealing
+    if dealing is None or not dealing.drawn or not dealing.too_few:
+        return None
+    kind_of = {each.path: each.kind for each in problems if each.severity == "bad"}
+
+    def describe(name: str) -> str:
+        paths = dealing.training[name]
+        copies = sum(dealing.image_of.get(path, path) != path for path in paths)
+        reasons = Counter(kind_of[path] for path in paths if path in kind_of)
+        reasons += Counter({"copies": copies})
+        why = ", ".join(f"{number:,} {reason}" for reason, number in reasons.items())
+        return f"{name} ({dealing.too_few[name]:,} in {len(paths):,} files{why and ': '}{why})"
+
+    return DataError(
+        f"{printable(index.root)}: too few different images to share among train, "
+        f"{', '.join(dealing.drawn)} in class "
+        f"{listed(map(describe, sorted(dealing.too_few, key=natural_key)))}",
+        f"Each class needs at least {len(dealing.drawn) + 1} that can be used; copies of an image "
+        "count as one. Add images, or leave the class out (data.classes).",
+    )
