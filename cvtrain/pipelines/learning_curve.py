@@ -15,10 +15,10 @@ from cvtrain.config import Config
 from cvtrain.console import Console, duration
 from cvtrain.data.shares import choose
 from cvtrain.errors import DataError, Stopped
-from cvtrain.files import commit_text, committed, csv_text, seal, unsealed
+from cvtrain.files import commit_text, committed, csv_text, printable, seal, unsealed
 from cvtrain.pipelines.extract_features import cut_base
 from cvtrain.pipelines.job import Job, finished_run, start_job
-from cvtrain.pipelines.probe import pooled_features, samples
+from cvtrain.pipelines.probe import copies, pooled_features, samples
 from cvtrain.run import Run, RunRequest
 from cvtrain.training.linear_probe import held_out
 from cvtrain.training.power_law import FARTHEST, FEWEST_SIZES, extrapolate, resampled_errors
@@ -73,12 +73,12 @@ def learning_curve(config: Config, request: RunRequest, console: Console) -> Run
 
 def refuse_lone_images(job: Job) -> None:
     """Raise DataError unless every class has two training images: one to learn, one to judge."""
-    counts = job.dataset.index.counts["train"]
-    smallest = min(counts, key=counts.__getitem__)
-    if counts[smallest] < _FEWEST_PER_CLASS:
+    images = job.dataset.index.different_images()
+    smallest = min(images, key=lambda name: len(images[name]))
+    if len(images[smallest]) < _FEWEST_PER_CLASS:
         raise DataError(
-            f"class {smallest}: {counts[smallest]} training image, and a learning curve needs "
-            f"{_FEWEST_PER_CLASS} of each class",
+            f"class {printable(smallest)}: {len(images[smallest])} training image, copies not "
+            f"counted, and a learning curve needs {_FEWEST_PER_CLASS} of each class",
             "Add images, or leave the class out (data.classes).",
         )
 
@@ -101,7 +101,7 @@ def measure(job: Job) -> np.ndarray:
     if len(correct) < len(points):
         job.console.warn(f"{_CORRECT} is damaged: the subsets are measured again")
         points, correct = [], []
-    wanted = subsets(job)
+    wanted, groups = subsets(job), copies(job.dataset.index)
     with job.console.task("training heads") as on_progress:
         for number, (share, seed, places) in enumerate(wanted, 1):
             if number <= len(points):
@@ -118,6 +118,7 @@ def measure(job: Job) -> np.ndarray:
                     others,
                     folds=_FOLDS,
                     seed=job.config.seed,
+                    groups=groups and [groups[place] for place in places],
                     go_on=partial(job.stop.go_on, "training heads"),
                 )
             correct.append(probabilities.argmax(axis=1) == truth)
@@ -132,20 +133,24 @@ def measure(job: Job) -> np.ndarray:
 def subsets(job: Job) -> list[tuple[float, int, np.ndarray]]:
     """Share, seed and the places (n,) in the training images of every subset.
 
-    Of each class its share, and of one seed a greater share includes a smaller one. All of the
+    Of each class its share of different images with all their copies: twice as many files of the
+    same images are no more data. Of one seed a greater share includes a smaller one. All of the
     images are the same subset for every seed, and come once.
     """
-    split, section = job.dataset.index.splits["train"], job.config.learning_curve
-    place_of = {path: i for i, path in enumerate(split.paths)}
-    classes = job.dataset.index.by_class()["train"].values()
+    index, section = job.dataset.index, job.config.learning_curve
+    place_of = {path: i for i, path in enumerate(index.splits["train"].paths)}
+    classes = [
+        {image: [place_of[path] for path in paths] for image, paths in images.items()}
+        for images in index.different_images().values()
+    ]
     found = []
     for share in section.shares:
         for seed in range(job.config.seed, job.config.seed + (1 if share == 1 else section.seeds)):
-            chosen = [
-                place_of[path]
-                for paths in classes
-                for path in choose(paths, max(_FEWEST_PER_CLASS, round(share * len(paths))), seed)
-            ]
+            chosen = []
+            for places_of in classes:
+                number = max(_FEWEST_PER_CLASS, round(share * len(places_of)))
+                images = choose(list(places_of), number, seed)
+                chosen += sorted(place for image in images for place in places_of[image])
             found.append((share, seed, np.array(chosen)))
     return found
 

@@ -14,8 +14,9 @@ import numpy as np
 
 from cvtrain.config import Backbone, Config
 from cvtrain.console import Console, duration
+from cvtrain.data.index import Index
 from cvtrain.errors import ConfigError, DataError, Stopped
-from cvtrain.files import commit_text, csv_text, quoted
+from cvtrain.files import commit_text, csv_text, printable, quoted
 from cvtrain.pipelines.dataset import Dataset, check
 from cvtrain.pipelines.frozen import open_base, views_of
 from cvtrain.pipelines.job import Job, finished_run, start_job
@@ -88,11 +89,12 @@ def bases_by_label(bases: Sequence[Backbone]) -> dict[str, Backbone]:
 
 def refuse_small_classes(job: Job) -> None:
     """Raise DataError unless every class has a training image for each fold."""
-    counts, folds = job.dataset.index.counts["train"], job.config.probe.folds
-    smallest = min(counts, key=counts.__getitem__)
-    if counts[smallest] < folds:
+    images, folds = job.dataset.index.different_images(), job.config.probe.folds
+    smallest = min(images, key=lambda name: len(images[name]))
+    if len(images[smallest]) < folds:
         raise DataError(
-            f"class {smallest}: {counts[smallest]} training images, and probe.folds is {folds}",
+            f"class {printable(smallest)}: {len(images[smallest])} training images, copies not "
+            f"counted, and probe.folds is {folds}",
             "Add images, leave the class out (data.classes), or lower probe.folds.",
         )
 
@@ -190,11 +192,24 @@ def classify(
                     samples(store, dataset, "validation"),
                     folds=job.config.probe.folds,
                     seed=job.config.seed,
+                    groups=copies(dataset.index),
                     go_on=partial(job.stop.go_on, "classifying"),
                 )
             rows.append(row | accuracy)
             job.run.update(blocks=rows, seconds=job.watch.seconds)
             on_progress(number, len(found))
+
+
+def copies(index: Index) -> list[str] | None:
+    """What image each training file is of, to keep copies in one fold; None where all differ."""
+    image_of = {
+        path: image
+        for images in index.different_images().values()
+        for image, paths in images.items()
+        for path in paths
+    }
+    groups = [image_of[path] for path in index.splits["train"].paths]
+    return groups if len(set(groups)) < len(groups) else None
 
 
 def samples(store: "FeatureStore", dataset: Dataset, name: str) -> tuple[np.ndarray, np.ndarray]:

@@ -29,6 +29,7 @@ def linear_accuracy(
     *,
     folds: int,
     seed: int,
+    groups: Sequence[bytes | str] | None = None,
     go_on: Callable[[], object] = lambda: None,
 ) -> Row:
     """How well logistic regression on standardised features does.
@@ -40,33 +41,32 @@ def linear_accuracy(
         train, validation: features (n, channels) float32 and labels (n,).
         folds: parts of the cross-validation, each with its share of every class; the same parts
             for the same labels and seed, so that blocks are compared on equal terms.
+        groups: (n,); training images of one group, such as copies, share a fold. None: each is its
+            own.
         go_on: called before every fit, from any thread; may raise to stop.
 
     Returns:
         accuracy: by cross-validation, in 0..1.
-        standard_error: of that accuracy, sqrt(accuracy * (1 - accuracy) / n); Breiman et al.
-            (1984), 3.4.
+        standard_error: of that accuracy, sqrt(accuracy * (1 - accuracy) / n), n the number of
+            groups; Breiman et al. (1984), 3.4.
         validation_accuracy: of a fit on all of `train`.
     """
-    from sklearn.model_selection import StratifiedKFold
-
     features, labels = train
-    folding = StratifiedKFold(folds, shuffle=True, random_state=seed)
-    parts = zip(*folding.split(features, labels), strict=True)
     correct = np.zeros((len(_STRENGTHS), len(labels)), bool)
 
-    def classify(fitted: np.ndarray, held_out: np.ndarray) -> None:
-        found = _path(features[fitted], labels[fitted], features[held_out], go_on=go_on)
-        correct[:, held_out] = [each.argmax(axis=1) == labels[held_out] for each in found]
+    def classify(part: np.ndarray) -> None:
+        found = _path(features[~part], labels[~part], features[part], go_on=go_on)
+        correct[:, part] = [each.argmax(axis=1) == labels[part] for each in found]
 
     with _fits_side_by_side() as pool:
-        list(pool.map(classify, *parts))
+        list(pool.map(classify, _parts(labels, groups, folds, seed)))
         accuracies = correct.mean(axis=1)
         best = _at(_STRENGTHS[accuracies.argmax()], train, validation[0], go_on)
     accuracy = float(accuracies.max())
+    number = len(labels) if groups is None else len(set(groups))
     return {
         "accuracy": accuracy,
-        "standard_error": float(np.sqrt(accuracy * (1 - accuracy) / len(labels))),
+        "standard_error": float(np.sqrt(accuracy * (1 - accuracy) / number)),
         "validation_accuracy": float((best.argmax(axis=1) == validation[1]).mean()),
     }
 
@@ -77,7 +77,7 @@ def out_of_fold(
     *,
     folds: int,
     seed: int,
-    groups: Sequence[bytes] | None = None,
+    groups: Sequence[bytes | str] | None = None,
     go_on: Callable[[], object] = lambda: None,
 ) -> tuple[np.ndarray, float]:
     """What logistic regression says of each image when it has not learnt it.
@@ -97,19 +97,11 @@ def out_of_fold(
     Returns:
         Probabilities (n, classes) float32 and the inverse penalty.
     """
-    from sklearn.model_selection import StratifiedKFold
-
-    if groups is None:
-        first = group = np.arange(len(labels))
-    else:
-        _, first, group = np.unique(np.array(groups), return_index=True, return_inverse=True)
     num_classes = int(labels.max()) + 1
     with _fits_side_by_side() as pool:
         # A class may have fewer images than there are folds.
         warnings.filterwarnings("ignore", "The least populated class", UserWarning)
-        folds = min(folds, int(np.bincount(labels[first]).max()))
-        folding = StratifiedKFold(folds, shuffle=True, random_state=seed)
-        parts = [np.isin(group, held) for _, held in folding.split(first, labels[first])]
+        parts = _parts(labels, groups, folds, seed)
         paths = [
             _path(features[~part], labels[~part], features[part], num_classes, go_on=go_on)
             for part in parts
@@ -132,6 +124,7 @@ def held_out(
     *,
     folds: int,
     seed: int,
+    groups: Sequence[bytes | str] | None = None,
     go_on: Callable[[], object] = lambda: None,
 ) -> np.ndarray:
     """Probabilities (n, classes) float32 of other images by logistic regression on `train`.
@@ -139,12 +132,26 @@ def held_out(
     Args:
         train: features (m, channels) and labels (m,) with every class among them.
         others: features (n, channels).
-        folds, seed: of the cross-validation that finds the penalty, as in `out_of_fold`.
+        folds, seed, groups: of the cross-validation that finds the penalty, as in `out_of_fold`.
         go_on: called before every fit, from any thread; may raise to stop.
     """
-    _, strength = out_of_fold(*train, folds=folds, seed=seed, go_on=go_on)
+    _, strength = out_of_fold(*train, folds=folds, seed=seed, groups=groups, go_on=go_on)
     with _fits_side_by_side():
         return _at(strength, train, others, go_on)
+
+
+def _parts(
+    labels: np.ndarray, groups: Sequence[bytes | str] | None, folds: int, seed: int
+) -> list[np.ndarray]:
+    """Masks (n,) bool, one a fold: what is held out. At most as many as a class has groups."""
+    from sklearn.model_selection import StratifiedKFold
+
+    first = group = np.arange(len(labels))
+    if groups is not None:
+        _, first, group = np.unique(np.array(groups), return_index=True, return_inverse=True)
+    folds = min(folds, int(np.bincount(labels[first]).max()))
+    folding = StratifiedKFold(folds, shuffle=True, random_state=seed)
+    return [np.isin(group, held) for _, held in folding.split(first, labels[first])]
 
 
 @contextlib.contextmanager

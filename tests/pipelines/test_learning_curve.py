@@ -3,6 +3,8 @@
 import csv
 import itertools
 import re
+import shutil
+from collections import Counter
 
 import keras
 import numpy as np
@@ -79,6 +81,30 @@ def test_subsets_are_nested_and_have_their_share_of_every_class(start, tmp_path,
         counts = np.bincount(np.arange(36)[places] // 12)
         assert len(set(counts.tolist())) == 1
     assert set(found[0][2].tolist()) != set(found[1][2].tolist())
+
+
+def test_subsets_have_images_with_their_copies_which_share_a_fold(
+    start, image_folder, tmp_path, monkeypatch
+):
+    twice = shutil.copytree(image_folder, tmp_path / "twice")
+    for path in sorted((twice / "train").rglob("*.png")):
+        shutil.copy(path, path.with_name(f"copy of {path.name}"))
+    jobs, groups = [], []
+
+    def classify(_, others, **options):
+        groups.append(options["groups"])
+        return np.zeros((len(others), 3))
+
+    subsets = pipeline.subsets
+    monkeypatch.setattr(pipeline, "subsets", lambda job: jobs.append(job) or subsets(job))
+    monkeypatch.setattr(pipeline, "held_out", classify)
+    start(tmp_path / "run", f"data.source={twice}")
+    paths = jobs[0].dataset.index.splits["train"].paths
+    for (_, _, places), names in zip(subsets(jobs[0]), groups, strict=True):
+        images = [paths[place].replace("copy of ", "") for place in places]
+        assert set(Counter(images).values()) == {2}
+        assert names == images
+    assert [len(places) for _, _, places in subsets(jobs[0])] == [12, 12, 30, 30, 48, 48, 72]
 
 
 def test_the_accuracy_of_all_images_is_scikit_learns(measured, image_folder):

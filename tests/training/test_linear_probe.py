@@ -100,6 +100,19 @@ def test_a_copy_does_not_tell_the_label_of_the_other():
     np.testing.assert_allclose(together[:60], together[60:], atol=1e-6)
 
 
+def test_copies_do_not_flatter_the_accuracy_of_a_probe():
+    features = np.random.default_rng(0).normal(size=(60, 200)).astype(np.float32)
+    labels = np.arange(60) % 3
+    twice = np.concatenate([features, features]), np.tile(labels, 2)
+    names = [f"{i}" for i in range(60)] * 2
+    apart = linear_accuracy(twice, (features, labels), folds=5, seed=0)
+    together = linear_accuracy(twice, (features, labels), folds=5, seed=0, groups=names)
+    assert apart["accuracy"] > 0.7
+    assert together["accuracy"] < 0.55
+    spread = together["accuracy"] * (1 - together["accuracy"])
+    assert together["standard_error"] == pytest.approx(math.sqrt(spread / 60))
+
+
 def test_a_class_that_a_fit_has_not_seen_gets_no_probability():
     features, labels = blobs(40, spread=0.5)
     labels[0] = 3
