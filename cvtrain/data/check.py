@@ -11,8 +11,7 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-import numpy as np
-
+from cvtrain.data.contrast import LOW, examine_contrast, range_of_all
 from cvtrain.data.decode import Decoded, DecodeError, read_image
 from cvtrain.data.findings import Facts, Finding, FindingsCache, file_state
 from cvtrain.data.index import Index
@@ -57,6 +56,8 @@ class Report:
         problems: in the order of the index, duplicates last.
         same_classes, too_few: why nothing can be trained on what is left without bad files, if so:
             classes hold the same images, or have too few different ones to be dealt out.
+        images: by path, equal for copies of one image; of the files that can be decoded.
+        range: the `data.range` that all images need to show anything; None where they need none.
         digest: SHA-256 over split, path, class and content of every file, in hexadecimal digits.
         num_files: how many files were checked.
         num_decoded: how many of them had to be decoded; the others were known from before.
@@ -66,6 +67,8 @@ class Report:
     problems: tuple[Problem, ...]
     same_classes: DataError | None
     too_few: DataError | None
+    images: Mapping[str, bytes]
+    range: tuple[int, int] | None
     digest: str
     num_files: int
     num_decoded: int
@@ -100,19 +103,23 @@ def check_index(
         more, num_more = look(others, Pixels(pixels.root, pixels.decoder, memory_limit=0))
         facts, num_decoded = facts | more, num_decoded + num_more
     pixels.digests = {path: found.pixels for path, found in facts.items() if found.pixels}
-    index = index.dealt_again(pixels.digests, _damaged(facts), on_leak=on_leak)
+    images = {path: found.image for path, found in facts.items() if found.pixels}
+    index = index.dealt_again(images, _damaged(facts), on_leak=on_leak)
     samples = samples_of(index)
+    limits = range_of_all(facts.values())
     problems = [
-        Problem(sample.path, *finding)
+        _problem(sample.path, finding, limits)
         for sample in samples
         for finding in facts[sample.path].findings
     ]
-    problems += duplicates(samples, pixels.digests)
+    problems += duplicates(samples, images)
     return Report(
         index,
         tuple(problems),
-        same_classes=same_classes(index, pixels.digests),
+        same_classes=same_classes(index, images),
         too_few=too_few_different(index, problems),
+        images=images,
+        range=limits,
         digest=_digest(samples, facts),
         num_files=len(samples),
         num_decoded=num_decoded,
@@ -134,7 +141,7 @@ def resolve(index: Index, report: Report, *, on_bad: str, on_leak: str) -> tuple
     """
     bad = [problem for problem in report.problems if problem.severity == "bad"]
     num_leaks = sum(problem.is_leak for problem in bad)
-    messages = []
+    messages = _told_of_contrast(report)
     if num_leaks and on_leak == "allow":
         bad = [problem for problem in bad if not problem.is_leak]
         messages.append(f"{num_leaks:,} images are in two splits: the figures will flatter")
@@ -186,7 +193,7 @@ def _left_out_unseen(index: Index, facts: Mapping[str, Facts]) -> list[str]:
     """
     if index.dealing is None or index.dealing.train_per_class is None:
         return []
-    if not _damaged(facts) and len({found.pixels for found in facts.values()}) == len(facts):
+    if not _damaged(facts) and len({found.image for found in facts.values()}) == len(facts):
         return []
     return [path for path in index.dealing.paths if path not in facts]
 
@@ -197,6 +204,17 @@ def _damaged(facts: Mapping[str, Facts]) -> set[str]:
         for path, found in facts.items()
         if any(finding.severity == "bad" for finding in found.findings)
     }
+
+
+def _told_of_contrast(report: Report) -> list[str]:
+    """What to say where most images need a `data.range`."""
+    low = [problem for problem in report.problems if problem.what.startswith(LOW)]
+    if report.range is None or not low:
+        return []
+    return [
+        f"{LOW} in {len(low):,} of {report.num_files:,} images\n"
+        f"  {printable(low[0].path)}: {low[0].what}\n  {low[0].advice}"
+    ]
 
 
 def _facts_of(
@@ -230,16 +248,30 @@ def _examine(path: str, pixels: Pixels) -> Facts:
     if any("\udc80" <= c <= "\udcff" for c in path):  # what Python makes of bytes beyond UTF-8
         findings.append(Finding("bad", "the name is not UTF-8", "Rename the file or its folder."))
     content_digest = pixels_digest = b""
+    values, is_empty = None, False
     try:
         content = read_image(pixels.root / path)
         content_digest = hashlib.sha256(content).digest()
         decoded = pixels.decoder(content)
         pixels_digest = hashlib.sha256(decoded.pixels).digest()
         findings += _doubts(path, decoded)
+        doubt, values = examine_contrast(content, decoded, pixels.decoder)
+        if is_empty := doubt is not None:
+            findings.append(doubt)
         pixels.keep(path, decoded.pixels)
     except DecodeError as error:
         findings.append(Finding("bad", error.message, error.advice))
-    return Facts(content_digest, pixels_digest, tuple(findings))
+    return Facts(content_digest, pixels_digest, tuple(findings), values, is_empty)
+
+
+def _problem(path: str, finding: Finding, limits: tuple[int, int] | None) -> Problem:
+    if limits and finding.what.startswith(LOW):
+        finding = finding._replace(advice=f"Say which values the images have: {_setting(limits)}")
+    return Problem(path, *finding)
+
+
+def _setting(limits: tuple[int, int]) -> str:
+    return f"--set 'data.range={list(limits)}'"
 
 
 def _doubts(path: str, decoded: Decoded) -> Iterator[Finding]:
@@ -257,13 +289,6 @@ def _doubts(path: str, decoded: Decoded) -> Iterator[Finding]:
             f"only {decoded.width}x{decoded.height} pixels",
             "Replace it by a larger one, or remove it.",
         )
-    if _is_plain(decoded.pixels):
-        yield Finding("doubtful", "one colour all over", "Remove it if it shows nothing.")
-
-
-def _is_plain(pixels: np.ndarray) -> bool:
-    # Row by row: comparing all pixels with the first one takes forty times as long.
-    return bool((pixels[0] == pixels[0, 0]).all() and (pixels[1:] == pixels[:-1]).all())
 
 
 def _digest(samples: Iterable[Sample], facts: Mapping[str, Facts]) -> str:

@@ -14,7 +14,7 @@ import PIL
 from cvtrain.data.decode import DECODER_VERSION, Decoder
 from cvtrain.files import cache_dir
 
-FINDINGS_VERSION = 2
+FINDINGS_VERSION = 3
 """Raised by whoever changes what is found about a file: older findings are then forgotten."""
 
 _MOST_ROWS = 2_000_000
@@ -36,6 +36,14 @@ class Finding(NamedTuple):
     advice: str
 
 
+class Values(NamedTuple):
+    """The lowest and the highest value in a file, and the largest that it can store."""
+
+    low: int
+    high: int
+    full_scale: int
+
+
 class Facts(NamedTuple):
     """All that was found about a file.
 
@@ -43,11 +51,20 @@ class Facts(NamedTuple):
         content: SHA-256 of its bytes; empty when it could not be read.
         pixels: SHA-256 of its decoded pixels; empty when it could not be decoded.
         findings: what a person should know; empty for an ordinary image.
+        values: in its file, where it has 16 bits or no contrast; else None.
+        is_empty: nothing is seen of it.
     """
 
     content: bytes
     pixels: bytes
     findings: tuple[Finding, ...] = ()
+    values: Values | None = None
+    is_empty: bool = False
+
+    @property
+    def image(self) -> bytes:
+        """Equal for copies of one image; where nothing is seen, only equal files are copies."""
+        return self.content if self.pixels and self.is_empty else self.pixels
 
 
 class FileState(NamedTuple):
@@ -115,10 +132,10 @@ class FindingsCache:
             ).fetchone()
             if row is None:
                 return None
-            content, pixels, findings = row
-            return Facts(
-                content, pixels, tuple(Finding(*finding) for finding in json.loads(findings))
-            )
+            content, pixels, more = row
+            findings, values, is_empty = json.loads(more)
+            findings = tuple(Finding(*finding) for finding in findings)
+            return Facts(content, pixels, findings, values and Values(*values), is_empty)
         except (sqlite3.Error, ValueError, TypeError):
             return None
 
@@ -127,7 +144,7 @@ class FindingsCache:
         if self._database is None:
             return
         rows = [
-            (os.fsencode(state.path), self._decoder, *state[1:], *facts[:2], json.dumps(facts[2]))
+            (os.fsencode(state.path), self._decoder, *state[1:], *facts[:2], json.dumps(facts[2:]))
             for state, facts in found
         ]
         with contextlib.suppress(sqlite3.Error):

@@ -19,7 +19,7 @@ import numpy as np
 
 SMALLEST = 32  # pixels; of smaller images thousands share a hash
 MAX_DISTANCE = 6  # bits of 64; at most this, two of eight bytes of two hashes are equal
-MAX_DIFFERENCE = 8.0  # grey levels
+MAX_DIFFERENCE = 8.0  # grey levels; an image of less contrast looks like any plain one
 
 _SIDE = 16  # of a thumbnail, pixels
 _MOST_PASSES = 256  # how far apart images with two equal bytes may be sorted to be compared
@@ -60,6 +60,12 @@ def difference_hash(pixels: np.ndarray) -> np.ndarray:
 def thumbnail(pixels: np.ndarray) -> np.ndarray:
     """uint8 (16, 16, 3) of pixels uint8 RGB (height, width, 3)."""
     return cv2.resize(pixels, (_SIDE, _SIDE), interpolation=cv2.INTER_AREA)
+
+
+def can_be_compared(thumbnail: np.ndarray) -> bool:
+    """Does uint8 (16, 16, 3) differ from its mean colour by more than `MAX_DIFFERENCE`?"""
+    change = thumbnail - thumbnail.mean(axis=(0, 1))
+    return float(np.sqrt((change**2).mean())) > MAX_DIFFERENCE
 
 
 def find_look_alikes(hashes: np.ndarray, thumbnails: np.ndarray) -> list[Pair]:

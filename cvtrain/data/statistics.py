@@ -10,10 +10,12 @@ from typing import NamedTuple
 import cv2
 import numpy as np
 
+from cvtrain.data.contrast import has_contrast
 from cvtrain.data.decode import DecodeError, Decoder, read_image
 from cvtrain.data.look_alikes import (
     SMALLEST,
     Pair,
+    can_be_compared,
     difference_hash,
     find_look_alikes,
     thumbnail,
@@ -32,7 +34,7 @@ class Facts(NamedTuple):
         format: JPEG, PNG, BMP, GIF or WEBP.
         mode: Pillow's name of what is stored: RGB, L, P, ...
         num_bytes: of the file.
-        digest: SHA-256 of its decoded pixels.
+        image: equal for copies of one image, see `findings.Facts.image`.
     """
 
     width: int
@@ -40,7 +42,7 @@ class Facts(NamedTuple):
     format: str
     mode: str
     num_bytes: int
-    digest: bytes
+    image: bytes
 
 
 @dataclass(frozen=True)
@@ -52,18 +54,22 @@ class Statistics:
         unusable: why the others cannot, by path.
         histogram: int64 (3, 256), how many decoded pixels have each value of red, green and blue.
         look_alikes: pairs of different images that look alike, by their paths.
+        num_small: images that were not compared because they have too few pixels.
+        num_plain: images that were not compared because they have too little contrast.
     """
 
     facts: Mapping[str, Facts]
     unusable: Mapping[str, str]
     histogram: np.ndarray
     look_alikes: tuple[tuple[str, str, Pair], ...]
+    num_small: int
+    num_plain: int
 
     def copies(self) -> list[list[str]]:
         """The paths of each image that is there more than once."""
         groups: dict[bytes, list[str]] = {}
         for path, facts in self.facts.items():
-            groups.setdefault(facts.digest, []).append(path)
+            groups.setdefault(facts.image, []).append(path)
         return [paths for paths in groups.values() if len(paths) > 1]
 
     def channel_means(self) -> np.ndarray:
@@ -102,7 +108,8 @@ def collect_statistics(
     unusable: dict[str, str] = {}
     histogram = np.zeros((3, 256), np.int64)
     compared: dict[str, tuple[np.ndarray, np.ndarray]] = {}
-    first_of: set[bytes] = set()
+    seen: set[bytes] = set()
+    num_small = num_plain = 0
 
     def look(path: str) -> _Look | str:
         stop.go_on("looking at the images")
@@ -120,13 +127,19 @@ def collect_statistics(
                     continue
                 facts[path] = found.facts
                 histogram += found.histogram
-                is_small = min(found.facts.width, found.facts.height) < SMALLEST
-                if not is_small and found.facts.digest not in first_of:
-                    first_of.add(found.facts.digest)
+                if found.facts.image in seen:
+                    continue
+                seen.add(found.facts.image)
+                if min(found.facts.width, found.facts.height) < SMALLEST:
+                    num_small += 1
+                elif not can_be_compared(found.thumbnail):
+                    num_plain += 1
+                else:
                     compared[path] = found.hash, found.thumbnail
             if on_progress is not None:
                 on_progress(start + len(part), len(paths))
-    return Statistics(facts, unusable, histogram, _look_alikes(compared))
+    pairs = _look_alikes(compared)
+    return Statistics(facts, unusable, histogram, pairs, num_small, num_plain)
 
 
 class _Look(NamedTuple):
@@ -149,7 +162,7 @@ def _look(path: Path, decoder: Decoder) -> _Look:
             decoded.format,
             decoded.mode,
             len(content),
-            hashlib.sha256(pixels).digest(),
+            hashlib.sha256(pixels if has_contrast(decoded, decoder) else content).digest(),
         ),
         np.stack([counts.ravel() for counts in channels]).astype(np.int64),
         difference_hash(pixels),

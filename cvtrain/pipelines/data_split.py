@@ -65,14 +65,14 @@ def data_split(
     data = Data(source=source, label_pattern=label, columns=columns, split=split)
     config = Config(seed=seed, data=data)
     with stop_on_signals() as stop:
-        index, pixels, report = scan(config, stop, console)
+        index, _, report = scan(config, stop, console)
     index, messages = resolve(index, report, on_bad="skip", on_leak="error")
     show_notes(index, messages, console)
     if kept := [name for name in index.splits if name not in index.dealt]:
         console.remark(f"kept as the source has them: {', '.join(kept)}")
     if group:
         shares = {"test": test, "validation": validation}
-        groups = _groups(index, compile_pattern(group), pixels.digests)
+        groups = _groups(index, compile_pattern(group), report.images)
         found = divide_groups(index.root, index.by_class(), shares, seed, groups)
         index = recorded_index(index.root, index.class_names, found)
         _tell_about_groups(index, groups, console)
@@ -101,7 +101,7 @@ def _refuse_impossible(
     refuse_wrong_patterns(patterns)
 
 
-def _groups(index: Index, pattern: re.Pattern[str], digests: Mapping[str, bytes]) -> dict[str, str]:
+def _groups(index: Index, pattern: re.Pattern[str], images: Mapping[str, bytes]) -> dict[str, str]:
     """The group of each path; those that share an image are one group, named after its first."""
     paths = [path for split in index.splits.values() for path in split.paths]
     named = {path: named_in(path, pattern) for path in paths}
@@ -120,8 +120,8 @@ def _groups(index: Index, pattern: re.Pattern[str], digests: Mapping[str, bytes]
 
     group_with: dict[bytes, str] = {}
     for path, group in named.items():
-        if digest := digests.get(path):
-            parent[root(group)] = root(group_with.setdefault(digest, group))
+        if image := images.get(path):
+            parent[root(group)] = root(group_with.setdefault(image, group))
     return {path: root(group) for path, group in named.items()}
 
 

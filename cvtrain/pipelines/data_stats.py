@@ -12,6 +12,7 @@ from cvtrain.config import Config
 from cvtrain.console import Console
 from cvtrain.data.decode import read_image
 from cvtrain.data.index import Index
+from cvtrain.data.look_alikes import SMALLEST
 from cvtrain.data.problems import same_classes, too_few_different
 from cvtrain.data.shares import choose
 from cvtrain.data.statistics import Statistics, collect_statistics
@@ -62,9 +63,9 @@ def data_stats(config: Config, *, output: Path | None, console: Console) -> None
             f"{printable(index.root)}: none of {len(paths):,} images can be decoded",
             "`cvtrain data check` says why.",
         )
-    digests = {path: facts.digest for path, facts in found.facts.items()}
-    index = index.dealt_again(digests, found.unusable, on_leak=config.data.on_leak)
-    if error := same_classes(index, digests) or too_few_different(index, ()):
+    images = {path: facts.image for path, facts in found.facts.items()}
+    index = index.dealt_again(images, found.unusable, on_leak=config.data.on_leak)
+    if error := same_classes(index, images) or too_few_different(index, ()):
         console.warn(error.message)
     index = index.without(found.unusable)
     places = {
@@ -120,6 +121,7 @@ def describe(
             "across_splits": sum(places[a][0] != places[b][0] for a, b, _ in found.look_alikes),
             "across_classes": sum(places[a][1] != places[b][1] for a, b, _ in found.look_alikes),
         },
+        "not_compared": {"small": found.num_small, "plain": found.num_plain},
     }
 
 
@@ -162,6 +164,10 @@ def _show(stats: dict[str, Any], index: Index, console: Console) -> None:
         f"near duplicates, in pairs: {near['pairs']:,}, of these across splits "
         f"{near['across_splits']:,}, across classes {near['across_classes']:,}"
     )
+    reasons = {"small": f"smaller than {SMALLEST} pixels", "plain": "of too little contrast"}
+    left_out = [f"{n:,} {reasons[why]}" for why, n in stats["not_compared"].items() if n]
+    if left_out:
+        console.result(f"images that were not compared: {', '.join(left_out)}")
 
 
 def _counted(numbers: Mapping[str, int]) -> str:

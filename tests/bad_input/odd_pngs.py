@@ -113,8 +113,11 @@ def kinds() -> Iterator[Row]:
     yield Row("interlaced1.png", png(bit, 1, GREY, interlaced=1), pixels=as_rgb(bit * 255))
     yield Row("filters.png", png(rgb, 8, RGB, data=all_filters(rgb // 2)), pixels=rgb // 2)
     yield Row("parts.png", png(rgb // 3, 8, RGB, parts=50), pixels=rgb // 3)
-    beyond = png(counting(16), 4, PALETTE, chunk(b"PLTE", bytes(range(12))))
+    beyond = png(counting(16), 4, PALETTE, chunk(b"PLTE", bytes(range(0, 240, 20))))
     yield Row("beyond-palette.png", beyond)
+    dark = png(counting(12, dtype=np.uint16), 16, GREY)
+    low = {"warned": "hardly any contrast: its values are 0 to 11", "advice": "shows nothing"}
+    yield Row("four-bits-of-sixteen.png", dark, pixels=np.zeros((*SIZE, 3)), **low)
     dot = counting(256, channels=3)[:1, :1] + 5
     yield Row(
         "dot.png", png(dot, 8, RGB), pixels=dot, warned="only 1x1 pixels", advice="larger one"
@@ -142,7 +145,8 @@ def transparent() -> Iterator[Row]:
                 "hidden1.png",
                 content,
                 pixels=np.full((*SIZE, 3), 255, np.uint8),
-                warned="one colour",
+                warned="hardly differs from the background",
+                advice="data.background=[0, 0, 0]",
             )
         else:
             yield Row(f"hidden{depth}.png", content, pixels=over_white(shown, alpha))

@@ -9,6 +9,7 @@ from PIL import Image
 from cvtrain.data import look_alikes
 from cvtrain.data.look_alikes import (
     MAX_DISTANCE,
+    can_be_compared,
     difference_hash,
     find_look_alikes,
     thumbnail,
@@ -108,6 +109,15 @@ def test_brightness_alone_is_no_difference():
     thumbnails[1] = thumbnails[0] + np.array([50, 30, 0], np.uint8)
     (pair,) = find_look_alikes(np.zeros((2, 8), np.uint8), thumbnails)
     assert pair.difference == pytest.approx(0, abs=1e-4)
+
+
+def test_what_differs_less_from_a_plain_image_than_a_pair_may_is_not_compared():
+    thumbnail = np.full((16, 16, 3), (10, 20, 30), np.uint8)
+    assert not can_be_compared(thumbnail)
+    thumbnail[::2] += 16  # by 8 from the mean
+    assert not can_be_compared(thumbnail)
+    thumbnail[::2] += 1
+    assert can_be_compared(thumbnail)
 
 
 def test_a_crowd_of_plain_images_does_not_take_for_ever(monkeypatch):

@@ -60,7 +60,24 @@ def test_look_alikes_are_different_images_and_not_tiny(folder):
         with Image.open(folder / path) as image:
             small = image.convert("RGB").resize((20, 20))
         small.save(folder / path, "PNG")
-    assert collect_statistics(folder, PATHS, DECODER).look_alikes == ()
+    found = collect_statistics(folder, PATHS, DECODER)
+    assert (found.look_alikes, found.num_small, found.num_plain) == ((), 3, 0)
+
+
+def test_images_without_contrast_are_no_look_alikes_and_no_copies(tmp_path):
+    """The same noise again and again, each time a little brighter, is too weak to be compared."""
+    noise = cv2.resize(np.random.default_rng(0).integers(0, 17, (6, 6), np.uint8), (50, 40))
+    for i in range(4):
+        Image.fromarray(noise + np.uint8(i)).save(tmp_path / f"weak{i}.png")
+        Image.new("RGB", (50, 40), (40 * i, 0, 0)).save(tmp_path / f"plain{i}.png")
+        Image.fromarray(noise.astype(np.uint16) + i).save(tmp_path / f"black{i}.png")
+    strong = noise * np.uint8(15)
+    Image.fromarray(strong).save(tmp_path / "strong.png")
+    Image.fromarray(strong + np.uint8(4)).save(tmp_path / "brighter.png")
+    found = collect_statistics(tmp_path, sorted(p.name for p in tmp_path.iterdir()), DECODER)
+    assert [pair[:2] for pair in found.look_alikes] == [("brighter.png", "strong.png")]
+    assert (found.num_plain, found.num_small) == (12, 0)
+    assert found.copies() == []
 
 
 def test_it_may_be_stopped_and_tells_its_progress(folder):

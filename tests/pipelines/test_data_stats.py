@@ -97,6 +97,22 @@ def test_copies_and_look_alikes_are_told_with_their_splits(photos, tmp_path, cap
     assert "cannot be used, and are left out here: 1" in err
 
 
+def test_what_was_not_compared_is_told(tmp_path, capsys):
+    for name, high in {"a": 5, "b": 250}.items():
+        for i in range(5):
+            path = tmp_path / "x" / name / f"{i}.png"
+            photograph(path, i)
+            Image.open(path).point(lambda v, high=high, i=i: v * high // 255 + i).save(path)
+    Image.new("L", (9, 9), 99).save(tmp_path / "x/b/small.png")
+    found, pairs = stats(tmp_path / "x", tmp_path / "out")
+    assert found["not_compared"] == {"small": 1, "plain": 5}
+    assert pairs == []
+    assert (
+        "images that were not compared: 1 smaller than 32 pixels, 5 of too little contrast\n"
+        in capsys.readouterr().out
+    )
+
+
 def test_copies_are_in_the_split_that_training_will_give_them(photos, tmp_path):
     flat = shutil.copytree(photos / "train", tmp_path / "flat")
     for i in range(4, 20):
