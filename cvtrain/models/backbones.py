@@ -18,6 +18,7 @@ from cvtrain.errors import ConfigError, ResourceError
 from cvtrain.files import printable
 from cvtrain.models.architectures import ARCHITECTURES, Architecture
 from cvtrain.models.convnet import seed_of
+from cvtrain.models.graph import nodes
 from cvtrain.models.weights import load_weights
 
 if TYPE_CHECKING:
@@ -51,7 +52,7 @@ def build_backbone(
         name: a key of `ARCHITECTURES`.
         image_size: height, width in pixels.
         weights: `imagenet`, which Keras downloads once and checks by its digest; a file, as
-            `load_weights` takes it; None: random.
+            `load_weights` takes it; None: random, of a scale at which every layer has a say.
         alpha: width of a MobileNet relative to the full one; None is 1.
         seed: the random weights depend on it and on the architecture alone.
 
@@ -95,7 +96,10 @@ def build_backbone(
         load_weights(network, weights, name=what)
         if name.startswith("efficientnet_b"):
             _correct_normalization(network)
-    return _flat(network, backbone, name=name, seed=seed, keep_weights=weights is not None)
+    flat = _flat(network, backbone, name=name, seed=seed, keep_weights=weights is not None)
+    if weights is None:
+        _scale_layers(flat, seed)
+    return flat
 
 
 def _checked(name: str, image_size: Sequence[int], alpha: float | None) -> Architecture:
@@ -128,6 +132,30 @@ def _correct_normalization(network: keras.Model) -> None:
     mean, variance, _ = next(each for each in network.layers if isinstance(each, kind)).weights
     if np.allclose(mean.numpy(), _IMAGENET_MEAN, atol=1e-3):
         variance.assign(variance.numpy() * _IMAGENET_STD)
+
+
+def _scale_layers(model: keras.Model, seed: int) -> None:
+    """Let every batch normalisation of a random network return values of about size 1.
+
+    Its statistics begin as mean 0 and variance 1, which normalises nothing before it is trained:
+    the features of a random MobileNet would be 1e-21, and no step could change a weight. Here the
+    variance is the mean square of what it gets of noise, one number for all channels, layer by
+    layer: Mishkin and Matas (2016), All you need is a good init, algorithm 1. It is rounded to a
+    power of two, so that it does not depend on the last bits of a machine's sums.
+    """
+    from cvtrain.backend import keras
+
+    ops = keras.ops
+    noise = np.random.default_rng(seed).uniform(0, 255, (2, *model.input_shape[1:]))
+    values = {id(model.input): ops.convert_to_tensor(noise, "float32")}
+    for node in nodes(model):
+        args, kwargs = node.arguments.fill_in(values)
+        if isinstance(node.operation, keras.layers.BatchNormalization):
+            mean_square = ops.mean(ops.square(args[0]))
+            variance = node.operation.moving_variance
+            variance.assign(ops.full(variance.shape, ops.exp2(ops.round(ops.log2(mean_square)))))
+        outputs = node.operation(*args, **kwargs)
+        values |= zip(map(id, node.outputs), keras.tree.flatten(outputs), strict=True)
 
 
 def _flat(

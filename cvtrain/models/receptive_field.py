@@ -50,7 +50,7 @@ def receptive_fields(network: keras.Model, axis: int) -> dict[int, Field]:
     factors of whole channels do (squeeze and excitation), says nothing of places.
 
     Args:
-        network: with one input (n, height, width, channels).
+        network: with one input (n, height, width, channels) of a known size.
         axis: 1 for rows, 2 for columns.
     """
     found = {id(network.input): Field(0.0, 1.0, 0.0, 1.0)}
@@ -80,9 +80,7 @@ def _after(operation, axis: int, field: Field, before, after) -> Field | None:
             window = (window - 1) * operation.dilation_rate[i] + 1
         padding = 0
         if operation.padding == "same":
-            # Of an unknown size, as if the strides divided it.
-            rest = (before.shape[axis] or stride) % stride
-            padding = max(window - (rest or stride), 0) // 2
+            padding = max(window - (before.shape[axis] % stride or stride), 0) // 2
         middle = field.begin + field.step * (window / 2 - padding)
         return Field(
             begin=middle - field.step * stride / 2,

@@ -142,6 +142,8 @@ def in_precision(model: keras.Model, precision: str) -> keras.Model:
 
     def copy(layer):
         config = layer.get_config()
+        if not isinstance(layer, keras.Layer):  # `x + 3`: computes in what it is given
+            return type(layer).from_config(config)
         kept = layer.name in ("preprocess", "probabilities")
         kept = kept or isinstance(layer, keras.layers.Rescaling | keras.layers.Normalization)
         if isinstance(layer, keras.layers.Dropout) and layer.name in frozen:

@@ -5,7 +5,6 @@ from pathlib import Path
 import numpy as np
 
 from cvtrain.console import Console
-from cvtrain.errors import ConfigError
 from cvtrain.files import printable, safe_name
 from cvtrain.pipelines.album import Album
 from cvtrain.pipelines.asked import Look
@@ -144,19 +143,10 @@ def draw_depth_story(
 
 
 def _low_middle_high(subject: Subject) -> list[str]:
-    """The first convolution that learns, the one in the middle and the last."""
-    from cvtrain.backend import keras
-    from cvtrain.visuals.graphs import operation_of
+    """The first layer with filters, the one in the middle and the last."""
+    from cvtrain.visuals.activations import layers_with_filters
 
-    names = [
-        name
-        for name, tensor in subject.opened.layers.items()
-        if isinstance(operation_of(tensor), keras.layers.Conv2D) and name != "preprocess"
-    ]
-    if not names:
-        raise ConfigError(
-            f"{subject.name}: has no convolution", "Name a layer with channels: --layer NAME."
-        )
+    names = layers_with_filters(subject.opened)
     return list(dict.fromkeys((names[0], names[len(names) // 2], names[-1])))
 
 

@@ -23,7 +23,8 @@ from cvtrain.run import Run
 if TYPE_CHECKING:
     from cvtrain.visuals.opened import OpenedModel
 
-_OPEN_SIDE = 224  # for models that take images of any size
+_ABOUT = 25  # of 255: resizing may overshoot
+_LEAST_SPAN, _GREATEST_SPAN = 0.1, 300  # of what a network learns from
 PIXEL_RANGES = {"0..255": (0.0, 255.0), "0..1": (0.0, 1.0), "-1..1": (-1.0, 1.0)}
 
 
@@ -148,7 +149,7 @@ def open_model_file(
 
     Args:
         path: a `.keras` file; no code from it runs.
-        pixel_range: one of `PIXEL_RANGES`; None: 0..255, with a remark if that may be wrong.
+        pixel_range: one of `PIXEL_RANGES`; None: 0..255. A remark is made if it may be wrong.
         device: as `backend.set_up` returned it.
         console: for the remark.
 
@@ -163,19 +164,15 @@ def open_model_file(
         opened = open_model(model)
     except RunError as error:
         raise RunError(f"{printable(path)}: {error.message}", error.advice) from error
-    *size, channels = opened.network.input.shape[1:]
+    height, width, channels = opened.network.input.shape[1:]
     if channels not in (1, 3):
         raise RunError(
             f"{printable(path)}: takes images of {channels} channels",
             "Only grey images and RGB can be read from files.",
         )
-    if pixel_range is None and not _prepares_pixels(opened):
-        console.remark(
-            "the model has no layer that scales pixels, and gets them as 0..255; "
-            "if it was trained on others: --pixel-range 0..1 or -1..1"
-        )
-    height, width = (side or _OPEN_SIDE for side in size)
-    if None in size:
+    if doubt := _doubt_of_pixels(opened, pixel_range):
+        console.remark(doubt)
+    if None in model.inputs[0].shape[1:3]:
         console.remark(f"the model takes images of any size, and gets {height} x {width}")
     return Subject(
         name=str(path),
@@ -188,13 +185,40 @@ def open_model_file(
     )
 
 
-def _prepares_pixels(opened: "OpenedModel") -> bool:
-    from cvtrain.backend import keras
-    from cvtrain.visuals.graphs import operation_of
+def _doubt_of_pixels(opened: "OpenedModel", asked: str | None) -> str:
+    """Why the pixels that a model gets may not be those that it was trained on; empty if not.
 
-    kinds = keras.layers.Rescaling, keras.layers.Normalization
-    first = [(name, operation_of(opened.layers[name])) for name in list(opened.layers)[:6]]
-    return any(isinstance(layer, kinds) or name == "preprocess" for name, layer in first)
+    Known by what reaches the first layer that learns. Whatever comes from 0..255 as it is was not
+    scaled. What was should be of a size that networks learn from, and lie around zero or begin
+    there; else the pixels were scaled once too often, or once too little.
+    """
+    from cvtrain.visuals.opened import range_at_first_layer
+
+    used = asked or "0..255"
+    reached = {name: range_at_first_layer(opened, *each) for name, each in PIXEL_RANGES.items()}
+    if reached[used] is None or np.allclose(reached["0..255"], (0, 255), atol=_ABOUT):
+        return (
+            ""
+            if asked
+            else (
+                "the model does not scale pixels, and gets them as 0..255; "
+                "if it was trained on others: --pixel-range 0..1 or -1..1"
+            )
+        )
+    off_centre = {
+        name: abs(low + high) / (2 * (high - low))
+        for name, (low, high) in reached.items()
+        if _LEAST_SPAN <= high - low <= _GREATEST_SPAN and abs(low + high) <= 2 * (high - low)
+    }
+    if used in off_centre or not off_centre:
+        return ""
+    likely = min(off_centre, key=off_centre.__getitem__)
+    low, high = reached[used]
+    do = "leave --pixel-range out" if likely == "0..255" else f"--pixel-range {likely}"
+    return (
+        f"the model scales pixels itself, and {used} become {low:.3g}..{high:.3g}; "
+        f"it seems to take {likely}: {do}"
+    )
 
 
 class Images:

@@ -8,29 +8,49 @@ import numpy as np
 from cvtrain import backend
 from cvtrain.backend import keras
 from cvtrain.errors import ConfigError
-from cvtrain.visuals.opened import OpenedModel, find_layer, node_of, operation_of
+from cvtrain.visuals.graphs import operator_of
+from cvtrain.visuals.opened import (
+    OpenedModel,
+    check_visible,
+    find_layer,
+    learns_something,
+    node_of,
+    operation_of,
+)
 
 _layers = keras.layers
-_COMPUTING = (
-    _layers.Conv2D,
-    _layers.Conv2DTranspose,
-    _layers.DepthwiseConv2D,
-    _layers.SeparableConv2D,
-    _layers.MaxPooling2D,
-    _layers.AveragePooling2D,
-    _layers.GlobalMaxPooling2D,
-    _layers.GlobalAveragePooling2D,
+# The layers, and the operators of `keras.ops` that do the same.
+_CONVOLUTIONS = (
+    (
+        _layers.Conv2D,
+        _layers.Conv2DTranspose,
+        _layers.DepthwiseConv2D,
+        _layers.SeparableConv2D,
+    ),
+    {"Conv", "ConvTranspose", "DepthwiseConv", "SeparableConv"},
+)
+_POOLINGS = (
+    (
+        _layers.MaxPooling2D,
+        _layers.AveragePooling2D,
+        _layers.GlobalMaxPooling2D,
+        _layers.GlobalAveragePooling2D,
+    ),
+    {"MaxPool", "AveragePool"},
 )
 _FOLLOWING = (
-    _layers.BatchNormalization,
-    _layers.LayerNormalization,
-    _layers.GroupNormalization,
-    _layers.UnitNormalization,
-    _layers.Activation,
-    _layers.ReLU,
-    _layers.LeakyReLU,
-    _layers.PReLU,
-    _layers.ELU,
+    (
+        _layers.BatchNormalization,
+        _layers.LayerNormalization,
+        _layers.GroupNormalization,
+        _layers.UnitNormalization,
+        _layers.Activation,
+        _layers.ReLU,
+        _layers.LeakyReLU,
+        _layers.PReLU,
+        _layers.ELU,
+    ),
+    {name.title().replace("_", "") for name in dir(keras.activations) if name[0] != "_"},
 )
 _LEAST_CHANGE = 1e-6  # of a channel's greatest value: less is rounding
 
@@ -105,14 +125,39 @@ def default_layers(opened: OpenedModel) -> list[str]:
     """Every convolution and pooling, in the order of computation, as the next layers receive it.
 
     Where a convolution goes into nothing but a normalisation or an activation of its own, the last
-    of these stands for it: what relu will cut off is not yet known before it.
+    of these stands for it: what relu will cut off is not yet known before it. In a model without
+    convolutions the other layers that learn stand for them.
+
+    Raises:
+        ConfigError: as `layers_with_filters` does.
     """
-    computing = [
+    learning = layers_with_filters(opened)
+    pooling = [name for name, tensor in opened.layers.items() if _is_one(tensor, _POOLINGS)]
+    return settled(opened, [name for name in opened.layers if name in (*learning, *pooling)])
+
+
+def layers_with_filters(opened: OpenedModel) -> list[str]:
+    """The convolutions; where there are none, all layers that learn and return channels.
+
+    Raises:
+        ConfigError: there is none of them either, or the layers of this model cannot be seen.
+    """
+    check_visible(opened)
+    tensors = {name: x for name, x in opened.layers.items() if name != "preprocess"}
+    found = [name for name, tensor in tensors.items() if _is_one(tensor, _CONVOLUTIONS)]
+    found = found or [
         name
-        for name, tensor in opened.layers.items()
-        if isinstance(operation_of(tensor), _COMPUTING)
+        for name, tensor in tensors.items()
+        if learns_something(operation_of(tensor))
+        and len(tensor.shape) in (2, 4)
+        and not _is_one(tensor, _FOLLOWING)
     ]
-    return settled(opened, computing)
+    if not found:
+        raise ConfigError(
+            f"{opened.network.name} has no convolution, and no other layer of channels that learns",
+            "Name a layer with channels: --layer NAME.",
+        )
+    return found
 
 
 def settled(opened: OpenedModel, names: Iterable[str]) -> list[str]:
@@ -122,11 +167,17 @@ def settled(opened: OpenedModel, names: Iterable[str]) -> list[str]:
     def last(name: str) -> str:
         if len(followers[name]) == 1:
             (follower,) = followers[name]
-            if isinstance(operation_of(opened.layers[follower]), _FOLLOWING):
+            if _is_one(opened.layers[follower], _FOLLOWING):
                 return last(follower)
         return name
 
     return list(dict.fromkeys(map(last, names)))
+
+
+def _is_one(tensor: keras.KerasTensor, kinds: tuple[tuple[type, ...], set[str]]) -> bool:
+    operation, (layers, operators) = operation_of(tensor), kinds
+    wrapped = getattr(operation, "layer", operation)  # in spectral normalisation
+    return isinstance(wrapped, layers) or operator_of(operation) in operators
 
 
 def _followers(opened: OpenedModel) -> dict[str, list[str]]:

@@ -89,9 +89,12 @@ def evaluate(
 
 
 def probabilities_of(opened: OpenedModel) -> Forward:
-    """Compile an opened model for `evaluate`: its probabilities, as it gave them before opening."""
+    """Compile an opened model for `evaluate`: its probabilities, as it gave them before opening.
+
+    Scores that are not finite count as in `explanation`.
+    """
     forward = opened.inference(opened.network)
-    return lambda images: opened.probabilities(forward(images).astype(np.float64))
+    return lambda images: opened.probabilities(np.nan_to_num(forward(images)).astype(np.float64))
 
 
 def random_maps(num: int, *, seed: int = 0) -> np.ndarray:

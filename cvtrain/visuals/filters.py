@@ -21,7 +21,6 @@ from cvtrain.visuals.opened import OpenedModel, find_layer, node_of, operation_o
 _STARTS = 4
 _BORDER = 2  # as in the book: near the border a map shows the padding
 _ACTIVATION_BYTES = 320 * 2**20  # of a batch: larger ones leave the caches and are no faster
-_OPEN_SIZE = (200, 200)  # the book's, for models that take any size
 _GREY = 128
 _layers = keras.layers
 _ON_EACH_CHANNEL = (
@@ -65,7 +64,6 @@ def filter_images(
     style: str = "book",
     steps: int | None = None,
     pixel_range: tuple[float, float] = (0.0, 255.0),
-    image_size: tuple[int, int] | None = None,
     precision: str = "float32",
     seed: int = 0,
     on_step: Callable[[float], object] = lambda _share: None,
@@ -83,7 +81,6 @@ def filter_images(
         style: `book` or `distill`.
         steps: passes; None for the style's own number, 30 or 512.
         pixel_range: least and greatest value of a pixel as the model takes it.
-        image_size: height and width for a model that takes any; None for the model's own, or 200.
         precision: `float32`, `bfloat16` or `float16`, of the passes through the model.
         seed: of the starts, and of the moves in `distill`.
         on_step: called after each pass with the share that is done; may raise to stop.
@@ -97,11 +94,11 @@ def filter_images(
     if style not in STYLES:
         raise ConfigError(f"style: there is no {style}", f"Use one of {', '.join(STYLES)}.")
     steps = steps or STYLES[style].steps
-    shape = _image_shape(opened, image_size)
-    size = max(map(len, _chunks(chosen, _rows_at_once(opened, layer, shape))))
+    shape = opened.network.input_shape[1:]
+    size = max(map(len, _chunks(chosen, _rows_at_once(opened, layer))))
     body = _Body(opened, layer, size, precision)
     gradient = _in_range(
-        opened.value_and_gradient(_excitation(body.model, shape), body.model), pixel_range
+        opened.value_and_gradient(_excitation(body.model), body.model), pixel_range
     )
 
     def begin(filters: np.ndarray, attempts: np.ndarray) -> Ascent:
@@ -205,10 +202,10 @@ def _last_convolution(tensor: keras.KerasTensor) -> list[keras.KerasTensor]:
     return outputs if narrows else []
 
 
-def _excitation(body: keras.Model, shape: tuple[int, int, int]) -> Callable:
+def _excitation(body: keras.Model) -> Callable:
     """The mean of one channel of the body's output for each row, without the border of its map."""
     ops = keras.ops
-    map_size = body.compute_output_shape((1, *shape))[1:-1]
+    map_size = body.output_shape[1:-1]
     share = np.zeros((1, *map_size, 1), np.float32)
     # Less for tiny maps: half of each side at least remains.
     borders = [min(_BORDER, (side - 1) // 4) for side in map_size]
@@ -240,22 +237,14 @@ def _chosen(opened: OpenedModel, layer: str, filters: Sequence[int] | None) -> n
     return chosen
 
 
-def _image_shape(opened: OpenedModel, image_size: tuple[int, int] | None) -> tuple[int, int, int]:
-    *own, channels = opened.network.input_shape[1:]
-    sizes = zip(own, image_size or own, _OPEN_SIZE, strict=True)
-    height, width = (fixed or wanted or default for fixed, wanted, default in sizes)
-    return height, width, channels
-
-
-def _rows_at_once(opened: OpenedModel, layer: str, shape: tuple[int, int, int]) -> int:
+def _rows_at_once(opened: OpenedModel, layer: str) -> int:
     """How many images' activations, of all layers up to this one, fit into memory."""
-    outputs = []
+    num_values = 0
     for name, tensor in opened.layers.items():
-        outputs.append(tensor)
+        num_values += math.prod(tensor.shape[1:])
         if name == layer:
             break
-    shapes = keras.Model(opened.network.input, outputs).compute_output_shape((1, *shape))
-    return max(1, _ACTIVATION_BYTES // (4 * sum(map(math.prod, shapes))))
+    return max(1, _ACTIVATION_BYTES // (4 * num_values))
 
 
 def _finite(values: np.ndarray) -> np.ndarray:

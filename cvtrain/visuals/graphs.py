@@ -28,6 +28,11 @@ def operation_of(tensor: keras.KerasTensor) -> keras.Operation:
     return tensor._keras_history.operation
 
 
+def operator_of(operation: keras.Operation) -> str:
+    """The class of what is no layer, such as `Relu` of `keras.ops.relu`; empty for a layer."""
+    return "" if isinstance(operation, keras.Layer) else type(operation).__name__
+
+
 def node_of(tensor):
     """The call that computes a tensor."""
     return operation_of(tensor)._inbound_nodes[tensor._keras_history.node_index]

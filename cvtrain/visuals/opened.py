@@ -28,9 +28,13 @@ from cvtrain.visuals.graphs import (
     narrow_places,
     node_of,
     operation_of,
+    operator_of,
     replay,
     unique_names,
 )
+
+ANY_SIZE = (224, 224)
+"""Height and width of the images that a model of images of any size gets, as ImageNet's have."""
 
 _NO_LAYER = "saliency, smoothgrad, integrated-gradients, occlusion and rise need no layer"
 
@@ -40,6 +44,7 @@ _NO_FEATURES = (
     *(_layers.MaxPooling2D, _layers.AveragePooling2D, _layers.Identity),
     *(_layers.Dropout, _layers.SpatialDropout2D, _layers.GaussianDropout, _layers.AlphaDropout),
 )
+_NO_FEATURES_OPERATORS = ("MaxPool", "AveragePool")
 
 
 @dataclass(frozen=True)
@@ -48,8 +53,7 @@ class OpenedModel:
 
     Attributes:
         network: pixels (n, height, width, channels), float32 in the range that the original takes,
-            -> scores (n, classes). Call it with `training=False`. Height and width may be None,
-            as in the original.
+            -> scores (n, classes). Call it with `training=False`.
         layers: the output of every layer and operation by name, in the order of computation. A
             second call of a shared layer is `name:1`; where models inside others use a name
             twice, it is `model.name`. Empty if the original is a subclassed model.
@@ -92,7 +96,7 @@ class OpenedModel:
         return one_pass
 
 
-def open_model(model: keras.Model) -> OpenedModel:
+def open_model(model: keras.Model, *, image_size: tuple[int, int] = ANY_SIZE) -> OpenedModel:
     """Copy a model so that one can look into it. The model itself is never touched.
 
     Functional and Sequential models inside it are followed, with layers that are shared staying
@@ -101,15 +105,22 @@ def open_model(model: keras.Model) -> OpenedModel:
     weights, and so is a whole subclassed model. That the copy computes what the original does is
     checked on a random batch.
 
+    Args:
+        model: flat or nested, of any precision.
+        image_size: height and width at which a model that takes images of any size is opened, so
+            that every layer has a size; others have their own.
+
     Raises:
         RunError: the model does not take one batch of images or does not return one row of scores
             for each, was never built, or its copy computes something else.
     """
-    probe = _probe(_input_shape(model))
+    *size, channels = _input_shape(model)
+    height, width = (own or asked for own, asked in zip(size, image_size, strict=True))
+    probe = _probe((height, width, channels))
     try:
         expected = _outputs(model, probe)
         copies = Copies(unique_names(model))
-        images = keras.Input(_input_shape(model), dtype="float32", name="images")
+        images = keras.Input((height, width, channels), dtype="float32", name="images")
         (output,) = keras.tree.flatten(copies.call(model, images))
         scores, kind = scores_of(output, expected)
         network = keras.Model(images, of_every_class(scores), name=model.name)
@@ -139,7 +150,7 @@ def find_layer(opened: OpenedModel, name: str) -> str:
     Raises:
         ConfigError: there is no such layer, or the layers of this model cannot be seen.
     """
-    _check_visible(opened)
+    check_visible(opened)
     if name not in opened.layers:
         inside = [each for each in opened.layers if each.endswith(f".{name}")]
         near = inside or difflib.get_close_matches(name, opened.layers)
@@ -171,18 +182,18 @@ def find_spatial_layer(opened: OpenedModel, name: str) -> str:
 def last_spatial_layer(opened: OpenedModel) -> str:
     """The layer whose maps show best what decides: the last before the pixels' places are lost.
 
-    That is the last output with a height and a width (together more than one pixel; an unknown size
-    is taken for more) after the first layer that learns. Inside a branch it gives way to an output
-    of the same size where the branches meet; so a residual block is seen after its sum. Pooling
-    and dropout, which come after the features and coarsen them, are passed over.
+    That is the last output with a height and a width (together more than one pixel) after the first
+    layer that learns. Inside a branch it gives way to an output of the same size where the branches
+    meet; so a residual block is seen after its sum. Pooling and dropout, which come after the
+    features and coarsen them, are passed over.
 
     Raises:
         ConfigError: there is none, or the layers of this model cannot be seen.
     """
-    _check_visible(opened)
+    check_visible(opened)
     names, learns = {}, False
     for name, tensor in opened.layers.items():
-        learns = learns or _learns(operation_of(tensor))
+        learns = learns or learns_something(operation_of(tensor))
         if learns and is_spatial(tensor):
             names[id(tensor)] = name
     if not names:
@@ -196,7 +207,7 @@ def last_spatial_layer(opened: OpenedModel) -> str:
         if id(narrow) in names and narrow.shape[1:3] == tensor.shape[1:3]:
             tensor = narrow
             break
-    while isinstance(operation_of(tensor), _NO_FEATURES):
+    while _adds_no_features(operation_of(tensor)):
         (before,) = node_of(tensor).input_tensors
         if id(before) not in names:
             break
@@ -234,14 +245,45 @@ def split_at(opened: OpenedModel, layer: str) -> tuple[keras.Model, keras.Model]
 
 
 def is_spatial(tensor: keras.KerasTensor) -> bool:
-    """Has it a height and a width, together more than one pixel? Unknown ones are taken for it."""
+    """Has it a height and a width, together more than one pixel?"""
     return len(tensor.shape) == 4 and tuple(tensor.shape[1:3]) != (1, 1)
+
+
+def learns_something(operation: keras.Operation) -> bool:
+    """Has it weights that training changes? Those that prepare pixels are no such weights."""
+    learnt = getattr(operation, "weights", ()) and not isinstance(operation, _layers.Normalization)
+    return bool(learnt) and operation.name != "preprocess"
+
+
+def range_at_first_layer(
+    opened: OpenedModel, low: float, high: float
+) -> tuple[float, float] | None:
+    """What the first layer that learns gets of an image whose pixels are `low` and `high`.
+
+    So it is known what a model makes of pixels, whatever it does that by: layers, operators, models
+    inside.
+
+    Returns:
+        The least and the greatest value; None if no layer learns, or none can be seen.
+    """
+    first = (x for x in opened.layers.values() if learns_something(operation_of(x)))
+    if (tensor := next(first, None)) is None:
+        return None
+    height, width, channels = opened.network.input_shape[1:]
+    image = np.full((1, height, width, channels), low, np.float32)
+    image[:, height // 2 :] = high
+    part = keras.Model(opened.network.input, node_of(tensor).input_tensors)
+    values = keras.tree.flatten(part(image, training=False))
+    return min(float(keras.ops.min(v)) for v in values), max(
+        float(keras.ops.max(v)) for v in values
+    )
 
 
 # Checks
 
 
-def _check_visible(opened):
+def check_visible(opened: OpenedModel) -> None:
+    """Raise ConfigError for a subclassed model, whose layers cannot be seen."""
     if not opened.layers:
         raise ConfigError(
             "the layers of a subclassed model cannot be seen",
@@ -249,9 +291,8 @@ def _check_visible(opened):
         )
 
 
-def _learns(operation):
-    learnt = getattr(operation, "weights", ()) and not isinstance(operation, _layers.Normalization)
-    return bool(learnt) and operation.name != "preprocess"
+def _adds_no_features(operation):
+    return isinstance(operation, _NO_FEATURES) or operator_of(operation) in _NO_FEATURES_OPERATORS
 
 
 def _input_shape(model):
@@ -275,9 +316,8 @@ def _input_shape(model):
 
 
 def _probe(shape):
-    """Two random images, of pixels 0..1 and 0..255. An unknown side is that of ImageNet's."""
-    sides = [224 if side is None else side for side in shape]
-    pixels = np.random.default_rng(0).uniform(size=(2, *sides))
+    """Two random images, of pixels 0..1 and 0..255."""
+    pixels = np.random.default_rng(0).uniform(size=(2, *shape))
     return np.float32(pixels * np.reshape([1, 255], (2, 1, 1, 1)))
 
 

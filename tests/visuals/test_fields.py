@@ -53,10 +53,10 @@ NETWORKS = {
 }
 
 
-def _opened(build, shape=(*SIZE, 1)):
+def _opened(build, shape=(*SIZE, 1), **options):
     inputs = keras.Input(shape)
     x = layers.Activation("linear", name="cells")(build(layers.Rescaling(1 / 255)(inputs)))
-    return open_model(keras.Model(inputs, top()(layers.GlobalAveragePooling2D()(x))))
+    return open_model(keras.Model(inputs, top()(layers.GlobalAveragePooling2D()(x))), **options)
 
 
 @pytest.mark.parametrize("name", NETWORKS)
@@ -95,8 +95,12 @@ def test_a_layer_that_resizes_keeps_the_part_of_the_input():
 
 
 def test_of_an_input_of_any_size_too():
-    opened = _opened(lambda x: _conv(3)(layers.AveragePooling2D(2)(_conv(3)(x))), (None, None, 1))
+    any_size = {"shape": (None, None, 1), "image_size": (20, 24)}
+    opened = _opened(lambda x: _conv(3)(layers.AveragePooling2D(2)(_conv(3)(x))), **any_size)
     assert field_box(opened, "cells", (7, 9), (20, 24)) == (3, 3, 14, 18)
+    # A row of the 40 x 12 is half a row of the input, a column two; the convolution takes one off.
+    resizing = _opened(lambda x: _conv(3)(layers.Resizing(40, 12)(x)), **any_size)
+    assert field_box(resizing, "cells", (38, 10), (20, 24)) == pytest.approx((0.5, 2, 19, 20))
     with pytest.raises(ConfigError, match="no layer of"):
         field_box(opened, "of", (1, 1), (1, 1))
 

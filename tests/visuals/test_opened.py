@@ -297,13 +297,23 @@ def test_models_that_are_no_classifiers_of_images_are_refused():
         assert "\n" not in caught.value.message
 
 
-def test_a_model_of_any_size_takes_any_size():
-    inputs = keras.Input((None, None, 3))
-    x = layers.MaxPooling2D()(layers.Conv2D(4, 3, name="conv")(inputs))
-    opened = open_model(keras.Model(inputs, top()(layers.GlobalMaxPooling2D()(x))))
-    assert last_spatial_layer(opened) == "conv"
-    for shape in ((9, 17, 3), (20, 8, 3)):
-        assert _computed(opened.network, images(2, shape=shape)).shape == (2, NUM_CLASSES)
+@pytest.mark.parametrize("resizes", [False, True])
+@pytest.mark.parametrize("taken", [(None, None), (20, None), (None, 8), (20, 8)])
+def test_a_model_of_any_size_is_opened_at_one(taken, resizes):
+    inputs = keras.Input((*taken, 3))
+    x = layers.Resizing(12, 10)(inputs) if resizes else inputs
+    x = layers.MaxPooling2D()(layers.Conv2D(4, 3, name="conv")(x))
+    model = keras.Model(inputs, top()(layers.GlobalMaxPooling2D()(x)))
+    for asked, size in (({"image_size": (9, 17)}, (9, 17)), ({}, (224, 224))):
+        height, width = (own or other for own, other in zip(taken, size, strict=True))
+        opened = open_model(model, **asked)
+        assert last_spatial_layer(opened) == "conv"
+        assert opened.layers["conv"].shape[1:3] == (
+            (10, 8) if resizes else (height - 2, width - 2)
+        )
+        pixels = images(2, shape=(height, width, 3))
+        received = opened.probabilities(_computed(opened.network, pixels))
+        np.testing.assert_allclose(received, _computed(model, pixels), atol=1e-5)
 
 
 @pytest.mark.parametrize("dense", [(), (5,)])
