@@ -48,7 +48,8 @@ def _columns_of(_context: click.Context, _option: click.Parameter, text: str | N
         return None
     from cvtrain.config import config_for_source
 
-    return config_for_source("digits", columns=text).data.columns
+    # The source is only named in mistakes.
+    return config_for_source("--columns", columns=text).data.columns
 
 
 columns_option = click.option(

@@ -1,9 +1,8 @@
 """Data sets that are published as arrays, and arrays -> folders of PNG files."""
 
 import gzip
-import math
 import pickle
-import struct
+import re
 import tarfile
 import zlib
 from collections.abc import Mapping, Sequence
@@ -16,10 +15,16 @@ from PIL import Image
 from cvtrain.data.download import Show
 from cvtrain.errors import DataError
 from cvtrain.files import printable
-from cvtrain.npz import read_npz
 
 Arrays = Mapping[str, np.ndarray]
-"""x_train, y_train, x_test and y_test, as keras.datasets has them."""
+"""x_train and y_train, and x_val, y_val, x_test and y_test where there are such splits: images as
+`check_arrays` takes them, and labels."""
+
+SPLITS = {"train": "train", "val": "validation", "test": "test"}
+"""What ends the names of arrays -> the folder of the split."""
+
+MAX_BYTES = 4 * 2**30
+"""Of all arrays of a file."""
 
 CIFAR10_CLASSES = (
     *("airplane", "automobile", "bird", "cat", "deer"),
@@ -30,7 +35,7 @@ FASHION_CLASSES = (
     *("Sandal", "Shirt", "Sneaker", "Bag", "Ankle boot"),
 )
 
-_MAX_BYTES = 4 * 2**30
+_NO_FOLDER = re.compile(r"^$|^\.|/|.{61}")
 _CIFAR_IMAGES = 10_000  # in each file of the archive
 _MAX_CIFAR_FILE = _MAX_READ = 2**26
 
@@ -51,65 +56,6 @@ def load_digits() -> Arrays:
         "x_test": images[is_test],
         "y_test": digits.target[is_test],
     }
-
-
-def load_npz(path: Path) -> Arrays:
-    """The arrays of an .npz file in the layout of keras.datasets.
-
-    Raises:
-        DataError: it is another file, or its arrays take more than 4 GiB.
-    """
-    try:
-        stored = read_npz(path, most_bytes=_MAX_BYTES)
-        names = ("x_train", "y_train", "x_test", "y_test")
-        if missing := [name for name in names if name not in stored]:
-            raise ValueError(f"{missing[0]} is not a file in the archive")
-        arrays = {name: stored[name] for name in names}
-        for split in ("train", "test"):
-            _check_arrays(split, arrays[f"x_{split}"], arrays[f"y_{split}"])
-    except (OSError, ValueError) as error:
-        raise DataError(
-            f"{printable(path)}: {printable(error)}",
-            "The file must hold x_train, y_train, x_test and y_test, as keras.datasets has them.",
-        ) from error
-    return arrays
-
-
-def load_idx(x_train: Path, y_train: Path, x_test: Path, y_test: Path) -> Arrays:
-    """The arrays of four gzipped IDX files, the format that MNIST was published in.
-
-    Raises:
-        DataError: a file is another one, or two do not belong together.
-    """
-    paths = {"x_train": x_train, "y_train": y_train, "x_test": x_test, "y_test": y_test}
-    arrays = {name: _read_idx(path) for name, path in paths.items()}
-    for split in ("train", "test"):
-        try:
-            _check_arrays(split, arrays[f"x_{split}"], arrays[f"y_{split}"])
-        except ValueError as error:
-            raise DataError(
-                f"{printable(paths[f'x_{split}'])}: {error}", "Download it again."
-            ) from error
-    return arrays
-
-
-def _read_idx(path: Path) -> np.ndarray:
-    """uint8 of any shape. Format: http://yann.lecun.com/exdb/mnist/"""
-    try:
-        with gzip.open(path) as file:
-            zeros, kind, num_axes = struct.unpack(">HBB", file.read(4))
-            if zeros or kind != 8 or not 1 <= num_axes <= 4:
-                raise ValueError("not an IDX file of bytes")
-            shape = struct.unpack(f">{num_axes}I", file.read(4 * num_axes))
-            size = math.prod(shape)
-            if size > _MAX_BYTES:
-                raise ValueError(f"{size / 2**30:.0f} GiB of values")
-            content = file.read(size + 1)  # one more, to see that there is none
-        if len(content) != size:
-            raise ValueError(f"not {size:,} values, as its first bytes say")
-    except (OSError, EOFError, ValueError, struct.error, zlib.error) as error:
-        raise DataError(f"{printable(path)}: {printable(error)}", "Download it again.") from error
-    return np.frombuffer(content, np.uint8).reshape(shape)
 
 
 def load_cifar10(path: Path) -> Arrays:
@@ -144,7 +90,7 @@ def _read_cifar(file: IO[bytes]) -> tuple[np.ndarray, np.ndarray]:
         content = _ArraysOnly(file, encoding="bytes").load()
         pixels, labels = content[b"data"], np.asarray(content[b"labels"])
         images = pixels.reshape(-1, 3, 32, 32).transpose(0, 2, 3, 1)
-        _check_arrays("batch", images, labels)
+        check_arrays("data", images, "labels", labels)
     except MemoryError:
         raise
     except Exception as error:  # damaged pickles raise nearly anything
@@ -189,19 +135,34 @@ def _bytes_of_python2(text: str, encoding: str) -> bytes:
     return text.encode("latin1")
 
 
-def _check_arrays(split: str, images: np.ndarray, labels: np.ndarray) -> None:
+def check_arrays(x_name: str, images: np.ndarray, y_name: str, labels: np.ndarray) -> None:
+    """Refuse what are no images and labels.
+
+    Args:
+        x_name, y_name: what the arrays are called, for the message.
+        images: uint8 of shape (images, height, width) or (images, height, width, 1 or 3).
+        labels: integers of any shape with one for each image, or texts of shape (images,).
+
+    Raises:
+        ValueError: they are something else, or a text cannot be the name of a folder.
+    """
     is_grey = images.ndim == 3 or images.shape[3:] == (1,)
     is_rgb = images.shape[3:] == (3,)
     if images.dtype != np.uint8 or not (is_grey or is_rgb) or images.size == 0:
+        is_known = images.size and images.dtype.kind in "biuf" and images.dtype != np.uint8
+        values = f", {images.min():g} to {images.max():g}" if is_known else ""
         raise ValueError(
-            f"x_{split} must be uint8 of shape (images, height, width) or (images, height, width, "
-            f"1 or 3); received {images.dtype} of shape {images.shape}"
+            f"{x_name} must be uint8 of shape (images, height, width) or (images, height, width, "
+            f"1 or 3); received {images.dtype} of shape {images.shape}{values}"
         )
-    if labels.dtype.kind not in "iu" or labels.size != len(images):
+    if labels.dtype.kind not in "iuU" or labels.size != len(images):
         raise ValueError(
-            f"y_{split} must be {len(images)} integers; "
+            f"{y_name} must be {len(images)} integers or texts; "
             f"received {labels.dtype} of shape {labels.shape}"
         )
+    for name in np.unique(labels) if labels.dtype.kind == "U" else ():
+        if not name.isprintable() or name != name.strip() or _NO_FOLDER.search(name):
+            raise ValueError(f"{y_name} has {str(name)!r}, which cannot be the name of a folder")
 
 
 def write_arrays(
@@ -210,16 +171,18 @@ def write_arrays(
     """Write each image as SPLIT/CLASS/NUMBER.png, numbered in the order of the array.
 
     Args:
-        folder: that the splits train and test go into.
+        folder: that the splits go into.
         arrays: checked ones.
         class_names: by label; None: the labels themselves.
         show: called after each image.
     """
-    total = len(arrays["x_train"]) + len(arrays["x_test"])
+    splits = {key: name for key, name in SPLITS.items() if f"x_{key}" in arrays}
+    total = sum(len(arrays[f"x_{key}"]) for key in splits)
     done = 0
-    for split in ("train", "test"):
-        images, labels = arrays[f"x_{split}"], arrays[f"y_{split}"].ravel()
-        names = {int(i): class_names[i] if class_names else str(i) for i in np.unique(labels)}
+    for key, split in splits.items():
+        images, labels = arrays[f"x_{key}"], arrays[f"y_{key}"].ravel()
+        known = np.unique(labels).tolist()
+        names = {label: class_names[label] if class_names else str(label) for label in known}
         for name in names.values():
             (folder / split / name).mkdir(parents=True)
         digits = len(str(len(images) - 1))

@@ -8,20 +8,21 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from cvtrain.data.array_files import load_npz
 from cvtrain.data.arrays import (
     CIFAR10_CLASSES,
     FASHION_CLASSES,
     Arrays,
     load_cifar10,
     load_digits,
-    load_idx,
-    load_npz,
     write_arrays,
 )
+from cvtrain.data.containers import refuse_container
 from cvtrain.data.download import Copy, Published, Show, Task, obtain, silent_task
+from cvtrain.data.idx import find_idx, load_idx
 from cvtrain.data.pets import write_pets
 from cvtrain.errors import ConfigError, DataError, ResourceError
-from cvtrain.files import commit_json, committed_folder, file_digest, printable
+from cvtrain.files import commit_json, committed_folder, file_digest, printable, sha256_bytes
 from cvtrain.outputs import FETCHED_SET
 from cvtrain.signals import Stop
 
@@ -135,9 +136,8 @@ def locate_source(
 ) -> Path:
     """The folder or manifest that `source` stands for.
 
-    A named set, and any .npz file with the arrays x_train, y_train, x_test and y_test that
-    keras.datasets uses, become folders of images in `data_dir` at first use. Everything else is a
-    path. `./mnist` is a folder of that name.
+    A named set, the arrays of an .npz file and IDX files, as MNIST's, become folders of images in
+    `data_dir` at first use. Everything else is a path. `./mnist` is a folder of that name.
 
     Args:
         source: a path or a name.
@@ -146,8 +146,8 @@ def locate_source(
         task: shows the progress of that.
 
     Raises:
-        DataError: there is no such thing, it cannot be downloaded, or the .npz file is not as
-            described.
+        DataError: there is no such thing, it cannot be downloaded, or it is a file of images that
+            is not read.
         ResourceError: the folder cannot be written.
         Stopped: `stop` asked for it.
     """
@@ -160,15 +160,28 @@ def locate_source(
     if not os.path.exists(path):  # noqa: PTH110 - unlike Path's, it takes a name that is too long
         raise DataError(f"{printable(path)}: no such folder or file", _advice(path))
     if path.suffix.lower() == ".npz" and path.is_file():
-        digest = file_digest(path)
-        folder = Path(data_dir) / f"{path.stem}-{digest[:8]}"
-        if not folder.exists():
-            arrays = load_npz(path)
-            with _new_folder(folder, _stoppable(task, stop)) as (new, show):
-                write_arrays(new, arrays, None, show)
-                _mark(new, path.name, None, {path.name: f"sha256:{digest}"}, [])
-        return folder
+        return _unpacked(path, {"": path}, lambda: load_npz(path), data_dir, _stoppable(task, stop))
+    if files := find_idx(path):
+        return _unpacked(path, files, lambda: load_idx(**files), data_dir, _stoppable(task, stop))
+    refuse_container(path)
     return path
+
+
+def _unpacked(
+    source: Path, files: Mapping[str, Path], load: Callable[[], Arrays], data_dir: Path, task: Task
+) -> Path:
+    """The folder of the images in these files, which is made if it is not there."""
+    digests = {file.name: file_digest(file) for file in files.values()}
+    whole = sha256_bytes("".join(digests.values()).encode()) if len(digests) > 1 else None
+    digest = whole or next(iter(digests.values()))
+    folder = Path(data_dir) / f"{Path(os.path.abspath(source)).stem}-{digest[:8]}"  # noqa: PTH100
+    if not folder.exists():
+        arrays = load()
+        with _new_folder(folder, task) as (new, show):
+            write_arrays(new, arrays, None, show)
+            named = {name: f"sha256:{digest}" for name, digest in digests.items()}
+            _mark(new, source.name, None, named, [])
+    return folder
 
 
 def fetch(

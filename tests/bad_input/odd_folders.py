@@ -92,7 +92,7 @@ def a_text(root):
     root.write_text("hello")
 
 
-@refused("neither a folder nor a .csv manifest", "unpack archives first")
+@refused("photos.zip: a ZIP archive", "python -m zipfile -e")
 def an_archive(root):
     root.mkdir()
     (root / "photos.zip").write_bytes(b"PK\x03\x04")

@@ -1,6 +1,8 @@
 """Manifests as spreadsheets and scripts write them, with the folder of their images."""
 
+import json
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 from odd_folders import GOOD, images, refused, taken
@@ -12,22 +14,103 @@ def manifest(root: Path, content: str | bytes) -> Path:
     return path
 
 
-@refused("list.csv:1: the header must be path,label", "separated by commas")
+def rows_of(root: Path) -> Iterator[tuple[str, str]]:
+    """Path and label of each image in class folders."""
+    for path in sorted(root.rglob("*.png")):
+        yield path.relative_to(root).as_posix(), path.parent.name
+
+
+def listed_in(
+    root: Path, *, header: tuple[str, str] | None = ("path", "label"), separator=",", before=""
+) -> Path:
+    lines = [separator.join(row) for row in ([header] if header else []) + [*rows_of(root)]]
+    return manifest(root, before + "\n".join(lines))
+
+
+@taken(num_images=12)
 def manifest_with_semicolons(root):
-    images(root)
-    return manifest(root, "path;label\ncat/000.png;cat\n")
+    return listed_in(images(root), separator=";")
 
 
-@refused("list.csv:1: the header must be path,label", "separated by commas")
+@taken(num_images=12)
 def manifest_with_tabs(root):
-    images(root)
-    return manifest(root, "path\tlabel\ncat/000.png\tcat\n")
+    return listed_in(images(root), separator="\t")
 
 
-@refused("received: filename,class", "Name the columns")
+@taken(num_images=12)
+def manifest_with_the_separator_of_excel(root):
+    return listed_in(images(root), before="\ufeffsep=;\r\n", separator=";")
+
+
+@refused("received: path label; spaces separate no columns", "separated by commas")
+def manifest_with_spaces(root):
+    return listed_in(images(root), separator=" ")
+
+
+@refused("received: filename,class", "'data.columns={path: filename, label: class}'")
 def manifest_of_other_columns(root):
+    return listed_in(images(root), header=("filename", "class"))
+
+
+@refused("there is no header, the first line is an image already", "{path: 1, label: 2}")
+def manifest_without_a_header(root):
+    return listed_in(images(root), header=None)
+
+
+@refused("the first column has no name: pandas", "{path: path, label: label}")
+def manifest_with_the_index_of_pandas(root):
+    root = images(root)
+    lines = [f"{i},{path},{label}" for i, (path, label) in enumerate(rows_of(root))]
+    return manifest(root, "\n".join([",path,label", *lines]))
+
+
+@refused("some lines have several ones: several labels are not supported", "Add a column of labels")
+def manifest_of_several_labels(root):
+    root = images(root)
+    lines = [f"{path},1,{int(label == 'cat')}" for path, label in rows_of(root)]
+    return manifest(root, "\n".join(["image,animal,cat", *lines]))
+
+
+@refused("are several labels, which is not supported", "Mend or remove")
+def manifest_of_joined_labels(root):
+    root = images(root)
+    rows = [*rows_of(root)]
+    lines = [f"{path},{'cat|dog' if i == 3 else label}" for i, (path, label) in enumerate(rows)]
+    return manifest(root, "\n".join(["path,label", *lines]))
+
+
+@refused("none of the 12 files is there, such as cat/000 in ", "{suffix: .png}")
+def manifest_without_suffixes(root):
+    root = images(root)
+    lines = [f"{path.removesuffix('.png')},{label}" for path, label in rows_of(root)]
+    return manifest(root, "\n".join(["path,label", *lines]))
+
+
+@refused("no files of these names are in it, below or beside it", "{folder: FOLDER}")
+def manifest_of_nothing_there(root):
+    return manifest(images(root), "path,label\na.png,cat\nb.png,dog\n")
+
+
+@taken(num_images=12, notes=("12 paths are spelled otherwise than their files, by backslashes",))
+def manifest_of_windows(root):
+    root = images(root)
+    lines = [f"{path},{label}".replace("/", "\\") for path, label in rows_of(root)]
+    return manifest(root, "\n".join(["path,label", *lines]))
+
+
+@taken(num_images=12, notes=("labels are read from metadata.jsonl, not from folders",))
+def folder_of_hugging_face(root):
     images(root)
-    return manifest(root, "filename,class\ncat/000.png,cat\n")
+    lines = [json.dumps({"file_name": path, "label": label}) for path, label in rows_of(root)]
+    (root / "metadata.jsonl").write_text("\n".join(lines))
+
+
+@taken(num_images=12, notes=("labels are read from test/_classes.csv, train/_classes.csv",))
+def folder_of_roboflow(root):
+    for split in ("train", "test"):
+        images(root / split, {"": 6})
+        lines = [f"{i:03d}.png, {int(i % 2 == 0)}, {int(i % 2 == 1)}" for i in range(6)]
+        (root / split / "_classes.csv").write_text("\n".join(["filename, cat, dog", *lines]))
 
 
 @refused("received: nothing", "Name the columns")

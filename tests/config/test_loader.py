@@ -207,6 +207,23 @@ WRONG_DATA = [
         "{source: digits, label_pattern: '*.jpg'}",
         "data.label_pattern: must be a regular expression",
     ),
+    ("{source: l.csv, columns: {paht: id}}", "Did you mean data.columns.path?"),
+    ("{source: l.csv, columns: id}", "data.columns: must be a section with keys (path, label,"),
+    ("{source: l.csv, columns: {path: 0}}", "data.columns.path: must be the name of a column or"),
+    ("{source: l.csv, columns: {path: ''}}", "data.columns.path: must be the name of a column or"),
+    ("{source: l.csv, columns: {path: true}}", "data.columns.path: must be the name of a column"),
+    (
+        "{source: l.csv, columns: {label: [a]}}",
+        "data.columns.label: must be a column, or a list of",
+    ),
+    (
+        "{source: l.csv, columns: {label: [a, a]}}",
+        "data.columns.label: must be a column, or a list",
+    ),
+    ("{source: l.csv, columns: {path: 1, label: b}}", "data.columns: columns go either all by nam"),
+    ("{source: l.csv, columns: {suffix: jpg}}", "data.columns.suffix: must be a suffix with its d"),
+    ("{source: l.csv, columns: {folder: [1]}}", "data.columns.folder: must be a folder, or a list"),
+    ("{source: l.csv, columns: {}, label_pattern: (a)}", "data: columns say that a manifest has"),
 ]
 
 

@@ -1,8 +1,6 @@
-import gzip
 import io
 import os
 import pickle
-import struct
 import tarfile
 
 import numpy as np
@@ -10,60 +8,8 @@ import pytest
 from PIL import Image
 
 from cvtrain.data import arrays
-from cvtrain.data.arrays import load_cifar10, load_idx, write_arrays
+from cvtrain.data.arrays import load_cifar10, write_arrays
 from cvtrain.errors import DataError
-
-
-def write_idx(path, values):
-    header = struct.pack(f">HBB{values.ndim}I", 0, 8, values.ndim, *values.shape)
-    path.write_bytes(gzip.compress(header + values.astype(np.uint8).tobytes()))
-    return path
-
-
-@pytest.fixture
-def idx(tmp_path):
-    generator = np.random.default_rng(0)
-    content = {
-        "x_train": generator.integers(0, 256, (9, 4, 5)),
-        "y_train": np.arange(9) % 3,
-        "x_test": generator.integers(0, 256, (3, 4, 5)),
-        "y_test": np.arange(3),
-    }
-    return content, {name: write_idx(tmp_path / name, a) for name, a in content.items()}
-
-
-def test_idx_files_are_read(idx):
-    content, paths = idx
-    for name, values in load_idx(**paths).items():
-        np.testing.assert_array_equal(values, content[name])
-        assert values.dtype == np.uint8
-
-
-@pytest.mark.parametrize(
-    ("content", "what"),
-    [
-        (b"no gzip", "Not a gzipped file"),
-        (gzip.compress(b"\0\0\x0b\1\0\0\0\1\0"), "not an IDX file of bytes"),
-        (gzip.compress(b"\0\0\x08\1\0\0\0\2\0"), "not 2 values"),
-        (gzip.compress(b"\0\0\x08\1\0\0\0\2\0\0\0"), "not 2 values"),
-        (gzip.compress(b"\0\0\x08\2" + b"\xff" * 8), "GiB of values"),
-        (gzip.compress(b"\0\0"), "unpack requires"),
-        (gzip.compress(bytes(100))[:-12], "ended before"),
-    ],
-)
-def test_what_is_no_idx_file_is_refused(idx, content, what):
-    _, paths = idx
-    paths["y_test"].write_bytes(content)
-    with pytest.raises(DataError, match=what) as caught:
-        load_idx(**paths)
-    assert str(paths["y_test"]) in caught.value.message
-
-
-def test_labels_of_other_images_are_refused(idx, tmp_path):
-    _, paths = idx
-    write_idx(tmp_path / "y_train", np.arange(8))
-    with pytest.raises(DataError, match="y_train must be 9 integers"):
-        load_idx(**paths)
 
 
 def cifar_file(seed, images=7, **other):

@@ -2,6 +2,7 @@ import os
 
 import pytest
 
+from cvtrain.data.columns import Columns
 from cvtrain.data.manifest import manifest_text, read_manifest
 from cvtrain.errors import DataError
 
@@ -69,7 +70,104 @@ def test_all_wrong_lines_are_named(write):
 
 def test_many_wrong_lines_are_summed_up(write):
     with pytest.raises(DataError, match="and 80 more"):
-        read_manifest(write("path,label\n" + "".join(f"{i}.png,cat\n" for i in range(100))))
+        read_manifest(write("path,label\n" + "".join(f"{i}.png,\n" for i in range(100))))
+
+
+ABC = [("", "cat", "a.png"), ("", "dog", "b.png"), ("", "cat", "c, d.png")]
+LINES = {"a.png": "cat", "b.png": "dog", "c, d.png": "cat"}
+
+
+@pytest.mark.parametrize(
+    ("columns", "content"),
+    [
+        (Columns("id", "breed"), ("more,ID, breed ", '1,"{}",{}')),
+        (Columns("id", "breed", suffix=".png"), ("id,breed", '"{}",{}')),
+        (Columns(1, 2), (None, '"{}",{}')),
+        (Columns(1, 3), (None, '"{}",9,{}')),
+        (Columns(strip="C:\\x\\"), ("path,label", '"C:/x/{}",{}')),
+        (Columns(label=("Cat", "DOG")), ("path,cat,dog", '"{}",{}')),
+        (Columns(label=("Cat", "DOG")), ("path,x,cat,dog", '"{}",9,{}')),
+    ],
+)
+def test_columns_say_what_is_what(write, columns, content):
+    header, line = content
+    has_ones = isinstance(columns.label, tuple)
+    values = {"cat": "1,0", "dog": "0.0,1.0"} if has_ones else {"cat": "cat", "dog": "dog"}
+    lines = [line.format(path, values[label]) for path, label in LINES.items()]
+    samples = read_manifest(write("\n".join([*([header] if header else []), *lines])), columns)
+    names = {"cat": "Cat", "dog": "DOG"} if has_ones else {"cat": "cat", "dog": "dog"}
+    assert samples == [(split, names[label], path) for split, label, path in ABC]
+
+
+def test_a_split_may_be_called_anything(write):
+    manifest = write("path,label,fold\na.png,cat,val\nb.png,dog,train\n")
+    expected = [("validation", "cat", "a.png"), ("train", "dog", "b.png")]
+    assert read_manifest(manifest, Columns(split="fold")) == expected
+    manifest = write("a.png,cat,val\nb.png,dog,train\n")
+    assert read_manifest(manifest, Columns(1, 2, 3)) == expected
+    assert [split for split, *_ in read_manifest(manifest, Columns(1, 2))] == ["", ""]
+
+
+def test_ones_that_are_no_single_label_are_named(write):
+    manifest = write(
+        "path,cat,dog\na.png,1,0\nb.png,1,1\na.png,0,0\nb.png,0.4,0.6\nb.png,,1\nb.png,True,FALSE\n"
+    )
+    with pytest.raises(DataError) as caught:
+        read_manifest(manifest, Columns(label=("cat", "dog")))
+    assert [line.removeprefix(str(manifest)) for line in caught.value.message.splitlines()] == [
+        ":3: cat, dog are 1, and several labels are not supported",
+        ":4: no class has a 1",
+        ":5: cat must be 0 or 1; received: 0.4",
+        ":6: cat must be 0 or 1; received: nothing",
+    ]
+
+
+@pytest.mark.parametrize("joint", ["|", ";", ","])
+def test_joined_labels_are_no_class(write, joint):
+    manifest = write(f'path,label\na.png,cat\nb.png,dog\n"c, d.png","cat{joint} dog"\n')
+    with pytest.raises(DataError, match=r":4: cat.* dog are several labels, which is not support"):
+        read_manifest(manifest)
+    manifest = write(f'path,label\na.png,cat\nb.png,dog\n"c, d.png","cat{joint} large"\n')
+    assert len(read_manifest(manifest)) == 3  # a name with a comma in it
+
+
+@pytest.mark.parametrize(
+    ("columns", "what", "advice"),
+    [
+        (Columns("id", "race"), "no column race; the columns are id, breed, Breed", "breed?"),
+        (Columns("id", "BREED"), "2 columns are called BREED", "Name columns"),
+        (Columns(1, 4), "no column 4", "numbers, from 1"),
+        (Columns("id", "breed", "split"), "no column split", "Name columns"),
+        (Columns("id", ("breed", "cat")), "no column cat", "Name columns"),
+    ],
+)
+def test_columns_that_are_not_there_are_named(write, columns, what, advice):
+    with pytest.raises(DataError, match=what) as caught:
+        read_manifest(write("id,breed,Breed\na.png,cat,x\n"), columns)
+    assert advice in caught.value.advice or "Name columns" in caught.value.advice
+
+
+def test_another_spelling_is_read_and_told(write, tmp_path):
+    (tmp_path / "Sub").mkdir()
+    (tmp_path / "Sub" / "x.PNG").touch()
+    notes = []
+    manifest = write("path,label\na.png,cat\nsub\\x.png,dog\n")
+    assert read_manifest(manifest, notes=notes)[1] == ("", "dog", "Sub/x.PNG")
+    assert notes == [
+        "list.csv: 1 paths are spelled otherwise than their files, by backslashes: "
+        "sub\\x.png is Sub/x.PNG"
+    ]
+    with pytest.raises(DataError, match=r":3: a\.png is already in line 2"):
+        read_manifest(write("path,label\na.png,cat\nA.png,dog\n"))
+
+
+def test_a_few_missing_files_are_listed_and_many_are_explained_once(write):
+    lines = [f"{i}.png,cat" for i in range(19)]
+    with pytest.raises(DataError) as caught:
+        read_manifest(write("\n".join(["path,label", "a.png,cat", "b.png,dog", *lines[:17]])))
+    assert caught.value.message.count("there is no file") == 17
+    with pytest.raises(DataError, match=r"19 of the 21 files are not there, such as 0\.png in"):
+        read_manifest(write("\n".join(["path,label", "a.png,cat", "b.png,dog", *lines])))
 
 
 @pytest.mark.parametrize(
@@ -77,7 +175,7 @@ def test_many_wrong_lines_are_summed_up(write):
     [
         ("", "received: nothing"),
         ("a.png,cat\n", "received: a.png,cat"),
-        ("path;label\na.png;cat\n", "received: path;label"),
+        ("path label\na.png cat\n", "received: path label; spaces separate no columns"),
         ("path,label,spilt\n", "received: path,label,spilt"),
         ("path,label,label\n", "received: path,label,label"),
         (b"path,label\n\xff.png,cat\n", "not UTF-8"),

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from cvtrain.data import arrays, sources
+from cvtrain.data import array_files, sources
 from cvtrain.data.sources import NAMED_SETS, fetch, is_fetched, locate_source
 from cvtrain.errors import ConfigError, DataError, ResourceError, Stopped
 from cvtrain.outputs import FETCHED_SET
@@ -102,7 +102,7 @@ def test_what_is_no_npz_is_refused(tmp_path):
 
 def test_huge_npz_is_refused_before_it_is_unpacked(tmp_path, monkeypatch):
     write_npz(tmp_path / "set.npz")
-    monkeypatch.setattr(arrays, "_MAX_BYTES", 100)
+    monkeypatch.setattr(array_files, "MAX_BYTES", 100)
     with pytest.raises(DataError, match="GiB of arrays"):
         locate_source(tmp_path / "set.npz", data_dir=tmp_path)
 

@@ -1,11 +1,12 @@
 import csv
 import shutil
 from collections import Counter
+from pathlib import Path
 
 import pytest
 from tiny_images import make_images
 
-from cvtrain.config import Config, Data, config_for_source
+from cvtrain.config import Columns, Config, Data, config_for_source
 from cvtrain.console import Console
 from cvtrain.data.manifest import read_manifest
 from cvtrain.errors import ConfigError, DataError
@@ -167,3 +168,12 @@ def test_a_manifest_without_splits_can_be_split(photos, tmp_path):
         "validation": 10,
         "test": 10,
     }
+
+
+def test_a_manifest_of_other_columns_can_be_split(photos, tmp_path):
+    truth = {p.relative_to(tmp_path).as_posix(): p.parent.name for p in photos.rglob("*.png")}
+    lines = [f"{c}/{Path(path).stem},{c}" for path, c in truth.items()]
+    (tmp_path / "list.csv").write_text("\n".join(["id,breed", *lines]))
+    columns = Columns(path="id", label="breed", folder="photos", suffix=".png")
+    manifest = split(tmp_path / "list.csv", tmp_path / "m.csv", columns=columns)
+    assert {path: label for path, (_, label) in manifest.items()} == truth

@@ -7,6 +7,7 @@ import zipfile
 
 import pytest
 
+from cvtrain.config import Columns
 from cvtrain.console import Console
 from cvtrain.errors import DataError, ResourceError, RunError
 from cvtrain.pipelines.calibrate import calibrate
@@ -74,6 +75,36 @@ def test_flat_files_are_read_as_those_of_the_training_were(train, tmp_path, imag
     by_folder = evaluate(run, source=str(image_folder / "test"), **options)
     assert by_name["num_images"] == 15
     assert by_name["confusion_matrix"] == by_folder["confusion_matrix"]
+
+
+def test_manifests_are_read_as_that_of_the_training_was(train, tmp_path, image_folder):
+    """Other columns than those are named by --columns, and the usual ones need nothing."""
+    rows = {
+        split: [(p.relative_to(image_folder), p.parent.name) for p in paths]
+        for split in ("train", "test")
+        for paths in [sorted((image_folder / split).rglob("*.png"))]
+    }
+
+    def write(name, header, split, suffix):
+        lines = [f"{path.with_suffix(suffix)},{label}" for path, label in rows[split]]
+        (tmp_path / name).write_text("\n".join([header, *lines]))
+        return str(tmp_path / name)
+
+    columns = Columns(path="id", label="class", folder=str(image_folder), suffix=".png")
+    said = "data.columns=" + json.dumps(columns.model_dump())
+    source = write("train.csv", "id,class", "train", "")
+    run = train(tmp_path / "run", f"data.source={source}", said, "fit.epochs=1")
+    options = {"split": "test", "output": None, "console": QUIET}
+    expected = evaluate(run, source=str(image_folder / "test"), **options)
+    metrics = evaluate(run, source=write("a.csv", "id,class", "test", ""), **options)
+    assert metrics == expected
+    with pytest.raises(DataError, match="received: file,label"):
+        evaluate(run, source=write("b.csv", "file,label", "test", ".png"), **options)
+    other = Columns(path="file", folder=str(image_folder))
+    assert evaluate(run, source=str(tmp_path / "b.csv"), columns=other, **options) == expected
+    usual = tmp_path / "usual.csv"
+    usual.write_text("path,label\n" + "".join(f"{image_folder / p},{c}\n" for p, c in rows["test"]))
+    assert evaluate(run, source=str(usual), **options) == expected
 
 
 def test_a_model_that_cannot_be_run_is_told_in_a_line(finished, tmp_path):

@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 from tiny_images import make_images
 
-from cvtrain.config import load_config
+from cvtrain.config import Columns, load_config
 from cvtrain.console import Console
 from cvtrain.errors import ConfigError, DataError
 from cvtrain.pipelines import init as init_module
@@ -112,6 +112,57 @@ def test_a_name_that_is_not_utf_8_is_refused(tmp_path):
     with pytest.raises(ConfigError, match=r"caf\\udce9: the name is not UTF-8"):
         write(root)
     assert not Path("config.yaml").exists()
+
+
+def write_list(root, header, folder):
+    make_images(root / folder, {"red": 8, "green": 8})
+    paths = sorted((root / folder).rglob("*.png"))
+    lines = [f"{p.parent.name}/{p.stem},{p.parent.name}" for p in paths]
+    (root / "list.csv").write_text("\n".join([header, *lines]))
+    return root / "list.csv"
+
+
+@pytest.mark.parametrize(
+    ("header", "columns"),
+    [
+        ("id,breed", {"path": "id", "label": "breed", "folder": "img: 1", "suffix": ".png"}),
+        ("path,label", {"folder": "img: 1", "suffix": ".png"}),
+    ],
+)
+def test_columns_that_are_beyond_doubt_are_written(tmp_path, capsys, header, columns):
+    source = write_list(tmp_path / "set", header, "img: 1")
+    text, config = write(source)
+    assert config.data.columns == Columns(**columns)
+    assert "Which column of the manifest is what" in text
+    assert open_dataset(config, Stop(), QUIET).index.class_names == ("green", "red")
+    (row,) = [line for line in capsys.readouterr().out.splitlines() if line.startswith("labels")]
+    assert "green (8), red (8)" in row
+    assert "-> columns: {" in row
+
+
+def test_columns_that_are_not_are_asked_for(tmp_path):
+    source = write_list(tmp_path / "set", "id,breed", "large")
+    write_list(tmp_path / "set", "id,breed", "small")
+    with pytest.raises(DataError, match=r"also in small") as caught:
+        write(source)
+    assert "init: --columns" in caught.value.advice
+    asked = Columns(path="id", label="breed", folder="small", suffix=".png")
+    _, config = write(source, columns=asked)
+    assert config.data.columns == asked
+    index = open_dataset(config, Stop(), QUIET).index
+    assert all(path.startswith("small/") for path in index.splits["train"].paths)
+
+
+def test_a_flat_folder_with_metadata_needs_no_pattern(tmp_path):
+    make_images(tmp_path / "set", {"": 16})
+    root, lines = tmp_path / "set", ["file_name,label"]
+    for i, path in enumerate(sorted(root.glob("*.png"))):
+        path.rename(root / f"{'ab'[i // 8]}_{i}.png")  # the names tell something else
+        lines.append(f"{'ab'[i // 8]}_{i}.png,{('red', 'green')[i % 2]}")
+    (root / "metadata.csv").write_text("\n".join(lines))
+    _, config = write(root)
+    assert (config.data.label_pattern, config.data.columns) == (None, None)
+    assert open_dataset(config, Stop(), QUIET).index.class_names == ("green", "red")
 
 
 @pytest.mark.parametrize(("common", "weights"), [(50, "balanced"), (20, "none")])

@@ -308,9 +308,7 @@ def test_a_model_of_any_size_is_opened_at_one(taken, resizes):
         height, width = (own or other for own, other in zip(taken, size, strict=True))
         opened = open_model(model, **asked)
         assert last_spatial_layer(opened) == "conv"
-        assert opened.layers["conv"].shape[1:3] == (
-            (10, 8) if resizes else (height - 2, width - 2)
-        )
+        assert opened.layers["conv"].shape[1:3] == ((10, 8) if resizes else (height - 2, width - 2))
         pixels = images(2, shape=(height, width, 3))
         received = opened.probabilities(_computed(opened.network, pixels))
         np.testing.assert_allclose(received, _computed(model, pixels), atol=1e-5)

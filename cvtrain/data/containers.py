@@ -1,0 +1,113 @@
+"""Files that may hold images, but are no folder of them: what they are, and the way on."""
+
+import itertools
+import os
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+from cvtrain.errors import DataError
+from cvtrain.files import printable, quoted
+
+_SCRIPT = (
+    "Write its images into a folder for each class; docs/data.md has a script for that, under "
+    "'Images in other files'."
+)
+_UNPACK = "Unpack it, and name the folder: "
+_KINDS = {
+    r"\.zip": ("a ZIP archive", _UNPACK + "python -m zipfile -e {file} {folder}"),
+    r"\.(tar|tgz|tbz2?|txz|tar\.(gz|bz2|xz))": (
+        "a tar archive",
+        _UNPACK + "python -m tarfile -e {file} {folder}",
+    ),
+    r"\.(7z|rar|gz|bz2|xz|zst)": ("a packed file", "Unpack it, and name the folder."),
+    r"\.parquet": ("a Parquet file, as of Hugging Face's datasets", _SCRIPT),
+    r"\.(arrow|feather)": ("an Arrow file, as of Hugging Face's datasets", _SCRIPT),
+    r"\.tfrecords?(-\d+-of-\d+)?": ("a TFRecord file", _SCRIPT),
+    r"\.(h5|hdf5|hdf)": ("an HDF5 file", _SCRIPT),
+    r"\.(mdb|lmdb)": (
+        "an LMDB database",
+        "Read it with the package lmdb, and write its images into a folder for each class.",
+    ),
+    r"\.rec": (
+        "a RecordIO file of MXNet",
+        "Read it with mxnet.recordio, and write its images into a folder for each class.",
+    ),
+    r"\.(pkl|pickle)|/(data|test)_batch(_\d)?": (
+        "a pickle of Python, which may run anything when it is read",
+        "Store its images and labels with numpy.savez_compressed(x_train=..., y_train=...); "
+        "CIFAR-10 is the named set cifar10.",
+    ),
+    r"\.mat": (
+        "a file of MATLAB",
+        "Store its images and labels with numpy.savez_compressed(x_train=..., y_train=...); "
+        "scipy.io.loadmat reads it.",
+    ),
+    r"\.(npy|pt|pth)": (
+        "an array without labels",
+        "Store images and labels in one file, with numpy.savez_compressed(x_train=..., "
+        "y_train=...).",
+    ),
+}
+_FILES_ALONE = {
+    r"\.json": (
+        "JSON, which may be annotations such as COCO's",
+        "Name the folder of images, or list path,label in a CSV manifest.",
+    ),
+    r"\.(xlsx?|ods)": ("a spreadsheet", "Save it as CSV in UTF-8: path,label."),
+    r"\.(jpe?g|png|bmp|gif|webp|tiff?)": (
+        "one image",
+        "Name a folder of images. To classify one: cvtrain predict {file}",
+    ),
+    r"\.(mp4|avi|mov|mkv|webm)": (
+        "a video",
+        "Write its frames as images into a folder for each class, and name the folder of those.",
+    ),
+    r"\.ya?ml": (
+        "a config, not its images",
+        "Name it in the place of the images: cvtrain fit {file}",
+    ),
+}
+_DOCUMENTS = re.compile(
+    r".*\.(txt|md|json|csv|html?|pdf|ya?ml|meta|info|lock|log|py|ipynb)", re.DOTALL
+)
+_MOST_FILES = 1000
+
+
+def refuse_container(source: Path) -> None:
+    """DataError where `source` is a file that is to be unpacked first, or a folder of such files.
+
+    It says what the file is, and how to get at its images.
+    """
+    if source.is_file():
+        if told := _kind_of(source, _KINDS | _FILES_ALONE):
+            raise DataError(f"{printable(source)}: {told[0]}", told[1])
+        return
+    found = None
+    for path in itertools.islice(_files_below(source), _MOST_FILES):
+        if told := _kind_of(path, _KINDS):
+            found = found or (path, *told)
+        elif not _DOCUMENTS.fullmatch(path.name.lower()):
+            return
+    if found:
+        path, what, advice = found
+        raise DataError(
+            f"{printable(source)}: no images, but {printable(path.relative_to(source))}, {what}",
+            advice,
+        )
+
+
+def _kind_of(path: Path, kinds: dict[str, tuple[str, str]]) -> tuple[str, str] | None:
+    """What a file is by its name, and the advice; None: nothing that is known here."""
+    name = path.name.lower()
+    for pattern, (what, advice) in kinds.items():
+        if match := re.search(f"(?:{pattern})$", f"/{name}"):
+            folder = path.with_name(path.name[: max(0, match.start() - 1)] or "images")
+            return what, advice.format(file=quoted(path), folder=quoted(folder))
+    return None
+
+
+def _files_below(folder: Path) -> Iterator[Path]:
+    for here, folders, names in os.walk(folder):
+        folders[:] = [name for name in folders if not name.startswith(".")]
+        yield from (Path(here, name) for name in sorted(names) if not name.startswith("."))

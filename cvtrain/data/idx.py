@@ -1,0 +1,116 @@
+"""IDX files, the format that MNIST was published in -> arrays.
+
+Format: http://yann.lecun.com/exdb/mnist/
+"""
+
+import gzip
+import math
+import re
+import struct
+import zlib
+from pathlib import Path
+
+import numpy as np
+
+from cvtrain.data.arrays import MAX_BYTES, Arrays, check_arrays
+from cvtrain.errors import DataError
+from cvtrain.files import printable
+
+_NAME = re.compile(
+    r"(?P<set>.*?)(?P<split>train|t10k|test)[-_.](?P<what>images[-_.]idx3|labels[-_.]idx1)"
+    r"[-_.]ubyte(?:\.gz)?",
+    re.IGNORECASE,
+)
+_GZIP = b"\x1f\x8b"
+_INSIDE = ("", "raw", "MNIST/raw")  # where torchvision puts them
+
+
+def find_idx(source: Path) -> dict[str, Path]:
+    """The IDX files that a folder holds or a file belongs to: {x_train, y_train, ...: path}.
+
+    Nothing where there are none. Some unpackers put each file into a folder of its name.
+
+    Raises:
+        DataError: there are those of several sets, or one is missing.
+    """
+    wanted = _NAME.fullmatch(source.name) if source.is_file() else None
+    if wanted is None and not source.is_dir():
+        return {}
+    folders = [source.parent] if wanted else [source / inside for inside in _INSIDE]
+    sets = next(filter(None, map(_sets_in, folders)), {})
+    if wanted:
+        sets = {wanted["set"]: sets[wanted["set"]]}
+    if not sets:
+        return {}
+    if len(sets) > 1:
+        names = ", ".join(printable(min(paths.values()).name) for paths in sets.values())
+        raise DataError(
+            f"{printable(source)}: IDX files of {len(sets)} sets: {names}", "Name a file of one."
+        )
+    (paths,) = sets.values()
+    splits = {"train", *(name[2:] for name in paths)}
+    if missing := [n for split in splits for n in (f"x_{split}", f"y_{split}") if n not in paths]:
+        what = "images" if missing[0][0] == "x" else "labels"
+        raise DataError(
+            f"{printable(source)}: IDX files without the {what} of {missing[0][2:]}",
+            f"Put the file of them beside {printable(min(paths.values()).name)}.",
+        )
+    return paths
+
+
+def _sets_in(folder: Path) -> dict[str, dict[str, Path]]:
+    """{what names begin with: {x_train, ...: path}}."""
+    sets: dict[str, dict[str, Path]] = {}
+    try:
+        entries = sorted(folder.iterdir())
+    except OSError:
+        return sets
+    for entry in entries:
+        path = entry if entry.is_file() else entry / entry.name
+        if (match := _NAME.fullmatch(entry.name)) and path.is_file():
+            role = "x" if match["what"].lower().startswith("images") else "y"
+            split = "train" if match["split"].lower() == "train" else "test"
+            sets.setdefault(match["set"], {}).setdefault(f"{role}_{split}", path)
+    return sets
+
+
+def load_idx(
+    x_train: Path, y_train: Path, x_test: Path | None = None, y_test: Path | None = None
+) -> Arrays:
+    """The arrays of IDX files, gzipped or not, with a test or without.
+
+    Raises:
+        DataError: a file is another one, or two do not belong together.
+    """
+    paths = {"x_train": x_train, "y_train": y_train}
+    if x_test is not None and y_test is not None:
+        paths |= {"x_test": x_test, "y_test": y_test}
+    arrays = {name: _read_idx(path) for name, path in paths.items()}
+    for x in (name for name in arrays if name[0] == "x"):
+        y = f"y{x[1:]}"
+        try:
+            check_arrays(x, arrays[x], y, arrays[y])
+        except ValueError as error:
+            raise DataError(f"{printable(paths[x])}: {error}", "Download it again.") from error
+    return arrays
+
+
+def _read_idx(path: Path) -> np.ndarray:
+    """uint8 of any shape."""
+    try:
+        with path.open("rb") as file:
+            is_packed = file.read(2) == _GZIP
+        with gzip.open(path) if is_packed else path.open("rb") as file:
+            zeros, kind, num_axes = struct.unpack(">HBB", file.read(4))
+            if zeros or kind != 8 or not 1 <= num_axes <= 4:
+                raise ValueError("not an IDX file of bytes")
+            shape = struct.unpack(f">{num_axes}I", file.read(4 * num_axes))
+            size = math.prod(shape)
+            if size > MAX_BYTES:
+                raise ValueError(f"{size / 2**30:.0f} GiB of values")
+            content = file.read(size + 1)  # one more, to see that there is none
+        if len(content) != size:
+            raise ValueError(f"not {size:,} values, as its first bytes say")
+    except (OSError, EOFError, ValueError, struct.error, zlib.error) as error:
+        raise DataError(f"{printable(path)}: {printable(error)}", "Download it again.") from error
+    return np.frombuffer(content, np.uint8).reshape(shape)
