@@ -197,6 +197,8 @@ def _tell_findings(recipe: Recipe, console: Console) -> None:
             f"class_weights: {'balanced' if recipe.weighs_classes else 'none'}",
         ),
     ]
+    if found.range != "auto":
+        rows.append(("values", "hardly any contrast as stored", f"range: {list(found.range)}"))
     if says := _what_says_labels(found):
         totals = sum(map(Counter, found.index.counts.values()), Counter())
         classes = listed((f"{name} ({count:,})" for name, count in totals.items()), _MOST_CLASSES)

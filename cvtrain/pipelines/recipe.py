@@ -180,6 +180,13 @@ def _data(recipe: Recipe) -> Iterator[str]:
         indent=2,
     )
     yield f"  image_size: [{found.side}, {found.side}]"
+    if found.range != "auto":
+        yield note(
+            "Which values of the files become black and white: as they are stored, the images show "
+            "hardly anything.",
+            indent=2,
+        )
+        yield f"  range: {list(found.range)}"
     if drawn := [name for name in index.dealt if name != "train"]:
         yield note(
             f"There is no split for {' and '.join(drawn)}: drawn by the seed, class by class. "

@@ -4,7 +4,7 @@ import re
 from collections import Counter
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +12,7 @@ import numpy as np
 from cvtrain.config import Columns, Config, Data, Split
 from cvtrain.console import Console
 from cvtrain.data.check import resolve
-from cvtrain.data.decode import Decoded, DecodeError, Decoder, read_image
+from cvtrain.data.decode import Decoded, DecodeError, Decoder, Range, read_image
 from cvtrain.data.index import Index
 from cvtrain.data.labels import suggest_pattern
 from cvtrain.data.manifest import SPLIT_NAMES, UnreadManifest, read_manifest
@@ -48,6 +48,7 @@ class Survey:
         num_bad: files that cannot be used, leaks included.
         median_size: height and width of the files in pixels.
         is_grey: no image has colour.
+        range: of the values in the files: "auto", or the one without which they show nothing.
         side: height and width in pixels that suits them.
     """
 
@@ -59,6 +60,7 @@ class Survey:
     num_bad: int
     median_size: tuple[int, int]
     is_grey: bool
+    range: Range
     side: int
 
     @property
@@ -120,11 +122,15 @@ def survey(
     )
     side = image_side(min(height, width), len(index.splits["train"].paths), smallest_side)
     # At the size of the config, so that `fit` need not look again.
-    _, report = check(index, Decoder((side, side)), stop, console)
+    decoder = Decoder((side, side))
+    _, report = check(index, decoder, stop, console)
+    if report.range:
+        decoder = replace(decoder, range=report.range)
+        _, report = check(index, decoder, stop, console)
     spoilt = report.index.dealing.too_few
     if spoilt and not report.same_classes:
         index, too_rare = _divided(data, too_rare | spoilt, stop, console)
-        _, report = check(index, Decoder((side, side)), stop, console)
+        _, report = check(index, decoder, stop, console)
     usable, _ = resolve(report.index, report, on_bad="skip", on_leak="error")
     _refuse_empty_splits(usable)
     bad = {problem.path for problem in report.problems if problem.severity == "bad"}
@@ -138,6 +144,7 @@ def survey(
         num_bad=len(bad),
         median_size=(height, width),
         is_grey=is_grey,
+        range=decoder.range,
         side=side,
     )
 

@@ -86,8 +86,25 @@ def test_a_messy_folder_trains_without_a_change(tmp_path):
     assert "allow" not in text
 
 
+def test_files_of_sixteen_bits_that_hold_twelve_get_their_range(tmp_path, capsys):
+    for i in range(12):
+        values = np.random.default_rng(i).integers(0, 4096, (20, 20), dtype=np.uint16)
+        path = tmp_path / "images" / "ab"[i % 2] / f"{i}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(values).save(path)
+    _, config = write(tmp_path / "images")
+    assert config.data.range == (0, 4095)
+    assert "-> range: [0, 4095]" in capsys.readouterr().out
+    dataset = open_dataset(config, Stop(), QUIET)
+    assert dataset.report.num_decoded == 0  # as it was checked
+    assert dataset.report.problems == ()
+    assert dataset.pixels["a/0.png"].max() > 200
+
+
 def test_clean_images_are_not_skipped(image_folder):
-    assert "on_bad" not in write(image_folder)[0]
+    text, _ = write(image_folder)
+    assert "on_bad" not in text
+    assert "range" not in text
 
 
 @pytest.mark.parametrize("name", ["# no comment", "- item", "yes", "1e3", "a: b", "x'y\"z"])
