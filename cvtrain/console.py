@@ -61,10 +61,14 @@ class Console:
         if not self._part:
             self._out.print(harmless(text), markup=False)
 
-    def remark(self, text: str) -> None:
-        """A line that is good to know: standard error, not when quiet."""
+    def remark(self, text: str, *, always: bool = False) -> None:
+        """A line that is good to know: standard error, not when quiet.
+
+        Args:
+            always: also when quiet, as what was chosen in a person's place.
+        """
         self._write_log(text)
-        if not self.quiet:
+        if always or not self.quiet:
             self._err.print(harmless(text), markup=False)
 
     def warn(self, text: str) -> None:

@@ -127,13 +127,17 @@ class Run:
         """Where the saved model is; RunError when the run has none."""
         if self.model_path.exists():
             return self.model_path
-        finished = self.record["status"] == "finished"
-        raise RunError(
-            f"{self.path}: there is no model in this run of {self.record['command']}",
-            "Name a run of fit, extract-features or finetune."
-            if finished
-            else "The run did not finish; continue it with --resume.",
-        )
+        inside = [str(each.parent) for each in sorted(self.path.glob("*/model.keras"))]
+        if inside:
+            advice = f"Name one of the runs in it: {', '.join(inside)}"
+        elif self.record.get("weights_sha256"):
+            advice = "Its model.keras is gone: restore it from a copy, or train again."
+        elif self.record["status"] == "finished":
+            advice = "Name a run of fit, extract-features or finetune."
+        else:
+            advice = "The run did not finish; continue it with --resume."
+        command = self.record["command"]
+        raise RunError(f"{self.path}: there is no model in this run of {command}", advice)
 
     @property
     def figures(self) -> Path:

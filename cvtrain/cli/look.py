@@ -1,11 +1,13 @@
 """The commands that look at a run: how good is it, what does it say, why?"""
 
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from cvtrain.cli.options import columns_option, common_options, force_option, open_run
+from cvtrain.cli.named import is_run, open_model_for, open_run, open_run_for, typed_with
+from cvtrain.cli.options import columns_option, common_options, force_option
 from cvtrain.errors import ConfigError
 from cvtrain.visuals import METHOD_NAMES
 
@@ -60,7 +62,7 @@ def evaluate(console: "Console", run: Path | None, **options: Any) -> None:
     """
     from cvtrain.pipelines.evaluate import evaluate as run_evaluate
 
-    run_evaluate(open_run(run, console), console=console, **options)
+    run_evaluate(open_run(run, console, needs_model=True), console=console, **options)
 
 
 @click.command(
@@ -91,7 +93,6 @@ def predict(
     console: "Console", paths: tuple[str, ...], output: Path | None, **options: Any
 ) -> None:
     """Classify files, folders or globs with RUN (default: the newest)."""
-    from cvtrain.files import quoted
     from cvtrain.pipelines.predict import predict as run_predict
 
     if output is not None and output.suffix.lower() not in (".csv", ".json"):
@@ -99,14 +100,12 @@ def predict(
             f"--output {output}: must end in .csv or .json; received '{output.suffix}'",
             "For example: --output predictions.csv",
         )
-    has_run = (Path(paths[0]) / "run.json").is_file()
-    if has_run and len(paths) == 1:
+    if len(paths) == 1 and is_run(Path(paths[0])):
         raise ConfigError(
             f"predict {paths[0]}: names a run and no images",
-            f"For example: cvtrain predict {quoted(paths[0])} photos/",
+            f"For example: {typed_with('photos/')(paths[0])}",
         )
-    run = open_run(Path(paths[0]) if has_run else None, console)
-    images = paths[1:] if has_run else paths
+    run, images = open_run_for(paths, console)
     run_predict(run, images, output=output, console=console, **options)
 
 
@@ -146,7 +145,8 @@ def calibrate(
     if sum(given.values()) > 1:
         received = " ".join(option for option, is_given in given.items() if is_given)
         raise ConfigError(f"calibrate: one of --coverage, --risk and --off; received {received}")
-    run_calibrate(open_run(run, console), coverage=coverage, risk=risk, off=off, console=console)
+    opened = open_run(run, console, needs_model=True)
+    run_calibrate(opened, coverage=coverage, risk=risk, off=off, console=console)
 
 
 @click.command(
@@ -225,13 +225,7 @@ def visualize(
             "Start the command once for each.",
         )
     look = Look(*looks, **options)
-    first = Path(paths[0]) if paths else None
-    if first is not None and first.suffix == ".keras":
-        source, images = first, paths[1:]
-    elif first is not None and (first / "run.json").is_file():
-        source, images = open_run(first, console), paths[1:]
-    else:
-        source, images = open_run(None, console), paths
+    source, images = open_model_for(paths, console)
     run_visualize(source, images, look, pixel_range=pixel_range, output=output, console=console)
 
 
@@ -286,7 +280,11 @@ def compare(console: "Console", runs: tuple[Path, ...], output: Path, force: boo
     Accuracy with its interval, McNemar's paired test on the same test images, agreement, curves
     over each other and differences of the configs; as a table, and on a page.
     """
+    from cvtrain.files import quoted
     from cvtrain.reports.compare import compare as run_compare
-    from cvtrain.run import Run
 
-    run_compare([Run.open(path) for path in runs], output=output, force=force, console=console)
+    def typed(wrong: Path, run: object) -> str:
+        return " ".join(["cvtrain compare", *(quoted(run if p == wrong else p) for p in runs)])
+
+    opened = [open_run(path, console, typed=partial(typed, path)) for path in runs]
+    run_compare(opened, output=output, force=force, console=console)

@@ -1,4 +1,4 @@
-"""What several commands share: options, the config of a project, the run to work on."""
+"""What several commands share: options, and the config of a project."""
 
 import functools
 from collections.abc import Callable
@@ -8,14 +8,13 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from cvtrain.cli.named import RUNS_DIR, is_run, model_at, refusal, run_around, typed_with
 from cvtrain.errors import ConfigError
 
 if TYPE_CHECKING:
     from cvtrain.config import Config
     from cvtrain.console import Console
-    from cvtrain.run import Run, RunRequest
-
-RUNS_DIR = Path("runs")
+    from cvtrain.run import RunRequest
 
 
 def common_options(command: Callable[..., None]) -> Callable[..., None]:
@@ -92,7 +91,7 @@ class Project:
         from cvtrain.run import Run, RunRequest, new_run_path, newest_run, refuse_existing
 
         config, run_dir, kept = self.config, self.run_dir, self.config
-        if (config / "run.json").is_file():
+        if is_run(config):
             if not self.resume:
                 raise ConfigError(
                     f"{config} is a run folder",
@@ -106,6 +105,8 @@ class Project:
             run_dir, config, kept = config, config / "config.yaml", None
             name = Run.open(run_dir).field("name", str)
         else:
+            if self.resume:
+                _refuse_what_is_no_config(config)
             name = config.stem
         settings = load_config(config, self.overrides)
         if self.resume:
@@ -145,12 +146,11 @@ def project_options(command: Callable[..., None]) -> Callable[..., None]:
     return wrapper
 
 
-def open_run(path: Path | None, console: "Console") -> "Run":
-    """The run at `path`, or the newest one that has a model."""
-    from cvtrain.run import Run, newest_run
-
-    if path is not None:
-        return Run.open(path)
-    run = newest_run(RUNS_DIR, has_model=True)
-    console.remark(f"run: {run.path} (the newest)")
-    return run
+def _refuse_what_is_no_config(path: Path) -> None:
+    """Raise RunError where what to resume cannot be meant as a config, so that no run is taken for
+    another: the config in a run folder names all runs that are called `config`.
+    """
+    is_yaml = path.suffix.lower() in (".yaml", ".yml")
+    if run_around(path) or path.is_dir() or model_at(path) or not (is_yaml or path.exists()):
+        typed = typed_with()
+        raise refusal(path, lambda run: f"{typed(run)} --resume")

@@ -5,13 +5,8 @@ from typing import TYPE_CHECKING
 
 import click
 
-from cvtrain.cli.options import (
-    RUNS_DIR,
-    Project,
-    common_options,
-    open_run,
-    project_options,
-)
+from cvtrain.cli.named import RUNS_DIR, open_run
+from cvtrain.cli.options import Project, common_options, project_options
 from cvtrain.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -163,9 +158,9 @@ def finetune(console: "Console", project: Project, source: Path | None) -> None:
         source = Path(Run.open(request.path).field("source", dict)["run"])
     if source is None:
         start = newest_run(RUNS_DIR, command="extract-features", has_model=True)
-        console.remark(f"from: {start.path} (the newest extract-features run)")
+        console.remark(f"from: {start.path} (the newest extract-features run)", always=True)
     else:
-        start = Run.open(source)
+        start = open_run(source, console, typed=lambda run: f"--from {run}", needs_model=True)
     from cvtrain.pipelines.finetune import finetune as run_finetune
 
     run_finetune(config, request, console, source=start)

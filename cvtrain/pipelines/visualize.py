@@ -8,6 +8,7 @@ from pathlib import Path
 from cvtrain.console import Console
 from cvtrain.errors import ConfigError, DataError
 from cvtrain.files import committed_folder, quoted
+from cvtrain.models.keras_file import layer_names
 from cvtrain.outputs import refuse_foreign
 from cvtrain.pipelines.album import MARK
 from cvtrain.pipelines.asked import Look, chosen_classes, refuse_unknown_layer
@@ -133,6 +134,8 @@ def _refuse_contradictions(
 def _refuse_unknown_names(source: Run | Path, look: Look) -> None:
     if isinstance(source, Run) and look.classes is not None:
         chosen_classes(look.classes, source.field("class_names", list))
+    if isinstance(source, Path):
+        layer_names(source)  # says what is wrong with a file that Keras could not open
     if look.layer is not None:
         model = source.require_model() if isinstance(source, Run) else source
         refuse_unknown_layer(look.layer, model)

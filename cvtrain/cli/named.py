@@ -1,0 +1,368 @@
+"""RUN, MODEL and images among the arguments: what each names is known before anything is loaded.
+
+A name that is mistyped must not let another model answer. So an argument that does not exist, that
+is or holds a model, or that looks like a run is refused, with what it is and what to type; the
+newest run answers only where nothing else can have been meant.
+"""
+
+import contextlib
+import difflib
+import glob
+import mmap
+import os
+from collections.abc import Callable, Sequence
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from cvtrain.errors import DataError, RunError
+
+if TYPE_CHECKING:
+    from cvtrain.console import Console
+    from cvtrain.run import Run
+
+RUNS_DIR = Path("runs")
+
+Typed = Callable[[object], str]
+"""A run folder -> the command line that names it rightly."""
+
+_IMAGES = (
+    *(".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".bmp", ".gif", ".webp"),
+    *(".tif", ".tiff", ".avif", ".heic", ".heif", ".jxl", ".jp2", ".ppm", ".pgm", ".tga"),
+)
+_MODELS = {
+    ".keras": "a Keras model",
+    ".weights.h5": "a file of Keras' weights, without their layers",
+    ".h5": "a Keras model in HDF5",
+    ".hdf5": "a Keras model in HDF5",
+    ".onnx": "an ONNX model",
+    ".tflite": "a TensorFlow Lite model",
+    ".pb": "a TensorFlow SavedModel",
+    ".ckpt": "a checkpoint of weights",
+    ".pt": "a PyTorch model",
+    ".pth": "a PyTorch model",
+    ".safetensors": "a file of weights",
+}
+_HDF5, _ZIP = b"\x89HDF\r\n\x1a\n", b"PK\3\4"
+_MOST_NAMED = 4
+
+
+def open_run(
+    path: Path | None, console: "Console", *, typed: Typed | None = None, needs_model: bool = False
+) -> "Run":
+    """The run at `path`, or the newest one that has a model, which is then told.
+
+    Args:
+        path: as a person has named it; None: nothing was named.
+        console: says which run was chosen, also when quiet.
+        typed: how the command line would name another run; None: as its only argument.
+        needs_model: refuse a run that has none.
+
+    Raises:
+        RunError: there is no run, or something else is there.
+    """
+    from cvtrain.run import Run, newest_run
+
+    if path is None:
+        run = newest_run(RUNS_DIR, has_model=True)
+        console.remark(f"run: {run.path} (the newest)", always=True)
+        return run
+    if not is_run(path):
+        raise refusal(path, typed or typed_with())
+    run = Run.open(path)
+    if needs_model:
+        run.require_model()
+    return run
+
+
+def open_run_for(paths: Sequence[str], console: "Console") -> tuple["Run", Sequence[str]]:
+    """The run that is to answer, and the images: `[RUN] IMAGES...`.
+
+    Raises:
+        RunError: an argument is, holds or looks like a run or a model that cannot answer so.
+        DataError: none of the images is there.
+    """
+    run = Path(paths[0]) if paths and is_run(Path(paths[0])) else None
+    images = paths[1:] if run else paths
+    _refuse_runs_and_models(images, named=run)
+    opened = open_run(run, console, needs_model=True)
+    _refuse_nothing(images)
+    return opened, images
+
+
+def open_model_for(paths: Sequence[str], console: "Console") -> tuple["Run | Path", Sequence[str]]:
+    """The run or `.keras` file to look into, and the images: `[RUN|MODEL.keras] [IMAGES]...`.
+
+    Raises:
+        RunError, DataError: as `open_run_for`.
+    """
+    model = Path(paths[0]) if paths and paths[0].endswith(".keras") else None
+    if model is None or model.is_dir():
+        return open_run_for(paths, console)
+    _refuse_runs_and_models(paths[1:], named=model)
+    _refuse_nothing(paths[1:])
+    return model, paths[1:]
+
+
+def typed_with(*images: str) -> Typed:
+    """How this command would name a run: before these images."""
+    from cvtrain.files import quoted
+
+    command = click.get_current_context().info_name
+    some = [quoted(image) for image in images[:_MOST_NAMED]]
+    rest = [*some, "..."] if len(images) > _MOST_NAMED else some
+    return lambda run: " ".join(["cvtrain", str(command), quoted(run), *rest])
+
+
+def refusal(path: Path, typed: Typed, *, or_images: bool = False) -> RunError:
+    """Why `path` is no run folder, and what to type.
+
+    Args:
+        path: that is none.
+        typed: how the command line would name a run.
+        or_images: images could stand in its place.
+    """
+    from cvtrain.files import printable
+
+    around, runs, in_words = run_around(path), _runs_in(path), model_at(path)
+    if not os.path.exists(path):  # noqa: PTH110 - unlike Path's, it takes a name that is too long
+        what = f"there is no such {'run, file or folder' if or_images else 'run folder'}"
+        advice = _advice_for_missing(path, typed, or_images=or_images)
+    elif around is not None:
+        what, advice = f"lies in the run folder {around}", f"Name that: {typed(around)}"
+    elif in_words:
+        what, advice = f"is {in_words}, and no run folder", _advice_for_model(path, typed)
+    elif runs:
+        what, advice = "holds run folders, and is none itself", f"Name one: {_listed(runs)}"
+    elif (inside := _model_in(path)) is not None:
+        what = f"not a run folder, it holds {model_at(inside)} ({inside.name}) and no run.json"
+        advice = _advice_for_model(inside, typed)
+    else:
+        what = f"not a run folder, it has no run.json{_no_image_either(path) if or_images else ''}"
+        advice = f"Name a run: {_listed(_runs_in(RUNS_DIR)) or typed('RUN')}"
+    return RunError(f"{printable(path)}: {what}", advice)
+
+
+def is_run(path: Path) -> bool:
+    """Whether a folder is a run, in whatever state."""
+    return _is_file(path / "run.json")
+
+
+def run_around(path: Path) -> Path | None:
+    """The run that a file or folder lies in, as a person would write it; None: in none."""
+    whole = Path(os.path.abspath(path))  # noqa: PTH100 - where a link is, not where it leads
+    found = next((folder for folder in whole.parents if is_run(folder)), None)
+    here = Path.cwd()
+    return found.relative_to(here) if found and found.is_relative_to(here) else found
+
+
+def model_at(path: Path) -> str:
+    """What a file is that is a model, by its name or first bytes, in words; else empty."""
+    name = path.name.lower()
+    if name.endswith(_IMAGES) or not _is_file(path):
+        return ""
+    suffix = next((each for each in _MODELS if name.endswith(each)), "")
+    start = _beginning(path)
+    if start.startswith(_HDF5):
+        suffix = ".h5" if _mentions(path, b"model_config") else ".weights.h5"
+    elif start.startswith(_ZIP) and b"metadata.json" in start[:64]:
+        suffix = ".keras"
+    return _MODELS.get(suffix, "")
+
+
+def _refuse_runs_and_models(images: Sequence[str], *, named: Path | None) -> None:
+    """Refuse arguments in the place of images that cannot be meant as images.
+
+    Args:
+        images: the arguments behind `named`.
+        named: the run or model that is to answer; None: nothing is named, and the newest would.
+    """
+    from cvtrain.files import printable
+
+    for place, argument in enumerate(images):
+        is_pattern = glob.has_magic(argument) and not os.path.lexists(argument)
+        matches = glob.glob(argument, recursive=True) if is_pattern else []  # noqa: PTH207
+        is_first = place == 0 and not is_pattern
+        for path in map(Path, matches or [argument]):
+            typed = partial(_typed_without, images, place)
+            if is_run(path):
+                raise RunError(
+                    f"{printable(path)}: a run folder, and not the first argument",
+                    f"Name one run, and first: {typed(path)}",
+                )
+            if named and (what := model_at(path)):
+                raise RunError(f"{printable(path)}: is {what}, and no image", "Leave it out.")
+            if not named and not _can_be_images(path, is_first=is_first):
+                raise refusal(path, typed, or_images=True)
+
+
+def _typed_without(images: Sequence[str], place: int, run: object) -> str:
+    """How this command would name a run in the place of one of the images."""
+    return typed_with(*images[:place], *images[place + 1 :])(run)
+
+
+def _can_be_images(path: Path, *, is_first: bool) -> bool:
+    """Whether an argument can be meant as images where no run is named.
+
+    Args:
+        is_first: what stands first may have been meant as a run.
+    """
+    if os.path.isdir(path):  # noqa: PTH112 - as above
+        inside = _model_in(path)
+        is_whole = inside is not None and inside.suffix == ".keras"
+        if is_whole or _was_run(path) or run_around(path) or _is_below_runs(path):
+            return False
+        return _holds_images(path) or not (is_first or inside or _runs_in(path))
+    if path.name.lower().endswith(_IMAGES):
+        return True
+    if not os.path.exists(path):  # noqa: PTH110 - as above
+        return not (is_first or _is_below_runs(path) or _near(path, _runs_near(path)))
+    return not (model_at(path) or run_around(path)) and not (is_first and _no_image_either(path))
+
+
+def _refuse_nothing(images: Sequence[str]) -> None:
+    """Raise DataError where images are named and none is there; their content is not looked at."""
+    from cvtrain.data.scan import find_images, listed
+
+    missing = []
+    for found in find_images(images):
+        if not found.problem:
+            return
+        missing.append(found)
+    if len(missing) == 1:
+        path = Path(missing[0].path)
+        near = None if os.path.lexists(path) else _near(path, _siblings(path))
+        message, advice = f"{listed([path])}: {missing[0].problem}", _did_you_mean(near)
+        raise DataError(message, advice or "Name image files, folders or patterns.")
+    if missing:
+        names = listed((found.path for found in missing), _MOST_NAMED)
+        raise DataError(f"there is no image at {names}", "Name image files, folders or patterns.")
+
+
+def _advice_for_missing(path: Path, typed: Typed, *, or_images: bool) -> str:
+    if run := _near(path, _runs_near(path)):
+        return f"{_did_you_mean(run)} {typed(run)}"
+    if or_images and (near := _near(path, _siblings(path))):
+        return _did_you_mean(near)
+    if around := run_around(path):
+        return f"Name that which it would lie in: {typed(around)}"
+    runs = _listed(_runs_in(RUNS_DIR))
+    return f"Name a run: {runs}" if runs else "Run folders lie in ./runs, once there is one."
+
+
+def _advice_for_model(path: Path, typed: Typed) -> str:
+    """What to do with a model that is not what cvtrain takes here."""
+    from cvtrain.files import printable, quoted
+
+    to_run = f"Name the run folder that it came from, which knows the classes: {typed('RUN')}"
+    what = model_at(path)
+    if what == _MODELS[".keras"] and not path.name.endswith(".keras"):
+        return f"{to_run}; visualize opens it under a name that ends in .keras"
+    if what == _MODELS[".keras"] and run_around(path) is None:
+        return f"{to_run}; what it looks at: cvtrain visualize {quoted(path)} photos/"
+    if click.get_current_context().info_name != "visualize":
+        return to_run
+    if what == _MODELS[".h5"]:
+        made, wanted = printable(path), printable(path.with_suffix(".keras"))
+        code = f"import keras; keras.saving.load_model({made!r}, compile=False).save({wanted!r})"
+        return f"visualize opens .keras files. Convert it: python -c {quoted(code)}"
+    return "visualize opens .keras files: save it as one where it was made."
+
+
+def _did_you_mean(path: Path | None) -> str:
+    from cvtrain.files import printable
+
+    return f"Did you mean {printable(path)}?" if path else ""
+
+
+def _listed(paths: Sequence[Path]) -> str:
+    from cvtrain.data.scan import listed
+
+    return listed(map(str, reversed(paths)), _MOST_NAMED)
+
+
+def _near(path: Path, known: Sequence[Path]) -> Path | None:
+    """The one of some paths that is called most like another."""
+    by_name = {each.name: each for each in reversed(known)}
+    found = difflib.get_close_matches(path.name, by_name, n=1)
+    return by_name[found[0]] if found else None
+
+
+def _runs_near(path: Path) -> list[Path]:
+    """The runs that a name may have been meant for: beside it, or where they lie by default."""
+    return [*_runs_in(path.parent), *_runs_in(RUNS_DIR)]
+
+
+def _runs_in(folder: Path) -> list[Path]:
+    with contextlib.suppress(OSError):
+        return sorted(each.parent for each in folder.glob("*/run.json"))
+    return []
+
+
+def _siblings(path: Path) -> list[Path]:
+    with contextlib.suppress(OSError):
+        return sorted(path.parent.iterdir())
+    return []
+
+
+def _is_below_runs(path: Path) -> bool:
+    whole = Path(os.path.abspath(path))  # noqa: PTH100 - where a link is, not where it leads
+    return whole.is_relative_to(Path.cwd() / RUNS_DIR) and bool(_runs_in(RUNS_DIR))
+
+
+def _was_run(folder: Path) -> bool:
+    from cvtrain.run import FIRST_FILES
+
+    return all(_is_file(folder / name) for name in FIRST_FILES)
+
+
+def _model_in(folder: Path) -> Path | None:
+    """A file in a folder itself that is a model by its name, one of Keras' first."""
+    found = [each for each in _siblings(folder / "x") if each.name.lower().endswith(tuple(_MODELS))]
+    return min(found, key=lambda each: (each.suffix != ".keras", each.name), default=None)
+
+
+def _holds_images(folder: Path) -> bool:
+    from cvtrain.data.scan import find_images
+
+    found = find_images([str(folder)])
+    return any(not each.problem and run_around(Path(each.path)) is None for each in found)
+
+
+def _no_image_either(path: Path) -> str:
+    """What is no image, for a person; empty where there are images."""
+    from cvtrain.data.kinds import DecodeError, kind_of
+
+    if os.path.isdir(path):  # noqa: PTH112 - as above
+        return "" if _holds_images(path) else " and no images"
+    try:
+        kind_of(_beginning(path))
+    except DecodeError as error:
+        return f", nor is it an image: {error.message}"
+    return ""
+
+
+def _beginning(path: Path) -> bytes:
+    if not _is_file(path):  # a pipe would be waited for
+        return b""
+    with contextlib.suppress(OSError), path.open("rb") as file:
+        return file.read(4096)
+    return b""
+
+
+def _mentions(path: Path, word: bytes) -> bool:
+    with (
+        contextlib.suppress(OSError, ValueError),
+        path.open("rb") as file,
+        mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content,
+    ):
+        return content.find(word) >= 0
+    return False
+
+
+def _is_file(path: Path) -> bool:
+    with contextlib.suppress(OSError):  # of a name that is too long, of a folder that is not ours
+        return path.is_file()
+    return False
