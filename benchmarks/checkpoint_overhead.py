@@ -26,9 +26,10 @@ from cvtrain.data.index import Split
 from cvtrain.models.convnet import build_convnet
 from cvtrain.signals import Stop
 from cvtrain.training.checkpoint import Checkpoints, Snapshot
-from cvtrain.training.loop import Progress, train
+from cvtrain.training.loop import train
 from cvtrain.training.optimizers import build_optimizer
 from cvtrain.training.schedules import build_schedule
+from cvtrain.training.state import Progress
 
 NUM_CLASSES = 10
 LEARNING_RATE = 1e-4

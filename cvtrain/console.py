@@ -233,7 +233,7 @@ class _Stream:
 
 
 class ProgressOfTraining(Protocol):
-    """Where a training is, as `training.loop.Progress` says it; epochs and steps count from 1."""
+    """Where a training is, as `training.state.Progress` says it; epochs and steps count from 1."""
 
     epoch: int
     epochs: int
@@ -254,6 +254,13 @@ class TrainingView:
         self._epochs = epochs
         self._first: tuple[float, int] | None = None
         self._seconds_left = 0.0
+
+    def start(self, validated: Mapping[str, float]) -> None:
+        """Print how the model does that is trained on."""
+        self._console.remark(
+            f"before: val_loss {validated['val_loss']:.4f}  "
+            f"val_accuracy {validated['val_accuracy']:.3f}"
+        )
 
     def step(self, now: ProgressOfTraining) -> None:
         """Show where training is."""

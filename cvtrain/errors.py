@@ -5,7 +5,7 @@
     ├── DataError          3   the images are not usable as they are
     ├── RunError           4   a run folder or a model is missing, damaged or of another kind
     ├── ResourceError      5   disk, memory, permission or device
-    ├── TrainingError      6   training cannot go on: the loss is not finite
+    ├── TrainingError      6   training cannot go on: losses, weights or features are not finite
     ├── NotReproduced      7   a run was done again, and something differs
     └── Stopped           75   stopped on request; `--resume` continues
 
@@ -58,7 +58,7 @@ class ResourceError(CvtrainError):
 
 
 class TrainingError(CvtrainError):
-    """Training cannot go on: the loss is not finite."""
+    """Training cannot go on: losses, weights or features are not finite."""
 
     exit_code = 6
 

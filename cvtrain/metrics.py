@@ -5,6 +5,8 @@ recomputed from the predictions CSV with scikit-learn.
 """
 
 from collections.abc import Sequence
+from dataclasses import dataclass
+from math import sqrt
 from typing import Any
 
 import numpy as np
@@ -13,6 +15,78 @@ NUM_CALIBRATION_BINS = 15
 
 NUM_MISTAKES = 24
 """So many of the worst are shown."""
+
+_CHANCE_ERRORS = 2.0  # standard errors beyond which a difference is not chance
+_LEAST_GAIN = 0.05  # share of the loss of guessing that is worth a word
+
+
+@dataclass(frozen=True)
+class AgainstGuessing:
+    """What a model says of images that it has not learnt, and what one can say without looking.
+
+    Attributes:
+        num_images: of all classes.
+        accuracy, loss: of the model, in 0..1 and in nats; a loss that is not known is infinite.
+        most_frequent: accuracy of answering the most frequent class each time.
+        entropy: of the shares of the classes, in nats: no answer that is the same for all images
+            has a smaller cross-entropy (Gibbs' inequality).
+        loss_error: standard error of the difference of the two losses; 0 where it is not known.
+    """
+
+    num_images: int
+    accuracy: float
+    loss: float
+    most_frequent: float
+    entropy: float
+    loss_error: float = 0.0
+
+    @property
+    def is_better(self) -> bool:
+        """Does the model know more than nothing, by its accuracy or its loss, beyond chance?
+
+        Of images of one class nobody can tell: True.
+        """
+        if not self.entropy:
+            return True
+        error = sqrt(self.most_frequent * (1 - self.most_frequent) / self.num_images)
+        is_right = self.accuracy > self.most_frequent + _CHANCE_ERRORS * error
+        gain = self.entropy - self.loss
+        return is_right or gain > max(_LEAST_GAIN * self.entropy, _CHANCE_ERRORS * self.loss_error)
+
+
+def against_guessing(labels: np.ndarray, probabilities: np.ndarray) -> AgainstGuessing:
+    """Hold what a model says of images that it has not learnt against guessing.
+
+    Args:
+        labels: (n,) true class indices.
+        probabilities: (n, classes), rows sum to 1.
+    """
+    counts = np.bincount(labels)
+    losses = log_losses(labels, probabilities)
+    differences = losses + np.log(counts[labels] / len(labels))
+    accuracy = float((probabilities.argmax(axis=1) == labels).mean())
+    return scores_against_guessing(
+        counts.tolist(),
+        accuracy,
+        float(losses.mean()),
+        float(differences.std() / sqrt(len(labels))),
+    )
+
+
+def scores_against_guessing(
+    counts: Sequence[int], accuracy: float, loss: float = float("inf"), loss_error: float = 0.0
+) -> AgainstGuessing:
+    """The same, where no more is known than scores.
+
+    Args:
+        counts: (classes,) images of each class, among those that it was measured on.
+        accuracy, loss, loss_error: as `AgainstGuessing` has them.
+    """
+    shares = np.asarray(counts, float) / max(1, np.sum(counts))
+    known = shares[shares > 0]
+    entropy = float(-(known * np.log(known)).sum())
+    most_frequent = float(shares.max())
+    return AgainstGuessing(int(np.sum(counts)), accuracy, loss, most_frequent, entropy, loss_error)
 
 
 def accuracy_interval(num_correct: int, num_images: int) -> tuple[float, float]:

@@ -5,13 +5,16 @@ import math
 import numpy as np
 import pytest
 from sklearn import metrics as sk
+from sklearn.dummy import DummyClassifier
 
 from cvtrain.metrics import (
     accuracy_interval,
+    against_guessing,
     calibration_error,
     classification_report,
     log_losses,
     mcnemar,
+    scores_against_guessing,
     summarize,
 )
 
@@ -113,3 +116,44 @@ def test_summary_is_a_part_of_the_report(predictions):
     report = classification_report(*predictions, NAMES)
     short = summarize(*predictions)
     assert short == {key: report[key] for key in short}
+
+
+@pytest.mark.parametrize("counts", [[50, 50], [90, 10], [3, 0, 7], [40, 30, 20, 10]])
+def test_guessing_is_the_best_answer_that_is_the_same_for_all_images(counts):
+    """scikit-learn's dummy classifier with the same images to learn from and to answer."""
+    labels = np.repeat(np.arange(len(counts)), counts)
+    dummy = DummyClassifier(strategy="prior").fit(labels[:, None], labels)
+    answers = np.zeros((len(labels), len(counts)))
+    answers[:, dummy.classes_] = dummy.predict_proba(labels[:, None])
+    found = against_guessing(labels, answers)
+    assert found.most_frequent == dummy.score(labels[:, None], labels)
+    loss = sk.log_loss(labels, answers, labels=range(len(counts)))
+    assert found.entropy == pytest.approx(loss)
+    assert found.loss == pytest.approx(loss)
+    assert found.num_images == len(labels)
+    assert not found.is_better
+
+
+@pytest.mark.parametrize("shares", [[0.5, 0.5], [0.9, 0.1], [0.4, 0.3, 0.2, 0.1]])
+@pytest.mark.parametrize("num_images", [30, 200])
+def test_random_answers_are_seldom_better_than_guessing(shares, num_images):
+    generator = np.random.default_rng(0)
+    found = []
+    for _ in range(400):
+        labels = generator.choice(len(shares), num_images, p=shares)
+        answers = generator.dirichlet(np.multiply(shares, 5), num_images)
+        if len(np.unique(labels)) > 1:
+            found.append(against_guessing(labels, answers).is_better)
+    assert np.mean(found) <= 0.02
+
+
+def test_right_answers_and_small_losses_are_better_than_guessing():
+    assert scores_against_guessing([50, 50], 0.65, 5.0).is_better
+    assert scores_against_guessing([90, 10], 0.9, 0.2).is_better
+    assert not scores_against_guessing([90, 10], 0.9, 0.2, loss_error=0.1).is_better
+    assert not scores_against_guessing([50, 50], 0.55, 0.68).is_better
+
+
+def test_of_images_of_one_class_nobody_can_tell():
+    assert scores_against_guessing([20, 0], 0.0, 9.0).is_better
+    assert scores_against_guessing([0, 0], 0.0, 9.0).is_better

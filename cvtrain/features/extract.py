@@ -18,7 +18,7 @@ from cvtrain import backend
 from cvtrain.backend import keras
 from cvtrain.data.augment import Augmentation
 from cvtrain.data.batches import PixelSource, drawn_batches
-from cvtrain.errors import ResourceError, Stopped
+from cvtrain.errors import ResourceError, Stopped, TrainingError
 from cvtrain.features.keys import image_keys, model_keys
 from cvtrain.features.store import KEY_BYTES, FeatureStore
 from cvtrain.files import cache_dir
@@ -105,6 +105,7 @@ def extract(
     Raises:
         Stopped: on request; what was computed is kept.
         DataError: an image cannot be read; what was computed is kept.
+        TrainingError: an output is not finite; what was computed before is kept.
         ResourceError: the disk has no room for the rows, or the memory does not suffice.
     """
     wanted = _missing(stores, views)
@@ -123,11 +124,23 @@ def extract(
                         stop.advice,
                     )
                 outputs = forward(images)
-                keep(keys, outputs if isinstance(outputs, list) else [outputs])
+                outputs = outputs if isinstance(outputs, list) else [outputs]
+                _refuse_infinite(prefix, outputs, len(keys))
+                keep(keys, outputs)
                 num_done += len(keys)
                 if on_progress is not None:
                     on_progress(num_done, total)
     return total
+
+
+def _refuse_infinite(prefix: keras.Model, outputs: Sequence[np.ndarray], num_images: int) -> None:
+    for layer, output in zip(prefix.output_names, outputs, strict=True):
+        if not np.isfinite(output[:num_images]).all():
+            raise TrainingError(
+                f"the base gives values at {layer} that are not finite",
+                "Its weights are too large, or not of this network: give it others, cut it lower, "
+                "or compute in float32 (precision: float32, cached_features: float32).",
+            )
 
 
 def _missing(stores: Sequence[FeatureStore], views: Sequence[Views]) -> list[list[int]]:

@@ -17,7 +17,7 @@ import numpy as np
 
 from cvtrain import backend
 from cvtrain.backend import keras
-from cvtrain.errors import RunError
+from cvtrain.errors import RunError, TrainingError
 from cvtrain.files import committed, printable
 from cvtrain.models.keras_file import KerasFile, check_keras_file, unusable
 
@@ -58,8 +58,23 @@ def copy_weights(source: keras.Model, target: keras.Model) -> None:
             target.get_layer(layer.name).set_weights(layer.get_weights())
 
 
+def is_finite(model: keras.Model) -> bool:
+    """Whether all weights are, and the moving statistics, which Keras counts among them."""
+    return all(np.isfinite(weights).all() for weights in model.get_weights())
+
+
 def save_model(model: keras.Model, path: Path) -> None:
-    """Commit `model` to `path`. Raises ResourceError when the disk refuses."""
+    """Commit `model` to `path`.
+
+    Raises:
+        TrainingError: it has weights that are not finite.
+        ResourceError: the disk refuses.
+    """
+    if not is_finite(model):
+        raise TrainingError(
+            f"{printable(path)}: is not written, because the model has weights that are not finite",
+            "Lower the learning rate, and train again.",
+        )
     with committed(path) as temporary:
         model.save(temporary)
 
@@ -81,7 +96,7 @@ def load_model(path: Path, *, image_size: tuple[int, int], num_classes: int) -> 
             f"and its run.json says {expected[0]} and {expected[1]}",
             "Use the model.keras that the run wrote.",
         )
-    if not all(np.isfinite(weights).all() for weights in model.get_weights()):
+    if not is_finite(model):
         raise RunError(
             f"{printable(path)}: has weights that are not finite",
             "No training of cvtrain ends so. Use the model.keras that the run wrote.",

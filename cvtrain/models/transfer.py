@@ -7,16 +7,20 @@ once for each image, and only the suffix is trained.
 
 import hashlib
 import itertools
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
+from cvtrain import backend
 from cvtrain.backend import keras
 from cvtrain.errors import ConfigError, TrainingError
 from cvtrain.models.blocks import blocks, find_cut, narrow_layers
 from cvtrain.models.heads import FEATURES
-from cvtrain.models.invariant import copy_weights
+from cvtrain.models.invariant import copy_weights, logits_model
+
+_ENORMOUS = 1e6
+"""A learning rate that shows a gradient of 1e-13 in a weight of 1."""
 
 
 def layers_above(model: keras.Model, cut: str) -> list[str]:
@@ -162,14 +166,43 @@ def layer_digests(model: keras.Model) -> dict[str, str]:
     return {layer.name: layer_digest(layer) for layer in model.layers if layer.weights}
 
 
+def without_gradient(
+    model: keras.Model, batches: Iterable[tuple[np.ndarray, np.ndarray]]
+) -> set[str]:
+    """Names of the layers with trainable weights of which the loss of no batch depends on any.
+
+    A step of plain gradient descent is taken in a copy, so large that the least gradient shows.
+
+    Args:
+        model: ends in the layers `logits` and `probabilities`; it is left as it is.
+        batches: as training takes them.
+    """
+    probe = in_precision(model, "float32")
+    step = backend.train_step(logits_model(probe), keras.optimizers.SGD())
+    unmoved = {layer.name: layer for layer in probe.layers if layer.trainable_weights}
+    for inputs, labels in batches:
+        copy_weights(model, probe)
+        before = {name: _trainable(layer) for name, layer in unmoved.items()}
+        step(inputs, labels, _ENORMOUS)
+        unmoved = {
+            name: layer for name, layer in unmoved.items() if _trainable(layer) == before[name]
+        }
+    return set(unmoved)
+
+
 def prove_freeze(
-    before: Mapping[str, str], after: Mapping[str, str], trained: Collection[str]
+    before: Mapping[str, str],
+    after: Mapping[str, str],
+    trained: Collection[str],
+    excused: Collection[str] = (),
 ) -> dict[str, dict[str, object]]:
     """Compare the layers before and after training with what was meant to be trained.
 
     Args:
         before, after: as `layer_digests` gives them, of the same model.
         trained: names of the layers that were meant to be trained; all others were frozen.
+        excused: those of `trained` that may be as they were: no gradient reaches them, or the
+            weights from before their training were the best.
 
     Returns:
         For each layer `trained` (bool), `before` and `after`: the part `freeze_proof` of run.json.
@@ -178,7 +211,8 @@ def prove_freeze(
         TrainingError: a frozen layer changed, or a trained one did not.
     """
     moved = [name for name in before if name not in trained and before[name] != after[name]]
-    still = [name for name in before if name in trained and before[name] == after[name]]
+    meant = set(trained) - set(excused)
+    still = [name for name in before if name in meant and before[name] == after[name]]
     complaints = []
     if moved:
         complaints.append(f"frozen layers changed: {_some(moved)}")
@@ -187,8 +221,8 @@ def prove_freeze(
     if complaints:
         raise TrainingError(
             f"freeze proof: {'; '.join(complaints)}",
-            "The weights are not what the config says; do not use them. A layer that never changes "
-            "may see no gradient: a learning rate too small, or units that are always zero.",
+            "The weights are not what the config says; do not use them. A layer that gets a "
+            "gradient and never changes may have too small a learning rate.",
         )
     return {
         name: {"trained": name in trained, "before": before[name], "after": after[name]}
@@ -240,6 +274,10 @@ def layer_digest(layer: keras.layers.Layer) -> str:
         digest.update(f"{values.dtype.str} {values.shape}\n".encode())
         digest.update(values.tobytes())
     return digest.hexdigest()
+
+
+def _trainable(layer: keras.layers.Layer) -> list[bytes]:
+    return [np.asarray(weight).tobytes() for weight in layer.trainable_weights]
 
 
 def _some(names: Sequence[str], most: int = 5) -> str:

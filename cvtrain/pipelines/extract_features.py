@@ -9,6 +9,7 @@ from cvtrain.config import Config
 from cvtrain.console import Console
 from cvtrain.errors import ConfigError
 from cvtrain.files import commit_bytes, committed
+from cvtrain.pipelines.course import Course
 from cvtrain.pipelines.evaluate import image_predictor
 from cvtrain.pipelines.finish import finish
 from cvtrain.pipelines.frozen import (
@@ -97,7 +98,7 @@ def extract_features(
             return job.run
         prefix, before = prefix_of(model, cut), layer_digests(model)
         if stage.views == "unlimited":
-            train_end_to_end(job, model, cut)
+            course = train_end_to_end(job, model, cut)
             judged = NONE_JUDGED
             predict, parts = image_predictor(job, model), job.dataset.index.splits
         else:
@@ -107,15 +108,16 @@ def extract_features(
                 job.run.update(precision="float32")
                 feed = feature_feed(job, stage, rows, exact["validation"], num_views=stage.views)
                 head = in_precision(suffix_of(model, cut), "float32")
-                train_stage(job, head, model, stage, feed)
+                course = train_stage(job, head, model, stage, feed)
             else:
+                course = Course()
                 model = with_closed_head(job, base, cut, rows, exact["validation"])
                 save(job.run, model, model)
                 before = dict.fromkeys(layer_digests(model), "") | layer_digests(prefix)
             judged = judge_training_images(job, rows)
             predict = feature_predictor(job, suffix_of(model, cut), exact)
-        after = layer_digests(model)
-        record_proof(job, before, after, trained=layers_above(model, cut))
+        trained = layers_above(model, cut)
+        record_proof(job, before, layer_digests(model), trained, excused=course.idle)
         finish(job, parts, predict, judged)
     return job.run
 
@@ -191,7 +193,7 @@ def with_closed_head(
     )
 
 
-def train_end_to_end(job: Job, model: "keras.Model", cut: str) -> None:
+def train_end_to_end(job: Job, model: "keras.Model", cut: str) -> Course:
     """Run the frozen base in every step, so that every pass sees new views."""
     from cvtrain.models.transfer import in_precision, layers_above, set_trainable
 
@@ -200,7 +202,7 @@ def train_end_to_end(job: Job, model: "keras.Model", cut: str) -> None:
     augment = job.config.augment
     feed = image_feed(job, stage, augmentation_of(augment), mixing_of(augment))
     trained = in_best_precision(job, lambda precision: in_precision(model, precision), stage, feed)
-    train_stage(job, trained, model, stage, feed)
+    return train_stage(job, trained, model, stage, feed)
 
 
 def write_features(job: Job, frozen: FrozenPart) -> None:

@@ -11,8 +11,9 @@ from cvtrain.data.augment import Augmentation
 from cvtrain.data.index import Split
 from cvtrain.data.mix import Mixing
 from cvtrain.errors import ConfigError
+from cvtrain.pipelines.course import Course
 from cvtrain.pipelines.evaluate import image_predictor
-from cvtrain.pipelines.finish import finish
+from cvtrain.pipelines.finish import Untuned, finish
 from cvtrain.pipelines.frozen import (
     FrozenPart,
     evaluation_parts,
@@ -37,8 +38,6 @@ from cvtrain.run import Run, RunRequest
 
 if TYPE_CHECKING:
     import keras
-
-    from cvtrain.training.loop import Row
 
 
 def finetune(config: Config, request: RunRequest, console: Console, *, source: Run) -> Run:
@@ -78,13 +77,21 @@ def finetune(config: Config, request: RunRequest, console: Console, *, source: R
         draw_augmentation(job, augmentation, mixing, views)
         before = layer_digests(model)
         trained: set[str] = set()
-        history: list[Row] = []
+        changed: set[str] = set()
+        course, untuned = Course(), None
         for number, step in enumerate((section, *section.then), 1):
             stage = _Stage(job, model, step, number, augmentation, mixing, views)
-            history = stage.train(history)
+            if untuned is None:
+                untuned = stage.test_predictions()
+            course = stage.train(course)
             trained.update(stage.unfrozen.layers)
-        record_proof(job, before, layer_digests(model), trained)
-        finish(job, *stage.evaluation(), judged_before(source, job))
+            if not course.moved and section.then:
+                console.remark(f"step {number}: no epoch was better; the model before it is kept")
+            if course.moved:
+                changed.update(set(stage.unfrozen.layers) - course.idle)
+        record_proof(job, before, layer_digests(model), trained, excused=trained - changed)
+        known = judged_before(source, job)
+        finish(job, *stage.evaluation(), known, start=Untuned(course.start, untuned))
     return job.run
 
 
@@ -137,8 +144,13 @@ class _Stage:
         self.parts = evaluation_parts(job.dataset) if self.frozen else job.dataset.index.splits
         self.exact = self.frozen.exact_rows(self.parts) if self.frozen else {}
 
-    def train(self, earlier: "list[Row]") -> "list[Row]":
-        """Train the upper part on cached features, or the whole on images; the whole history."""
+    def test_predictions(self) -> np.ndarray:
+        """What the model says of the test images as it is now, (n, classes)."""
+        _, predict = self.evaluation()
+        return predict("test")
+
+    def train(self, earlier: Course) -> Course:
+        """Train the upper part on cached features, or the whole on images; the whole course."""
         from cvtrain.models.transfer import in_precision, suffix_of, variable_rates
 
         job, step = self.job, self.step
@@ -170,7 +182,7 @@ class _Stage:
         )
 
     def evaluation(self) -> "tuple[Mapping[str, Split], Callable[[str], np.ndarray]]":
-        """What the saved model is measured on, and how: as `finish` takes it."""
+        """What the model is measured on, and how: as `finish` takes it."""
         from cvtrain.models.transfer import suffix_of
 
         if not self.frozen:

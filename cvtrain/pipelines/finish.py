@@ -2,15 +2,23 @@
 
 import shutil
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
-from cvtrain.console import duration
+from cvtrain.console import Console, duration
 from cvtrain.data.index import Split
+from cvtrain.errors import TrainingError
 from cvtrain.files import commit_text, quoted
-from cvtrain.metrics import classification_report, summarize, worst_mistakes
+from cvtrain.metrics import (
+    against_guessing,
+    classification_report,
+    mcnemar,
+    summarize,
+    worst_mistakes,
+)
 from cvtrain.pipelines.calibrate import record_calibration
-from cvtrain.pipelines.dataset import Dataset
 from cvtrain.pipelines.evaluate import show_metrics, write_confusion_matrix
 from cvtrain.pipelines.job import Job
 from cvtrain.pipelines.mistakes import explain_mistakes
@@ -19,12 +27,33 @@ from cvtrain.pipelines.suspects import NONE_JUDGED, Judged, find_mislabels, tell
 from cvtrain.predictions import predictions_csv
 from cvtrain.run import Run
 
+_UNLEARNT = (
+    "the saved model is no better than guessing on images that it has not learnt, so its mistakes "
+    "say nothing about them"
+)
+"""Why some lists are left out."""
+
+
+@dataclass(frozen=True)
+class Untuned:
+    """The model that fine-tuning started from.
+
+    Attributes:
+        validated: its `val_loss` and `val_accuracy`; None in runs begun by an earlier version.
+        test: (n, classes) its probabilities of the test images.
+    """
+
+    validated: Mapping[str, float] | None
+    test: np.ndarray
+
 
 def finish(
     job: Job,
     parts: Mapping[str, Split],
     predict: Callable[[str], np.ndarray],
     training: Judged = NONE_JUDGED,
+    *,
+    start: Untuned | None = None,
 ) -> None:
     """Measure the saved model, draw, and complete `run.json`.
 
@@ -32,54 +61,109 @@ def finish(
         parts: the samples to measure it on: train (all or some of them), validation, test.
         predict: name of a part -> probabilities (n, classes) of the model as it was saved.
         training: what is known about the labels of the training images.
+        start: what the model is held against.
 
     Raises:
+        TrainingError: the saved model gives probabilities that are not finite; it is removed.
         Stopped: on request; the model is saved, `--resume` measures it.
     """
-    run, dataset, watch, console = job.run, job.dataset, job.watch, job.console
-    index = dataset.index
+    run, watch = job.run, job.watch
     with watch.phase("evaluate"):
         probabilities = {name: predict(name) for name in parts}
-    metrics = {name: summarize(split.labels, probabilities[name]) for name, split in parts.items()}
-    test = parts["test"]
-    metrics["test"] = classification_report(test.labels, probabilities["test"], index.class_names)
+    refuse_infinite(run, probabilities)
+    metrics = measure(job, parts, probabilities)
+    if start is not None and start.validated is not None:
+        run.update(start=_against_start(start, parts["test"].labels, probabilities["test"]))
+    held_out = [(parts[name].labels, probabilities[name]) for name in ("validation", "test")]
+    against = against_guessing(*map(np.concatenate, zip(*held_out, strict=True)))
+    left_out = "" if against.is_better else _UNLEARNT
     with watch.phase("draw"):
         for name, split in parts.items():
-            text = predictions_csv(split, probabilities[name], index.class_names)
+            text = predictions_csv(split, probabilities[name], job.dataset.index.class_names)
             commit_text(run.path / f"predictions-{name}.csv", text)
-        write_confusion_matrix(run.path, metrics["test"]["confusion_matrix"], index.class_names)
-        draw_worst_mistakes(run, dataset, probabilities["test"])
+        matrix = metrics["test"]["confusion_matrix"]
+        write_confusion_matrix(run.path, matrix, job.dataset.index.class_names)
         calibration = record_calibration(run, parts, probabilities)
-    mistakes = explain_mistakes(job, probabilities["test"])
-    mislabels = find_mislabels(job, probabilities, training)
-    readings = readings_of(job)
-    found = {"calibration": calibration, "mistakes": mistakes, "mislabels": mislabels}
-    run.update(status="finished", metrics=metrics, reading=readings, **found, seconds=watch.seconds)
+    if not left_out:
+        draw_worst_mistakes(job, probabilities["test"])
+        mistakes = explain_mistakes(job, probabilities["test"])
+    else:
+        mistakes = {"num": 0, "left_out": left_out}
+    found = {
+        "metrics": metrics,
+        "learnt": not left_out,
+        "calibration": calibration,
+        "mistakes": mistakes,
+        "mislabels": find_mislabels(job, probabilities, training, left_out=left_out),
+        "reading": readings_of(job, metrics, against),
+    }
+    run.update(status="finished", **found, seconds=watch.seconds)
     # Nothing is left to resume, and they are several times the size of the model.
     shutil.rmtree(run.checkpoints, ignore_errors=True)
-    show_metrics(metrics["test"], console)
+    tell(run, watch.seconds["total"], job.console)
+
+
+def measure(
+    job: Job, parts: Mapping[str, Split], probabilities: Mapping[str, np.ndarray]
+) -> dict[str, dict[str, Any]]:
+    """`metrics` of run.json; arguments as in `finish`."""
+    metrics = {name: summarize(split.labels, probabilities[name]) for name, split in parts.items()}
+    labels, names = parts["test"].labels, job.dataset.index.class_names
+    return metrics | {"test": classification_report(labels, probabilities["test"], names)}
+
+
+def tell(run: Run, seconds: float, console: Console) -> None:
+    """Print what came out, and what one can do with it."""
+    show_metrics(run.record["metrics"]["test"], console)
     tell_mislabels(run, console)
-    tell_readings(readings, console)
+    tell_readings(run.record["reading"], console)
     console.result(
         f"\n{run.path}/ holds model.keras, run.json, history.csv, predictions-*.csv and figures/ "
-        f"({duration(watch.seconds['total'])})"
+        f"({duration(seconds)})"
     )
     path = quoted(run.path)
+    figures = [run.figures / f"{name}.png" for name in ("curves", "worst_mistakes")]
+    drawn = [figure.name for figure in figures if figure.exists()]
+    look = f"  look at      {run.figures}/{', '.join(drawn)}\n" if drawn else ""
     console.result(
         "Next:\n"
         f"  everything   cvtrain report {path}\n"
-        f"  look at      {run.figures}/curves.png, worst_mistakes.png\n"
+        f"{look}"
         f"  classify     cvtrain predict {path} YOUR_IMAGES\n"
         f"  measure      cvtrain evaluate {path} --data OTHER_IMAGES\n"
         f"  abstain      cvtrain calibrate {path}"
     )
 
 
-def draw_worst_mistakes(run: Run, dataset: Dataset, probabilities: np.ndarray) -> None:
+def refuse_infinite(run: Run, probabilities: Mapping[str, np.ndarray]) -> None:
+    """Raise TrainingError where a saved model has finite weights, and sums of them are not.
+
+    The model is removed, because no later command could use it.
+    """
+    for name, rows in probabilities.items():
+        num = int((~np.isfinite(rows).all(axis=1)).sum())
+        if num:
+            run.model_path.unlink(missing_ok=True)
+            raise TrainingError(
+                f"the model gives probabilities that are not finite for {num:,} of {len(rows):,} "
+                f"{name} images",
+                "Its weights are too large. Lower the learning rate, and train again.",
+            )
+
+
+def _against_start(start: Untuned, labels: np.ndarray, probabilities: np.ndarray) -> dict[str, Any]:
+    """`start` of run.json: the model before, and whether the test images tell the two apart."""
+    before, now = (rows.argmax(axis=1) == labels for rows in (start.test, probabilities))
+    p = mcnemar(before, now)["p"]
+    return {**start.validated, "test_accuracy": float(before.mean()), "p": p}
+
+
+def draw_worst_mistakes(job: Job, probabilities: np.ndarray) -> None:
     """Draw the test images that cost the most, with true and predicted class."""
     from cvtrain.visuals import draw
 
-    split, names = dataset.index.splits["test"], dataset.index.class_names
+    index, pixels = job.dataset.index, job.dataset.pixels
+    split, names = index.splits["test"], index.class_names
     predicted = probabilities.argmax(axis=1)
     worst = worst_mistakes(split.labels, probabilities)
     captions = [
@@ -88,5 +172,6 @@ def draw_worst_mistakes(run: Run, dataset: Dataset, probabilities: np.ndarray) -
         f"{split.paths[i].rpartition('/')[2]}"
         for i in worst
     ]
-    images = [dataset.pixels[split.paths[i]] for i in worst]
-    draw.save(draw.draw_mistakes(images, captions), run.figures / "worst_mistakes.png")
+    with job.watch.phase("draw"):
+        figure = draw.draw_mistakes([pixels[split.paths[i]] for i in worst], captions)
+        draw.save(figure, job.run.figures / "worst_mistakes.png")

@@ -5,7 +5,7 @@ are those of its saved model. Training reads them in the precision that is faste
 """
 
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -198,7 +198,15 @@ class FrozenPart:
         """The features of images as they are, in float32, by part."""
         views = [views_of(self.job.dataset, split) for split in parts.values()]
         rows, _ = self._extract(self._prefix(), views, "float32")
-        return dict(zip(parts, rows, strict=True))
+        found = dict(zip(parts, rows, strict=True))
+        if are_constant(found["train"]):
+            known = self.job.run.record.get("constant_features", [])
+            self.job.run.update(constant_features=[*dict.fromkeys([*known, self.layer])])
+            self.job.console.warn(
+                f"the base gives the same at {self.layer} for all images; there is nothing in it "
+                "to learn from. Cut it lower, or give it trained weights (backbone.weights)"
+            )
+        return found
 
     def _prefix(self) -> "keras.Model":
         from cvtrain.models.transfer import prefix_of
@@ -229,6 +237,15 @@ class FrozenPart:
                 prefix, stores, job.dataset.pixels, views, stop=job.stop, on_progress=show
             )
         return [stores[0].rows(view.keys) for view in views], computed
+
+
+def are_constant(rows: "Rows") -> bool:
+    """Are the features of all images the same? The first one that differs ends the search."""
+    first = rows.take(np.array([0]))
+    parts = range(0, len(rows), BATCH_SIZE)
+    return len(rows) > 1 and all(
+        (rows.take(np.arange(i, min(i + BATCH_SIZE, len(rows)))) == first).all() for i in parts
+    )
 
 
 def views_of(dataset: Dataset, split: Split) -> "Views":
@@ -297,19 +314,24 @@ def feature_predictor(
 
 
 def record_proof(
-    job: Job, before: Mapping[str, str], after: Mapping[str, str], trained: Sequence[str]
+    job: Job,
+    before: Mapping[str, str],
+    after: Mapping[str, str],
+    trained: Collection[str],
+    excused: Collection[str] = (),
 ) -> None:
     """Prove what was frozen and what was trained, in run.json and for the person.
 
-    Raises:
-        TrainingError: a frozen layer changed, or a trained one did not.
+    Arguments and errors as of `models.transfer.prove_freeze`.
     """
     from cvtrain.models.transfer import prove_freeze
 
-    proof = prove_freeze(before, after, trained)
+    proof = prove_freeze(before, after, trained, excused)
     job.run.update(freeze_proof=proof)
-    num_trained = sum(bool(layer["trained"]) for layer in proof.values())
+    layers = [layer for layer in proof.values() if layer["trained"]]
+    num_changed = sum(layer["before"] != layer["after"] for layer in layers)
+    kept = f", {len(layers) - num_changed} trained and kept as they were"
     job.console.result(
-        f"freeze proof: {len(proof) - num_trained} layers frozen and unchanged, "
-        f"{num_trained} trained and changed"
+        f"freeze proof: {len(proof) - len(layers)} layers frozen and unchanged, "
+        f"{num_changed} trained and changed{kept * (num_changed < len(layers))}"
     )

@@ -163,6 +163,7 @@ def describe(run: Run, rung: Rung, estimate: float, below: Sequence[dict]) -> di
         "accuracy_interval": test["accuracy_interval"],
         "num_images": test["num_images"],
         "num_parameters": run.record["num_parameters"],
+        "learnt": run.record.get("learnt", True),
         "minutes": run.record["seconds"]["total"] / 60,
         "estimated_minutes": estimate / 60,
     }
@@ -205,6 +206,11 @@ def show(job: Job, rows: Sequence[dict[str, Any]]) -> None:
         "p: McNemar's exact test against the rung below, on the same test images; "
         "above 0.05 the difference may be chance."
     )
+    if unlearnt := [row["name"] for row in rows if not row.get("learnt", True)]:
+        job.console.warn(
+            f"never learnt, and no better than guessing: {', '.join(unlearnt)}; the log of each "
+            "says what to try"
+        )
     actual = sum(row["minutes"] for row in rows)
     estimated = sum(row["estimated_minutes"] for row in rows)
     job.console.result(

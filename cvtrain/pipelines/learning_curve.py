@@ -16,6 +16,7 @@ from cvtrain.console import Console, duration
 from cvtrain.data.shares import choose
 from cvtrain.errors import DataError, Stopped
 from cvtrain.files import commit_text, committed, csv_text, printable, seal, unsealed
+from cvtrain.metrics import scores_against_guessing
 from cvtrain.pipelines.extract_features import cut_base
 from cvtrain.pipelines.job import Job, finished_run, start_job
 from cvtrain.pipelines.probe import copies, pooled_features, samples
@@ -235,6 +236,7 @@ def show(run: Run, console: Console) -> None:
         for row in curve
     ]
     console.table(("share", "images", "accuracy", "95 % interval"), rows)
+    _warn_of_guessing(run, curve[-1]["accuracy"], console)
     if run.record["verdict"] == "unknown":
         console.result(
             f"\nno forecast: that takes {FEWEST_SIZES} different sizes (learning_curve.shares)"
@@ -264,6 +266,18 @@ def show(run: Run, console: Console) -> None:
         f"\n{run.path}/ holds learning_curve.csv, run.json and figures/learning_curve.png "
         f"({duration(run.record['seconds']['total'])})"
     )
+
+
+def _warn_of_guessing(run: Run, accuracy: float, console: Console) -> None:
+    """Say where the head on all images knows nothing: a curve of that is none."""
+    counts = [list(run.record["data"]["counts"][name].values()) for name in SPLITS[1:]]
+    against = scores_against_guessing(np.sum(counts, axis=0).tolist(), accuracy)
+    if not against.is_better:
+        console.warn(
+            f"with all images the head is no better than guessing ({against.most_frequent:.4f}): "
+            "the features of this base do not tell the classes apart, however many images there "
+            "are; cvtrain probe compares others"
+        )
 
 
 def _on_others(row: Mapping[str, Any]) -> str:

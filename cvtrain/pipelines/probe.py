@@ -17,6 +17,7 @@ from cvtrain.console import Console, duration
 from cvtrain.data.index import Index
 from cvtrain.errors import ConfigError, DataError, Stopped
 from cvtrain.files import commit_text, csv_text, printable, quoted
+from cvtrain.metrics import scores_against_guessing
 from cvtrain.pipelines.dataset import Dataset, check
 from cvtrain.pipelines.frozen import open_base, views_of
 from cvtrain.pipelines.job import Job, finished_run, start_job
@@ -248,6 +249,7 @@ def show(run: Run, base: Backbone, config: Path | None, console: Console) -> Non
             f"recommended cut: {_in_words(cut)}; within one standard error of the best "
             f"it is the cheapest, with {spared:.0%} less to compute"
         )
+    _warn_of_guessing(run, best["accuracy"], console)
     last = [row for row in rows if _series(row) == _series(cut)][-1]
     if last["accuracy"] < least_accuracy(best):
         console.result(
@@ -267,6 +269,16 @@ def show(run: Run, base: Backbone, config: Path | None, console: Console) -> Non
         f"({duration(run.record['seconds']['total'])})"
     )
     console.result(f"Next:\n  train on these features   {_next_command(config)}")
+
+
+def _warn_of_guessing(run: Run, accuracy: float, console: Console) -> None:
+    """Say where the best block knows nothing: then no cut is a good one."""
+    against = scores_against_guessing([*run.record["data"]["counts"]["train"].values()], accuracy)
+    if not against.is_better:
+        console.warn(
+            f"no block tells the classes apart better than guessing ({against.most_frequent:.4f}): "
+            "take another base, or trained weights"
+        )
 
 
 def _next_command(config: Path | None) -> str:

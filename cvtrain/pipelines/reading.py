@@ -1,35 +1,42 @@
-"""What the curves of a training say: told when it ends, and kept in `run.json`."""
+"""What a training and its saved model say: told when it ends, and kept in `run.json`."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from textwrap import indent
+from typing import Any
 
 from cvtrain.console import Console
+from cvtrain.metrics import AgainstGuessing
 from cvtrain.pipelines.job import Job
-from cvtrain.reports.curves import Stage, read_curves
+from cvtrain.reports.curves import read_curves
 from cvtrain.reports.folder import read_history
+from cvtrain.reports.stage import Stage, Start
 
 _MOST_TOLD = 2
 
 
-def readings_of(job: Job) -> list[dict[str, str]]:
-    """`reading` of run.json, the most important first; empty where nothing was trained by epochs.
+def readings_of(
+    job: Job, metrics: Mapping[str, Any], held_out: AgainstGuessing
+) -> list[dict[str, str]]:
+    """`reading` of run.json, the most important first.
 
-    Of several steps of fine-tuning, whose curves follow each other, nothing is said.
+    Args:
+        metrics: as run.json will have them.
+        held_out: the saved model on the validation and test images.
     """
-    history = read_history(job.run)
-    name = job.run.record["command"].replace("-", "_")
-    section = getattr(job.config, name)
-    if not history or getattr(section, "then", ()):
-        return []
-    index = job.dataset.index
+    record, counts = job.run.record, job.dataset.index.counts
+    start = record.get("start")
     stage = Stage(
-        name,
+        record["command"].replace("-", "_"),
         job.config.model_dump(mode="json"),
-        num_classes=len(index.class_names),
-        num_validation=len(index.splits["validation"].paths),
+        {split: [*by_class.values()] for split, by_class in counts.items()},
+        held_out=held_out,
+        best_epoch=record.get("best_epoch"),
+        start=start and Start(**start, test_accuracy_now=metrics["test"]["accuracy"]),
+        constant=record.get("constant_features", ()),
+        without_gradient=record.get("without_gradient", ()),
     )
-    return [asdict(reading) for reading in read_curves(history, stage)]
+    return [asdict(reading) for reading in read_curves(read_history(job.run), stage)]
 
 
 def tell_readings(readings: Sequence[Mapping[str, str]], console: Console) -> None:

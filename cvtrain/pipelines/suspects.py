@@ -15,6 +15,7 @@ import numpy as np
 from cvtrain.console import Console
 from cvtrain.errors import RunError
 from cvtrain.files import commit_text, printable
+from cvtrain.metrics import against_guessing
 from cvtrain.mislabels import Suspect, mislabels_csv, ranked, read_mislabels, suspects
 from cvtrain.pipelines.job import Job
 from cvtrain.run import Run
@@ -53,6 +54,8 @@ def judge_training_images(job: Job, rows: "Rows") -> Judged:
     of one or two images a classifier learns little. A base that was itself trained on these images
     has learnt their labels, and finds less.
 
+    Of classifiers that are no better than guessing nothing is asked.
+
     Args:
         rows: maps (n, height, width, channels) of the training images; of several views the first
             counts.
@@ -80,6 +83,8 @@ def judge_training_images(job: Job, rows: "Rows") -> Judged:
             groups=digests[places],
             go_on=partial(job.stop.go_on, "judging the labels"),
         )
+    if not against_guessing(labels, probabilities).is_better:
+        return NONE_JUDGED
     files = [split.paths[i] for i in places]
     found = suspects(files, ["train"] * len(files), labels, probabilities, index.class_names)
     return Judged(len(files), tuple(found))
@@ -101,34 +106,46 @@ def judged_before(source: Run, job: Job) -> Judged:
 
 
 def find_mislabels(
-    job: Job, probabilities: Mapping[str, np.ndarray], training: Judged
+    job: Job,
+    probabilities: Mapping[str, np.ndarray],
+    training: Judged,
+    *,
+    left_out: str = "",
 ) -> dict[str, Any]:
     """Commit `mislabels.csv`, and return `mislabels` of run.json.
 
     Args:
         probabilities: (n, classes) of the saved model, by split; validation and test count.
         training: what is known of the training images.
+        left_out: why that model judges nothing, where it does not.
     """
-    index = job.dataset.index
-    parts = {name: index.splits[name] for name in ("validation", "test")}
-    held_out = suspects(
-        [path for part in parts.values() for path in part.paths],
-        [name for name, part in parts.items() for _ in part.paths],
-        np.concatenate([part.labels for part in parts.values()]),
-        np.concatenate([probabilities[name] for name in parts]),
-        index.class_names,
-    )
-    found = ranked([*training.suspects, *held_out])
+    found, judged = list(training.suspects), {"train": training.num_images}
+    if not left_out:
+        index = job.dataset.index
+        parts = {name: index.splits[name] for name in ("validation", "test")}
+        found += suspects(
+            [path for part in parts.values() for path in part.paths],
+            [name for name, part in parts.items() for _ in part.paths],
+            np.concatenate([part.labels for part in parts.values()]),
+            np.concatenate([probabilities[name] for name in parts]),
+            index.class_names,
+        )
+        judged |= {name: len(part.paths) for name, part in parts.items()}
+    found = ranked(found)
     commit_text(job.run.path / FILE, mislabels_csv(found))
-    judged = {name: len(part.paths) for name, part in parts.items()}
-    if training.num_images:
-        judged = {"train": training.num_images, **judged}
-    return {"num": len(found), "judged": judged}
+    judged = {name: num for name, num in judged.items() if num}
+    record: dict[str, Any] = {"num": len(found), "judged": judged}
+    return record | ({"left_out": left_out} if left_out else {})
 
 
 def tell_mislabels(run: Run, console: Console) -> None:
     """Print how many images are likely labelled wrongly, and the likeliest of them."""
     num, judged = (run.record["mislabels"][key] for key in ("num", "judged"))
+    if left_out := run.record["mislabels"].get("left_out"):
+        console.result(
+            f"\nNo validation or test images are listed as likely mislabels or worst mistakes: "
+            f"{left_out}."
+        )
     if not num:
         return
     console.result(

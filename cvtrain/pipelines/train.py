@@ -1,7 +1,9 @@
 """The middle of every command that trains on images: a run is started, a model trained in it."""
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+import contextlib
+import itertools
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -14,7 +16,14 @@ from cvtrain.data.batches import num_steps, ordered_batches, training_batches
 from cvtrain.data.mix import Mixing, mix, mixed_batches
 from cvtrain.data.rand_augment import RandAugment
 from cvtrain.errors import Stopped, TrainingError
-from cvtrain.files import commit_text, csv_text
+from cvtrain.pipelines.course import (
+    Course,
+    against_overflow,
+    continued,
+    joined,
+    record_course,
+    write_history,
+)
 from cvtrain.pipelines.job import Job
 from cvtrain.run import Run
 from cvtrain.spacing import asked_spacing
@@ -22,10 +31,11 @@ from cvtrain.spacing import asked_spacing
 if TYPE_CHECKING:
     import keras
 
-    from cvtrain.training.loop import Batches, Row
     from cvtrain.training.schedules import Plateau
+    from cvtrain.training.state import Batches, Row, Trained
 
 VALIDATION_BATCH_SIZE = 64
+_MOST_ASKED = 4  # batches, whether a layer gets a gradient
 
 
 @dataclass(frozen=True)
@@ -86,8 +96,8 @@ def train_stage(
     *,
     rates: Sequence[float] | None = None,
     number: int = 1,
-    earlier: "Sequence[Row]" = (),
-) -> "list[Row]":
+    earlier: Course | None = None,
+) -> Course:
     """Train a model, carry its best weights into the one that is saved, save and record that.
 
     Args:
@@ -96,15 +106,79 @@ def train_stage(
         stage: how to train.
         rates: factor of the learning rate of each trainable variable; None for ones.
         number: of the stage in its run, from 1.
-        earlier: the history of the stages before.
+        earlier: what the stages before have led to, of a model that was good before the first of
+            them: where no epoch is better, it stays as it is. None for a model that knows nothing.
 
     Returns:
-        The history of all stages up to this one.
+        What all stages up to this one have led to.
 
     Raises:
-        TrainingError, ResourceError, RunError: as `training.loop.train` does.
-        Stopped: on request. What was learnt is saved in every case.
+        TrainingError: something is not finite any more. What was learnt before is saved.
+        ResourceError, RunError: as `training.loop.train` does.
+        Stopped: on request. What was learnt is saved.
     """
+    digests = _trainable_digests(model)
+    trained = _train(job, model, stage, feed, rates, number, earlier)
+    course = continued(earlier, trained)
+    has_diverged = trained.outcome == "diverged"
+    # Without an epoch there are only the weights of the last step, which may not be finite.
+    if not has_diverged or course.best_epoch is not None:
+        save(job.run, saved, model)
+    record_course(job.run, course, trained.outcome)
+    if has_diverged:
+        step = f"step {number}: " if number > 1 else ""
+        raise TrainingError(
+            f"{step}{trained.reason}", against_overflow(job.run, stage, number, course)
+        )
+    if trained.outcome == "stopped":
+        raise Stopped(
+            f"stopped in epoch {len(course.history) + 1}; what was learnt is in {job.run.path}",
+            job.stop.advice,
+        )
+    return replace(course, idle=_idle(job, model, feed, digests))
+
+
+def _idle(job: Job, model: "keras.Model", feed: Feed, digests: Mapping[str, str]) -> frozenset[str]:
+    """The layers that were trained in vain, as no gradient reaches them; told to the person.
+
+    Args:
+        digests: of the layers, before training.
+    """
+    from cvtrain.models.transfer import without_gradient
+
+    now = _trainable_digests(model)
+    still = {name for name in now if now[name] == digests[name]}
+    if not still:
+        return frozenset()
+    with contextlib.closing(feed.batches(0)) as stream:
+        idle = still & without_gradient(model, itertools.islice(stream, _MOST_ASKED))
+    if idle:
+        names = [layer.name for layer in model.layers if layer.name in idle]
+        known = job.run.record.get("without_gradient", [])
+        job.run.update(without_gradient=[*dict.fromkeys([*known, *names])])
+        job.console.warn(
+            f"training did not change {', '.join(names)}: the loss does not depend on these "
+            "weights, because what the layers read or give is zero for all images"
+        )
+    return frozenset(idle)
+
+
+def _trainable_digests(model: "keras.Model") -> dict[str, str]:
+    from cvtrain.models.transfer import layer_digest
+
+    return {layer.name: layer_digest(layer) for layer in model.layers if layer.trainable_weights}
+
+
+def _train(
+    job: Job,
+    model: "keras.Model",
+    stage: Training,
+    feed: Feed,
+    rates: Sequence[float] | None,
+    number: int,
+    earlier: Course | None,
+) -> "Trained":
+    """Train a model as its section says; arguments as of `train_stage`."""
     from cvtrain.training.checkpoint import Checkpoints
     from cvtrain.training.loop import train
     from cvtrain.training.optimizers import build_optimizer
@@ -112,57 +186,40 @@ def train_stage(
 
     run, steps = job.run, steps_of(stage, feed)
     settings = stage.optimizer.model_dump()
-    checkpoints = Checkpoints(
-        run.checkpoints / str(number),
-        every_seconds=asked_spacing(),
-        warn=job.console.warn,
-    )
     with job.watch.phase("train"), job.console.training(stage.epochs) as view:
 
         def on_epoch(rows: "list[Row]") -> None:
-            history = joined(earlier, rows)
+            history = joined(earlier.history if earlier else (), rows)
             write_history(run, history)
             job.tracking.log_epoch(history[-1])
             view.epoch(rows[-1])
 
-        try:
-            trained = train(
-                model,
-                batches=feed.batches,
-                validation=feed.validation,
-                epochs=stage.epochs,
-                steps_per_epoch=steps,
-                optimizer=build_optimizer(**settings, precision=run.record["precision"]),
-                schedule=build_schedule(**schedule_settings(stage, steps)),
-                plateau=plateau_of(stage.schedule),
-                class_weights=class_weights_of(stage, feed.labels),
-                label_smoothing=stage.label_smoothing,
-                rates=rates,
-                ema=stage.ema,
-                monitor=stage.monitor,
-                patience=stage.early_stopping,
-                checkpoints=checkpoints,
-                stop=job.stop,
-                on_step=view.step,
-                on_epoch=on_epoch,
-            )
-        except TrainingError:
-            # Without a finished epoch there are no best weights, only those that are not finite.
-            if all(np.isfinite(weights).all() for weights in model.get_weights()):
-                save(run, saved, model)
-            raise
-    save(run, saved, model)
-    history = joined(earlier, trained.history)
-    write_history(run, history)
-    best_epoch = len(earlier) + trained.best_epoch
-    draw_history(run, history, best_epoch)
-    run.update(outcome=trained.outcome, epochs=len(history), best_epoch=best_epoch)
-    if trained.outcome == "stopped":
-        raise Stopped(
-            f"stopped in epoch {len(history) + 1}; what was learnt is in {run.path}",
-            job.stop.advice,
+        return train(
+            model,
+            batches=feed.batches,
+            validation=feed.validation,
+            epochs=stage.epochs,
+            steps_per_epoch=steps,
+            optimizer=build_optimizer(**settings, precision=run.record["precision"]),
+            schedule=build_schedule(**schedule_settings(stage, steps)),
+            plateau=plateau_of(stage.schedule),
+            class_weights=class_weights_of(stage, feed.labels),
+            label_smoothing=stage.label_smoothing,
+            rates=rates,
+            ema=stage.ema,
+            monitor=stage.monitor,
+            patience=stage.early_stopping,
+            keep_start=earlier is not None,
+            checkpoints=Checkpoints(
+                run.checkpoints / str(number),
+                every_seconds=asked_spacing(),
+                warn=job.console.warn,
+            ),
+            stop=job.stop,
+            on_start=view.start,
+            on_step=view.step,
+            on_epoch=on_epoch,
         )
-    return history
 
 
 def steps_of(stage: Training, feed: Feed) -> int:
@@ -210,28 +267,6 @@ def save(run: Run, saved: "keras.Model", trained: "keras.Model") -> None:
     copy_weights(trained, saved)
     save_model(saved, run.model_path)
     run.update(weights_sha256=weights_digest(saved), num_parameters=saved.count_params())
-
-
-def joined(earlier: "Sequence[Row]", rows: "Sequence[Row]") -> "list[Row]":
-    """The rows of a stage after those of the stages before it; epochs and steps go on counting."""
-    epochs, steps = (earlier[-1]["epoch"], earlier[-1]["step"]) if earlier else (0, 0)
-    later = [row | {"epoch": row["epoch"] + epochs, "step": row["step"] + steps} for row in rows]
-    return [*earlier, *later]
-
-
-def write_history(run: Run, rows: "list[Row]") -> None:
-    """Commit `history.csv`: one line an epoch."""
-    if rows:
-        lines = [[f"{v:.7g}" if isinstance(v, float) else v for v in row.values()] for row in rows]
-        commit_text(run.path / "history.csv", csv_text([list(rows[0]), *lines]))
-
-
-def draw_history(run: Run, rows: "list[Row]", best_epoch: int) -> None:
-    """Draw the curves of loss and accuracy, once there is an epoch."""
-    from cvtrain.visuals import draw
-
-    if rows:
-        draw.save(draw.draw_curves(rows, best_epoch), run.figures / "curves.png")
 
 
 def draw_augmentation(

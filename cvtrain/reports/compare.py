@@ -132,6 +132,9 @@ def show(
             )
         )
     console.table(columns, rows)
+    for one in contenders:
+        if said := words.what_it_learnt(one.record):
+            console.warn(f"{printable(one.name)}: {said[0].lower()}{said[1:]}")
     others = [name for (one, name), pair in pairs.items() if one == first and pair is None]
     if others:
         console.warn(
@@ -161,6 +164,7 @@ def render_comparison(
         version=__version__,
         contenders=contenders,
         what=[words.what_was_trained(one.record, one.settings) for one in contenders],
+        learnt=[words.what_it_learnt(one.record) for one in contenders],
         best=best,
         verdict="" if unpaired else in_words(*first_two, known[first_two]),
         pairs=known,

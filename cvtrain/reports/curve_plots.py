@@ -8,26 +8,31 @@ History = Mapping[str, Sequence[float]]
 _METRICS = (("loss", "Loss", False), ("accuracy", "Accuracy", True))
 
 
-def curves_of_run(history: History, best_epoch: int | None) -> list[Plot]:
+def curves_of_run(
+    history: History, best_epoch: int | None, start: Mapping[str, float] | None = None
+) -> list[Plot]:
     """Loss and accuracy, training and validation, by epoch; none without epochs.
 
     Args:
         history: columns of `history.csv`.
-        best_epoch: whose weights were kept.
+        best_epoch: whose weights were kept; 0 for those of the start.
+        start: `val_loss` and `val_accuracy` before the first epoch, where they were measured.
     """
     if not history or not history["epoch"]:
         return []
-    mark = (best_epoch, f"kept: epoch {best_epoch}") if best_epoch else None
-    return [
-        _plot(
-            title,
-            {"training": history[key], "validation": history[f"val_{key}"]},
-            history["epoch"],
-            is_share,
-            mark,
-        )
-        for key, title, is_share in _METRICS
-    ]
+    mark = None
+    if best_epoch is not None and (best_epoch or start):
+        mark = (best_epoch, f"kept: epoch {best_epoch}" if best_epoch else "kept: the start")
+    epochs, plots = history["epoch"], []
+    for key, title, is_share in _METRICS:
+        first = [start[f"val_{key}"]] if start else []
+        validation = [*first, *history[f"val_{key}"]]
+        series = {
+            "training": (epochs, history[key]),
+            "validation": ([0.0] * len(first) + [*epochs], validation),
+        }
+        plots.append(_plot(title, series, is_share, mark))
+    return plots
 
 
 def curves_of_runs(histories: Mapping[str, History]) -> list[Plot]:
@@ -39,8 +44,10 @@ def curves_of_runs(histories: Mapping[str, History]) -> list[Plot]:
     return [
         _plot(
             f"Validation {key}",
-            {name: history[f"val_{key}"] for name, history in with_epochs.items()},
-            longest,
+            {
+                name: (longest[: len(history["epoch"])], history[f"val_{key}"])
+                for name, history in with_epochs.items()
+            },
             is_share,
         )
         for key, _, is_share in _METRICS
@@ -49,8 +56,7 @@ def curves_of_runs(histories: Mapping[str, History]) -> list[Plot]:
 
 def _plot(
     title: str,
-    columns: Mapping[str, Sequence[float]],
-    epochs: Sequence[float],
+    columns: Mapping[str, tuple[Sequence[float], Sequence[float]]],
     is_share: bool,
     mark: tuple[float, str] | None = None,
 ) -> Plot:
@@ -58,11 +64,12 @@ def _plot(
         return f"{value:.1%}" if is_share else f"{value:.3f}"
 
     summary = "; ".join(
-        f"{name} from {shown(values[0])} to {shown(values[-1])}" for name, values in columns.items()
+        f"{name} from {shown(values[0])} to {shown(values[-1])}"
+        for name, (_, values) in columns.items()
     )
     return plot(
         title,
-        [Series(name, epochs[: len(values)], values) for name, values in columns.items()],
+        [Series(name, epochs, values) for name, (epochs, values) in columns.items()],
         x_label="epoch",
         summary=f"By epoch: {summary}.",
         y_is_share=is_share,

@@ -1,4 +1,4 @@
-"""What learning curves say, in words, and what to change in the config.
+"""What learning curves and the saved model say, in words, and what to change in the config.
 
 A rule speaks only of what is larger than chance: accuracies are binomial, and losses have the
 spread that validation images of this number give them. Where no rule speaks, nothing is said.
@@ -6,11 +6,11 @@ spread that validation images of this number give them. Where no rule speaks, no
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from math import log, sqrt
-from typing import Any
+from math import sqrt
 
 import numpy as np
-import yaml
+
+from cvtrain.reports.stage import Stage, against_over_fitting, against_under_fitting
 
 _FEWEST_EPOCHS = 4  # from fewer no trend can be told
 _Z = 2.0  # standard errors beyond which a difference is not chance
@@ -23,6 +23,8 @@ _LOST = 0.25  # of its last training loss, by which a collapsed training was bet
 _FEWEST_TO_LEVEL = 5  # values from which a level can be told from a slope
 _UNDERFITTED = 0.9  # training accuracy below which a larger model may pay
 _GAP = 0.05  # of accuracy, between training and validation, below which nothing is over-fitted
+_FAR = 0.1  # of the usual learning rate, below which one is far too low
+_FAR_ABOVE = 1.5  # times the loss of guessing
 _WIDE = 0.05  # half of the interval of validation accuracy that hides most of what one tries
 
 
@@ -41,84 +43,24 @@ class Reading:
     proposal: str = ""
 
 
-@dataclass(frozen=True)
-class Stage:
-    """How the network was trained.
-
-    Attributes:
-        name: section of the config: `fit`, `extract_features` or `finetune`.
-        config: the whole of it, as in `config.yaml`; older ones lack keys.
-        num_classes, num_validation: classes, and validation images.
-    """
-
-    name: str
-    config: Mapping[str, Any]
-    num_classes: int
-    num_validation: int
-
-    @property
-    def settings(self) -> Mapping[str, Any]:
-        """The section of this stage."""
-        return self.config[self.name]
-
-    @property
-    def augment(self) -> Mapping[str, Any] | None:
-        """How the config says that images may change; None: it does not."""
-        return self.config.get("augment")
-
-    @property
-    def is_augmented(self) -> bool:
-        """Do training images change from epoch to epoch?"""
-        views = self.settings.get("views")
-        if self.name == "finetune" and views is None:
-            views = self.config.get("extract_features", {}).get("views")
-        return self.augment is not None and views != 1
-
-    @property
-    def mixes(self) -> bool:
-        """Does the config mix images with others?"""
-        return any((self.augment or {}).get(key) for key in ("mixup", "cutmix"))
-
-    @property
-    def net(self) -> tuple[str, str]:
-        """Section and key of the network, or of the head that is trained or trained on."""
-        return ("fit", "model") if self.name == "fit" else ("extract_features", "head")
-
-    @property
-    def dropout(self) -> float:
-        """Share of the values that is dropped before the classifier."""
-        section, key = self.net
-        return self.config.get(section, {}).get(key, {}).get("dropout", 0.0)
-
-    @property
-    def is_hampered(self) -> bool:
-        """Is training accuracy of values dropped out, or of parts of images?"""
-        hides = self.mixes or bool((self.augment or {}).get("erase"))
-        return self.dropout > 0 or (self.is_augmented and hides)
-
-    def propose(self, **settings: Any) -> str:
-        """YAML of settings of this stage."""
-        return _yaml({self.name: settings})
-
-    def at_rate(self, factor: float) -> str:
-        """YAML of the learning rate times `factor`."""
-        rate = self.settings["optimizer"]["learning_rate"] * factor
-        return self.propose(optimizer={"learning_rate": float(f"{rate:.2g}")})
-
-
 def read_curves(history: Mapping[str, Sequence[float]], stage: Stage) -> list[Reading]:
-    """What the curves of one training say, the most important first; empty if nothing.
+    """What one training says, the most important first; empty if nothing.
 
     Args:
         history: columns of `history.csv`: `loss`, `accuracy`, `val_loss`, `val_accuracy`, one value
-            an epoch; training values are means over the epoch, as the images were augmented.
+            an epoch; training values are means over the epoch, as the images were augmented. Empty
+            where nothing was trained by epochs.
         stage: how it was trained.
     """
-    curves = _Curves(*(np.asarray(history[key], float) for key in _COLUMNS))
-    if len(curves.loss) < _FEWEST_EPOCHS:
-        return []
+    curves = _Curves(*(np.asarray(history.get(key, ()), float) for key in _COLUMNS))
     # What is true of the training makes what it seems to say of the data meaningless.
-    for rule in (_collapsed, _no_better_than_chance, _rate_too_high, _rate_too_low):
+    for rule in (_never_learnt, _lost, _rate_is_absurd):
+        if found := rule(curves, stage):
+            return [found]
+    # The curves of several steps of fine-tuning follow each other, and are no one curve.
+    if len(curves.loss) < _FEWEST_EPOCHS or stage.settings.get("then"):
+        return []
+    for rule in (_collapsed, _rate_too_high, _rate_too_low):
         if found := rule(curves, stage):
             return [found]
     rules = (_over_fitting, _still_improving, _under_fitting, _validation_too_small, _below)
@@ -148,36 +90,143 @@ class _Curves:
         return self.accuracy[-self.last :].mean(), self.val_accuracy[-self.last :].mean()
 
 
-def _collapsed(curves: _Curves, stage: Stage) -> Reading | None:
-    smooth, guessing = _smoothed(curves.loss), log(stage.num_classes)
-    least, end = smooth.min(), curves.loss[-2:].mean()
-    # A spike falls again: both of the last epochs have to be as bad as guessing.
-    is_guessing = curves.loss[-2:].min() > (1 - _BARELY) * guessing
-    if not is_guessing or least > (1 - _LOST) * end:
+def _never_learnt(curves: _Curves, stage: Stage) -> Reading | None:
+    model = stage.held_out
+    if model is None or model.is_better:
         return None
-    epoch = np.flatnonzero(curves.loss < (least + end) / 2)[-1] + 2
+    why, proposal = _why_never_learnt(curves, stage)
     return Reading(
-        "collapsed",
-        f"Training collapsed at epoch {epoch}: its loss was {least:.2f} and ends at {end:.2f}, "
-        f"where guessing among {stage.num_classes} classes has {guessing:.2f}. Most often a "
-        "step was too large. The best epoch was kept.",
-        stage.at_rate(1 / 3),
+        "never-learnt",
+        f"Never learnt: on the {model.num_images:,} validation and test images the saved model is "
+        f"no better than guessing. Its accuracy is {model.accuracy:.0%}, and the most frequent "
+        f"class would have {model.most_frequent:.0%}; its loss is {_nats(model.loss)}, and the "
+        f"shares of the classes would have {_nats(model.entropy)}. {why}",
+        proposal,
     )
 
 
-def _no_better_than_chance(curves: _Curves, stage: Stage) -> Reading | None:
-    chance = 1 / stage.num_classes
-    bound = chance + _Z * _standard_error(chance, stage.num_validation)
-    # The largest class of an unbalanced set is found without looking: the loss has to fall, too.
-    end, guessing = curves.loss[-curves.last :].mean(), log(stage.num_classes)
-    if end < (1 - _FELL) * guessing or curves.val_accuracy.max() > max(bound, 1.5 * chance):
+def _why_never_learnt(curves: _Curves, stage: Stage) -> tuple[str, str]:
+    """The likely reason, and what to try."""
+    if stage.constant or stage.without_gradient:
+        return _dead(stage), ""
+    if not len(curves.loss):
+        return (
+            "The features do not tell the classes apart: cut the base elsewhere (`cvtrain probe` "
+            "measures where), or take another one."
+        ), ""
+    end, guessing = curves.loss[-min(curves.last, len(curves.loss)) :].mean(), stage.guessing
+    if end < (1 - _FELL) * guessing:
+        return (
+            f"Of the training images it has learnt something (their loss ends at {_nats(end)}), "
+            "but nothing that holds for others."
+        ), against_over_fitting(stage)
+    said = f"The training loss ends at {_nats(end)}, where guessing has {_nats(guessing)}"
+    measured = " `cvtrain fit --find-lr` measures which one is right." * (stage.name == "fit")
+    optimizer = stage.settings["optimizer"]["name"]
+    has_risen = end > (1 + _FELL) * max(guessing, curves.loss[0])
+    if stage.rate < _FAR * stage.usual_rate and not has_risen:
+        return (
+            f"{said}. A learning rate of {stage.rate:g} is far too low for {optimizer}.{measured}"
+        ), stage.higher_rate(3)
+    too_high = "is far too high" if stage.is_absurd_rate else "may be too high"
+    return (
+        f"{said}. A learning rate of {stage.rate:g} {too_high} for {optimizer}.{measured}"
+    ), stage.lower_rate(0.1)
+
+
+def _dead(stage: Stage) -> str:
+    """What gives the same for all images, and what to take instead."""
+    what = (
+        f"What {', '.join(stage.without_gradient)} read or give is zero for all images, so no "
+        "gradient reaches their weights."
+    )
+    if stage.constant:
+        what = (
+            f"The frozen base gives the same at {', '.join(stage.constant)} for all images: there "
+            "is nothing in it to learn from."
+        )
+    ways = {
+        "fit": "Train again from another seed.",
+        "extract_features": "Cut the base lower (`cvtrain probe` measures where), or give it "
+        "trained weights.",
+        "finetune": "Start from another run (`--from`), whose base has trained weights.",
+    }
+    return f"{what} {ways[stage.name]}"
+
+
+def _lost(curves: _Curves, stage: Stage) -> Reading | None:
+    """Is fine-tuning worse than what it started from?"""
+    start = stage.start
+    if start is None or not len(curves.loss):
+        return None
+    if stage.best_epoch == 0:
+        return _no_epoch_was_better(curves, stage)
+    if not start.was_better:
         return None
     return Reading(
-        "no-better-than-chance",
-        f"Nothing was learnt: the training loss ends at {end:.2f}, where guessing "
-        f"among {stage.num_classes} classes has {guessing:.2f}. Most often the "
-        "learning rate is far too high: `cvtrain fit --find-lr` measures which one is not.",
-        stage.at_rate(0.1),
+        "fine-tuning-lost",
+        f"Fine-tuning did harm on the test images: {start.test_accuracy:.0%} of them were "
+        f"recognised before, and {start.test_accuracy_now:.0%} are now, which is more than chance "
+        f"(p = {start.p:.2g}).",
+        stage.lower_rate(0.1),
+    )
+
+
+def _no_epoch_was_better(curves: _Curves, stage: Stage) -> Reading:
+    start = stage.start
+    detail = (
+        "No epoch of fine-tuning was better on the validation images than the model that it "
+        "started from; that one is kept."
+    )
+    if np.allclose(curves.val_loss, start.val_loss, rtol=1e-6, atol=0):
+        said = f"{detail} Nothing changed there: a learning rate of {stage.rate:g} is too low."
+        return Reading("fine-tuning-lost", said, stage.higher_rate(10))
+    detail += (
+        f" Its loss was {_nats(start.val_loss)} and its accuracy {start.val_accuracy:.0%}; "
+        f"training ended at {_nats(curves.val_loss[-1])} and {curves.val_accuracy[-1]:.0%}."
+    )
+    gained = curves.val_accuracy.max() - start.val_accuracy
+    if gained > _Z * _standard_error(start.val_accuracy, stage.num_validation):
+        detail += (
+            f" Accuracy rose to {curves.val_accuracy.max():.0%} meanwhile: what grew worse is the "
+            "confidence."
+        )
+        return Reading("fine-tuning-lost", detail, stage.propose(monitor="val_accuracy"))
+    detail += " Most often the learning rate is too high for weights that have learnt something."
+    return Reading("fine-tuning-lost", detail, stage.lower_rate(0.1))
+
+
+def _rate_is_absurd(curves: _Curves, stage: Stage) -> Reading | None:
+    """Right answers may come of weights so large that no probability means anything."""
+    least = min(curves.loss.min(initial=np.inf), curves.val_loss.min(initial=np.inf))
+    if not len(curves.loss) or not stage.is_absurd_rate or least < _FAR_ABOVE * stage.guessing:
+        return None
+    return Reading(
+        "learning-rate-too-high",
+        f"In every epoch the losses were far above guessing, which has {_nats(stage.guessing)}, "
+        f"and end at {_nats(curves.loss[-1])} (validation: {_nats(curves.val_loss[-1])}): a "
+        f"learning rate of {stage.rate:g} is far too high for "
+        f"{stage.settings['optimizer']['name']}.",
+        stage.lower_rate(0.1),
+    )
+
+
+def _collapsed(curves: _Curves, stage: Stage) -> Reading | None:
+    smooth, guessing = _smoothed(curves.loss), stage.guessing
+    least, end = smooth.min(), curves.loss[-2:].mean()
+    # A spike falls again: both of the last epochs have to be as bad as guessing.
+    is_guessing = curves.loss[-2:].min() > (1 - _BARELY) * guessing
+    # What was never better than guessing has nothing to fall from.
+    was_good = least < (1 - _BARELY) * guessing and least < (1 - _LOST) * end
+    if not (is_guessing and was_good):
+        return None
+    epoch = np.flatnonzero(curves.loss[:-2] < (least + end) / 2)[-1] + 2
+    return Reading(
+        "collapsed",
+        f"Training collapsed at epoch {epoch}: its loss was {least:.2f} and ends at {_nats(end)}, "
+        f"where guessing among {stage.num_classes} classes has {guessing:.2f}. Most often a "
+        "step was too large. The best epoch was kept.",
+        stage.lower_rate(1 / 3),
     )
 
 
@@ -191,13 +240,13 @@ def _rate_too_high(curves: _Curves, stage: Stage) -> Reading | None:
     return Reading(
         "learning-rate-too-high",
         f"The training loss jumps up again and again (epochs {epochs}): steps are too large.",
-        stage.at_rate(1 / 3),
+        stage.lower_rate(1 / 3),
     )
 
 
 def _rate_too_low(curves: _Curves, stage: Stage) -> Reading | None:
     # Where much is known already, as on pretrained features, a small fall may be all there is.
-    much_to_learn = curves.loss[0] > 0.5 * log(stage.num_classes)
+    much_to_learn = curves.loss[0] > 0.5 * stage.guessing
     fell = 1 - curves.loss[-1] / curves.loss[0]
     if not much_to_learn or fell > _BARELY or not _fall(curves.loss):
         return None
@@ -205,7 +254,7 @@ def _rate_too_low(curves: _Curves, stage: Stage) -> Reading | None:
         "learning-rate-too-low",
         f"The training loss falls steadily and barely moves: {curves.loss[0]:.2f} to "
         f"{curves.loss[-1]:.2f} in {len(curves.loss)} epochs.",
-        stage.at_rate(3),
+        stage.higher_rate(3),
     )
 
 
@@ -231,33 +280,10 @@ def _over_fitting(curves: _Curves, stage: Stage) -> Reading | None:
     if gained > _Z * _standard_error(curves.val_accuracy[best], stage.num_validation):
         detail += " Accuracy still rose: what grew worse is the confidence"
         detail += "." if stage.settings.get("monitor") == "val_accuracy" else _MONITOR
-    return Reading("over-fitting", detail, _against_over_fitting(stage))
+    return Reading("over-fitting", detail, against_over_fitting(stage))
 
 
 _MONITOR = " (`monitor: val_accuracy`)."
-_AUGMENT = """\
-augment: {rotate: 20, shift: 0.1, zoom: 0.1}
-# and flip: horizontal, where a mirrored image is still of its class
-"""
-
-
-def _against_over_fitting(stage: Stage) -> str:
-    """First augmentation, then dropout, then fewer trained weights: the order of the book."""
-    if not stage.is_augmented:
-        # A cached view is of one image, which mixing needs another for.
-        views = "unlimited" if stage.mixes else 4
-        wanted = "" if stage.name == "fit" else stage.propose(views=views)
-        return wanted if stage.augment is not None else f"{_AUGMENT}{wanted}"
-    if stage.name == "finetune":
-        return stage.at_rate(0.5)
-    _, part = stage.net
-    for dropout in (0.5, 0.7):
-        if stage.dropout < dropout:
-            return stage.propose(**{part: {"dropout": dropout}})
-    key = "filters" if stage.name == "fit" else "dense"
-    numbers = stage.settings[part][key]
-    fewer = [max(1, number // 2) for number in numbers]
-    return stage.propose(**{part: {key: fewer}}) if fewer != list(numbers) else ""
 
 
 def _still_improving(curves: _Curves, stage: Stage) -> Reading | None:
@@ -290,17 +316,8 @@ def _under_fitting(curves: _Curves, stage: Stage) -> Reading | None:
         "under-fitting",
         f"Training loss hardly falls any more, with an accuracy of {training:.0%} (validation: "
         f"{validation:.0%}): the network does not fit even what it sees.",
-        _against_under_fitting(stage),
+        against_under_fitting(stage),
     )
-
-
-def _against_under_fitting(stage: Stage) -> str:
-    if stage.name == "fit":
-        filters = stage.settings["model"]["filters"]
-        return stage.propose(model={"filters": [2 * number for number in filters]})
-    if stage.name == "extract_features" and stage.config.get("finetune") is None:
-        return _yaml({"finetune": {"unfreeze_blocks": 2}})
-    return ""  # fine-tuning comes next; of which layers, the freeze proof of a run says
 
 
 def _validation_too_small(curves: _Curves, stage: Stage) -> Reading | None:
@@ -362,5 +379,6 @@ def _smoothed(values: np.ndarray) -> np.ndarray:
     return np.median(np.stack([padded[:-2], padded[1:-1], padded[2:]]), axis=0)
 
 
-def _yaml(values: Mapping[str, Any]) -> str:
-    return yaml.safe_dump(dict(values), default_flow_style=None, sort_keys=False)
+def _nats(loss: float) -> str:
+    """A loss of any size."""
+    return f"{loss:.2f}" if loss < 1000 else f"{loss:.1e}"

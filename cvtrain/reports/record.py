@@ -106,18 +106,21 @@ class Calibration(Read):
 
 
 class Explained(Read):
-    """How the worst mistakes were explained, or why they have no maps."""
+    """How the worst mistakes were explained, or why they have no maps or are left out."""
 
     method: Text = ""
     layer: Text = ""
     without_maps: Text = ""
+    left_out: Text = ""
 
 
 class Judged(Read):
-    """How many labels are likely wrong, among how many images of each split."""
+    """How many labels are likely wrong, among how many images of each split; or why a split is
+    left out."""
 
     num: Count
     judged: dict[Text, Count] = {}
+    left_out: Text = ""
 
 
 class FrozenLayer(Read):
@@ -146,6 +149,15 @@ class Source(Read):
     """The run that `finetune` started from."""
 
     run: Text
+
+
+class StartedFrom(Read):
+    """How the model did that fine-tuning started from; `p` of McNemar's test against the new."""
+
+    val_loss: float
+    val_accuracy: Share
+    test_accuracy: Share
+    p: Share
 
 
 class Environment(Read):
@@ -181,6 +193,8 @@ class Record(Read):
     epochs: Count | None = None
     best_epoch: Count | None = None
     metrics: Metrics
+    learnt: bool = True
+    start: StartedFrom | None = None
     base: Base | None = None
     source: Source | None = None
     freeze_proof: dict[Text, FrozenLayer] = {}

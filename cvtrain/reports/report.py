@@ -18,7 +18,7 @@ from cvtrain.predictions import Predictions, read_predictions
 from cvtrain.reports import words
 from cvtrain.reports.confusion import by_turns, confusion, images_by_cell
 from cvtrain.reports.curve_plots import curves_of_run
-from cvtrain.reports.curves import Reading, Stage, read_curves
+from cvtrain.reports.curves import Reading, read_curves
 from cvtrain.reports.folder import (
     flat,
     image_paths,
@@ -33,6 +33,7 @@ from cvtrain.reports.mistakes import explained_cards, plain_cards
 from cvtrain.reports.plots import Plot
 from cvtrain.reports.record import Record, read_record
 from cvtrain.reports.reliability import reliability_plot
+from cvtrain.reports.stage import Stage, held_out_of
 from cvtrain.reports.thumbnails import thumbnails
 from cvtrain.run import Run
 from cvtrain.signals import Stop, stop_on_signals
@@ -89,6 +90,8 @@ def render_report(run: Run, stop: Stop) -> str:
     suspects = read_suspects(run)
     explained = read_mistakes(run)
     worst = worst_mistakes(predictions.labels, predictions.probabilities)
+    if record.mistakes.left_out:
+        explained, worst = None, []
     cells = images_by_cell(predictions, test.confusion_matrix)
 
     wanted = [suspect.file for suspect in suspects[:NUM_MISLABELS]]
@@ -117,7 +120,7 @@ def render_report(run: Run, stop: Stop) -> str:
         chance=words.most_frequent(test)[1],
         readings=readings(record, config, history),
         history=history,
-        curves=curves_of_run(history, record.best_epoch),
+        curves=curves_of_run(history, record.best_epoch, record.start and dict(record.start)),
         confusion=confusion(test.confusion_matrix, class_names, predictions, cells, pictures),
         num_missing=sum(not picture for picture in pictures.values()),
         classes=sorted(test.per_class.items(), key=lambda item: _worst_first(item[1].f1)),
@@ -161,20 +164,16 @@ def readings(
     """What the curves say: as the run recorded it, else read now."""
     if record.reading is not None:
         return [Reading(one.finding, one.detail, one.proposal) for one in record.reading]
-    name, validation = record.command.replace("-", "_"), record.metrics.validation
-    section = config.get(name)
-    if not history or validation is None or not isinstance(section, dict) or section.get("then"):
-        return []
-    stage = Stage(
-        name,
-        config,
-        num_classes=len(record.class_names),
-        num_validation=validation.num_images,
-    )
+    counts = {
+        split: [by_class.get(name, 0) for name in record.class_names]
+        for split, by_class in record.data.counts.items()
+    }
+    name, metrics = record.command.replace("-", "_"), record.metrics.model_dump()
     try:
-        return read_curves(history, stage)
+        held_out = held_out_of(counts, metrics) if metrics["validation"] else None
+        return read_curves(history, Stage(name, config, counts, held_out))
     # A proposal starts from keys that an older config lacks, and that somebody may have edited.
-    except (LookupError, TypeError, AttributeError, ValueError, OverflowError):
+    except (LookupError, TypeError, AttributeError, ValueError, ArithmeticError):
         return []
 
 

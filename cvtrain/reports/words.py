@@ -53,6 +53,13 @@ def what_was_trained(record: Record, settings: Mapping[str, str]) -> str:
     )
 
 
+def what_it_learnt(record: Record) -> str:
+    """That a model knows nothing; empty where it knows something."""
+    if record.learnt:
+        return ""
+    return "It has never learnt: on images that it has not seen it is no better than guessing."
+
+
 def is_augmented(record: Record, settings: Mapping[str, str]) -> bool:
     """Whether training images were changed from epoch to epoch, by the keys of the config."""
     views = settings.get(f"{record.command.replace('-', '_')}.views")

@@ -10,86 +10,26 @@ import contextlib
 import math
 import os
 import time
-from collections.abc import Callable, Generator, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 
 import numpy as np
 
 from cvtrain import backend
 from cvtrain.backend import keras
-from cvtrain.errors import ConfigError, RunError, TrainingError
+from cvtrain.errors import ConfigError, RunError
 from cvtrain.models.invariant import logits_model
 from cvtrain.signals import Stop
 from cvtrain.training.average import WeightAverage
 from cvtrain.training.checkpoint import Checkpoints, Snapshot
 from cvtrain.training.schedules import Plateau, PlateauState, Schedule
-
-Batches = Generator[tuple[np.ndarray, np.ndarray], None, None]
-"""Images uint8 (n, height, width, 3) and labels integer (n,), batch by batch; the labels of mixed
-images, which only training sees, are float32 (n, classes), rows sum to 1."""
-
-Row = dict[str, float]
-"""One epoch: epoch (from 1), step (optimizer steps in all), learning_rate (of its last step), loss,
-accuracy, val_loss, val_accuracy, images_per_second, seconds (of training), val_seconds."""
+from cvtrain.training.state import Batches, Progress, Row, State, Trained, Validated
 
 _REPORT_SECONDS = 0.1
 
 
-@dataclass(frozen=True)
-class Progress:
-    """Where a training is. Epochs and steps count from 1; the metrics are of the epoch so far."""
-
-    epoch: int
-    epochs: int
-    step: int
-    steps_per_epoch: int
-    learning_rate: float
-    loss: float
-    accuracy: float
-    images_per_second: float
-
-
-@dataclass(frozen=True)
-class Trained:
-    """How a training ended.
-
-    Attributes:
-        history: one row per epoch.
-        best_epoch: whose weights the model has, from 1; 0 if it was stopped before the first
-            epoch ended, and the model has the weights of the last step.
-        outcome: `finished`, `early_stopped` or `stopped` (on request; it can be resumed).
-        seconds: of training and validation, those before a resume included.
-    """
-
-    history: list[Row]
-    best_epoch: int
-    outcome: str
-    seconds: float
-
-
-@dataclass
-class State:
-    """The plain values of a training; a checkpoint holds them beside the arrays.
-
-    Attributes:
-        epoch: epochs done.
-        step: steps done of the epoch that runs.
-        totals: of the epoch that runs, as `backend.TrainStep` has them.
-        seconds: spent on the steps of the epoch that runs.
-        history: rows of the epochs done.
-        best_epoch: the epoch with the best monitored value so far; 0 before the first ended.
-        best_value: that value.
-        plateau: what a plateau schedule remembers.
-    """
-
-    epoch: int = 0
-    step: int = 0
-    totals: list[float] = field(default_factory=lambda: [0.0, 0.0, 0.0])
-    seconds: float = 0.0
-    history: list[Row] = field(default_factory=list)
-    best_epoch: int = 0
-    best_value: float = 0.0
-    plateau: PlateauState = field(default_factory=PlateauState)
+class _NotFinite(Exception):
+    """Training cannot go on; where, and what is not finite."""
 
 
 def _ignore(_: object) -> None:
@@ -114,11 +54,17 @@ def train(
     ema: float | None = None,
     monitor: str = "val_loss",
     patience: int | None = None,
+    keep_start: bool = False,
     checkpoints: Checkpoints | None = None,
+    on_start: Callable[[Validated], None] = _ignore,
     on_step: Callable[[Progress], None] = _ignore,
     on_epoch: Callable[[list[Row]], None] = _ignore,
 ) -> Trained:
     """Train `model` and leave the weights of its best epoch in it.
+
+    It ends at the first loss that is not finite, and where an epoch leaves weights, moving
+    statistics, averages or a state of the optimizer that are not: that epoch is never the best, and
+    no checkpoint holds it.
 
     Continues from the newest checkpoint if there is one. KERAS_MAX_EPOCHS and
     KERAS_MAX_STEPS_PER_EPOCH in the environment cut a training short, for smoke runs.
@@ -142,12 +88,14 @@ def train(
         monitor: `val_loss` or `val_accuracy`; its best epoch is the one that counts, the first
             among equals.
         patience: epochs without improvement, at least 1, before an early end; None for never.
+        keep_start: also validate the model as it is before the first step, as epoch 0, and keep its
+            weights where no epoch is better. Patience counts the epochs alone.
         checkpoints: where to commit and from where to continue; None for nowhere.
+        on_start: called with how the start did, once, where it is validated.
         on_step: called some ten times a second.
         on_epoch: called after each epoch with the rows so far; the last one is new.
 
     Raises:
-        TrainingError: the loss is not finite; the model has the best weights so far.
         ResourceError: the memory does not suffice, or a checkpoint could not be written.
         RunError: the checkpoints are damaged, or of another model or optimizer.
     """
@@ -174,10 +122,12 @@ def train(
         patience=patience,
         stop=stop,
     )
-    state = loop.state
+    state, reason = loop.state, ""
     if checkpoints and (snapshot := checkpoints.load()):
         loop.restore(snapshot)
     try:
+        if keep_start and loop.validate_start(validation):
+            on_start(state.start)
         with contextlib.closing(batches(loop.global_step)) as stream:
             while not loop.outcome() and not stop.requested:
                 for progress in loop.run_steps(stream):
@@ -189,13 +139,17 @@ def train(
                 ended = loop.outcome() or stop.requested
                 if checkpoints and (ended or checkpoints.due(at_epoch_end=True)):
                     checkpoints.save(loop.snapshot())
+    except _NotFinite as error:
+        reason = str(error)
     finally:
         loop.set_best_weights()
     return Trained(
         history=state.history,
-        best_epoch=state.best_epoch,
-        outcome=loop.outcome() or "stopped",
+        best_epoch=loop.kept_epoch,
+        outcome="diverged" if reason else loop.outcome() or "stopped",
         seconds=state.seconds + sum(row["seconds"] + row["val_seconds"] for row in state.history),
+        start=state.start,
+        reason=reason,
     )
 
 
@@ -229,6 +183,24 @@ class _Loop:
         stale = state.epoch - state.best_epoch
         return "early_stopped" if self.patience and stale >= self.patience else ""
 
+    @property
+    def kept_epoch(self) -> int | None:
+        """Whose weights `best` has; 0 for the start, None for nothing."""
+        if not self.best:
+            return None
+        state = self.state
+        is_better = state.best_epoch and self._beats_start(state.best_value)
+        return state.best_epoch if is_better else 0
+
+    def validate_start(self, validation: Callable[[], Batches]) -> bool:
+        """Keep the model as it is until an epoch is better; False if that was done before, or a
+        stop was asked for."""
+        if self.global_step or self.state.start:
+            return False
+        if validated := self._validate(validation):
+            self.state.start, self.best = validated, self._weights()
+        return validated is not None
+
     def run_steps(self, stream: Batches) -> Iterator[Progress]:
         """Go on to the end of the epoch or to a request to stop; say every so often where."""
         state = self.state
@@ -253,6 +225,7 @@ class _Loop:
 
     def validate_and_end_epoch(self, validation: Callable[[], Batches]) -> bool:
         """Close the epoch; False if a stop was asked for before that could be done."""
+        self._check_variables()
         with self.average.applied() if self.average else contextlib.nullcontext():
             return self._validate_and_end_epoch(validation)
 
@@ -261,7 +234,6 @@ class _Loop:
         validated = self._validate(validation)
         if validated is None:
             return False
-        loss, accuracy = validated
         state, progress = self.state, self._progress()
         row = {
             "epoch": progress.epoch,
@@ -269,8 +241,7 @@ class _Loop:
             "learning_rate": progress.learning_rate,
             "loss": progress.loss,
             "accuracy": progress.accuracy,
-            "val_loss": loss,
-            "val_accuracy": accuracy,
+            **validated,
             "images_per_second": progress.images_per_second,
             "seconds": state.seconds,
             "val_seconds": time.perf_counter() - started,
@@ -286,6 +257,7 @@ class _Loop:
             self.model.set_weights(self.best)
 
     def snapshot(self) -> Snapshot:
+        self._check_variables()
         self.state.totals = self._checked_totals().tolist()
         arrays = {
             f"{group}/{i}": array
@@ -338,16 +310,28 @@ class _Loop:
 
     def _check(self, value: float, name: str) -> None:
         if not math.isfinite(value):
-            state = self.state
-            raise TrainingError(
-                f"epoch {state.epoch + 1}, step {state.step} of {self.steps_per_epoch}: "
-                f"the {name} is {value}",
-                "Lower optimizer.learning_rate or set optimizer.clip_norm, and look at the images "
-                "(`cvtrain data check`). The best weights so far are kept.",
-            )
+            raise _NotFinite(f"{self._where()}: the {name} is {value}")
 
-    def _validate(self, validation: Callable[[], Batches]) -> tuple[float, float] | None:
-        """Mean loss and accuracy; None when a stop was asked for."""
+    def _check_variables(self) -> None:
+        """Notice what the losses may hide: normalising by an infinite variance gives zeros, and a
+        weight whose squared gradients overflowed once never moves again."""
+        names = {"model": "weights", "average": "averaged weights"}
+        for group, variables in self._groups().items():
+            if found := _not_finite(variables):
+                # The paths of an optimizer count those that the process had before.
+                first = found[0].path if group == "model" else found[0].name
+                more = f" and {len(found) - 1} more" if len(found) > 1 else ""
+                what = names.get(group, f"values that the {group} keeps")
+                raise _NotFinite(f"{self._where()}: {what} are not finite ({first}{more})")
+
+    def _where(self) -> str:
+        state = self.state
+        if not self.global_step:
+            return "before the first step"
+        return f"epoch {state.epoch + 1}, step {state.step} of {self.steps_per_epoch}"
+
+    def _validate(self, validation: Callable[[], Batches]) -> Validated | None:
+        """How the model does on the validation images; None when a stop was asked for."""
         loss, hits, images = 0.0, 0, 0
         with contextlib.closing(validation()) as stream:
             for batch, labels in stream:
@@ -358,18 +342,28 @@ class _Loop:
                 hits += int(np.sum(np.argmax(logits, axis=1) == labels))
                 images += len(labels)
         self._check(loss, "validation loss")
-        return loss / images, hits / images
+        return {"val_loss": loss / images, "val_accuracy": hits / images}
 
     def _judge(self, value: float) -> None:
         """Keep the weights if this epoch is the best; let a plateau lower the rate."""
         state = self.state
-        higher = self.monitor == "val_accuracy"
-        gain = value - state.best_value if higher else state.best_value - value
-        if not state.best_epoch or gain > 0:
+        if not state.best_epoch or self._is_better(value, state.best_value):
             state.best_epoch, state.best_value = state.epoch, value
-            self.best = [_to_numpy(weight) for weight in self.model.weights]
+            if self._beats_start(value):
+                self.best = self._weights()
         if self.plateau:
+            higher = self.monitor == "val_accuracy"
             state.plateau = self.plateau.update(state.plateau, value, higher=higher)
+
+    def _beats_start(self, value: float) -> bool:
+        start = self.state.start
+        return start is None or self._is_better(value, start[self.monitor])
+
+    def _is_better(self, value: float, than: float) -> bool:
+        return value > than if self.monitor == "val_accuracy" else value < than
+
+    def _weights(self) -> list[np.ndarray]:
+        return [_to_numpy(weight) for weight in self.model.weights]
 
 
 def _at_most(variable: str, number: int) -> int:
@@ -383,6 +377,17 @@ def _at_most(variable: str, number: int) -> int:
 def _to_numpy(variable: keras.Variable) -> np.ndarray:
     # A copy: an engine may show its own memory, which the next step overwrites.
     return np.array(variable.numpy())
+
+
+def _not_finite(variables: Sequence[keras.Variable]) -> list[keras.Variable]:
+    """Those with values that are not finite; the device reads the values, and is asked once."""
+    ops = keras.ops
+    known = [each for each in variables if keras.backend.is_float_dtype(each.dtype)]
+    if not known:
+        return []
+    flags = ops.stack([ops.all(ops.isfinite(each.value)) for each in known])
+    pairs = zip(known, ops.convert_to_numpy(flags), strict=True)
+    return [variable for variable, is_finite in pairs if not is_finite]
 
 
 def _group(snapshot: Snapshot, name: str) -> list[np.ndarray]:

@@ -46,12 +46,17 @@ def smoothed(values: Sequence[float], reach: int = 3) -> np.ndarray:
     return np.array([np.mean(values[i - r : i + r + 1]) for i, r in enumerate(reaches)])
 
 
-def draw_curves(history: Sequence[Mapping[str, Any]], best_epoch: int | None) -> Figure:
+def draw_curves(
+    history: Sequence[Mapping[str, Any]],
+    best_epoch: int | None,
+    start: Mapping[str, float] | None = None,
+) -> Figure:
     """Loss and accuracy by epoch as measured, the kept epoch marked; of many epochs smoothed, too.
 
     Args:
         history: rows with epoch, loss, accuracy, val_loss, val_accuracy.
-        best_epoch: the epoch whose weights were kept, or None.
+        best_epoch: the epoch whose weights were kept, 0 for those of the start, or None.
+        start: val_loss and val_accuracy before the first epoch, where they were measured.
     """
     figure = Figure(figsize=(11, 4.5), layout="constrained")
     epochs = [row["epoch"] for row in history]
@@ -62,12 +67,15 @@ def draw_curves(history: Sequence[Mapping[str, Any]], best_epoch: int | None) ->
             (f"val_{name}", "validation", _VALIDATION),
         ):
             values = [row[key] for row in history]
-            axes.plot(epochs, values, ".-", color=color, linewidth=1.6, markersize=5, label=label)
+            first = [start[key]] if start and key in start else []
+            xs, ys = [0] * len(first) + epochs, first + values
+            axes.plot(xs, ys, ".-", color=color, linewidth=1.6, markersize=5, label=label)
             if len(values) >= _MANY_EPOCHS:
                 thin = {"linestyle": "--", "linewidth": 1, "alpha": 0.7}
                 axes.plot(epochs, smoothed(values), color=color, label=f"{label}, smoothed", **thin)
         if best_epoch is not None:
-            axes.axvline(best_epoch, color="0.6", linestyle=":", label=f"kept: epoch {best_epoch}")
+            kept = f"kept: epoch {best_epoch}" if best_epoch else "kept: the start"
+            axes.axvline(best_epoch, color="0.6", linestyle=":", label=kept)
         axes.set(title=name, xlabel="epoch")
         axes.xaxis.get_major_locator().set_params(integer=True)
         axes.grid(alpha=0.25)

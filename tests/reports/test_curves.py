@@ -1,14 +1,19 @@
 """Curves of known kind are told apart, and curves of no kind are not talked about."""
 
+import re
+from dataclasses import replace
 from math import log
 
+import keras
 import numpy as np
 import pytest
 import yaml
 
 from cvtrain.config import load_config
 from cvtrain.config.project import Config
-from cvtrain.reports.curves import Stage, read_curves
+from cvtrain.metrics import scores_against_guessing
+from cvtrain.reports.curves import read_curves
+from cvtrain.reports.stage import Stage, Start, held_out_of, usual_rate
 
 SEEDS = range(40)
 
@@ -16,14 +21,28 @@ SEEDS = range(40)
 AUGMENT = {"flip": "horizontal"}
 
 
-def stage(name="fit", *, augment=AUGMENT, num_classes=10, num_validation=500, **settings):
-    """A stage with unlimited views where there is an `augment`; `settings` are those of it."""
+def stage(
+    name="fit", *, augment=AUGMENT, num_classes=10, num_validation=500, found=None, **settings
+):
+    """A stage with unlimited views where there is an `augment`; `settings` are those of it, and
+    `found` is what is known of its saved model.
+    """
     defaults = {"epochs": 20}
     if augment is not None and name != "fit":
         defaults["views"] = "unlimited"
     config = {"data": {"source": "photos"}, "augment": augment, "finetune": {}}
     config |= {name: defaults | settings}
-    return Stage(name, Config(**config).model_dump(mode="json"), num_classes, num_validation)
+    counts = {"train": 500, "validation": num_validation // num_classes}
+    by_class = {split: [count] * num_classes for split, count in counts.items()}
+    return Stage(name, Config(**config).model_dump(mode="json"), by_class, **(found or {}))
+
+
+def unlearnt(num_classes=10, accuracy=None, loss=None):
+    """A saved model of a stage that answers the same class for all of 1,000 images."""
+    counts = [1000 // num_classes] * num_classes
+    accuracy = 1 / num_classes if accuracy is None else accuracy
+    loss = log(num_classes) if loss is None else loss
+    return {"held_out": scores_against_guessing(counts, accuracy, loss)}
 
 
 def seen(seed, loss, val_loss, accuracy=None, val_accuracy=None, number=500):
@@ -67,7 +86,7 @@ KINDS = {
     "over-fitting": (FITTED, OVER_FITTED, {}),
     "still-improving": (FALLING, FALLING + 0.1, {}),
     "under-fitting": (LEVEL, LEVEL, {}),
-    "no-better-than-chance": (np.full(20, log(10)), np.full(20, log(10)), {}),
+    "never-learnt": (np.full(20, log(10)), np.full(20, log(10)), {}),
     "collapsed": (COLLAPSED, COLLAPSED, {}),
     "learning-rate-too-high": (1.0 + 0.5 * (T % 3 == 0), 1.2 + 0.3 * (T % 3 == 0), {}),
     "learning-rate-too-low": (log(10) - 0.01 * T, log(10) - 0.01 * T, {"accuracy": 0.3}),
@@ -79,7 +98,8 @@ KINDS = {
 def test_a_known_kind_is_found(kind):
     loss, val_loss, accuracies = KINDS[kind]
     accuracies = {"val_accuracy": 0.3} | accuracies if kind.startswith("learning") else accuracies
-    found = [findings(seen(seed, loss, val_loss, **accuracies), stage()) for seed in SEEDS]
+    of = stage(found=unlearnt() if kind == "never-learnt" else None)
+    found = [findings(seen(seed, loss, val_loss, **accuracies), of) for seed in SEEDS]
     assert np.mean([kind in each for each in found]) >= 0.95
 
 
@@ -154,7 +174,8 @@ def test_every_proposal_is_a_config(kind, name, augment, tmp_path):
     loss, val_loss, accuracies = KINDS[kind]
     history = seen(0, loss, val_loss, **accuracies)
     base = yaml.safe_dump({"data": {"source": "photos"}})
-    for reading in read_curves(history, stage(name, augment=augment)):
+    found = unlearnt() if kind == "never-learnt" else None
+    for reading in read_curves(history, stage(name, augment=augment, found=found)):
         assert reading.detail.endswith(".") or reading.detail.endswith(").")
         text = base + reading.proposal
         if augment is not None:
@@ -297,5 +318,168 @@ def test_fine_tuning_that_the_config_has_is_not_proposed():
     history, head = seen(0, LEVEL, LEVEL), {"dropout": 0.0}
     of = stage("extract_features", head=head)
     assert proposed(history, of, "under-fitting") is None
-    of = Stage(of.name, {**of.config, "finetune": None}, of.num_classes, of.num_validation)
+    of = replace(of, config={**of.config, "finetune": None})
     assert proposed(history, of, "under-fitting") == {"finetune": {"unfreeze_blocks": 2}}
+
+
+def rate_of(proposal, name="fit"):
+    return yaml.safe_load(proposal)[name]["optimizer"]["learning_rate"]
+
+
+@pytest.mark.parametrize("name", ["sgd", "rmsprop", "adam", "adamw"])
+def test_the_usual_rates_are_kerass_defaults(name):
+    classes = {"sgd": "SGD", "rmsprop": "RMSprop", "adam": "Adam", "adamw": "AdamW"}
+    default = getattr(keras.optimizers, classes[name])().learning_rate
+    assert usual_rate(name, "fit") == usual_rate(name, "extract_features")
+    assert usual_rate(name, "fit") == pytest.approx(float(default))
+    assert usual_rate(name, "finetune") == pytest.approx(float(default) / 100)
+
+
+@pytest.mark.parametrize("kind", ["never-learnt", "collapsed", "learning-rate-too-high"])
+@pytest.mark.parametrize(
+    ("optimizer", "rate", "most"),
+    [("adam", 1e30, 1e-3), ("adam", 100, 1e-3), ("sgd", 100, 1e-2), ("rmsprop", 5e-4, 2e-4)],
+)
+def test_from_an_absurd_rate_one_that_trains_is_proposed(kind, optimizer, rate, most):
+    """Not a third of it, which is as absurd; and from a modest one a lower one."""
+    loss, val_loss, accuracies = KINDS[kind]
+    found = unlearnt() if kind == "never-learnt" else None
+    of = stage(found=found, optimizer={"name": optimizer, "learning_rate": rate})
+    (reading,) = read_curves(seen(0, loss, val_loss, **accuracies), of)
+    assert reading.finding == kind
+    assert 0 < rate_of(reading.proposal) <= most
+
+
+@pytest.mark.parametrize("rate", [1e-30, 1e-9, 1e-5])
+def test_from_a_rate_that_moves_nothing_a_usual_one_is_proposed(rate):
+    of = {"optimizer": {"name": "adam", "learning_rate": rate}}
+    flat = known(np.full(20, log(10)), np.full(20, 0.1))
+    (reading,) = read_curves(flat, stage(found=unlearnt(), **of))
+    assert "is far too low for adam. `cvtrain fit --find-lr` measures" in reading.detail
+    assert rate_of(reading.proposal) == 1e-3
+    (reading,) = read_curves(known(log(10) - 0.01 * T, np.full(20, 0.3)), stage(**of))
+    assert reading.finding == "learning-rate-too-low"
+    assert rate_of(reading.proposal) == 1e-3
+
+
+@pytest.mark.parametrize("num_epochs", [1, 2, 3, 20])
+def test_a_loss_far_above_guessing_for_all_epochs_is_never_learnt(num_epochs):
+    """Whether it jumps or falls on the way, and of few epochs, too."""
+    for seed in range(10):
+        loss = np.random.default_rng(seed).uniform(5, 50, num_epochs)
+        history = known(loss, np.full(num_epochs, 1 / 3))
+        of = stage(
+            num_classes=3,
+            found=unlearnt(3, accuracy=0.34, loss=7.0),
+            optimizer={"name": "adam", "learning_rate": 100},
+        )
+        (reading,) = read_curves(history, of)
+        assert reading.finding == "never-learnt"
+        assert "Its accuracy is 34%, and the most frequent class would have 33%" in reading.detail
+        assert "its loss is 7.00, and the shares of the classes would have 1.10" in reading.detail
+        assert "A learning rate of 100 is far too high for adam" in reading.detail
+        assert rate_of(reading.proposal) == 1e-3
+
+
+def test_losses_that_were_never_good_have_not_collapsed():
+    loss = np.array([42.77, 22.26, 28.05, 14.69, 32.99, 14.69])
+    assert "collapsed" not in findings(known(loss, np.full(6, 0.33)), stage(num_classes=3))
+
+
+def test_right_answers_of_an_absurd_rate_do_not_hide_it():
+    of = stage(num_classes=3, optimizer={"name": "adam", "learning_rate": 100})
+    history = known([40.0, 9.0, 8.0], [0.6, 0.7, 0.7], [4.5, 4.2, 4.1], 0.67)
+    (reading,) = read_curves(history, of)
+    assert reading.finding == "learning-rate-too-high"
+    assert rate_of(reading.proposal) == 1e-3
+    assert read_curves(history, stage(num_classes=3)) == []
+
+
+def test_one_answer_for_all_images_of_uneven_classes_is_never_learnt():
+    """90 of 100 right, and a loss of 0.325: both are what the shares of the classes give."""
+    model = scores_against_guessing([90, 10], 0.9, 0.33)
+    assert not model.is_better
+    loss = np.full(20, 0.33)
+    of = replace(stage(num_classes=2), counts={"train": [900, 100], "validation": [90, 10]})
+    (reading,) = read_curves(known(loss, np.full(20, 0.9)), replace(of, held_out=model))
+    assert reading.finding == "never-learnt"
+    assert "ends at 0.33, where guessing has 0.33" in reading.detail
+
+
+def test_images_learnt_by_heart_are_no_matter_of_the_rate():
+    of = stage(augment=None, found=unlearnt(loss=5.0))
+    (reading,) = read_curves(known(FITTED, np.exp(-FITTED), 5.0, 0.1), of)
+    assert "nothing that holds for others" in reading.detail
+    assert "rotate" in yaml.safe_load(reading.proposal)["augment"]
+
+
+def test_features_that_are_the_same_for_all_images_are_the_reason():
+    of = stage("extract_features", found=unlearnt() | {"constant": ["pool5"]})
+    (reading,) = read_curves(known(np.full(20, log(10)), np.full(20, 0.1)), of)
+    assert "gives the same at pool5 for all images" in reading.detail
+    assert reading.proposal == ""
+    (reading,) = read_curves({}, stage("extract_features", found=unlearnt()))
+    assert "features do not tell the classes apart" in reading.detail
+
+
+def test_a_saved_model_is_held_against_guessing_on_all_that_it_has_not_learnt():
+    counts = {"train": [9, 9], "validation": [10, 10], "test": [5, 15]}
+    metrics = {
+        "validation": {"accuracy": 0.5, "loss": 1.0},
+        "test": {"accuracy": 0.7, "loss": 0.4},
+    }
+    held_out = held_out_of(counts, metrics)
+    assert (held_out.num_images, held_out.most_frequent) == (40, 25 / 40)
+    assert held_out.accuracy == pytest.approx(0.6)
+    assert held_out.loss == pytest.approx(0.7)
+
+
+def start(val_loss=0.5, val_accuracy=0.64, test_accuracy=0.64, now=0.64, p=1.0):
+    return {"start": Start(val_loss, val_accuracy, test_accuracy, now, p)}
+
+
+@pytest.mark.parametrize("then", [(), ({"unfreeze_blocks": 2},)])
+def test_fine_tuning_that_no_epoch_of_was_better_says_so(then):
+    history = known([0.4, 0.9, 2.3], [0.6, 0.3, 0.1], [0.7, 1.5, 2.4], [0.5, 0.3, 0.13])
+    found = start() | {"best_epoch": 0}
+    optimizer = {"name": "rmsprop", "learning_rate": 1e-2}
+    (reading,) = read_curves(
+        history, stage("finetune", found=found, optimizer=optimizer, then=then)
+    )
+    assert reading.finding == "fine-tuning-lost"
+    assert "its loss was 0.50 and its accuracy 64%" in reading.detail.lower()
+    assert "training ended at 2.40 and 13%" in reading.detail
+    assert rate_of(reading.proposal, "finetune") == 1e-5
+    found = start() | {"best_epoch": 1}
+    of = stage("finetune", found=found, optimizer=optimizer, then=then)
+    assert "fine-tuning-lost" not in findings(history, of)
+
+
+def test_fine_tuning_too_slow_to_change_anything_is_to_go_faster():
+    history = known([0.5, 0.5, 0.5], [0.6, 0.6, 0.6], 0.5, 0.64)
+    optimizer = {"name": "adam", "learning_rate": 1e-12}
+    of = stage("finetune", found=start() | {"best_epoch": 0}, optimizer=optimizer)
+    (reading,) = read_curves(history, of)
+    assert "a learning rate of 1e-12 is too low" in reading.detail
+    assert rate_of(reading.proposal, "finetune") == 1e-5
+
+
+def test_fine_tuning_that_is_surer_and_righter_is_to_be_kept_by_its_accuracy():
+    history = known([0.4, 0.3, 0.2], [0.8, 0.9, 0.9], [0.6, 0.7, 0.8], [0.7, 0.75, 0.8])
+    of = stage("finetune", found=start() | {"best_epoch": 0})
+    (reading,) = read_curves(history, of)
+    assert "Accuracy rose to 80%" in reading.detail
+    assert yaml.safe_load(reading.proposal) == {"finetune": {"monitor": "val_accuracy"}}
+
+
+@pytest.mark.parametrize(
+    ("now", "p", "is_told"), [(0.13, 1e-6, True), (0.60, 0.2, False), (0.9, 1e-6, False)]
+)
+def test_a_drop_on_the_test_images_is_told_where_it_is_more_than_chance(now, p, is_told):
+    found = start(now=now, p=p) | {"best_epoch": 2}
+    of = stage("finetune", found=found, optimizer={"learning_rate": 1e-6})
+    readings = read_curves(known([0.5, 0.4], [0.6, 0.7]), of)
+    assert [r.finding for r in readings] == ["fine-tuning-lost"] * is_told
+    for reading in readings:
+        assert re.search(r"64% of them were recognised before, and 13% are now", reading.detail)
+        assert rate_of(reading.proposal, "finetune") == pytest.approx(1e-7)

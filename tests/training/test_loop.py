@@ -1,4 +1,6 @@
 import itertools
+import math
+import re
 
 import numpy as np
 import pytest
@@ -6,7 +8,7 @@ import pytest
 from cvtrain import backend
 from cvtrain.backend import keras
 from cvtrain.data.mix import Mixing, mixed_batches
-from cvtrain.errors import ConfigError, ResourceError, RunError, TrainingError
+from cvtrain.errors import ConfigError, ResourceError, RunError
 from cvtrain.models.convnet import build_convnet
 from cvtrain.models.invariant import weights_digest
 from cvtrain.signals import Stop
@@ -273,14 +275,165 @@ def test_a_checkpoint_of_another_model_is_refused(tmp_path):
 def test_a_loss_that_is_not_finite_ends_the_training_and_is_never_best():
     model = small_model()
     best = []
-    with pytest.raises(TrainingError, match=r"epoch 2, step \d of 4: the .*loss is (nan|inf)"):
-        train_small(
-            model,
-            schedule=lambda step: 0.01 if step < STEPS else 1e30,
-            on_epoch=lambda _: best.append(weights_digest(model)),
-            name="sgd",
-        )
+    trained = train_small(
+        model,
+        schedule=lambda step: 0.01 if step < STEPS else 1e30,
+        on_epoch=lambda _: best.append(weights_digest(model)),
+        name="sgd",
+    )
+    assert (trained.outcome, trained.best_epoch, len(trained.history)) == ("diverged", 1, 1)
+    assert re.match(r"epoch 2, step \d of 4: the .*loss is (nan|inf)", trained.reason)
     assert best == [weights_digest(model)]
+
+
+def test_a_validation_loss_that_alone_is_not_finite_ends_the_training(monkeypatch):
+    losses = iter([1.0, 1.0, 1.0, math.inf])  # of one batch after the other, two an epoch
+    monkeypatch.setattr(loop, "_cross_entropy", lambda *_: np.full(BATCH, next(losses)))
+    trained = train_small(small_model())
+    assert (trained.outcome, trained.best_epoch) == ("diverged", 1)
+    assert trained.reason == "epoch 2, step 4 of 4: the validation loss is inf"
+
+
+@pytest.mark.parametrize("name", ["adam", "rmsprop"])
+def test_normalising_hides_from_the_losses_that_its_statistics_overflow(name):
+    """Divided by an infinite variance all values are 0, and so finite losses go on and on."""
+    model = small_model(dense=[], dropout=0.0)
+    trained = train_small(model, name=name, rate=1e25)
+    assert (trained.outcome, trained.best_epoch, trained.history) == ("diverged", None, [])
+    assert re.match(r"epoch 1, step 4 of 4: weights are not finite \(\w+/", trained.reason)
+
+
+def _spoiling(variable, at: int):
+    """The usual batches; before one of them a value of `variable` becomes infinite."""
+
+    def batches(start: int):
+        for step, batch in enumerate(_batches(start), start):
+            if step == at:
+                values = np.array(variable())
+                values.flat[0] = np.inf
+                variable().assign(values)
+            yield batch
+
+    return batches
+
+
+@pytest.mark.usefixtures("_reports_every_step")
+@pytest.mark.parametrize("ema", [None, 0.9])
+@pytest.mark.parametrize(
+    ("where", "what"),
+    [
+        ("model", r"weights are not finite \(conv1_norm/moving_variance\)"),
+        ("optimizer", r"values that the optimizer keeps are not finite \(\w+_velocity\)"),
+    ],
+)
+def test_what_is_not_finite_is_never_kept_nor_committed(tmp_path, where, what, ema):
+    """Neither in the last step, nor in a checkpoint; a training that is resumed ends the same."""
+    endings = []
+    for _ in range(2):
+        model, optimizer = small_model(), build_optimizer("rmsprop", learning_rate=0.01)
+        of = {
+            "model": lambda model=model: model.get_layer("conv1_norm").moving_variance,
+            "optimizer": lambda optimizer=optimizer: next(
+                each for each in optimizer.variables if "velocity" in each.path
+            ),
+        }
+        trained = train_small(
+            model,
+            optimizer=optimizer,
+            ema=ema,
+            batches=_spoiling(of[where], EPOCHS * STEPS - 1),
+            checkpoints=_Everywhere(tmp_path),
+        )
+        assert (trained.outcome, len(trained.history)) == ("diverged", EPOCHS - 1)
+        assert re.match(f"epoch {EPOCHS}, step {STEPS} of {STEPS}: {what}", trained.reason)
+        assert all(np.isfinite(weights).all() for weights in model.get_weights())
+        endings.append((trained.reason, trained.best_epoch, weights_digest(model)))
+    assert endings[0] == endings[1]
+    for array in Checkpoints(tmp_path).load().arrays.values():
+        assert np.isfinite(array).all()
+
+
+@pytest.fixture(scope="module")
+def good():
+    """Weights that know the classes already."""
+    backend.set_up(seed=0, device="cpu")
+    model = small_model(batch_normalization=False, dropout=0.0)
+    train_small(model, epochs=8)
+    return model.get_weights()
+
+
+def _tuned(good, rate: float, **options):
+    """A training from these weights, which counts them as epoch 0; the model, and how it ended."""
+    model = small_model(batch_normalization=False, dropout=0.0)
+    model.set_weights(good)
+    return model, train_small(model, rate=rate, keep_start=True, **options)
+
+
+def _same(weights, others) -> bool:
+    return all(np.array_equal(a, b) for a, b in zip(weights, others, strict=True))
+
+
+def test_a_start_that_no_epoch_beats_is_kept(good):
+    model, trained = _tuned(good, 3.0)
+    assert _same(model.get_weights(), good)
+    assert (trained.best_epoch, len(trained.history)) == (0, EPOCHS)
+    assert min(row["val_loss"] for row in trained.history) > trained.start["val_loss"]
+    model.compile(loss="sparse_categorical_crossentropy", metrics=["accuracy"])
+    loss, accuracy = model.evaluate(*joined(validation()), verbose=0)
+    assert trained.start["val_loss"] == pytest.approx(loss, rel=1e-4)
+    assert trained.start["val_accuracy"] == pytest.approx(accuracy)
+
+
+def test_a_start_that_an_epoch_beats_is_not_kept(good):
+    model, trained = _tuned(good, 1e-3)
+    losses = [row["val_loss"] for row in trained.history]
+    assert trained.best_epoch == 1 + int(np.argmin(losses))
+    assert min(losses) < trained.start["val_loss"]
+    assert not _same(model.get_weights(), good)
+
+
+def test_patience_counts_epochs_that_improve_on_each_other_though_not_on_the_start(monkeypatch):
+    losses = itertools.chain([1.0], [4.0, 3.0, 2.0, 2.5])  # the start's, then those of epochs
+    mean = {"val_accuracy": 0.5}
+    monkeypatch.setattr(loop._Loop, "_validate", lambda *_: mean | {"val_loss": next(losses)})
+    trained = train_small(small_model(), epochs=9, patience=1, keep_start=True)
+    assert (trained.outcome, len(trained.history)) == ("early_stopped", 4)
+    assert (trained.best_epoch, trained.start["val_loss"]) == (0, 1.0)
+
+
+@pytest.mark.usefixtures("_reports_every_step")
+@pytest.mark.parametrize(("crash_at", "rate"), [(0, 3.0), (2, 3.0), (7, 1e-3)])
+def test_what_it_started_from_survives_a_crash(tmp_path, good, crash_at, rate):
+    straight, expected = _tuned(good, rate)
+
+    def crashing(start: int):
+        for step, batch in enumerate(_batches(start), start):
+            if step == crash_at:
+                raise _Crash
+            yield batch
+
+    with pytest.raises(_Crash):
+        _tuned(good, rate, batches=crashing, checkpoints=_Everywhere(tmp_path))
+    resumed, trained = _tuned(good, rate, checkpoints=_Everywhere(tmp_path))
+    assert weights_digest(resumed) == weights_digest(straight)
+    assert _timeless(trained.history) == _timeless(expected.history)
+    assert (trained.best_epoch, trained.start) == (expected.best_epoch, expected.start)
+
+
+def test_stopped_while_the_start_is_validated_it_is_validated_on_resume(tmp_path, good):
+    stop = Stop()
+
+    def stopping():
+        for batch in validation():
+            stop.requested = True
+            yield batch
+
+    checkpoints = {"checkpoints": Checkpoints(tmp_path)}
+    _, stopped = _tuned(good, 3.0, validation=stopping, stop=stop, **checkpoints)
+    assert (stopped.outcome, stopped.best_epoch, stopped.start) == ("stopped", None, None)
+    model, trained = _tuned(good, 3.0, **checkpoints)
+    assert (trained.best_epoch, len(trained.history)) == (0, EPOCHS)
+    assert _same(model.get_weights(), good)
 
 
 def _validation_with_hits(model: keras.Model, hits: list[int]):

@@ -1,0 +1,102 @@
+"""What training has led to: its epochs, the one that was kept, and what it started from."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from cvtrain.config import Training
+from cvtrain.files import commit_text, csv_text
+from cvtrain.reports.stage import is_absurd_rate, lower_rate
+from cvtrain.run import Run
+
+if TYPE_CHECKING:
+    from cvtrain.training.state import Row, Trained
+
+
+@dataclass(frozen=True)
+class Course:
+    """What one stage of training, or several after one another, have led to.
+
+    Attributes:
+        history: the rows of all of them, as one.
+        best_epoch: whose weights the model has, in that history; 0 for those of the start, None
+            for those of the last step.
+        start: val_loss and val_accuracy of the start, where it counts as an epoch.
+        moved: whether this stage changed the model.
+        idle: layers that were to be trained, and whose weights the loss does not depend on.
+    """
+
+    history: "Sequence[Row]" = ()
+    best_epoch: int | None = 0
+    start: Mapping[str, float] | None = None
+    moved: bool = True
+    idle: frozenset[str] = frozenset()
+
+
+def continued(earlier: Course | None, trained: "Trained") -> Course:
+    """The course of the stages before and of one more."""
+    before = earlier or Course()
+    history, best_epoch = joined(before.history, trained.history), trained.best_epoch
+    if best_epoch:
+        best_epoch += len(before.history)
+    elif earlier is not None:
+        best_epoch = before.best_epoch
+    start = before.start or trained.start
+    return Course(history, best_epoch, start, moved=best_epoch != before.best_epoch)
+
+
+def record_course(run: Run, course: Course, outcome: str) -> None:
+    """Commit how training went: curves, and its part of run.json."""
+    write_history(run, course.history)
+    draw_history(run, course)
+    run.update(outcome=outcome, epochs=len(course.history), best_epoch=course.best_epoch)
+
+
+def against_overflow(run: Run, stage: Training, number: int, course: Course) -> str:
+    """What to do where numbers grew beyond all bounds, and what is left.
+
+    Args:
+        stage, number: its section, and which it is in its run, from 1.
+        course: up to there.
+    """
+    section = run.record["command"].replace("-", "_")
+    key = section if number == 1 else f"{section}.then.{number - 2}"
+    optimizer = stage.optimizer.model_dump()
+    rate, lower = optimizer["learning_rate"], lower_rate(optimizer, section, 0.1)
+    ways = [f"Lower {key}.optimizer.learning_rate from {rate:g} to {lower:g}"]
+    if optimizer["clip_norm"] is None and not is_absurd_rate(optimizer, section):
+        ways.append(f"bound the gradients ({key}.optimizer.clip_norm: 1.0)")
+    if run.record["precision"] != "float32":
+        ways.append("compute in float32 (precision: float32)")
+    said = ", ".join(ways[:-1]) + " or " * (len(ways) > 1) + ways[-1]
+    kept = {
+        None: "No epoch ended before that, and there is no model.",
+        0: f"{run.model_path} is the model that it started from.",
+    }.get(
+        course.best_epoch,
+        f"{run.model_path} has the weights of epoch {course.best_epoch}, the best before that.",
+    )
+    return f"{said}. {kept}"
+
+
+def joined(earlier: "Sequence[Row]", rows: "Sequence[Row]") -> "list[Row]":
+    """The rows of a stage after those of the stages before it; epochs and steps go on counting."""
+    epochs, steps = (earlier[-1]["epoch"], earlier[-1]["step"]) if earlier else (0, 0)
+    later = [row | {"epoch": row["epoch"] + epochs, "step": row["step"] + steps} for row in rows]
+    return [*earlier, *later]
+
+
+def write_history(run: Run, rows: "Sequence[Row]") -> None:
+    """Commit `history.csv`: one line an epoch."""
+    if rows:
+        lines = [[f"{v:.7g}" if isinstance(v, float) else v for v in row.values()] for row in rows]
+        commit_text(run.path / "history.csv", csv_text([list(rows[0]), *lines]))
+
+
+def draw_history(run: Run, course: Course) -> None:
+    """Draw the curves of loss and accuracy, once there is an epoch."""
+    from cvtrain.visuals import draw
+
+    if course.history:
+        figure = draw.draw_curves(course.history, course.best_epoch, course.start)
+        draw.save(figure, run.figures / "curves.png")

@@ -1,0 +1,84 @@
+"""What a training is at one moment, and how it ended; plain values."""
+
+from collections.abc import Generator
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from cvtrain.training.schedules import PlateauState
+
+Batches = Generator[tuple[np.ndarray, np.ndarray], None, None]
+"""Images uint8 (n, height, width, 3) and labels integer (n,), batch by batch; the labels of mixed
+images, which only training sees, are float32 (n, classes), rows sum to 1."""
+
+Row = dict[str, float]
+"""One epoch: epoch (from 1), step (optimizer steps in all), learning_rate (of its last step), loss,
+accuracy, val_loss, val_accuracy, images_per_second, seconds (of training), val_seconds."""
+
+Validated = dict[str, float]
+"""What a validation finds: val_loss, the mean cross-entropy in nats, and val_accuracy, in 0..1."""
+
+
+@dataclass(frozen=True)
+class Progress:
+    """Where a training is. Epochs and steps count from 1; the metrics are of the epoch so far."""
+
+    epoch: int
+    epochs: int
+    step: int
+    steps_per_epoch: int
+    learning_rate: float
+    loss: float
+    accuracy: float
+    images_per_second: float
+
+
+@dataclass(frozen=True)
+class Trained:
+    """How a training ended.
+
+    Attributes:
+        history: one row per epoch.
+        best_epoch: whose weights the model has, from 1; 0 if no epoch was better than the start,
+            which was to be kept then; None if it ended before there was anything to keep, and the
+            model has the weights of the last step.
+        outcome: `finished`, `early_stopped`, `stopped` (on request; it can be resumed) or
+            `diverged` (a loss, weights or what the optimizer keeps are no longer finite).
+        seconds: of training and validation, those before a resume included.
+        start: how the model did before the first step, where that was asked for.
+        reason: where it diverged, and what was not finite; else empty.
+    """
+
+    history: list[Row]
+    best_epoch: int | None
+    outcome: str
+    seconds: float
+    start: Validated | None = None
+    reason: str = ""
+
+
+@dataclass
+class State:
+    """The plain values of a training; a checkpoint holds them beside the arrays.
+
+    Attributes:
+        epoch: epochs done.
+        step: steps done of the epoch that runs.
+        totals: of the epoch that runs, as `backend.TrainStep` has them.
+        seconds: spent on the steps of the epoch that runs.
+        history: rows of the epochs done.
+        best_epoch: the epoch with the best monitored value so far; 0 before the first ended.
+        best_value: that value.
+        start: how the model did before the first step, where the start may be what is kept.
+        plateau: what a plateau schedule remembers.
+    """
+
+    epoch: int = 0
+    step: int = 0
+    totals: list[float] = field(default_factory=lambda: [0.0, 0.0, 0.0])
+    seconds: float = 0.0
+    history: list[Row] = field(default_factory=list)
+    best_epoch: int = 0
+    best_value: float = 0.0
+    start: Validated | None = None
+    plateau: PlateauState = field(default_factory=PlateauState)
