@@ -130,6 +130,9 @@ def _leave_out_others(
     """Record what is in the folder, and in no manifest."""
     others = [path for path in images_below(source, "", left_out) if path not in used]
     for path in manifests:
-        left_out[f"{path.suffix} files"].remove(path.relative_to(source).as_posix())
+        reason = f"{path.suffix} files"
+        left_out[reason].remove(path.relative_to(source).as_posix())
+        if not left_out[reason]:
+            del left_out[reason]
     if others:
         left_out["images that are not listed"] = others

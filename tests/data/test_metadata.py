@@ -42,7 +42,7 @@ def test_a_folder_with_metadata(tmp_path, name):
     assert index.root == tmp_path / "set"
     assert labels_of(index) == {path: ("train", label) for path, label in truth.items()}
     assert index.notes == (f"{tmp_path / 'set'}: labels are read from {name}, not from folders",)
-    assert index.ignored == {}
+    assert index.left_out == {}
 
 
 def test_each_split_has_its_metadata_or_all_have_one(tmp_path):
@@ -93,8 +93,10 @@ def test_images_that_are_not_listed_are_left_out_and_named(tmp_path):
     (tmp_path / "set" / "readme.txt").touch()
     index = build_index(tmp_path / "set", **SHARES)
     assert len(labels_of(index)) == 6
-    assert index.ignored == {"images that are not listed": 2, ".txt files": 1}
-    assert "images that are not listed are left out: 2: 006.png, 007.png" in index.notes[1]
+    assert index.left_out == {
+        "images that are not listed": ["006.png", "007.png"],
+        ".txt files": ["readme.txt"],
+    }
 
 
 def write_classes(folder, labels):
