@@ -78,10 +78,10 @@ class Data(Section):
     """Which images, and how they are read."""
 
     source: Annotated[str, Field(min_length=1)]
-    """Image folder, CSV manifest, `.npz` in the layout of keras.datasets, or a named set: `digits`,
-    `mnist`, `fashion_mnist`, `cifar10`, `cats_vs_dogs`."""
+    """Image folder, manifest (CSV or JSON Lines), arrays (`.npz`, or IDX files as MNIST's), or a
+    named set: `digits`, `mnist`, `fashion_mnist`, `cifar10`, `cats_vs_dogs`."""
     columns: Columns | None = None
-    """Which column of a manifest is what; left out: its header says it, `path,label[,split]`."""
+    """Which column of a manifest is what; left out: its header says it, as `path,label[,split]`."""
     label_pattern: LabelPattern | None = None
     """Regular expression whose one group finds the class in each path below the source, as
     `(cat|dog)\\.` does in `cat.12.jpg`; left out: folders are the classes."""

@@ -7,7 +7,7 @@ numbers, texts or one-hot rows. Pixels are never converted: the error says how, 
 import json
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -24,6 +24,10 @@ _STORE = (
     "y_val, x_test and y_test, where there are such splits."
 )
 _NO_OBJECTS = " Texts that NumPy holds as objects: store them with .astype(str)."
+_LEAST_SIDE = 8
+_BYTE = re.compile(r"\s*\d{1,3}(\.0)?\s*")
+_BYTES = re.compile(r"(\d{1,3} ){63,}\d{1,3} ?")
+_LABEL_NAMES = {"label", "class", "target", "y", "emotion"}
 _IMAGES = r"(?P<x>x|images?|imgs?|data|pixels|inputs?|arr_0)"
 _LABELS = r"(?P<y>y|labels?|targets?|class(?:es)?|arr_1)"
 _SPLIT = r"(?:(?P<train>train(?:ing)?)|(?P<val>val(?:id(?:ation)?)?|dev)|(?P<test>test(?:ing)?))"
@@ -61,6 +65,41 @@ def load_npz(path: Path) -> Arrays:
                     f"{printable(path)}: {printable(error)}", _how_to_convert(path, stored, keys)
                 ) from error
     return arrays
+
+
+def how_to_store_table(path: Path, header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """A line of Python that stores a table of pixels as an .npz file; empty: it is none.
+
+    Such a table has a column for each pixel of a square, as Kaggle's MNIST, or one column of all
+    pixels in a text, as FER2013. Another one is the label.
+    """
+    first = rows[0] if rows else header
+    texts = [i for i, value in enumerate(first) if _BYTES.fullmatch(value)]
+    if all(map(_BYTE.fullmatch, first)) and (side := _side(len(first) - 1)):
+        names = [name.strip().lower() for name in header]
+        label = next((i for i, name in enumerate(names) if name in _LABEL_NAMES), 0)
+        pixels = f"np.delete(np.array(rows, float), {label}, 1)"
+    elif texts and len(first) > 1 and (side := _side(len(first[texts[0]].split()))):
+        label = min({*range(len(first))} - {*texts})
+        pixels = f"np.array([row[{texts[0]}].split() for row in rows], float)"
+    else:
+        return ""
+    num_headers = int(header != first and not all(map(_BYTE.fullmatch, header)))
+    code = (
+        "import csv, pathlib, numpy as np; "
+        f'lines = pathlib.Path({_text(path)}).read_text("utf-8-sig").splitlines(); '
+        f"rows = list(csv.reader(lines))[{num_headers}:]; "
+        f"np.savez_compressed({_text(path.with_suffix('.npz'))}, "
+        f'x_train={pixels}.reshape(-1, {side}, {side}).astype("uint8"), '
+        f"y_train=np.array([row[{label}] for row in rows]))"
+    )
+    return f"python -c {quoted(code)}"
+
+
+def _side(num_pixels: int) -> int:
+    """Of a square of so many pixels; 0 where they make none, or are too few to be an image."""
+    side = math.isqrt(max(0, num_pixels))
+    return side if side**2 == num_pixels and side >= _LEAST_SIDE else 0
 
 
 def _usual_names(path: Path, stored: Arrays) -> dict[str, str]:

@@ -17,7 +17,7 @@ from cvtrain.data.whereabouts import (
     explain,
     find_places,
     has_image_suffix,
-    with_zeros,
+    same_number,
 )
 from cvtrain.files import printable, quoted
 
@@ -153,8 +153,8 @@ def propose_columns(files: Files, header: Sequence[str], rows: Sequence[Sequence
     if path is None or label is None:
         advice = _NAME_THEM if path is None else "Add a column of labels, one for each image."
         return Proposal(None, is_certain=False, remarks=tuple(remarks), advice=advice)
-    if not places and (lost := _lost_zeros(files, table[path])):
-        return lost
+    if not places and (numbers := _numbers_as_names(files, table[path])):
+        return numbers
     remarks += _doubts(table, path, label, places)
     split = next((k for k, v in table.items() if k not in (path, label) and _are_splits(v)), None)
     columns = Columns(path, label, None if _is_called(split, "split") else split)
@@ -181,8 +181,8 @@ def propose_place(files: Files, columns: Columns, missing: Sequence[tuple[str, s
         swapped = Columns(columns.label, columns.path, columns.split, *places[0])
         remark = f"the files are in the column {printable(columns.label)}"
         return Proposal(swapped, is_certain=False, remarks=(remark,))
-    if lost := _lost_zeros(files, paths):
-        return lost
+    if numbers := _numbers_as_names(files, paths):
+        return numbers
     elsewhere = columns.at(Place("FOLDER", beginning_of(paths), columns.suffix))
     return Proposal(
         None,
@@ -193,9 +193,10 @@ def propose_place(files: Files, columns: Columns, missing: Sequence[tuple[str, s
 
 
 def _by_column(names: Iterable[Name], rows: Sequence[Sequence[str]]) -> _Table:
+    """The values of each column that has a name."""
     names = list(names)
     whole = [row for row in rows if len(row) == len(names)]
-    return {name: [row[i].strip() for row in whole] for i, name in enumerate(names)}
+    return {name: [row[i].strip() for row in whole] for i, name in enumerate(names) if name}
 
 
 def _path_of(files: Files, table: _Table) -> tuple[Name | None, list[Place]]:
@@ -241,12 +242,12 @@ def _label_of(table: _Table, remarks: list[str]) -> tuple[Name | tuple[str, ...]
     return (few[0], len(few) == 1 and are_words) if few else (None, False)
 
 
-def _lost_zeros(files: Files, paths: Sequence[str]) -> Proposal | None:
-    """What to do where files have zeros before the numbers that these paths are; else nothing."""
+def _numbers_as_names(files: Files, paths: Sequence[str]) -> Proposal | None:
+    """What to do where a program took names for numbers, and lost zeros; else nothing."""
     path = next(filter(None, paths), "")
-    if not (padded := with_zeros(files, path)):
+    if not (file := same_number(files, path)):
         return None
-    remark = f"{printable(path)} has lost the zeros before it, there is {printable(padded)}"
+    remark = f"{printable(path)} has been taken for a number, there is {printable(file)}"
     advice = "Write the numbers as texts; pandas keeps them so with read_csv(..., dtype=str)."
     return Proposal(None, is_certain=False, remarks=(remark,), advice=advice)
 

@@ -11,6 +11,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+from cvtrain.data.array_files import how_to_store_table
 from cvtrain.data.columns import (
     SPLIT_NAMES,
     TRUTHS,
@@ -230,7 +231,11 @@ def _fields(manifest: Path, line: int, header: Sequence[str], columns: Columns) 
 def _unknown_header(
     manifest: Path, line: int, header: Sequence[str], files: Files, rows: Sequence[Sequence[str]]
 ) -> UnreadManifest:
-    proposal = propose_columns(files, header, rows[:_MOST_ROWS])
+    if line_of_python := how_to_store_table(manifest, header, rows[:1]):
+        advice = f"To store them as images, and name the .npz file: {line_of_python}"
+        proposal = Proposal(None, False, ("the columns are pixels, and no files",), advice)
+    else:
+        proposal = propose_columns(files, header, rows[:_MOST_ROWS])
     what = "".join(f"; {remark}" for remark in proposal.remarks)
     return UnreadManifest(
         f"{printable(manifest)}:{line}: the header must be path,label or path,label,split; "

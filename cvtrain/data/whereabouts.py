@@ -148,8 +148,8 @@ class Files:
 def find_places(files: Files, values: Sequence[str]) -> list[Place]:
     """Where the files of nearly all values are; several, where the same names are in each.
 
-    Looked through are the folder of the manifest and those below; if they are not there, the
-    folders beside and above it.
+    Looked through are the folder of the manifest and those below; where these hold no images at
+    all, as a folder of lists, those beside and above it.
     """
     sample = _spread(sorted(set(values)), _SAMPLE)
     if not sample:
@@ -158,8 +158,10 @@ def find_places(files: Files, values: Sequence[str]) -> list[Place]:
         return [Place()]
     home = [os.path.expanduser("~")] if values[0].startswith("~/") else []  # noqa: PTH111
     below = ["", *_folders_below(files.root, "", _DEEPEST)]
-    beside = _folders_below(files.root, "..", _DEEPEST - 1)
-    for folders in (below, ["..", *beside, "../..", *home]):
+    beside = []
+    if not any(files.listing(folder).suffixes for folder in below):
+        beside = ["..", *_folders_below(files.root, "..", _DEEPEST - 1), "../.."]
+    for folders in (below, [*beside, *home]):
         if places := _places_in(files, folders, sample):
             return places
         if place := _place_in_several(files, folders, _spread(sorted(set(values)), _LARGE_SAMPLE)):
@@ -232,14 +234,18 @@ def beginning_of(values: Sequence[str]) -> str:
     return _beginnings(values)[-1]
 
 
-def with_zeros(files: Files, value: str) -> str:
-    """A file whose name is the number `value` with zeros before it; empty: there is none."""
-    stem = _split_suffix(value)[0].removesuffix(".0")
+def same_number(files: Files, value: str) -> str:
+    """A file whose name is the number `value`, written otherwise: `0007.jpg` for `7` and `7.0`.
+
+    Empty: there is none.
+    """
+    said = _split_suffix(value)[0]
+    stem = said.removesuffix(".0")
     if not (stem.isascii() and stem.isdigit()):
         return ""
     for folder in ["", *_folders_below(files.root, "", _DEEPEST)]:
         for name, suffixes in files.listing(folder).suffixes.items():
-            if name != stem and name.isdigit() and name.lstrip("0") == stem.lstrip("0"):
+            if name != said and name.isdigit() and name.lstrip("0") == stem.lstrip("0"):
                 return posixpath.join(folder, name + suffixes[0])
     return ""
 

@@ -253,7 +253,9 @@ def test_zeros_that_a_spreadsheet_took_away_are_told(tmp_path):
     rows = [(str(i), "ab"[i % 2]) for i in range(12)]
     for header in (("path", "label"), ("id", "label")):
         (tmp_path / "list.csv").write_text(table(header, rows))
-        with pytest.raises(DataError, match=r"0 has lost the zeros.* train/000\.png") as caught:
+        with pytest.raises(
+            DataError, match=r"0 has been taken for a number, .* train/000\.png"
+        ) as caught:
             found(tmp_path / "list.csv")
         assert "dtype=str" in caught.value.advice
 

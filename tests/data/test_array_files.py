@@ -1,12 +1,14 @@
 """Arrays under any name; what cannot be read is converted by the line that is advised."""
 
+import csv
 import shlex
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from cvtrain.data.array_files import load_npz
+from cvtrain.data.array_files import how_to_store_table, load_npz
+from cvtrain.data.manifest import read_manifest
 from cvtrain.data.sources import locate_source
 from cvtrain.errors import DataError
 
@@ -176,3 +178,38 @@ def test_objects_are_refused_with_a_way_to_store_texts(save):
     with pytest.raises(DataError, match="Python objects, which may run anything") as caught:
         load_npz(save(x=GREY, y=np.array(["cat", "dog", "emu"], object)[LABELS]))
     assert ".astype(str)" in caught.value.advice
+
+
+TABLES = {
+    "as Kaggle's MNIST": (("label", *(f"pixel{i}" for i in range(64))), lambda y, x: [y, *x]),
+    "labels behind": ((*(f"{i}x{i}" for i in range(64)), "class"), lambda y, x: [*x, y]),
+    "no header": (None, lambda y, x: [y, *x]),
+    "as FER2013": (
+        ("emotion", "pixels", "Usage"),
+        lambda y, x: [y, " ".join(map(str, x)), "Training"],
+    ),
+}
+
+
+@pytest.mark.parametrize("kind", TABLES)
+def test_tables_of_pixels_are_stored_as_is_said(tmp_path, kind):
+    header, row_of = TABLES[kind]
+    images = np.random.default_rng(0).integers(0, 256, (6, 8, 8))
+    rows = [row_of(i % 3, image.ravel().tolist()) for i, image in enumerate(images)]
+    path = tmp_path / "it's train.csv"
+    with path.open("w", newline="") as file:
+        csv.writer(file).writerows([*([header] if header else []), *rows])
+    with pytest.raises(DataError, match="the columns are pixels, and no files") as caught:
+        read_manifest(path)
+    run_advice(caught.value.advice, "To store them as images, and name the .npz file: ")
+    read = load_npz(path.with_suffix(".npz"))
+    np.testing.assert_array_equal(read["x_train"], images)
+    assert read["y_train"].tolist() == ["0", "1", "2"] * 2
+
+
+def test_other_tables_are_none_of_pixels(tmp_path):
+    path = tmp_path / "t.csv"
+    assert how_to_store_table(path, ["path", "label"], [["1", "2"]]) == ""
+    assert how_to_store_table(path, [str(i) for i in range(64)], []) == ""  # 63 are no square
+    assert how_to_store_table(path, ["a"] * 65, [["x"] * 65]) == ""
+    assert how_to_store_table(path, [], []) == ""

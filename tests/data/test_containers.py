@@ -1,11 +1,18 @@
 """Files that hold images, and are no folder: what is said of them is done, then they are read."""
 
+import os
 import shlex
 import shutil
 import subprocess
 import sys
+from pathlib import Path
 
+import h5py
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
+from PIL import Image
 from tiny_images import make_images
 
 from cvtrain.data.index import build_index
@@ -95,3 +102,69 @@ def test_what_may_be_images_is_left_to_others(tmp_path, name):
         assert locate_source(tmp_path / "set", data_dir=tmp_path) == tmp_path / "set"
     (tmp_path / "set" / "x.zip").unlink()
     assert locate_source(tmp_path / "set", data_dir=tmp_path) == tmp_path / "set"
+
+
+DOCS = Path(__file__).parents[2] / "docs" / "data.md"
+WRITE_RECORDS = """
+import tensorflow as tf
+from pathlib import Path
+
+with tf.io.TFRecordWriter("set/photos-train.tfrecord-00000-of-00001") as writer:
+    for path in sorted(Path("truth").rglob("*.png")):
+        label = tf.train.Feature(int64_list=tf.train.Int64List(value=[int(path.parent.name)]))
+        image = tf.train.Feature(bytes_list=tf.train.BytesList(value=[path.read_bytes()]))
+        features = tf.train.Features(feature={"image": image, "label": label})
+        writer.write(tf.train.Example(features=features).SerializeToString())
+"""
+
+
+def script_for(library):
+    """The script of the documentation that reads files with this library."""
+    text = DOCS.read_text(encoding="utf-8").partition("### Images in other files")[2]
+    blocks = [block.partition("```")[0] for block in text.split("```python\n")[1:]]
+    (script,) = [block for block in blocks if f"import {library}" in block]
+    return script
+
+
+@pytest.fixture
+def truth(tmp_path, monkeypatch):
+    """Images of the classes 0 and 1 in `truth`, beside an empty folder `set`."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "set").mkdir()
+    return make_images(tmp_path / "truth", {"0": 3, "1": 4}, size=(8, 8))
+
+
+def pixels_in(folder):
+    """(class, pixels) of each image."""
+    images = [(p.parent.name, Image.open(p)) for p in folder.rglob("*.*g")]
+    return sorted((name, np.asarray(image).tobytes()) for name, image in images)
+
+
+def test_the_script_for_parquet(truth, tmp_path):
+    rows = [
+        {"image": {"bytes": p.read_bytes(), "path": p.name}, "label": int(p.parent.name)}
+        for p in sorted(truth.rglob("*.png"))
+    ]
+    pq.write_table(pa.Table.from_pylist(rows), "set/train-00000-of-00001.parquet")
+    exec(script_for("pyarrow"), {})
+    index = build_index(tmp_path / "photos", validation=0, test=0, seed=0)
+    assert index.counts == {"train": {"0": 3, "1": 4}}
+    assert pixels_in(tmp_path / "photos") == pixels_in(truth)
+
+
+def test_the_script_for_hdf5(truth, tmp_path):
+    paths = sorted(truth.rglob("*.png"))
+    with h5py.File("set.h5", "w") as file:
+        file["images"] = np.stack([np.asarray(Image.open(path)) for path in paths])
+        file["labels"] = [int(path.parent.name) for path in paths]
+    exec(script_for("h5py"), {})
+    folder = locate_source("set.npz", data_dir=tmp_path / "data")
+    assert pixels_in(folder) == pixels_in(truth)
+
+
+@pytest.mark.slow
+def test_the_script_for_tfrecord(truth, tmp_path):
+    script = WRITE_RECORDS + script_for("tensorflow")
+    environment = os.environ | {"TF_CPP_MIN_LOG_LEVEL": "3", "CUDA_VISIBLE_DEVICES": ""}
+    subprocess.run([sys.executable, "-c", script], check=True, env=environment)
+    assert pixels_in(tmp_path / "photos") == pixels_in(truth)

@@ -4,7 +4,7 @@ import unicodedata
 
 import pytest
 
-from cvtrain.data.whereabouts import ANY_SUFFIX, Files, Place, find_places, spelling_of, with_zeros
+from cvtrain.data.whereabouts import ANY_SUFFIX, Files, Place, find_places, same_number, spelling_of
 
 COMPOSED, DECOMPOSED = (unicodedata.normalize(form, "café/é.png") for form in ("NFC", "NFD"))
 
@@ -74,12 +74,11 @@ def test_a_place_says_how_a_path_becomes_a_file(tmp_path, place, value, path):
     assert files.find(value, place) == path
 
 
-def test_files_below_are_preferred_to_those_beside(tmp_path):
-    files = files_in(tmp_path / "set", "img/0.jpg", "img/1.jpg")
-    files_in(tmp_path, "other/0.jpg", "other/1.jpg")
-    assert find_places(files, ["0.jpg", "1.jpg"]) == [Place("img")]
-    files_in(tmp_path, "other/2.jpg")
-    assert find_places(files, ["2.jpg"]) == [Place("../other")]
+def test_folders_beside_count_for_a_folder_of_lists(tmp_path):
+    files_in(tmp_path, "other/0.jpg", "other/1.jpg", "lists/list.csv")
+    assert find_places(Files(tmp_path / "lists"), ["0.jpg", "1.jpg"]) == [Place("../other")]
+    assert find_places(files_in(tmp_path / "set", "img/2.jpg"), ["0.jpg", "1.jpg"]) == []
+    assert find_places(files_in(tmp_path / "set", "img/0.jpg"), ["0.jpg"]) == [Place("img")]
 
 
 def test_where_nearly_all_are_is_enough_and_where_few_are_is_not(tmp_path):
@@ -98,12 +97,9 @@ def test_many_folders_are_not_looked_through_for_ever(tmp_path):
 @pytest.mark.parametrize(
     ("value", "found"),
     [
-        ("7", "img/0007.jpg"),
-        ("7.0", "img/0007.jpg"),
-        ("7.jpg", "img/0007.jpg"),
-        ("8", ""),
-        ("a", ""),
+        *(("7", "img/0007.jpg"), ("7.0", "img/0007.jpg"), ("7.jpg", "img/0007.jpg")),
+        *(("8", ""), ("8.0", "img/8.jpg"), ("a", ""), ("\u0667", "")),
     ],
 )
-def test_lost_zeros(tmp_path, value, found):
-    assert with_zeros(files_in(tmp_path, "img/0007.jpg", "img/8.jpg"), value) == found
+def test_names_that_were_taken_for_numbers(tmp_path, value, found):
+    assert same_number(files_in(tmp_path, "img/0007.jpg", "img/8.jpg"), value) == found

@@ -1,6 +1,7 @@
 """Sound inputs for each target, made in code: fuzzing begins with them."""
 
 import functools
+import gzip
 import io
 import json
 import struct
@@ -144,10 +145,23 @@ def features() -> list[bytes]:
 
 
 def manifest() -> list[bytes]:
-    """With splits and without, with quotes and a byte order mark."""
+    """With splits and without, with quotes and a byte order mark; of other columns, with ones."""
     return [
+        b"sep=;\nid;breed;fold\na;cat;train\nd;dog;test\n",
+        b"filename\tcat\tdog\na.jpg\t1\t0\nb%20c\\D.png\t0.0\t1.0\n",
+        b"a.jpg,cat\n'/home/x/b c/d',cat|dog\n",
+        b",path,label\n0,C:\\x\\a.jpg,cat\n1,https://x/d.png,dog\n",
+        b"label," + b",".join(b"p%d" % i for i in range(64)) + b"\n1" + b",7" * 64,
         b'path,label,split\na.jpg,cat,train\n"b c/d.png","dog",val\n',
         b"\xef\xbb\xbflabel,path\r\ncat,a.jpg\r\ndog,./b c/d.png\r\n",
+    ]
+
+
+def json_lines() -> list[bytes]:
+    """Of Hugging Face's keys and of others."""
+    return [
+        b'{"file_name": "a.jpg", "label": "cat", "n": [1]}\n{"file_name": "b c/d.png", "label": 3}',
+        b'{"image": "a", "text": null}\n\n{"image": "d", "text": true, "more": {"x": 1e99}}\n',
     ]
 
 
@@ -283,6 +297,12 @@ def arrays() -> list[bytes]:
     return [file.getvalue() for file in files]
 
 
+def idx() -> list[bytes]:
+    """Labels of three images, gzipped and not."""
+    content = bytes([0, 0, 8, 1, 0, 0, 0, 3, 0, 1, 2])
+    return [content, gzip.compress(content, mtime=0)]
+
+
 def write_run(folder: Path) -> Path:
     """A finished run that has every file that a report reads."""
     classes = ("cat", "dog")
@@ -332,10 +352,12 @@ SEEDS = {
     "sealed_checkpoint": sealed_checkpoint,
     "features": features,
     "manifest": manifest,
+    "json_lines": json_lines,
     "pattern": pattern,
     "weights": weights,
     "model": model,
     "arrays": arrays,
+    "idx": idx,
     "run_file": run_file,
     "page": run_file,
 }

@@ -22,8 +22,15 @@ from cvtrain.config import dump_config, load_config, yaml
 from cvtrain.config.loader import config_for_source
 from cvtrain.data.array_files import load_npz
 from cvtrain.data.decode import MAX_JPEG_PIXELS, MAX_PIXELS, Decoded, DecodeError, Decoder
+from cvtrain.data.idx import load_idx
 from cvtrain.data.labels import compile_pattern, named_in
-from cvtrain.data.manifest import SPLIT_NAMES, manifest_text, read_manifest
+from cvtrain.data.manifest import (
+    SPLIT_NAMES,
+    Columns,
+    UnreadManifest,
+    manifest_text,
+    read_manifest,
+)
 from cvtrain.errors import ConfigError, CvtrainError, DataError, RunError
 from cvtrain.features.store import FeatureStore
 from cvtrain.models.keras_file import check_keras_file
@@ -153,14 +160,19 @@ def features(content: bytes) -> None:
 
 def manifest(content: bytes) -> None:
     """Files that are there, with labels and splits, or an error that names the line."""
+    _check_manifest("manifest/manifest.csv", content)
+
+
+def json_lines(content: bytes) -> None:
+    """The same, where each line is an object of JSON."""
+    _check_manifest("manifest/manifest.jsonl", content)
+
+
+def _check_manifest(name: str, content: bytes) -> None:
     folder = _put("manifest/a.jpg", b"").parent
     _put("manifest/b c/d.png", b"")
-    path = _put("manifest/manifest.csv", content)
-    try:
-        samples = read_manifest(path)
-    except DataError as error:
-        _check_told(error, str(path))
-        return
+    path = _put(name, content)
+    samples = _read_as_proposed(path)
     for split, label, file in samples:
         assert split in {"", *SPLIT_NAMES.values()}
         assert label
@@ -173,6 +185,27 @@ def manifest(content: bytes) -> None:
         return
     again = {(split, label, str(Path(file))) for split, label, file in _again(folder, text)}
     assert again == {(split or "", label, str(Path(file))) for split, label, file in samples}
+
+
+def _read_as_proposed(path: Path) -> list[tuple[str, str, str]]:
+    """What a manifest says, or what it says with the columns that its error proposes."""
+    columns = None
+    for _ in range(2):
+        try:
+            notes: list[str] = []
+            samples = read_manifest(path, columns, notes)
+        except DataError as error:
+            _check_told(error, str(path))
+            columns = error.proposal.columns if isinstance(error, UnreadManifest) else None
+            if columns is None:
+                return []
+            said = config_for_source("x", columns=columns.as_yaml()).data.columns
+            assert said is not None
+            assert Columns(**said.model_dump()) == columns
+        else:
+            assert all(note.isprintable() for note in notes)
+            return samples
+    return []
 
 
 def _again(folder: Path, text: str) -> list[tuple[str, str, str]]:
@@ -237,6 +270,20 @@ def arrays(content: bytes) -> None:
         assert len(loaded[f"x_{split}"]) == loaded[f"y_{split}"].size
 
 
+def idx(content: bytes) -> None:
+    """Labels of images, or an error that names the file."""
+    path = _put("train-labels-idx1-ubyte", content)
+    images = _put(
+        "train-images-idx3-ubyte", bytes([0, 0, 8, 3, 0, 0, 0, 3, *[0, 0, 0, 1] * 2, 7, 8, 9])
+    )
+    try:
+        loaded = load_idx(images, path)
+    except DataError as error:
+        _check_told(error)
+        return
+    assert loaded["y_train"].size == len(loaded["x_train"]) == 3
+
+
 def run_file(content: bytes) -> None:
     """One file of a run, its name in the first line: values of their types, or a RunError."""
     _with_changed_file(content, read_all)
@@ -258,10 +305,12 @@ TARGETS = {
         sealed_checkpoint,
         features,
         manifest,
+        json_lines,
         pattern,
         weights,
         model,
         arrays,
+        idx,
         run_file,
         page,
     )

@@ -52,6 +52,18 @@ def test_any_manifest(child, content):
     child.check("manifest", content)
 
 
+@given(damaged(SEEDS["json_lines"]()) | wrong_json({"file_name": "a.jpg", "label": "cat"}))
+@example(b"[" * 100_000)
+@example(b'{"file_name": "a.jpg", "label": ' + b"1" * 5000 + b"}")
+def test_any_json_lines(child, content):
+    child.check("json_lines", content if isinstance(content, bytes) else content.encode())
+
+
+@given(damaged(SEEDS["idx"]()))
+def test_any_idx_file(child, content):
+    child.check("idx", content)
+
+
 @given(damaged(SEEDS["weights"]()))
 def test_damaged_weights_are_refused(child, content):
     child.check("weights", content)

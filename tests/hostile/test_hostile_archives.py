@@ -9,7 +9,8 @@ import zipfile
 import numpy as np
 import pytest
 
-from cvtrain.data.arrays import load_cifar10, load_npz
+from cvtrain.data.array_files import load_npz
+from cvtrain.data.arrays import load_cifar10
 from cvtrain.data.pets import write_pets
 from cvtrain.errors import DataError
 
