@@ -214,6 +214,13 @@ def test_a_config_error_exits_2_with_line_and_advice(tmp_path):
         (["data", "split", ".", "--output", "m.csv"], 3, "no images"),
         (["data", "split", ".", "--output", "m.csv", "--group", "p"], 2, "--group p: must have"),
         (["data", "split", ".", "--output", "m.csv", "--test", "1"], 2, "is not in the range"),
+        (
+            ["data", "split", ".", "--output", "m.csv", "--columns", "{a: b}"],
+            2,
+            "--columns {a: b}: data.columns.a: there is no such key",
+        ),
+        (["init", "l.csv", "--columns", "{path: 1"], 2, "--columns {path: 1: not valid YAML"),
+        (["evaluate", "--columns", "id"], 2, "--columns id: data.columns: must be a section"),
         (["data", "fetch", "mnits"], 2, "Did you mean mnist?"),
         (["data", "fetch", "mnist", "--file", "a.npz"], 3, "a.npz: there is no such file"),
     ],

@@ -78,7 +78,7 @@ class Data(Section):
     """Which images, and how they are read."""
 
     source: Annotated[str, Field(min_length=1)]
-    """Image folder, manifest (CSV or JSON Lines), arrays (`.npz`, or IDX files as MNIST's), or a
+    """Image folder, CSV manifest (or JSON Lines), arrays (`.npz`, or IDX files as MNIST's), or a
     named set: `digits`, `mnist`, `fashion_mnist`, `cifar10`, `cats_vs_dogs`."""
     columns: Columns | None = None
     """Which column of a manifest is what; left out: its header says it, as `path,label[,split]`."""

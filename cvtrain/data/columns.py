@@ -187,7 +187,7 @@ def propose_place(files: Files, columns: Columns, missing: Sequence[tuple[str, s
     return Proposal(
         None,
         is_certain=False,
-        remarks=(*explain(paths[0], None), "no files of these names are in it, below or beside it"),
+        remarks=(*explain(paths[0], None), "no files of these names are in it or near it"),
         advice=f"If they are in another folder: {elsewhere.as_options()}",
     )
 
@@ -260,6 +260,8 @@ def _doubts(
 ) -> list[str]:
     """What may be wrong though the columns are found."""
     doubts = _also_in(places)
+    if not places:
+        doubts.append(f"the files of its column {printable(path)} are not in it or near it")
     values = [value for value in table[path] if value]
     if len(set(values)) < len(values):
         doubts.append("some images have several lines, and may have one each")

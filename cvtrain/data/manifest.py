@@ -8,6 +8,7 @@ import itertools
 import posixpath
 import unicodedata
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
 
@@ -23,8 +24,8 @@ from cvtrain.data.columns import (
     usual_columns,
 )
 from cvtrain.data.scan import listed
-from cvtrain.data.tables import read_rows
-from cvtrain.data.whereabouts import Files, spelling_of
+from cvtrain.data.tables import Rows, read_rows
+from cvtrain.data.whereabouts import Files, Place, spelling_of
 from cvtrain.errors import DataError
 from cvtrain.files import csv_cell, csv_text, printable
 
@@ -79,36 +80,57 @@ def read_manifest(
     fields = _fields(manifest, line, header, columns)
     if isinstance(columns.path, int):  # there is no header
         rows = itertools.chain([(line, header)], rows)
-    samples: dict[int, Sample] = {}
-    missing: dict[int, tuple[str, str]] = {}
-    errors, seen, respelled = {}, {}, {}
+    found = _read_lines(rows, fields, files, columns.place)
+    num_missing, num_found = len(found.missing), len(found.samples)
+    if num_missing > max(1, _NEARLY_ALL * (num_missing + num_found)):
+        raise _missing_files(manifest, files, columns, [*found.missing.values()], num_found)
+    errors = found.errors | _several_labels(found.samples)
+    for line, (value, _) in found.missing.items():
+        path = files.paths(value, columns.place)[-1]
+        errors[line] = f"there is no file {printable(path[:200])}"
+    _refuse_errors(manifest, errors)
+    if found.respelled and notes is not None:
+        notes.append(_respelling(manifest, found.respelled))
+    return list(found.samples.values())
+
+
+@dataclass
+class _Lines:
+    """What the lines of a manifest say, by their numbers.
+
+    Attributes:
+        samples: of lines that are as they should be.
+        missing: path and label of those whose file is not there.
+        errors: what is wrong with the others.
+        respelled: the paths of files by what the manifest has for them, where it is not the same.
+    """
+
+    samples: dict[int, Sample] = field(default_factory=dict)
+    missing: dict[int, tuple[str, str]] = field(default_factory=dict)
+    errors: dict[int, str] = field(default_factory=dict)
+    respelled: dict[str, str] = field(default_factory=dict)
+
+
+def _read_lines(rows: Rows, fields: "_Fields", files: Files, place: Place) -> _Lines:
+    found, seen = _Lines(), {}
     for line, row in rows:
         try:
             split, label, value = fields.read(row)
         except ValueError as error:
-            errors[line] = str(error)
+            found.errors[line] = str(error)
             continue
-        path = files.find(value, columns.place)
-        first = seen.setdefault(posixpath.normpath(path), line) if path else line
+        path = files.find(value, place)
         if not path:
-            missing[line] = value, label
-        elif first != line:
-            errors[line] = f"{printable(path)} is already in line {first}"
-        else:
-            samples[line] = split, label, path
-            if path not in files.paths(value, columns.place):
-                respelled[value] = path
-    if len(missing) > max(1, _NEARLY_ALL * (len(missing) + len(samples))):
-        raise _missing_files(manifest, files, columns, [*missing.values()], len(samples))
-    errors |= {
-        line: f"there is no file {printable(files.paths(value, columns.place)[-1][:200])}"
-        for line, (value, _) in missing.items()
-    }
-    errors |= _several_labels(samples)
-    _refuse_errors(manifest, errors)
-    if respelled and notes is not None:
-        notes.append(_respelling(manifest, respelled))
-    return list(samples.values())
+            found.missing[line] = value, label
+            continue
+        first = seen.setdefault(posixpath.normpath(path), line)
+        if first != line:
+            found.errors[line] = f"{printable(path)} is already in line {first}"
+            continue
+        found.samples[line] = split, label, path
+        if path not in files.paths(value, place):
+            found.respelled[value] = path
+    return found
 
 
 def has_columns(manifest: Path, columns: Columns) -> bool:
@@ -197,35 +219,41 @@ class _Fields(NamedTuple):
 
 def _fields(manifest: Path, line: int, header: Sequence[str], columns: Columns) -> _Fields:
     names = [name.strip() for name in header]
-
-    def at(column: Name) -> int:
-        if isinstance(column, int):
-            matches = [column - 1] if column <= len(names) else []
-        else:
-            matches = [i for i, name in enumerate(names) if name == column] or [
-                i for i, name in enumerate(names) if name.lower() == column.lower()
-            ]
-        if len(matches) == 1:
-            return matches[0]
-        near = difflib.get_close_matches(str(column), names, n=1)
-        raise DataError(
-            f"{printable(manifest)}:{line}: "
-            + (f"{len(matches)} columns are called" if matches else "there is no column")
-            + f" {printable(column)}; the columns are {listed(names, _MOST_LISTED)}",
-            f"Did you mean {printable(near[0])}? data.columns says it."
-            if near and not matches
-            else "Name columns as the first line has them in data.columns; numbers, from 1, where "
-            "it is an image already.",
-        )
-
     has_ones = isinstance(columns.label, tuple)
-    labels = {at(name): str(name) for name in (columns.label if has_ones else (columns.label,))}
+    wanted = columns.label if isinstance(columns.label, tuple) else (columns.label,)
     split = columns.split
     if split is None and "split" in map(str.lower, names) and isinstance(columns.path, str):
         split = "split"
-    return _Fields(
-        len(names), at(columns.path), labels, has_ones, None if split is None else at(split)
-    )
+    try:
+        return _Fields(
+            width=len(names),
+            path=_position(names, columns.path),
+            labels={_position(names, column): str(column) for column in wanted},
+            has_ones=has_ones,
+            split=None if split is None else _position(names, split),
+        )
+    except LookupError as error:
+        near = difflib.get_close_matches(str(error.args[1]), names, n=1)
+        meant = f"Did you mean {printable(near[0])}? " if near else ""
+        raise DataError(
+            f"{printable(manifest)}:{line}: {error.args[0]}; "
+            f"the columns are {listed(names, _MOST_LISTED)}",
+            f"{meant}In data.columns, name columns as the first line does; by numbers, from 1, "
+            "where there is no header.",
+        ) from error
+
+
+def _position(names: Sequence[str], column: Name) -> int:
+    """Where a column stands; LookupError(what, column) where there is none, or several."""
+    if isinstance(column, int):
+        matches = [column - 1] if column <= len(names) else []
+    else:
+        matches = [i for i, name in enumerate(names) if name == column]
+        matches = matches or [i for i, name in enumerate(names) if name.lower() == column.lower()]
+    if len(matches) == 1:
+        return matches[0]
+    what = f"{len(matches)} columns are called" if matches else "there is no column"
+    raise LookupError(f"{what} {printable(column)}", column)
 
 
 def _unknown_header(

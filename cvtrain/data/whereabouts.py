@@ -33,6 +33,7 @@ _ELSEWHERE = (
     (re.compile(r"[A-Za-z]:[\\/]|\\\\"), "the paths are those of a Windows computer"),
     (re.compile(r"~"), "only a shell knows what ~ stands for"),
     (re.compile(r"[\\/]"), "the paths begin at the root of a computer"),
+    (re.compile(r".*\\"), "the paths have backslashes, as Windows has"),
 )
 
 

@@ -86,7 +86,7 @@ def manifest_without_suffixes(root):
     return manifest(root, "\n".join(["path,label", *lines]))
 
 
-@refused("no files of these names are in it, below or beside it", "{folder: FOLDER}")
+@refused("no files of these names are in it or near it", "{folder: FOLDER}")
 def manifest_of_nothing_there(root):
     return manifest(images(root), "path,label\na.png,cat\nb.png,dog\n")
 

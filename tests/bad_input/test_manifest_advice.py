@@ -64,7 +64,7 @@ def no_suffix(root):
 def no_suffix_and_backslashes(root):
     truth = images_in(root, "img")
     rows = [(without_suffix(path).replace("/", "\\"), label) for path, label in truth]
-    return truth, table(("path", "label"), rows), "the paths have no suffix, the files end in .png"
+    return truth, table(("path", "label"), rows), "backslashes, as Windows has; the paths have no s"
 
 
 def no_suffix_and_upper_case(root):
