@@ -7,19 +7,27 @@ cvtrain.
 """
 
 import hashlib
+import json
 import math
 import re
+import shutil
 import warnings
+import zipfile
+from collections.abc import Mapping
+from copy import copy
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from cvtrain import backend
+from cvtrain import __version__, backend
 from cvtrain.backend import keras
 from cvtrain.errors import RunError, TrainingError
 from cvtrain.files import committed, printable
 from cvtrain.models.keras_file import KerasFile, check_keras_file, unusable
+
+METADATA = "metadata.json"
+"""The part of a `.keras` file where Keras says when it was saved, and cvtrain of what classes."""
 
 _ANY_SIDE = 224  # pixels; of models that take images of any size
 _LARGEST_OUTPUT = 2**28  # values of one layer for one image: 1 GiB
@@ -63,8 +71,12 @@ def is_finite(model: keras.Model) -> bool:
     return all(np.isfinite(weights).all() for weights in model.get_weights())
 
 
-def save_model(model: keras.Model, path: Path) -> None:
+def save_model(model: keras.Model, path: Path, *, about: Mapping[str, Any] | None = None) -> None:
     """Commit `model` to `path`.
+
+    Args:
+        about: JSON about it, which Keras passes over: it stands as `cvtrain` in the archive's
+            metadata.json, beside what Keras writes there, with cvtrain's version.
 
     Raises:
         TrainingError: it has weights that are not finite.
@@ -77,6 +89,23 @@ def save_model(model: keras.Model, path: Path) -> None:
         )
     with committed(path) as temporary:
         model.save(temporary)
+        if about is not None:
+            _describe(temporary, {"version": __version__} | about)
+
+
+def _describe(path: Path, about: Mapping[str, Any]) -> None:
+    with (
+        committed(path) as temporary,
+        zipfile.ZipFile(path) as before,
+        zipfile.ZipFile(temporary, "w") as after,
+    ):
+        for member in before.infolist():
+            if member.filename == METADATA:
+                described = json.loads(before.read(member)) | {"cvtrain": about}
+                after.writestr(METADATA, json.dumps(described))
+            else:
+                with before.open(member) as source, after.open(copy(member), "w") as target:
+                    shutil.copyfileobj(source, target)
 
 
 def load_model(path: Path, *, image_size: tuple[int, int], num_classes: int) -> keras.Model:

@@ -265,7 +265,8 @@ def save(run: Run, saved: "keras.Model", trained: "keras.Model") -> None:
     from cvtrain.models.invariant import copy_weights, save_model, weights_digest
 
     copy_weights(trained, saved)
-    save_model(saved, run.model_path)
+    about = {key: run.record[key] for key in ("class_names", "image_size", "decoder")}
+    save_model(saved, run.model_path, about=about)
     run.update(weights_sha256=weights_digest(saved), num_parameters=saved.count_params())
 
 

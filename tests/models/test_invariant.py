@@ -1,11 +1,20 @@
+import json
+import re
 import subprocess
 import sys
+import textwrap
+import zipfile
+from pathlib import Path
 
 import numpy as np
+from tiny_images import make_images
 
+from cvtrain import __version__
 from cvtrain.backend import keras
+from cvtrain.data.index import build_index
 from cvtrain.models.convnet import build_convnet
-from cvtrain.models.invariant import logits_model, weights_digest
+from cvtrain.models.invariant import logits_model, save_model, weights_digest
+from cvtrain.models.keras_file import check_keras_file
 
 OPTIONS = {
     "image_size": (12, 12),
@@ -37,9 +46,49 @@ def test_the_digest_sees_every_weight():
     assert len(digests) == len(model.weights) + 1
 
 
+ABOUT = {"class_names": ["1", "10", "cat\u732b"], "image_size": [12, 12]}
+
+
+def test_what_is_said_of_a_model_stands_beside_what_keras_says(tmp_path):
+    model = build_convnet(**OPTIONS)
+    model.save(tmp_path / "plain.keras")
+    save_model(model, tmp_path / "model.keras", about=ABOUT)
+    with (
+        zipfile.ZipFile(tmp_path / "plain.keras") as plain,
+        zipfile.ZipFile(tmp_path / "model.keras") as ours,
+    ):
+        assert ours.testzip() is None
+        assert [each.filename for each in ours.infolist()] == plain.namelist()
+        said = json.loads(ours.read("metadata.json"))
+        assert said.pop("cvtrain") == {"version": __version__} | ABOUT
+        assert set(said) == set(json.loads(plain.read("metadata.json"))) >= {"keras_version"}
+        assert ours.read("config.json") == plain.read("config.json")
+    check_keras_file(tmp_path / "model.keras")
+    assert [path.name for path in sorted(tmp_path.iterdir())] == ["model.keras", "plain.keras"]
+
+
+def test_the_readme_finds_the_classes_of_a_model_without_cvtrain(tmp_path):
+    save_model(build_convnet(**OPTIONS), tmp_path / "model.keras", about=ABOUT)
+    readme = (Path(__file__).parents[2] / "README.md").read_text("utf-8")
+    (code,) = re.findall(r"```python\n(.*?)```", readme, re.DOTALL)
+    code = textwrap.dedent(code)
+    script = f"{code}\nimport sys\nassert 'cvtrain' not in sys.modules\nprint(ascii(names))"
+    command = [sys.executable, "-c", script]
+    done = subprocess.run(command, cwd=tmp_path, check=True, capture_output=True, text=True)
+    assert done.stdout == f"{ABOUT['class_names']!a}\n"
+
+
+def test_the_order_of_classes_is_not_that_of_keras_as_the_readme_says(tmp_path):
+    make_images(tmp_path, dict.fromkeys(("1", "2", "10", "cat", "Dog"), 2))
+    ours = build_index(tmp_path, validation=0, test=0, seed=0).class_names
+    theirs = keras.utils.image_dataset_from_directory(tmp_path, verbose=False).class_names
+    assert ours == ("1", "2", "10", "cat", "Dog")
+    assert theirs == ["1", "10", "2", "Dog", "cat"]
+
+
 def test_plain_keras_opens_the_file_elsewhere(tmp_path):
     model = build_convnet(**OPTIONS)
-    model.save(tmp_path / "model.keras")
+    save_model(model, tmp_path / "model.keras", about=ABOUT)
     np.save(tmp_path / "images.npy", IMAGES)
     code = """
 import keras, numpy

@@ -9,6 +9,7 @@ import shlex
 import shutil
 import subprocess
 import sys
+import zipfile
 
 import numpy as np
 import pytest
@@ -35,6 +36,14 @@ from cvtrain.signals import Stop
 def read_csv(path):
     with path.open(newline="", encoding="utf-8") as file:
         return list(csv.DictReader(file))
+
+
+def test_the_model_file_knows_what_the_run_knows(finished):
+    with zipfile.ZipFile(finished.model_path) as archive:
+        about = json.loads(archive.read("metadata.json"))["cvtrain"]
+    version = about.pop("version")
+    assert version == finished.record["versions"]["cvtrain"]
+    assert about == {key: finished.record[key] for key in ("class_names", "image_size", "decoder")}
 
 
 def test_the_run_folder_is_complete(finished):
