@@ -127,6 +127,35 @@ def split(console: "Console", path: str, output: Path, **options: Any) -> None:
 @data.command(
     epilog="""\b
 Examples:
+  cvtrain data convert scans/
+  cvtrain data convert scans/ --output pictures/
+
+\b
+AVIF, DDS, icons, JPEG 2000, PCX, Photoshop, PNM, QOI, SGI, TGA and TIFF become PNG; HEIC with
+pip install 'cvtrain[heif]', DICOM with pip install 'cvtrain[dicom]'. 16 bits stay 16 bits.
+Convert what you trust: the code that reads these formats is less hardened.""",
+)
+@click.argument("folder")
+@click.option(
+    "--output",
+    type=click.Path(file_okay=False, path_type=Path),
+    metavar="DIR",
+    help="The folder to write; default: FOLDER-png beside it.",
+)
+@common_options
+def convert(console: "Console", folder: str, output: Path | None) -> None:
+    """Make a folder that cvtrain reads of images in other formats, with the same folders in it.
+
+    Images that are read already are copied. Damaged files are named and left out.
+    """
+    from cvtrain.pipelines.data_convert import data_convert
+
+    data_convert(folder, output, console=console)
+
+
+@data.command(
+    epilog="""\b
+Examples:
   cvtrain data fetch digits                              needs no network
   cvtrain data fetch fashion_mnist
   cvtrain data fetch cats_vs_dogs --subset book2         1,000, 500 and 1,000 photographs a class

@@ -5,16 +5,18 @@ takes a fraction of the first. The first one leaves the decoded pixels behind fo
 """
 
 import hashlib
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from cvtrain.data.contrast import LOW, examine_contrast, range_of_all
-from cvtrain.data.decode import Decoded, DecodeError, read_image
+from cvtrain.data.contrast import LOW, advised, examine_contrast, range_of_all
+from cvtrain.data.decode import ADVICE_ON, Decoded, DecodeError, read_image
 from cvtrain.data.findings import Facts, Finding, FindingsCache, file_state
 from cvtrain.data.index import Index
+from cvtrain.data.kinds import CONVERT, advice_in
 from cvtrain.data.pixels import Pixels
 from cvtrain.data.problems import (
     Problem,
@@ -29,22 +31,12 @@ from cvtrain.files import printable
 from cvtrain.machine import num_threads
 from cvtrain.signals import NEVER, Stop
 
-ADVICE_ON_BAD = "Mend or remove them, or go on without them: --set data.on_bad=skip"
-ADVICE_ON_TOO_FEW = "Mend or replace them, or add others: without them there are too few"
 _FILES_AT_ONCE = 128  # are remembered together
 _DOING = "checking the images"
 _MOST_LISTED = 20
 _SMALLEST = 8  # pixels; the smallest set in use, scikit-learn's digits, has 8x8
-_FORMAT_OF_SUFFIX = {
-    ".jpg": "JPEG",
-    ".jpeg": "JPEG",
-    ".jpe": "JPEG",
-    ".jfif": "JPEG",
-    ".png": "PNG",
-    ".bmp": "BMP",
-    ".gif": "GIF",
-    ".webp": "WEBP",
-}
+_FORMAT_OF_SUFFIX = dict.fromkeys((".jpg", ".jpeg", ".jpe", ".jfif"), "JPEG")
+_FORMAT_OF_SUFFIX |= {".png": "PNG", ".bmp": "BMP", ".gif": "GIF", ".webp": "WEBP"}
 
 
 @dataclass(frozen=True)
@@ -108,9 +100,9 @@ def check_index(
     samples = samples_of(index)
     limits = range_of_all(facts.values())
     problems = [
-        _problem(sample.path, finding, limits)
+        Problem(sample.path, severity, what, advice_in(index.root, advice))
         for sample in samples
-        for finding in facts[sample.path].findings
+        for severity, what, advice in advised(facts[sample.path].findings, limits)
     ]
     problems += duplicates(samples, images)
     return Report(
@@ -156,7 +148,7 @@ def resolve(index: Index, report: Report, *, on_bad: str, on_leak: str) -> tuple
     paths = dict.fromkeys(problem.path for problem in bad)
     messages.append(f"left out, because they cannot be used: {len(paths):,}\n{_listed(bad)}")
     kept = index.without(paths.keys())
-    _refuse_emptied(index, kept)
+    _refuse_emptied(index, kept, bad)
     return kept, messages
 
 
@@ -207,14 +199,11 @@ def _damaged(facts: Mapping[str, Facts]) -> set[str]:
 
 
 def _told_of_contrast(report: Report) -> list[str]:
-    """What to say where most images need a `data.range`."""
+    """What to say where most images need a `data.range`, with one of them."""
     low = [problem for problem in report.problems if problem.what.startswith(LOW)]
-    if report.range is None or not low:
-        return []
-    return [
-        f"{LOW} in {len(low):,} of {report.num_files:,} images\n"
-        f"  {printable(low[0].path)}: {low[0].what}\n  {low[0].advice}"
-    ]
+    count = f"{LOW} in {len(low):,} of {report.num_files:,} images"
+    told = [f"{count}\n  {printable(p.path)}: {p.what}\n  {p.advice}" for p in low[:1]]
+    return told if report.range else []
 
 
 def _facts_of(
@@ -264,16 +253,6 @@ def _examine(path: str, pixels: Pixels) -> Facts:
     return Facts(content_digest, pixels_digest, tuple(findings), values, is_empty)
 
 
-def _problem(path: str, finding: Finding, limits: tuple[int, int] | None) -> Problem:
-    if limits and finding.what.startswith(LOW):
-        finding = finding._replace(advice=f"Say which values the images have: {_setting(limits)}")
-    return Problem(path, *finding)
-
-
-def _setting(limits: tuple[int, int]) -> str:
-    return f"--set 'data.range={list(limits)}'"
-
-
 def _doubts(path: str, decoded: Decoded) -> Iterator[Finding]:
     suffix = Path(path).suffix.lower()
     if suffix and decoded.format != _FORMAT_OF_SUFFIX.get(suffix):
@@ -282,7 +261,7 @@ def _doubts(path: str, decoded: Decoded) -> Iterator[Finding]:
             "doubtful", f"{decoded.format} by its content", f"Let its name end in {right}."
         )
     for note in decoded.notes:
-        yield Finding("doubtful", note, "Look at it; convert or replace it if that is not right.")
+        yield Finding("doubtful", note, ADVICE_ON[note])
     if min(decoded.width, decoded.height) < _SMALLEST:
         yield Finding(
             "doubtful",
@@ -299,10 +278,25 @@ def _digest(samples: Iterable[Sample], facts: Mapping[str, Facts]) -> str:
     return digest.hexdigest()
 
 
+def way_on(bad: Sequence[Problem], too_few: DataError | None) -> str:
+    """What to do about bad files, one or more; `too_few`: without them nothing can be trained."""
+    convert = _conversion(bad)
+    if too_few:
+        return convert or "Mend or replace them, or add others: without them there are too few"
+    skip = "go on without them: --set data.on_bad=skip"
+    return f"{convert}\n  Or {skip}" if convert else f"Mend or remove them, or {skip}"
+
+
+def _conversion(bad: Sequence[Problem]) -> str:
+    """How to convert them, where that is what most of them need; else empty."""
+    (commonest, _), *_ = Counter(problem.advice for problem in bad).most_common(1)
+    return commonest if commonest.startswith(CONVERT) else ""
+
+
 def _refusal(index: Index, bad: Sequence[Problem], too_few: DataError | None) -> DataError:
     num_files = len({problem.path for problem in bad})
     what = f"{printable(index.root)}: files that cannot be used: {num_files:,}\n{_listed(bad)}"
-    advice = ADVICE_ON_TOO_FEW if too_few else ADVICE_ON_BAD
+    advice = way_on(bad, too_few)
     if all(problem.is_leak for problem in bad):
         advice += "; or keep them: --set data.on_leak=allow"
     return DataError(f"{what}\n{too_few.message}" if too_few else what, f"{advice}.")
@@ -315,13 +309,14 @@ def _listed(problems: Sequence[Problem]) -> str:
     return "\n".join(lines)
 
 
-def _refuse_emptied(before: Index, after: Index) -> None:
+def _refuse_emptied(before: Index, after: Index, bad: Sequence[Problem]) -> None:
+    mend = "Mend or replace some of these files: `cvtrain data check` lists them."
     for split, counts in before.counts.items():
         left = after.counts.get(split, {})
         emptied = [name for name, count in counts.items() if count and not left.get(name)]
         if emptied:
             raise DataError(
                 f"{printable(before.root)}: without the bad files, {split} has no images of class "
-                f"{', '.join(map(printable, emptied))}",
-                "Mend or replace some of these files: `cvtrain data check` lists them.",
+                f"{', '.join(map(printable, emptied))}\n{_listed(bad)}",
+                _conversion(bad) or mend,
             )

@@ -5,7 +5,7 @@ those of what cameras of 12 and of 14 bits yield in files of 16. Of 3,781 photog
 the one of least contrast spans 78 grey levels at 64 x 64 pixels.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
 
 import numpy as np
@@ -55,6 +55,14 @@ def examine_contrast(
     spans = dict.fromkeys(f"{first:,} to {last:,}" for first, last in stored.tolist())
     what = f"{LOW}: its values are {', '.join(spans)} of {low:,}..{high:,}"
     return Finding("doubtful", what, _EMPTY), values
+
+
+def advised(findings: Iterable[Finding], limits: tuple[int, int] | None) -> Iterator[Finding]:
+    """Findings, those of low contrast with the advice to set `data.range` to `limits`."""
+    advice = f"Say which values the images have: --set 'data.range={list(limits or ())}'"
+    for finding in findings:
+        helps = limits is not None and finding.what.startswith(LOW)
+        yield finding._replace(advice=advice) if helps else finding
 
 
 def range_of_all(facts: Iterable[Facts]) -> tuple[int, int] | None:

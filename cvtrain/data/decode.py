@@ -9,6 +9,7 @@ import os
 import re
 import stat
 import struct
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,7 +23,7 @@ from PIL.JpegImagePlugin import JpegImageFile
 from PIL.PngImagePlugin import PngImageFile
 from PIL.WebPImagePlugin import WebPImageFile
 
-from cvtrain.data.kinds import REPLACE, DecodeError, kind_of
+from cvtrain.data.kinds import REPLACE, DecodeError, kind_of, tiff_numbers, too_large
 from cvtrain.data.sixteen_bits import sixteen_bits
 from cvtrain.data.structure import check_jpeg, read_png
 
@@ -37,6 +38,16 @@ MAX_JPEG_PIXELS = 200_000_000
 """Of a JPEG by its header: libjpeg decodes it at a half, a quarter or an eighth of its size."""
 MAX_BYTES = 256 * 2**20
 
+_CMYK = "CMYK colours, converted to RGB without a colour profile"
+_ANIMATION = "an animation, of which only the first frame counts"
+_CUT_OFF = "its lower edge is the grey that stands for missing data"
+ADVICE_ON = {
+    _CMYK: "Look at it; where its colours matter, store it as RGB.",
+    _ANIMATION: "Look at it; where another frame matters, store that one alone.",
+    _CUT_OFF: "Look at it; where its lower part is grey, replace it by an intact copy.",
+}
+"""What to do about each of `Decoded.notes`."""
+
 _TRANSPOSE = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
@@ -48,8 +59,6 @@ _TRANSPOSE = {
 }
 
 _EXIF_PREFIX = re.compile(rb"(?:Exif\0\0)*")  # once in JPEG, by some writers in PNG and WebP too
-# Types of whole numbers in TIFF 6.0, section 2, as `struct` calls them.
-_NUMBERS = {1: "B", 3: "H", 4: "L", 6: "b", 8: "h", 9: "l"}
 
 _IN_PLAIN_WORDS = {
     "": "its parts do not fit together",
@@ -133,19 +142,18 @@ class Decoder:
         """
         kind = kind_of(content)
         most = MAX_JPEG_PIXELS if kind == "JPEG" else MAX_PIXELS
+        what = f"more than {most // 1_000_000} million pixels"
         try:
             file = _open(content, kind)
-            if file.image.width * file.image.height <= most:
+            if (num_pixels := file.image.width * file.image.height) <= most:
                 return self._decode(file)
         except (DecodeError, MemoryError):
             raise
-        except Image.DecompressionBombError:
-            pass
+        except Image.DecompressionBombError as error:
+            raise too_large(kind, sys.maxsize, what) from error
         except Exception as error:  # on damaged bytes Pillow raises nearly anything
             raise DecodeError(f"damaged {kind} file ({_what(error)})", REPLACE) from error
-        raise DecodeError(
-            f"more than {most // 1_000_000} million pixels", "Store it in a smaller size."
-        )
+        raise too_large(kind, num_pixels, what)
 
     def unpadded(self, decoded: Decoded) -> np.ndarray:
         """The pixels of a decoded image without the border that "pad" has added."""
@@ -210,12 +218,12 @@ class Decoder:
         """What to say of an image as it was stored; `pixels` have their size, unturned yet."""
         notes = []
         if file.image.mode == "CMYK":
-            notes.append("CMYK colours, converted to RGB without a colour profile")
+            notes.append(_CMYK)
         if file.is_animated:
-            notes.append("an animation, of which only the first frame counts")
+            notes.append(_ANIMATION)
         lower_edge = pixels.crop((0, pixels.height - 1, *pixels.size))
         if file.image.format == "JPEG" and self._is_missing(lower_edge):
-            notes.append("its lower edge is the grey that stands for missing data")
+            notes.append(_CUT_OFF)
         return tuple(notes)
 
     def _is_missing(self, pixels: Image.Image) -> bool:
@@ -341,22 +349,9 @@ def _orientation(exif: bytes) -> int:
 
     The standard has it as one SHORT; some cameras write one BYTE or LONG.
     """
-    tiff = exif[_EXIF_PREFIX.match(exif).end() :]
-    order = {b"II": "<", b"MM": ">"}.get(tiff[:2])
-    if order is None:
-        return 1
-    try:
-        (directory,) = struct.unpack_from(order + "L", tiff, 4)
-        (num_entries,) = struct.unpack_from(order + "H", tiff, directory)
-        for entry in range(directory + 2, directory + 2 + 12 * num_entries, 12):
-            tag, kind, count = struct.unpack_from(order + "HHL", tiff, entry)
-            number = order + _NUMBERS.get(kind, "0s")  # of no size, and so not read
-            if tag == 0x0112 and 0 < count * struct.calcsize(number) <= 4:  # is in the entry itself
-                (value,) = struct.unpack_from(number, tiff, entry + 8)
-                return value if value in _TRANSPOSE else 1
-    except struct.error:
-        pass
-    return 1
+    numbers = tiff_numbers(exif[_EXIF_PREFIX.match(exif).end() :])
+    value = next((value for tag, value in numbers if tag == 0x0112), 1)
+    return value if value in _TRANSPOSE else 1
 
 
 def _draft(image: Image.Image, box: Box, size: tuple[int, int]) -> Box:

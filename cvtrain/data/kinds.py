@@ -1,10 +1,19 @@
 """What a file really is, by its first bytes, whatever it is called."""
 
+import re
+import struct
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
 from cvtrain.errors import DataError
+from cvtrain.files import printable, quoted
 
 REPLACE = "Replace it by an intact copy."
-CONVERT = "Convert it to JPEG or PNG, for example with ImageMagick: magick FILE FILE.png"
+EXPORT = "Export it as JPEG or PNG with a program that opens it."
+CONVERT = "Convert the folder: "
 _REMOVE = "Remove it, or replace it."
+_MOST_CONVERTED = 178_956_970  # pixels; of more Pillow says that they are an attack
 
 _READ = {
     b"\xff\xd8\xff": "JPEG",
@@ -28,18 +37,65 @@ _IMAGES = {
     b"gimp xcf": "GIMP",
     b"\0\0\1\0": "Windows icon",
     b"v/1\x01": "OpenEXR",
+    b"#?RADIANCE": "Radiance HDR",
+    b"#?RGBE": "Radiance HDR",
+    b"PF\n": "PFM",
+    b"Pf\n": "PFM",
+    b"P7\n": "PAM",
     b"qoif": "QOI",
+    b"DDS ": "DDS",
+    b"\x01\xda\0\1": "SGI",
+    b"\x01\xda\1\1": "SGI",
+    b"BPG\xfb": "BPG",
+    b"FLIF": "FLIF",
+    b"SIMPLE  =": "FITS",
+    b"NRRD000": "NRRD",
     b"AT&TFORM": "DjVu",
     b"%PDF": "PDF",
     b"%!PS": "PostScript",
+    b"\xd7\xcd\xc6\x9a": "Windows metafile",
+    b"IIRO": "camera raw",  # Olympus
+    b"IIRS": "camera raw",
+    b"MMOR": "camera raw",
+    b"IIU\0": "camera raw",  # Panasonic
+    b"FUJIFILMCCD-RAW": "camera raw",
+    b"FOVb": "camera raw",  # Sigma
+    b"\0MRM": "camera raw",  # Minolta
+    b"II\x1a\0\0\0HEAPCCDR": "camera raw",  # Canon, of old
 }
-# Texts, drawings and the working files of programs: beside photographs they are no data.
-_DOCUMENTS = {"Photoshop", "GIMP", "Windows icon", "DjVu", "PDF", "PostScript"}
+# Beside photographs these are no data, unless their suffix says that they are meant so.
+_DOCUMENTS = {
+    *("Photoshop", "GIMP", "Windows icon", "Windows metafile", "DjVu", "PDF", "PostScript", "SVG"),
+    *("camera raw", "TGA", "PCX"),  # the last two begin with too little that is their own
+}
 _BRANDS = {
     "AVIF": (b"avif", b"avis"),
     "HEIC": (b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1"),
     "Canon raw": (b"crx ",),
 }
+_PNM = re.compile(rb"P([1-6])\s(?:\s|#[^\n]*\n)*\d")
+_NAMES_OF_PNM = {b"1": "PBM", b"2": "PGM", b"3": "PPM", b"4": "PBM", b"5": "PGM", b"6": "PPM"}
+
+READERS = {
+    "AVIF": "AVIF",
+    "DDS": "DDS",
+    "JPEG 2000": "JPEG2000",
+    "PBM": "PPM",
+    "PCX": "PCX",
+    "PGM": "PPM",
+    "PPM": "PPM",
+    "Photoshop": "PSD",
+    "QOI": "QOI",
+    "SGI": "SGI",
+    "TGA": "TGA",
+    "TIFF": "TIFF",
+    "Windows icon": "ICO",
+}
+"""What Pillow calls the formats that it reads, and the decoder of cvtrain does not."""
+
+EXTRAS = {"DICOM": "dicom", "HEIC": "heif"}
+"""By which extra of cvtrain a format is read."""
+
 _OTHERS = {
     b"PK\3\4": "a ZIP archive",
     b"\x1f\x8b": "a gzip archive",
@@ -49,29 +105,60 @@ _OTHERS = {
     b"\x1aE\xdf\xa3": "a video",
     b"\0\0\1\xba": "a video",
     b"\x93NUMPY": "a NumPy array",
+    b"\x89HDF\r\n\x1a\n": "an HDF5 file",
+    b"MATLAB 5.0 MAT-file": "a MATLAB file",
+    b"SQLite format 3\0": "a database",
 }
 HEAD_BYTES = 1024
 """How many of the first bytes of a file tell what it is."""
 
 _BLANK = b"\xef\xbb\xbf \t\r\n"  # a byte order mark among it
 
+# Types of whole numbers in TIFF 6.0, section 2, as `struct` calls them.
+_NUMBERS = {1: "B", 3: "H", 4: "L", 6: "b", 8: "h", 9: "l"}
+
 
 class DecodeError(DataError):
     """One file is not a usable image; the message says what it is, without the file's name."""
+
+
+class Convertible(DecodeError):
+    """One file is an image that the decoder does not read, and `cvtrain data convert` does.
+
+    Attributes:
+        kind: what it is, as `kind_of` and `READERS` name it.
+    """
+
+    def __init__(self, kind: str, message: str):
+        extra = EXTRAS.get(kind)
+        install = f"pip install 'cvtrain[{extra}]' && " if extra else ""
+        super().__init__(message, f"{CONVERT}{install}cvtrain data convert FOLDER")
+        self.kind = kind
+
+
+def too_large(kind: str, num_pixels: int, message: str) -> DecodeError:
+    """The error for an image that needs too much memory; `num_pixels` by its header."""
+    if num_pixels <= _MOST_CONVERTED:
+        return Convertible(kind, message)
+    return DecodeError(message, "Store it in a smaller size.")
 
 
 def kind_of(content: bytes) -> str:
     """JPEG, PNG, BMP, GIF or WEBP.
 
     Raises:
+        Convertible: it is an image of another format that can be converted.
         DecodeError: it is none of them; the message says what it is.
     """
     if content[:4] == b"RIFF" and content[8:12] == b"WEBP":
         return "WEBP"
     if kind := _beginning(content, _READ):
         return kind
-    if kind := _beginning(content, _IMAGES) or _brand(content) or _drawing(content[:1024]):
-        raise DecodeError(f"{kind} file, which cvtrain does not read", CONVERT)
+    if kind := _image(content):
+        message = f"{kind} file, which cvtrain does not read"
+        if kind in READERS or kind in EXTRAS:
+            raise Convertible(kind, message)
+        raise DecodeError(message, EXPORT)
     if content.startswith(b"version https://git-lfs"):
         raise DecodeError("Git LFS pointer instead of the image", "Fetch it with: git lfs pull")
     if content.startswith(b"\x89PNG") or b"\x89PNG".startswith(content[:4] or b"?"):
@@ -88,10 +175,73 @@ def is_photograph(head: bytes) -> bool:
     """
     if head[:4] == b"RIFF" and head[8:12] == b"WEBP":
         return True
-    kind = _beginning(head, _READ) or _beginning(head, _IMAGES) or _brand(head)
+    kind = _beginning(head, _READ) or _image(head)
     if kind == "BMP":  # two letters, with which a text may begin as well
         return int.from_bytes(head[14:18], "little") in _BMP_HEADERS
     return bool(kind) and kind not in _DOCUMENTS
+
+
+def advice_in(folder: Path, advice: str) -> str:
+    """The advice of an error about a file below `folder`, as a person can type it."""
+    if not advice.startswith(CONVERT):
+        return advice
+    return advice.removesuffix("FOLDER") + quoted(folder)
+
+
+def none_readable(folder: Path, errors: Mapping[str, DecodeError]) -> DataError:
+    """The error for files of which none can be read: what most of them are, and what to do.
+
+    Args:
+        folder: that they lie in.
+        errors: by path.
+    """
+    (commonest, _), *_ = Counter(error.message for error in errors.values()).most_common(1)
+    path, error = next(each for each in errors.items() if each[1].message == commonest)
+    is_intact = error.advice not in (REPLACE, _REMOVE)
+    return DataError(
+        f"{printable(folder)}: of {len(errors):,} files none can be read; "
+        f"{printable(path)}: {error.message}",
+        advice_in(folder, error.advice) if is_intact else "Name a folder of intact images.",
+    )
+
+
+def tiff_numbers(content: bytes) -> Iterator[tuple[int, int]]:
+    """(tag, value) of the whole numbers in the first directory of a TIFF file or an EXIF block.
+
+    It ends where the directory is damaged. Of more than one number the first is given, if they are
+    in the directory itself.
+    """
+    order = {b"II": "<", b"MM": ">"}.get(content[:2])
+    if order is None:
+        return
+    try:
+        (directory,) = struct.unpack_from(order + "L", content, 4)
+        (num_entries,) = struct.unpack_from(order + "H", content, directory)
+        for entry in range(directory + 2, directory + 2 + 12 * num_entries, 12):
+            tag, kind, count = struct.unpack_from(order + "HHL", content, entry)
+            number = order + _NUMBERS.get(kind, "0s")  # of no size, and so passed over
+            if 0 < count * struct.calcsize(number) <= 4:
+                yield tag, struct.unpack_from(number, content, entry + 8)[0]
+    except struct.error:
+        return
+
+
+def _image(content: bytes) -> str:
+    """The format of an image that is not read; empty where it is no image that is known."""
+    kind = _beginning(content, _IMAGES) or _brand(content) or _drawing(content[:1024])
+    if kind == "TIFF" and _is_raw(content):
+        return "camera raw"
+    if kind:
+        return kind
+    if match := _PNM.match(content[:1024]):
+        return _NAMES_OF_PNM[match[1]]
+    if content[128:132] == b"DICM":
+        return "DICOM"
+    if content[344:348] in (b"n+1\0", b"ni1\0") or content[4:8] in (b"n+2\0", b"ni2\0"):
+        return "NIfTI"
+    if content[:1] == b"\n" and len(content) > 128 and content[1] in (0, 2, 3, 4, 5):
+        return "PCX" if content[2] == 1 and content[3] in (1, 2, 4, 8) else ""
+    return "TGA" if _is_tga(content) else ""
 
 
 def _beginning(content: bytes, signatures: dict[bytes, str]) -> str:
@@ -108,6 +258,29 @@ def _brand(content: bytes) -> str:
 
 def _drawing(head: bytes) -> str:
     return "SVG" if head.lstrip(_BLANK).startswith(b"<") and b"<svg" in head else ""
+
+
+def _is_raw(tiff: bytes) -> bool:
+    """Does a TIFF file hold what a camera measured, and a small preview as its first picture?"""
+    numbers = dict(tiff_numbers(tiff))
+    is_preview = numbers.get(0x00FE, 0) & 1  # NewSubfileType
+    return bool(is_preview or 0xC612 in numbers or tiff[8:10] == b"CR")  # DNGVersion; Canon
+
+
+def _is_tga(content: bytes) -> bool:
+    """TGA has no mark at its start, and not always one at its end."""
+    if content[-18:] == b"TRUEVISION-XFILE.\0":
+        return True
+    if len(content) <= 18:
+        return False
+    has_map, kind, map_entry, depth = content[1], content[2], content[7], content[16]
+    width, height = struct.unpack_from("<HH", content, 12)
+    if kind in (1, 9):
+        fits = has_map == 1 and depth in (8, 16) and map_entry in (15, 16, 24, 32)
+    else:
+        depths = {2: (15, 16, 24, 32), 3: (8, 16), 10: (15, 16, 24, 32), 11: (8, 16)}
+        fits = has_map == 0 and depth in depths.get(kind, ()) and not any(content[3:8])
+    return fits and width > 0 < height and content[17] & 0xC0 == 0
 
 
 def _other(head: bytes) -> str:

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from cvtrain.data.decode import DecodeError, Decoder, read_image
+from cvtrain.data.kinds import advice_in
 from cvtrain.errors import DataError
 from cvtrain.files import printable
 from cvtrain.machine import available_memory
@@ -52,7 +53,8 @@ class Pixels:
         try:
             pixels = self.decoder(read_image(self.root / path)).pixels
         except DecodeError as error:
-            raise DataError(f"{printable(path)}: {error.message}", error.advice) from error
+            advice = advice_in(self.root, error.advice)
+            raise DataError(f"{printable(path)}: {error.message}", advice) from error
         expected = self.digests.get(path)
         if expected is not None and hashlib.sha256(pixels).digest() != expected:
             raise DataError(

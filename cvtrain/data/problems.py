@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from cvtrain.data.index import Index
+from cvtrain.data.kinds import CONVERT, EXPORT
 from cvtrain.data.scan import listed, natural_key
 from cvtrain.errors import DataError
 from cvtrain.files import printable
@@ -36,6 +37,8 @@ class Problem:
             return "in a later split too"
         if self.what.startswith("the same image as"):
             return "in two classes"
+        if self.advice.startswith((CONVERT, EXPORT)):
+            return "in formats that are not read"
         return "damaged or unreadable"
 
 

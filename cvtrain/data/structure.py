@@ -11,7 +11,7 @@ import zlib
 from collections.abc import Iterator
 from typing import NamedTuple
 
-from cvtrain.data.kinds import CONVERT, REPLACE, DecodeError
+from cvtrain.data.kinds import EXPORT, REPLACE, Convertible, DecodeError, too_large
 from cvtrain.files import printable
 
 _MOST_CHUNKS = 100_000  # libpng's own files have one for each 8 KiB
@@ -56,7 +56,7 @@ def read_png(content: bytes) -> Png:
             num_frames = int.from_bytes(chunk[8:12])
         elif kind[0] & 0x20 == 0:  # nobody may draw it who does not know this chunk
             name = printable(kind.decode("latin-1"))
-            raise DecodeError(f"PNG file of an unknown kind (its {name} part)", CONVERT)
+            raise DecodeError(f"PNG file of an unknown kind (its {name} part)", EXPORT)
     return Png(b"".join(kept), num_frames > 1)
 
 
@@ -77,7 +77,7 @@ def _chunks(content: bytes) -> Iterator[tuple[bytes, memoryview]]:
             raise DecodeError(f"damaged PNG file ({what})", REPLACE)
         yield kind, view[start:end]
         start = end
-    raise DecodeError(f"PNG file of more than {_MOST_CHUNKS:,} parts", CONVERT)
+    raise Convertible("PNG", f"PNG file of more than {_MOST_CHUNKS:,} parts")
 
 
 def check_jpeg(content: bytes) -> None:
@@ -95,13 +95,13 @@ def check_jpeg(content: bytes) -> None:
         elif marker == 0xDD and len(segment) == 2:
             interval = int.from_bytes(segment)
         elif kind := _KINDS_OF_JPEG.get(marker):
-            raise DecodeError(f"{kind} file, which cvtrain does not read", CONVERT)
+            raise DecodeError(f"{kind} file, which cvtrain does not read", EXPORT)
         elif marker in _READ_JPEGS:
             frame = segment if len(segment) > 7 else b""  # up to the first component
             is_progressive = marker in _PROGRESSIVE
             if segment[:1] not in (b"", b"\x08"):
                 raise DecodeError(
-                    f"JPEG file of {segment[0]} bits, of which cvtrain reads 8", CONVERT
+                    f"JPEG file of {segment[0]} bits, of which cvtrain reads 8", EXPORT
                 )
     end = content.rfind(b"\xff\xd9", scan)  # the last one, which is found at once
     if end < 0:
@@ -111,7 +111,7 @@ def check_jpeg(content: bytes) -> None:
         end = content.find(b"\xff\xd9", scan)
         num_scans = content.count(b"\xff\xda", scan, end)
     if num_scans > _MOST_SCANS:
-        raise DecodeError(f"JPEG file of more than {_MOST_SCANS} scans", CONVERT)
+        raise Convertible("JPEG", f"JPEG file of more than {_MOST_SCANS} scans")
     if interval and num_scans == 1 and frame:
         expected = (_num_units(frame) - 1) // interval
         found = len(_RESTART.findall(content, scan, end))
@@ -128,10 +128,10 @@ def _refuse_many_coefficients(frame: bytes, has_scans: bool) -> None:
     if has_scans and frame:
         num_blocks = sum(wide * high for wide, high in _sampling(frame)) * _num_units(frame)
         if num_blocks * 64 > _MOST_COEFFICIENTS:
-            raise DecodeError(
-                f"JPEG of several scans that takes more than {_MOST_COEFFICIENTS // 500_000} MB",
-                "Store it in a smaller size.",
-            )
+            most = f"{_MOST_COEFFICIENTS // 500_000} MB"
+            num_pixels = int.from_bytes(frame[1:3]) * int.from_bytes(frame[3:5])
+            what = f"JPEG of several scans that takes more than {most}"
+            raise too_large("JPEG", num_pixels, what)
 
 
 def _segments(content: bytes) -> Iterator[tuple[int, int, bytes]]:

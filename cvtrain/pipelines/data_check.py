@@ -2,7 +2,7 @@
 
 from cvtrain.config import Config
 from cvtrain.console import Console
-from cvtrain.data.check import ADVICE_ON_BAD, ADVICE_ON_TOO_FEW
+from cvtrain.data.check import way_on
 from cvtrain.errors import DataError
 from cvtrain.files import printable
 from cvtrain.pipelines.dataset import check, decoder_of, find_to_look, show_notes, summary
@@ -37,7 +37,7 @@ def data_check(config: Config, *, console: Console) -> None:
     if num_bad and too_few:
         console.warn(too_few.message)
     if num_bad:
-        advice = ADVICE_ON_TOO_FEW if too_few else ADVICE_ON_BAD
-        raise DataError(f"files that cannot be used: {num_bad:,}", advice)
+        bad = [problem for problem in problems if problem.severity == "bad"]
+        raise DataError(f"files that cannot be used: {num_bad:,}", way_on(bad, too_few))
     if too_few:
         raise too_few

@@ -14,6 +14,7 @@ from cvtrain.console import Console
 from cvtrain.data.check import resolve
 from cvtrain.data.decode import Decoded, DecodeError, Decoder, Range, read_image
 from cvtrain.data.index import Index
+from cvtrain.data.kinds import none_readable
 from cvtrain.data.labels import suggest_pattern
 from cvtrain.data.manifest import SPLIT_NAMES, UnreadManifest, read_manifest
 from cvtrain.data.metadata import find_manifests
@@ -227,11 +228,8 @@ def _sample(index: Index) -> list[Decoded]:
         looks = list(pool.map(look, places))
     decoded = [each for each in looks if isinstance(each, Decoded)]
     if not decoded:
-        raise DataError(
-            f"{printable(index.root)}: of {len(looks):,} files none can be read; "
-            f"{printable(paths[places[0]])}: {looks[0].message}",
-            "Name a folder of intact images.",
-        )
+        sample = (paths[place] for place in places)
+        raise none_readable(index.root, dict(zip(sample, looks, strict=True)))
     return decoded
 
 

@@ -13,7 +13,7 @@ from odd_pngs import CUT_OFF
 from picture import Row, smooth
 from PIL import Image
 
-UNREAD = {"bad": "which cvtrain does not read", "advice": "Convert it"}
+UNREAD = {"bad": "which cvtrain does not read", "advice": "Export it as JPEG or PNG"}
 ADOBE_CMYK, ADOBE_YCCK = 0, 2
 LOSS = 5
 """Grey levels that the quality of these files costs where the picture changes fastest."""
@@ -208,9 +208,7 @@ def damaged() -> Iterator[Row]:
     yield Row("all-restarts-lost.jpg", re.sub(rb"\xff[\xd0-\xd7]", b"", marked), **lost)
     yield Row("one-part-lost.jpg", marked[: places[1][0]] + marked[places[2][0] :], **lost)
     yield Row("restarts-cut.jpg", marked[: places[-2][0]] + b"\xff\xd9", **lost)
-    yield Row(
-        "12-bit.jpg", with_frame(whole, marker=0xC1, b0=12), bad="of 12 bits", advice="Convert it"
-    )
+    yield Row("12-bit.jpg", with_frame(whole, marker=0xC1, b0=12), **UNREAD | {"bad": "of 12 bits"})
     yield Row("lossless.jpg", with_frame(whole, marker=0xC3), **UNREAD | {"bad": "lossless JPEG"})
     yield Row("jpeg-ls.jpg", with_frame(whole, marker=0xF7), **UNREAD | {"bad": "JPEG-LS file"})
     yield Row(
@@ -225,7 +223,7 @@ def damaged() -> Iterator[Row]:
     yield Row("huge.jpg", huge, bad="more than 200 million pixels", advice="smaller size")
     start = progressive.rindex(b"\xff\xda")
     scans = progressive[:-2] + progressive[start:-2] * 100 + b"\xff\xd9"
-    yield Row("scan-bomb.jpg", scans, bad="more than 100 scans", advice="Convert it")
+    yield Row("scan-bomb.jpg", scans, bad="more than 100 scans", advice="data convert")
     no_tables = re.sub(rb"\xff\xdb\0\x43.{65}", b"", whole, flags=re.DOTALL)
     yield Row("no-tables.jpg", no_tables, **damage)
     yield Row("begun-twice.jpg", whole[:2] + whole, **damage)

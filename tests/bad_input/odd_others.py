@@ -1,9 +1,7 @@
-"""BMP, GIF and WebP files of all kinds, and files that are no images or none that are read."""
+"""BMP, GIF and WebP files of all kinds."""
 
-import gzip
 import io
 import struct
-import zipfile
 from collections.abc import Iterator
 
 import numpy as np
@@ -11,8 +9,6 @@ from odd_jpegs import turned
 from picture import SIZE, Row, as_rgb, counting, over_white, smooth
 from PIL import Image
 
-CONVERT = {"advice": "Convert it to JPEG or PNG"}
-REMOVE = {"advice": "Remove it, or replace it"}
 INTACT = {"advice": "intact copy"}
 
 
@@ -313,65 +309,3 @@ def webps() -> Iterator[Row]:
     huge = b"RIFF" + struct.pack("<L", len(huge) + 4) + b"WEBP" + huge
     yield Row("huge.webp", huge, bad="more than 50 million pixels", advice="smaller size")
     yield Row("no-chunk.webp", b"RIFF\4\0\0\0WEBP", bad="damaged WEBP", **INTACT)
-
-
-def encoded(format: str) -> bytes:
-    stream = io.BytesIO()
-    Image.fromarray(smooth()).save(stream, format)
-    return stream.getvalue()
-
-
-def box(brand: bytes, *more: bytes) -> bytes:
-    """The beginning of a file of ISO's base media format."""
-    brands = brand + bytes(4) + b"".join(more)
-    return struct.pack(">L", 8 + len(brands)) + b"ftyp" + brands + bytes(200)
-
-
-def strangers() -> Iterator[Row]:
-    """Images of other kinds, and what is none, all of them under the name of an image."""
-    kinds = {
-        "tiff.jpg": ("TIFF", encoded("TIFF")),
-        "tiff-be.jpg": ("TIFF", b"MM\0*\0\0\0\x08" + bytes(99)),
-        "bigtiff.png": ("TIFF", b"II+\0\x08\0\0\0" + bytes(99)),
-        "avif.jpg": ("AVIF", encoded("AVIF")),
-        "avif-of-mif1.jpg": ("AVIF", box(b"mif1", b"avif", b"miaf")),
-        "IMG_0001.HEIC": ("HEIC", box(b"heic", b"mif1", b"heic")),
-        "heic.jpg": ("HEIC", box(b"heix", b"mif1")),
-        "photo.jxl": ("JPEG XL", b"\xff\x0a\xfa\x7f" + bytes(99)),
-        "jxl-box.png": ("JPEG XL", b"\0\0\0\x0cJXL \r\n\x87\n" + bytes(99)),
-        "photo.jp2": ("JPEG 2000", encoded("JPEG2000")),
-        "jpeg2000-stream.jpg": ("JPEG 2000", b"\xff\x4f\xff\x51" + bytes(99)),
-        "jpeg-xr.jpg": ("JPEG XR", b"II\xbc\x01" + bytes(99)),
-        "photoshop.png": ("Photoshop", b"8BPS\0\1" + bytes(99)),
-        "gimp.png": ("GIMP", b"gimp xcf v011" + bytes(99)),
-        "icon.png": ("Windows icon", encoded("ICO")),
-        "canon.jpg": ("Canon raw", box(b"crx ", b"isom")),
-        "scan.jpg": ("PDF", b"%PDF-1.7\n%\xe2\xe3\xcf\xd3\n" + bytes(99)),
-        "drawing.png": ("SVG", b"<svg xmlns='http://www.w3.org/2000/svg'/>"),
-        "vector.jpg": ("PostScript", b"%!PS-Adobe-3.0 EPSF-3.0\n"),
-    }
-    for name, (kind, content) in kinds.items():
-        yield Row(name, content, bad=f"{kind} file, which cvtrain does not read", **CONVERT)
-    archive = io.BytesIO()
-    with zipfile.ZipFile(archive, "w") as file:
-        file.writestr("1.jpg", b"x")
-    others = {
-        "page.jpg": ("HTML or XML", b"<!DOCTYPE html><html>404 Not Found</html>"),
-        "feed.jpg": ("HTML or XML", b"\xef\xbb\xbf\n<?xml version='1.0'?><feed/>"),
-        "answer.jpg": ("JSON", b'{"error": "rate limit exceeded"}'),
-        "note.jpg": ("text", b"404: not found\n"),
-        "archive.jpg": ("a ZIP archive", archive.getvalue()),
-        "packed.jpg": ("a gzip archive", gzip.compress(b"x" * 99)),
-        "program.jpg": ("a program", b"\x7fELF\2\1\1" + bytes(99)),
-        "film.jpg": ("a video", box(b"isom", b"mp42")),
-        "film-webm.gif": ("a video", b"\x1aE\xdf\xa3" + bytes(99)),
-        "film-avi.gif": ("a video", b"RIFF\0\0\0\0AVI LIST" + bytes(99)),
-        "array.png": ("a NumPy array", b"\x93NUMPY\1\0" + bytes(99)),
-        "noise.png": ("an unknown format", np.random.default_rng(9).bytes(500)),
-    }
-    for name, (kind, content) in others.items():
-        yield Row(name, content, bad=f"no image but {kind}", **REMOVE)
-    yield Row("nothing.jpg", b"", bad="empty file", **INTACT)
-    yield Row("zeros.jpg", bytes(5000), bad="5000 zero bytes", **INTACT)
-    pointer = b"version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 5\n"
-    yield Row("pointer.png", pointer, bad="Git LFS pointer", advice="git lfs pull")

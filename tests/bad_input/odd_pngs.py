@@ -263,7 +263,7 @@ def damaged() -> Iterator[Row]:
     as_text = whole.replace(b"\r\n", b"\n")
     yield Row("sent-as-text.png", as_text, bad="changed, as if text", advice="intact copy")
     apple = SIGNATURE + chunk(b"CgBI", bytes(4)) + whole[8:]
-    yield Row("of-apple.png", apple, bad="unknown kind (its CgBI part)", advice="Convert it")
+    yield Row("of-apple.png", apple, bad="unknown kind (its CgBI part)", advice="Export it")
     end = chunk(b"IEND", b"")
     yield Row(
         "no-pixels.png",
@@ -300,4 +300,7 @@ def damaged() -> Iterator[Row]:
         )
     empty_parts = chunk(b"IDAT", b"") * 100_001
     content = whole[: data - 4] + empty_parts + whole[data - 4 :]
-    yield Row("many-parts.png", content, bad="more than 100,000 parts", advice="Convert it")
+    yield Row("many-parts.png", content, bad="more than 100,000 parts", advice="data convert")
+    head = SIGNATURE + header(7000, 7200, 1, GREY)
+    content = head + chunk(b"IDAT", zlib.compress(bytes(7000 * 901))) + end
+    yield Row("large.png", content, bad="more than 50 million pixels", advice="data convert")

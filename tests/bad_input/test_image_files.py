@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 from commands import run_all
 from odd_jpegs import jpegs
-from odd_others import bmps, gifs, strangers, webps
+from odd_others import bmps, gifs, webps
 from odd_pngs import pngs
+from odd_strangers import strangers
 from tiny_images import make_images
 
 from cvtrain.data.decode import DecodeError, Decoder
