@@ -201,9 +201,11 @@ def _damaged(facts: Mapping[str, Facts]) -> set[str]:
 def _told_of_contrast(report: Report) -> list[str]:
     """What to say where most images need a `data.range`, with one of them."""
     low = [problem for problem in report.problems if problem.what.startswith(LOW)]
-    count = f"{LOW} in {len(low):,} of {report.num_files:,} images"
-    told = [f"{count}\n  {printable(p.path)}: {p.what}\n  {p.advice}" for p in low[:1]]
-    return told if report.range else []
+    return [
+        f"{LOW} in {len(low):,} of {report.num_files:,} images ({printable(one.path)}:"
+        f"{one.what.removeprefix(f'{LOW}:')}): `cvtrain data check` says what to do"
+        for one in low[: 1 if report.range else 0]
+    ]
 
 
 def _facts_of(
