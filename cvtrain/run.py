@@ -134,10 +134,17 @@ class Run:
             advice = "Its model.keras is gone: restore it from a copy, or train again."
         elif self.record["status"] == "finished":
             advice = "Name a run of fit, extract-features or finetune."
+        elif self.has_diverged:
+            advice = "Its training diverged before an epoch had ended; train again more slowly."
         else:
             advice = "The run did not finish; continue it with --resume."
         command = self.record["command"]
         raise RunError(f"{self.path}: there is no model in this run of {command}", advice)
+
+    @property
+    def has_diverged(self) -> bool:
+        """Whether its training ended because something was no longer finite: to resume is vain."""
+        return self.record["status"] == "failed" and self.record.get("outcome") == "diverged"
 
     @property
     def figures(self) -> Path:

@@ -13,7 +13,7 @@ from cvtrain.backend.devices import (
 )
 from cvtrain.backend.engine import ENGINE, keras
 from cvtrain.backend.functions import drawing, inference, value_and_gradient
-from cvtrain.backend.steps import TrainStep, moving_average, train_step
+from cvtrain.backend.steps import TrainStep, moving_average, not_finite, train_step
 
 __all__ = [
     "ENGINE",
@@ -25,6 +25,7 @@ __all__ = [
     "keras",
     "memory_errors",
     "moving_average",
+    "not_finite",
     "set_up",
     "train_step",
     "value_and_gradient",

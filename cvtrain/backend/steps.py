@@ -86,6 +86,17 @@ def moving_average(
     return lambda decay: compiled(np.asarray(1 - decay, np.float32))
 
 
+def not_finite(variables: Sequence[keras.Variable]) -> list[keras.Variable]:
+    """Those with values that are not finite; the device reads the values, and is asked once."""
+    ops = keras.ops
+    known = [each for each in variables if keras.backend.is_float_dtype(each.dtype)]
+    if not known:
+        return []
+    flags = ops.stack([ops.all(ops.isfinite(each.value)) for each in known])
+    pairs = zip(known, ops.convert_to_numpy(flags), strict=True)
+    return [variable for variable, is_finite in pairs if not is_finite]
+
+
 def _slowed(model, rates):
     """The trainable variables whose learning rate has a factor, with it."""
     pairs = zip(model.trainable_variables, rates, strict=True)
@@ -140,7 +151,9 @@ class _TensorFlowStep:
     def __call__(self, images, labels, learning_rate):
         # Arrays, because a graph is compiled for each value of a plain number.
         rows = _rows(labels, self._num_classes)
-        self._step(images, rows, np.asarray(learning_rate, np.float32))
+        with np.errstate(over="ignore"):  # an infinite rate is told of by what it leads to
+            rate = np.asarray(learning_rate, np.float32)
+        self._step(images, rows, rate)
 
     @property
     def totals(self):

@@ -134,10 +134,10 @@ def extract(
 
 
 def _refuse_infinite(prefix: keras.Model, outputs: Sequence[np.ndarray], num_images: int) -> None:
-    for layer, output in zip(prefix.output_names, outputs, strict=True):
+    for number, output in enumerate(outputs):
         if not np.isfinite(output[:num_images]).all():
             raise TrainingError(
-                f"the base gives values at {layer} that are not finite",
+                f"the base gives values at {prefix.output_names[number]} that are not finite",
                 "Its weights are too large, or not of this network: give it others, cut it lower, "
                 "or compute in float32 (precision: float32, cached_features: float32).",
             )

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from cvtrain.config import Training
 from cvtrain.files import commit_text, csv_text
@@ -11,6 +11,9 @@ from cvtrain.run import Run
 
 if TYPE_CHECKING:
     from cvtrain.training.state import Row, Trained
+
+
+_MOST_DECAY = 0.1  # of a weight that decay may take away in a step
 
 
 @dataclass(frozen=True)
@@ -52,23 +55,16 @@ def record_course(run: Run, course: Course, outcome: str) -> None:
     run.update(outcome=outcome, epochs=len(course.history), best_epoch=course.best_epoch)
 
 
-def against_overflow(run: Run, stage: Training, number: int, course: Course) -> str:
+def against_overflow(
+    run: Run, stage: Training, number: int, course: Course, *, from_start: bool
+) -> str:
     """What to do where numbers grew beyond all bounds, and what is left.
 
     Args:
         stage, number: its section, and which it is in its run, from 1.
         course: up to there.
+        from_start: whether it was so before the first step.
     """
-    section = run.record["command"].replace("-", "_")
-    key = section if number == 1 else f"{section}.then.{number - 2}"
-    optimizer = stage.optimizer.model_dump()
-    rate, lower = optimizer["learning_rate"], lower_rate(optimizer, section, 0.1)
-    ways = [f"Lower {key}.optimizer.learning_rate from {rate:g} to {lower:g}"]
-    if optimizer["clip_norm"] is None and not is_absurd_rate(optimizer, section):
-        ways.append(f"bound the gradients ({key}.optimizer.clip_norm: 1.0)")
-    if run.record["precision"] != "float32":
-        ways.append("compute in float32 (precision: float32)")
-    said = ", ".join(ways[:-1]) + " or " * (len(ways) > 1) + ways[-1]
     kept = {
         None: "No epoch ended before that, and there is no model.",
         0: f"{run.model_path} is the model that it started from.",
@@ -76,7 +72,31 @@ def against_overflow(run: Run, stage: Training, number: int, course: Course) -> 
         course.best_epoch,
         f"{run.model_path} has the weights of epoch {course.best_epoch}, the best before that.",
     )
-    return f"{said}. {kept}"
+    section = run.record["command"].replace("-", "_")
+    if from_start:
+        ways = ["The weights that it starts from are too large, whatever the rate: take others"]
+    else:
+        key = section if number == 1 else f"{section}.then.{number - 2}"
+        ways = _slower(stage.optimizer.model_dump(), section, key)
+    if run.record["precision"] != "float32":
+        ways.append("compute in float32 (precision: float32)")
+    return f"{', '.join(ways[:-1])}{' or ' * (len(ways) > 1)}{ways[-1]}. {kept}"
+
+
+def _slower(optimizer: Mapping[str, Any], section: str, key: str) -> list[str]:
+    """Ways to take smaller steps.
+
+    Args:
+        optimizer, section: of the config.
+        key: of the stage in it.
+    """
+    rate, lower = optimizer["learning_rate"], lower_rate(optimizer, section, 0.1)
+    if rate * (optimizer["weight_decay"] or 0) > _MOST_DECAY:
+        return [f"Lower {key}.optimizer.weight_decay from {optimizer['weight_decay']:g} to 0.01"]
+    ways = [f"Lower {key}.optimizer.learning_rate from {rate:g} to {lower:g}"]
+    if optimizer["clip_norm"] is None and not is_absurd_rate(optimizer, section):
+        ways.append(f"bound the gradients ({key}.optimizer.clip_norm: 1.0)")
+    return ways
 
 
 def joined(earlier: "Sequence[Row]", rows: "Sequence[Row]") -> "list[Row]":

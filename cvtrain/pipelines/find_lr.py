@@ -52,7 +52,7 @@ def find_lr(config: Config, request: RunRequest, console: Console) -> Run:
             except ValueError as error:
                 raise TrainingError(
                     f"find-lr: {error}, at a learning rate of 1e-7",
-                    "Look at the images: cvtrain data check.",
+                    "Compute in float32 (precision: float32), or take another net (fit.model).",
                 ) from error
         with job.watch.phase("draw"):
             write(job.run, found)

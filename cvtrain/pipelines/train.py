@@ -128,7 +128,8 @@ def train_stage(
     if has_diverged:
         step = f"step {number}: " if number > 1 else ""
         raise TrainingError(
-            f"{step}{trained.reason}", against_overflow(job.run, stage, number, course)
+            f"{step}{trained.reason}",
+            against_overflow(job.run, stage, number, course, from_start=trained.from_start),
         )
     if trained.outcome == "stopped":
         raise Stopped(

@@ -85,6 +85,11 @@ class _Curves:
         return max(2, len(self.loss) // 5)
 
     @property
+    def end_losses(self) -> tuple[float, float]:
+        """Of training and of validation, means over the end."""
+        return self.loss[-self.last :].mean(), self.val_loss[-self.last :].mean()
+
+    @property
     def end_accuracies(self) -> tuple[float, float]:
         """Of training and of validation, means over the end."""
         return self.accuracy[-self.last :].mean(), self.val_accuracy[-self.last :].mean()
@@ -114,24 +119,34 @@ def _why_never_learnt(curves: _Curves, stage: Stage) -> tuple[str, str]:
             "The features do not tell the classes apart: cut the base elsewhere (`cvtrain probe` "
             "measures where), or take another one."
         ), ""
-    end, guessing = curves.loss[-min(curves.last, len(curves.loss)) :].mean(), stage.guessing
-    if end < (1 - _FELL) * guessing:
+    end, val_end = curves.end_losses
+    if end < (1 - _FELL) * stage.guessing and val_end > (1 + _BARELY) * end:
         return (
             f"Of the training images it has learnt something (their loss ends at {_nats(end)}), "
             "but nothing that holds for others."
         ), against_over_fitting(stage)
-    said = f"The training loss ends at {_nats(end)}, where guessing has {_nats(guessing)}"
+    said = f"The training loss ends at {_nats(end)}, where guessing has {_nats(stage.guessing)}"
+    why, proposal = _why_not_fitted(curves, stage)
+    return f"{said}{why}", proposal
+
+
+def _why_not_fitted(curves: _Curves, stage: Stage) -> tuple[str, str]:
+    """As above, of a network that has not even learnt the training images."""
+    end, _ = curves.end_losses
     measured = " `cvtrain fit --find-lr` measures which one is right." * (stage.name == "fit")
     optimizer = stage.settings["optimizer"]["name"]
-    has_risen = end > (1 + _FELL) * max(guessing, curves.loss[0])
+    has_risen = end > (1 + _FELL) * max(stage.guessing, curves.loss[0])
     if stage.rate < _FAR * stage.usual_rate and not has_risen:
-        return (
-            f"{said}. A learning rate of {stage.rate:g} is far too low for {optimizer}.{measured}"
-        ), stage.higher_rate(3)
+        said = f". A learning rate of {stage.rate:g} is far too low for {optimizer}.{measured}"
+        return said, stage.higher_rate(3)
+    is_below = end < (1 - _FELL / 5) * stage.guessing
+    if is_below and len(curves.loss) >= _FEWEST_EPOCHS and _fall(curves.loss):
+        return ", and still falls: train longer.", stage.propose(
+            epochs=2 * stage.settings["epochs"]
+        )
     too_high = "is far too high" if stage.is_absurd_rate else "may be too high"
-    return (
-        f"{said}. A learning rate of {stage.rate:g} {too_high} for {optimizer}.{measured}"
-    ), stage.lower_rate(0.1)
+    said = f". A learning rate of {stage.rate:g} {too_high} for {optimizer}.{measured}"
+    return said, stage.lower_rate(0.1)
 
 
 def _dead(stage: Stage) -> str:
@@ -248,12 +263,13 @@ def _rate_too_low(curves: _Curves, stage: Stage) -> Reading | None:
     # Where much is known already, as on pretrained features, a small fall may be all there is.
     much_to_learn = curves.loss[0] > 0.5 * stage.guessing
     fell = 1 - curves.loss[-1] / curves.loss[0]
-    if not much_to_learn or fell > _BARELY or not _fall(curves.loss):
+    falls, is_tiny = _fall(curves.loss), stage.rate < _FAR * stage.usual_rate and fell > -_BARELY
+    if not much_to_learn or fell > _BARELY or not (falls or is_tiny):
         return None
     return Reading(
         "learning-rate-too-low",
-        f"The training loss falls steadily and barely moves: {curves.loss[0]:.2f} to "
-        f"{curves.loss[-1]:.2f} in {len(curves.loss)} epochs.",
+        f"The training loss {'falls steadily and ' * bool(falls)}barely moves: "
+        f"{_nats(curves.loss[0])} to {_nats(curves.loss[-1])} in {len(curves.loss)} epochs.",
         stage.higher_rate(3),
     )
 

@@ -278,7 +278,9 @@ def read_record(run: Run) -> Record:
         raise RunError(
             f"{where}: no model was measured in this run, its status is "
             f"'{printable(run.record['status'])}'",
-            "Continue it with --resume, or name another run.",
+            "Its training diverged: train again at a lower learning rate, or name another run."
+            if run.has_diverged
+            else "Continue it with --resume, or name another run.",
         )
     return checked(Record, run.record, f"{where}/run.json")
 

@@ -29,7 +29,7 @@ _REPORT_SECONDS = 0.1
 
 
 class _NotFinite(Exception):
-    """Training cannot go on; where, and what is not finite."""
+    """Training cannot go on; where and what is not finite, and whether it was so from the start."""
 
 
 def _ignore(_: object) -> None:
@@ -122,7 +122,7 @@ def train(
         patience=patience,
         stop=stop,
     )
-    state, reason = loop.state, ""
+    state, reason, from_start = loop.state, "", False
     if checkpoints and (snapshot := checkpoints.load()):
         loop.restore(snapshot)
     try:
@@ -140,7 +140,7 @@ def train(
                 if checkpoints and (ended or checkpoints.due(at_epoch_end=True)):
                     checkpoints.save(loop.snapshot())
     except _NotFinite as error:
-        reason = str(error)
+        reason, from_start = error.args
     finally:
         loop.set_best_weights()
     return Trained(
@@ -150,6 +150,7 @@ def train(
         seconds=state.seconds + sum(row["seconds"] + row["val_seconds"] for row in state.history),
         start=state.start,
         reason=reason,
+        from_start=from_start,
     )
 
 
@@ -310,19 +311,21 @@ class _Loop:
 
     def _check(self, value: float, name: str) -> None:
         if not math.isfinite(value):
-            raise _NotFinite(f"{self._where()}: the {name} is {value}")
+            # The loss of a batch is that before its step.
+            raise _NotFinite(f"{self._where()}: the {name} is {value}", self.global_step <= 1)
 
     def _check_variables(self) -> None:
         """Notice what the losses may hide: normalising by an infinite variance gives zeros, and a
         weight whose squared gradients overflowed once never moves again."""
         names = {"model": "weights", "average": "averaged weights"}
         for group, variables in self._groups().items():
-            if found := _not_finite(variables):
+            if found := backend.not_finite(variables):
                 # The paths of an optimizer count those that the process had before.
                 first = found[0].path if group == "model" else found[0].name
                 more = f" and {len(found) - 1} more" if len(found) > 1 else ""
                 what = names.get(group, f"values that the {group} keeps")
-                raise _NotFinite(f"{self._where()}: {what} are not finite ({first}{more})")
+                reason = f"{self._where()}: {what} are not finite ({first}{more})"
+                raise _NotFinite(reason, False)
 
     def _where(self) -> str:
         state = self.state
@@ -377,17 +380,6 @@ def _at_most(variable: str, number: int) -> int:
 def _to_numpy(variable: keras.Variable) -> np.ndarray:
     # A copy: an engine may show its own memory, which the next step overwrites.
     return np.array(variable.numpy())
-
-
-def _not_finite(variables: Sequence[keras.Variable]) -> list[keras.Variable]:
-    """Those with values that are not finite; the device reads the values, and is asked once."""
-    ops = keras.ops
-    known = [each for each in variables if keras.backend.is_float_dtype(each.dtype)]
-    if not known:
-        return []
-    flags = ops.stack([ops.all(ops.isfinite(each.value)) for each in known])
-    pairs = zip(known, ops.convert_to_numpy(flags), strict=True)
-    return [variable for variable, is_finite in pairs if not is_finite]
 
 
 def _group(snapshot: Snapshot, name: str) -> list[np.ndarray]:

@@ -47,6 +47,7 @@ class Trained:
         seconds: of training and validation, those before a resume included.
         start: how the model did before the first step, where that was asked for.
         reason: where it diverged, and what was not finite; else empty.
+        from_start: whether that was so before the first step had changed a weight.
     """
 
     history: list[Row]
@@ -55,6 +56,7 @@ class Trained:
     seconds: float
     start: Validated | None = None
     reason: str = ""
+    from_start: bool = False
 
 
 @dataclass

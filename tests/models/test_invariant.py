@@ -7,11 +7,13 @@ import zipfile
 from pathlib import Path
 
 import numpy as np
+import pytest
 from tiny_images import make_images
 
 from cvtrain import __version__
 from cvtrain.backend import keras
 from cvtrain.data.index import build_index
+from cvtrain.errors import TrainingError
 from cvtrain.models.convnet import build_convnet
 from cvtrain.models.invariant import logits_model, save_model, weights_digest
 from cvtrain.models.keras_file import check_keras_file
@@ -84,6 +86,17 @@ def test_the_order_of_classes_is_not_that_of_keras_as_the_readme_says(tmp_path):
     theirs = keras.utils.image_dataset_from_directory(tmp_path, verbose=False).class_names
     assert ours == ("1", "2", "10", "cat", "Dog")
     assert theirs == ["1", "10", "2", "Dog", "cat"]
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+@pytest.mark.parametrize("name", ["kernel", "moving_variance"])
+def test_a_model_that_is_not_finite_is_never_written(tmp_path, name, value):
+    model = build_convnet(**OPTIONS)
+    weight = next(weight for weight in model.weights if weight.path.endswith(name))
+    weight.assign(np.full(weight.shape, value))
+    with pytest.raises(TrainingError, match="weights that are not finite"):
+        save_model(model, tmp_path / "model.keras")
+    assert not list(tmp_path.iterdir())
 
 
 def test_plain_keras_opens_the_file_elsewhere(tmp_path):

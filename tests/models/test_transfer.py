@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+import tensorflow as tf
 
 from cvtrain import backend
 from cvtrain.backend import keras
@@ -18,6 +19,7 @@ from cvtrain.models.transfer import (
     suffix_of,
     unfreeze,
     variable_rates,
+    without_gradient,
 )
 
 RNG = np.random.default_rng(0)
@@ -120,6 +122,46 @@ def test_a_base_that_was_never_unfrozen_is_caught(model):
     model.fit(IMAGES, LABELS, verbose=0)
     with pytest.raises(TrainingError, match=r"did not change: conv3\n"):
         prove_freeze(before, layer_digests(model), unfreeze(model).layers)
+
+
+@pytest.mark.parametrize("dead", [None, "conv2_norm", "dense1", "dense1 in one batch"])
+def test_layers_without_a_gradient_are_those_that_tensorflow_gives_none(model, dead):
+    """Batch normalisation or a bias far below zero silences all relus above it."""
+    batches = [(IMAGES[:3], LABELS[:3]), (IMAGES[3:], LABELS[3:])]
+    if dead == "conv2_norm":
+        layer = model.get_layer(dead)
+        layer.beta.assign(np.full(layer.beta.shape, -1e3))
+    elif dead:
+        layer = model.get_layer("dense1")
+        layer.bias.assign(np.full(layer.bias.shape, -1e6))
+    if dead == "dense1 in one batch":
+        layer.kernel.assign(np.abs(layer.kernel) * 1e5)
+        batches[0] = (np.zeros_like(IMAGES[:3]), LABELS[:3])
+        layer.bias.assign(np.full(layer.bias.shape, -1.0))
+    expected = {layer.name for layer in model.layers if layer.trainable_weights}
+    loss = keras.losses.SparseCategoricalCrossentropy()
+    for images, labels in batches:
+        with tf.GradientTape() as tape:
+            value = loss(labels, model(images, training=True))
+        gradients = tape.gradient(value, model.trainable_weights)
+        pairs = zip(model.trainable_weights, gradients, strict=True)
+        alive = {id(weight) for weight, gradient in pairs if np.any(gradient)}
+        for layer in model.layers:
+            if any(id(weight) in alive for weight in layer.trainable_weights):
+                expected.discard(layer.name)
+    before = layer_digests(model)
+    assert without_gradient(model, batches) == expected
+    assert bool(expected) == (dead in ("conv2_norm", "dense1"))
+    assert layer_digests(model) == before
+
+
+def test_a_layer_that_could_not_change_is_no_failure(model):
+    digests = layer_digests(model)
+    trained = ("conv3", "dense1")
+    proof = prove_freeze(digests, digests, trained, excused=trained)
+    assert [name for name, layer in proof.items() if layer["trained"]] == ["conv3", "dense1"]
+    with pytest.raises(TrainingError, match=r"did not change: dense1\n"):
+        prove_freeze(digests, digests, trained, excused=["conv3"])
 
 
 def test_one_bit_of_one_weight_is_a_change(model):

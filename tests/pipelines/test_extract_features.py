@@ -6,16 +6,20 @@ import subprocess
 import sys
 from pathlib import Path
 
+import keras
 import numpy as np
 import pytest
 from PIL import Image
 
 from cvtrain.config import load_config
 from cvtrain.console import Console
-from cvtrain.errors import ConfigError, DataError, RunError, Stopped
+from cvtrain.errors import ConfigError, DataError, RunError, Stopped, TrainingError
 from cvtrain.features import extract as extraction
 from cvtrain.pipelines import extract_features as module
 from cvtrain.pipelines.extract_features import extract_features
+from cvtrain.pipelines.finetune import finetune
+from cvtrain.pipelines.learning_curve import learning_curve
+from cvtrain.pipelines.probe import probe
 from cvtrain.run import RunRequest
 
 CONFIG = """
@@ -283,3 +287,82 @@ def test_images_that_the_base_was_trained_on_do_not_test_it(extract, image_folde
     finally:
         manifest.unlink()
         image_folder.with_name("link").unlink(missing_ok=True)
+
+
+@pytest.fixture(scope="module")
+def broken_base(tmp_path_factory, finished):
+    """broken_base(layer, **values) -> a copy of the finished run with these weights."""
+
+    def make(layer, **values):
+        folder = tmp_path_factory.mktemp("base") / "run"
+        shutil.copytree(finished.path, folder)
+        model = keras.saving.load_model(folder / "model.keras", compile=False)
+        for weight, value in values.items():
+            variable = getattr(model.get_layer(layer), weight)
+            variable.assign(np.full(variable.shape, value))
+        model.save(folder / "model.keras")
+        return f"extract_features.backbone={{weights: {folder}, cut: pool2}}"
+
+    return make
+
+
+@pytest.fixture(scope="module")
+def dead_base(broken_base):
+    """One whose last map is zero for all images."""
+    return broken_base("conv2_norm", beta=-1e3)
+
+
+def test_features_that_are_all_zero_are_no_freeze_failure(extract, dead_base, tmp_path):
+    run = extract("a", dead_base)
+    assert run.record["status"] == "finished"
+    assert run.record["constant_features"] == ["pool2"]
+    assert run.record["without_gradient"] == ["dense1"]
+    proof = run.record["freeze_proof"]
+    assert proof["dense1"]["trained"]
+    assert proof["dense1"]["before"] == proof["dense1"]["after"]
+    assert proof["logits"]["before"] != proof["logits"]["after"]
+    assert run.record["learnt"] is False
+    (reading,) = run.record["reading"]
+    assert "The frozen base gives the same at pool2 for all images" in reading["detail"]
+    log = (run.path / "log.txt").read_text()
+    assert "warning: the base gives the same at pool2 for all images" in log
+    assert "warning: training did not change dense1" in log
+    # Nobody says of such features which labels are wrong, in fine-tuning either.
+    config = load_config(run.path / "config.yaml", ["finetune.unfreeze_blocks=1"])
+    request = RunRequest(tmp_path / "tuned", "tiny")
+    tuned = finetune(config, request, Console(quiet=True), source=run)
+    assert tuned.record["mislabels"]["judged"] == run.record["mislabels"]["judged"] == {}
+    assert tuned.record["without_gradient"] == ["conv2", "dense1"]
+    (reading,) = tuned.record["reading"]
+    assert "conv2, dense1 read or give is zero for all images" in reading["detail"]
+    config = load_config(run.path / "config.yaml", ["learning_curve={shares: [1.0], seeds: 1}"])
+    curve = learning_curve(config, RunRequest(tmp_path / "curve", "tiny"), Console(quiet=True))
+    assert "no better than guessing (0.3333)" in (curve.path / "log.txt").read_text()
+
+
+@pytest.mark.parametrize("head", ["{name: logistic}", "{name: knn}"])
+def test_heads_in_closed_form_learn_nothing_of_zeros(extract, dead_base, head):
+    run = extract("a", dead_base, f"extract_features.head={head}")
+    assert run.record["constant_features"] == ["pool2"]
+    assert run.record["learnt"] is False
+    assert [reading["finding"] for reading in run.record["reading"]] == ["never-learnt"]
+    assert np.isfinite(run.record["metrics"]["test"]["loss"])
+
+
+def test_features_that_are_too_large_are_no_matter_of_the_rate(extract, broken_base):
+    with pytest.raises(TrainingError, match=r"step 1 of 5: the loss is nan") as caught:
+        extract("a", broken_base("conv2_norm", beta=3e38))
+    assert "The weights that it starts from are too large, whatever the rate" in str(caught.value)
+    assert "learning_rate" not in str(caught.value)
+
+
+def test_features_that_are_not_finite_are_told_before_anything_learns_from_them(
+    extract, broken_base, tmp_path
+):
+    base = broken_base("conv2_norm", gamma=3e38, moving_variance=0.0)
+    with pytest.raises(TrainingError, match="values at pool2 that are not finite"):
+        extract("a", base)
+    config = load_config(tmp_path / "a" / "config.yaml")
+    for measure in (probe, learning_curve):
+        with pytest.raises(TrainingError, match="that are not finite"):
+            measure(config, RunRequest(tmp_path / measure.__name__, "tiny"), Console(quiet=True))

@@ -1,18 +1,25 @@
 """What is unfrozen is trained, what is frozen comes from the cache, and both are proven."""
 
 import json
+import os
+import signal
 from pathlib import Path
 
 import numpy as np
 import pytest
+from scipy.stats import binomtest
 
 from cvtrain.config import load_config
 from cvtrain.console import Console
-from cvtrain.errors import ConfigError, RunError, Stopped
+from cvtrain.errors import ConfigError, RunError, Stopped, TrainingError
 from cvtrain.features import extract as extraction
+from cvtrain.pipelines import train
 from cvtrain.pipelines.extract_features import extract_features
 from cvtrain.pipelines.finetune import finetune
-from cvtrain.run import RunRequest
+from cvtrain.predictions import read_predictions
+from cvtrain.reports.report import render_report
+from cvtrain.run import Run, RunRequest
+from cvtrain.signals import Stop
 
 CONFIG = """
 seed: 3
@@ -23,7 +30,7 @@ extract_features:
   backbone: {{weights: {base}}}
   head: {{dense: [8], dropout: 0.2}}
   views: 2
-  epochs: 2
+  epochs: 20
   batch_size: 8
   optimizer: {{name: adam, learning_rate: 1e-2}}
 finetune:
@@ -135,28 +142,23 @@ def test_batch_normalization_is_trained_when_asked(tune):
     assert "conv2_norm" in trained_layers(run)
 
 
+def stop_after_an_epoch(monkeypatch, number):
+    """Ask once for a stop, when so many epochs are done."""
+    original, seen = train.write_history, []
+
+    def write_and_stop(run, rows):
+        original(run, rows)
+        if len(rows) == number and not seen:
+            seen.append("stopped")
+            os.kill(os.getpid(), signal.SIGINT)
+
+    monkeypatch.setattr(train, "write_history", write_and_stop)
+
+
 def test_a_stopped_run_goes_on_to_the_same_weights(tune, monkeypatch):
     steps = "finetune.then=[{unfreeze_blocks: 2, epochs: 2, batch_size: 8}]"
     whole = tune("whole", steps)
-    from cvtrain.pipelines import train as module
-
-    original = module.write_history
-
-    def stop_after_three(run, rows):
-        original(run, rows)
-        if len(rows) == 3 and "stopped" not in seen:
-            seen.append("stopped")
-            raise_stop()
-
-    import os
-    import signal
-
-    seen = []
-
-    def raise_stop():
-        os.kill(os.getpid(), signal.SIGINT)
-
-    monkeypatch.setattr(module, "write_history", stop_after_three)
+    stop_after_an_epoch(monkeypatch, 3)
     with pytest.raises(Stopped):
         tune("parts", steps)
     assert (
@@ -165,6 +167,78 @@ def test_a_stopped_run_goes_on_to_the_same_weights(tune, monkeypatch):
     resumed = tune("parts", steps, resume=True)
     assert resumed.record["weights_sha256"] == whole.record["weights_sha256"]
     assert resumed.record["metrics"]["test"] == whole.record["metrics"]["test"]
+
+
+TOO_FAST = "finetune.optimizer.learning_rate=3"
+
+
+def test_what_it_started_from_is_kept_where_no_epoch_is_better(tune, source, monkeypatch):
+    """Also through a stop and a resume; the model, its proof, its record and its report say so."""
+    run = tune("run", TOO_FAST)
+    assert (run.record["best_epoch"], run.record["epochs"]) == (0, 2)
+    assert run.record["weights_sha256"] == source.record["weights_sha256"]
+    assert run.record["metrics"]["test"] == source.record["metrics"]["test"]
+    measured, start = source.record["metrics"], run.record["start"]
+    assert start["val_loss"] == pytest.approx(measured["validation"]["loss"], rel=1e-4)
+    assert start["val_accuracy"] == measured["validation"]["accuracy"]
+    assert (start["test_accuracy"], start["p"]) == (measured["test"]["accuracy"], 1.0)
+    assert trained_layers(run) == {"conv2", "dense1", "logits"}
+    proof = run.record["freeze_proof"].values()
+    assert all(layer["before"] == layer["after"] for layer in proof)
+    (reading,) = run.record["reading"]
+    assert reading["finding"] == "fine-tuning-lost"
+    assert reading["proposal"] == "finetune:\n  optimizer: {learning_rate: 1.0e-05}\n"
+    log = (run.path / "log.txt").read_text()
+    assert "No epoch of fine-tuning was better on the validation images" in log
+    assert "3 trained and kept as they were" in log
+    page = render_report(run, Stop())
+    assert page.count("kept: the start") == 3  # the facts, and both curves
+    assert "and 3 of them are as before" in page
+    stop_after_an_epoch(monkeypatch, 1)
+    with pytest.raises(Stopped):
+        tune("parts", TOO_FAST)
+    stopped = Run.open(run.path.with_name("parts"))
+    assert stopped.record["best_epoch"] == 0
+    assert stopped.record["weights_sha256"] == source.record["weights_sha256"]
+    resumed = tune("parts", TOO_FAST, resume=True)
+    assert resumed.record["start"] == run.record["start"]
+    assert resumed.record["weights_sha256"] == source.record["weights_sha256"]
+
+
+def test_each_step_is_held_against_the_one_before(tune, source):
+    """The first is better than its start, the second is not; its layers are as they were."""
+    step = "{unfreeze_blocks: 2, epochs: 2, batch_size: 8, optimizer: {learning_rate: 3}}"
+    run = tune("run", f"finetune.then=[{step}]")
+    assert run.record["best_epoch"] in (1, 2)
+    assert run.record["epochs"] == 4
+    alone = tune("alone")
+    assert run.record["weights_sha256"] == alone.record["weights_sha256"]
+    assert run.record["best_epoch"] == alone.record["best_epoch"]
+    proof = run.record["freeze_proof"]
+    changed = {name for name, layer in proof.items() if layer["before"] != layer["after"]}
+    assert changed == {"conv2", "dense1", "logits"}
+    assert trained_layers(run) == {"conv1", *changed}
+    assert "step 2: no epoch was better" in (run.path / "log.txt").read_text()
+    names = run.record["class_names"]
+    before, now = (
+        read_predictions(each.path / "predictions-test.csv", names) for each in (source, run)
+    )
+    right = [each.predicted == each.labels for each in (before, now)]
+    lost, gained = np.sum(right[0] & ~right[1]), np.sum(right[1] & ~right[0])
+    expected = binomtest(lost, lost + gained).pvalue if lost + gained else 1.0
+    assert run.record["start"]["p"] == pytest.approx(expected)
+    assert run.record["start"]["test_accuracy"] == right[0].mean()
+
+
+def test_a_step_that_overflows_leaves_the_model_before_it(tune):
+    step = "{unfreeze_blocks: 2, epochs: 2, batch_size: 8, optimizer: {learning_rate: 1e30}}"
+    with pytest.raises(TrainingError, match=r"^step 2: epoch 1, step \d of 5: ") as caught:
+        tune("run", f"finetune.then=[{step}]")
+    assert "Lower finetune.then.0.optimizer.learning_rate from 1e+30 to 1e-05" in str(caught.value)
+    alone = tune("alone")
+    run = Run.open(alone.path.with_name("run"))
+    assert run.record["best_epoch"] == alone.record["best_epoch"]
+    assert run.record["weights_sha256"] == alone.record["weights_sha256"]
 
 
 def test_other_classes_are_refused(tune, source):

@@ -5,6 +5,7 @@ import errno
 import hashlib
 import json
 import os
+import re
 import shlex
 import shutil
 import subprocess
@@ -27,7 +28,9 @@ from cvtrain.errors import (
     Stopped,
     TrainingError,
 )
+from cvtrain.models.invariant import load_model, weights_digest
 from cvtrain.pipelines.fit import fit
+from cvtrain.reports.compare import open_contenders, show
 from cvtrain.reports.report import render_report
 from cvtrain.run import Run, RunRequest
 from cvtrain.signals import Stop
@@ -301,13 +304,84 @@ def test_resuming_a_finished_run_changes_nothing(train, finished):
     assert hashlib.sha256((finished.path / "run.json").read_bytes()).digest() == before
 
 
-def test_a_loss_that_is_not_finite_stops_the_run_and_is_never_best(train, tmp_path):
-    settings = ("fit.optimizer.name=sgd", "fit.optimizer.learning_rate=1e30")
-    with pytest.raises(TrainingError, match="epoch 1, step"):
-        train(tmp_path / "run", *settings, "fit.model.batch_normalization=false")
-    record = Run.open(tmp_path / "run").record
-    assert record["status"] == "failed"
-    assert "nan" in record["error"] or "inf" in record["error"]
+@pytest.mark.parametrize(
+    ("normalised", "what"),
+    [
+        ("false", "the loss is (nan|inf)"),
+        ("true", r"(weights are not finite \(\w+|the loss is (nan|inf))"),
+    ],
+)
+def test_what_is_not_finite_stops_the_run_and_leaves_no_model(train, tmp_path, normalised, what):
+    settings = ("fit.optimizer.name=sgd", f"fit.model.batch_normalization={normalised}")
+    with pytest.raises(TrainingError, match=rf"epoch 1, step \d of 5: {what}") as caught:
+        train(tmp_path / "run", *settings, "fit.optimizer.learning_rate=1e30")
+    run = Run.open(tmp_path / "run")
+    assert (run.record["status"], run.record["outcome"]) == ("failed", "diverged")
+    assert (run.record["error"], run.record["best_epoch"]) == (caught.value.message, None)
+    assert not run.model_path.exists()
+    assert caught.value.exit_code == 6
+    advice = re.match(r"Lower (\S+) from 1e\+30 to (\S+)\. No epoch", caught.value.advice)
+    assert load_config(run.path / "config.yaml", ["=".join(advice.groups())])
+    assert advice[2] == "0.01"
+
+
+def test_what_was_good_before_is_kept_and_named(train, tmp_path, monkeypatch):
+    """Two epochs at a rate that trains, then one that does not; resumed it ends the same."""
+
+    def build_schedule(**_):
+        return lambda step: 1e-2 if step < 10 else 1e30
+
+    monkeypatch.setattr("cvtrain.training.schedules.build_schedule", build_schedule)
+    monkeypatch.setenv("CVTRAIN_COMMIT_SECONDS", "0")
+    endings = []
+    for resume in (False, True):
+        with pytest.raises(TrainingError, match=r"epoch 3, step \d of 5: ") as caught:
+            train(tmp_path / "run", resume=resume)
+        run = Run.open(tmp_path / "run")
+        best = run.record["best_epoch"]
+        assert f"{run.model_path} has the weights of epoch {best}, " in caught.value.advice
+        assert "fit.optimizer.clip_norm: 1.0" in caught.value.advice
+        assert len(read_csv(run.path / "history.csv")) == run.record["epochs"] == 2
+        model = load_model(run.require_model(), image_size=(16, 20), num_classes=3)
+        assert weights_digest(model) == run.record["weights_sha256"]
+        endings.append((best, run.record["weights_sha256"]))
+    assert endings[0] == endings[1]
+
+
+def test_probabilities_that_are_not_finite_leave_no_model(train, tmp_path, monkeypatch):
+    def overflowing(*_):
+        return lambda name: np.full((12 if name == "validation" else 15, 3), np.nan)
+
+    monkeypatch.setattr("cvtrain.pipelines.fit.image_predictor", overflowing)
+    with pytest.raises(TrainingError, match="not finite for 15 of 15 train images"):
+        train(tmp_path / "run", "fit.epochs=1")
+    assert not (tmp_path / "run" / "model.keras").exists()
+
+
+def test_a_rate_that_learns_nothing_is_told_and_its_mistakes_are_not(train, tmp_path, capsys):
+    rate = "fit.optimizer.learning_rate=100"
+    run = train(tmp_path / "run", rate, "fit.epochs=2", console=Console())
+    record = run.record
+    assert record["learnt"] is False
+    (reading,) = record["reading"]
+    assert reading["finding"] == "never-learnt"
+    assert reading["proposal"] == "fit:\n  optimizer: {learning_rate: 0.001}\n"
+    assert (record["mislabels"]["num"], record["mislabels"]["judged"]) == (0, {})
+    assert record["mistakes"]["num"] == 0
+    assert len(read_csv(run.path / "mislabels.csv")) == 0
+    assert not (run.path / "mistakes").exists()
+    assert not (run.figures / "worst_mistakes.png").exists()
+    said = capsys.readouterr().out
+    assert "Never learnt: on the 27 validation and test images" in said
+    assert "No validation or test images are listed as likely mislabels or worst mist" in said
+    assert "worst_mistakes.png" not in said
+    page = render_report(run, Stop())
+    assert "Never learnt" in page
+    assert "They are left out" in page
+    assert "Validation and test images are left out" in page
+    contenders = open_contenders([run])
+    show(contenders, {}, Console())
+    assert "run: it has never learnt" in capsys.readouterr().err
 
 
 def test_an_existing_folder_is_not_overwritten(train, finished):

@@ -1,5 +1,6 @@
 """A probe measures every block once, says what plain Keras and scikit-learn say, and goes on."""
 
+import copy
 import csv
 import shutil
 from pathlib import Path
@@ -137,6 +138,16 @@ def test_what_it_says_to_write_is_a_config(probed, base, tmp_path, image_folder,
     backbone = config.extract_features.backbone
     assert (backbone.name, backbone.alpha, backbone.weights) == ("mobilenet", 0.25, "none")
     assert find_cut(base, backbone.cut) == blocks(base)[0].layer
+
+
+@pytest.mark.parametrize(("accuracy", "is_told"), [(0.34, True), (0.6, False)])
+def test_where_no_block_knows_more_than_nothing_that_is_told(probed, capsys, accuracy, is_told):
+    record = copy.deepcopy(probed.record)
+    for row in (*record["blocks"], record["best"], record["recommended"]):
+        row["accuracy"] = accuracy
+    section = Backbone(name="mobilenet", alpha=0.25, weights="none")
+    pipeline.show(Run(probed.path, record), section, None, Console(quiet=True))
+    assert ("no block tells the classes apart" in capsys.readouterr().err) is is_told
 
 
 @pytest.mark.parametrize(

@@ -19,6 +19,7 @@ from cvtrain.run import Run, RunRequest
 from cvtrain.signals import Stop
 from cvtrain.stopwatch import Stopwatch
 
+RNG = np.random.default_rng(0)
 CONFIG = """
 seed: 3
 precision: float32
@@ -126,6 +127,15 @@ def test_of_one_or_two_images_nobody_learns_a_class(tmp_path):
         shutil.copy(source / "train/rare/000.png", source / f"train/rare/copy{i}.png")
     job = job_on(source, tmp_path / "run")
     assert judge_training_images(job, Colours(job)).num_images == 24
+
+
+def test_features_that_say_nothing_accuse_nobody(tmp_path, image_folder, monkeypatch):
+    monkeypatch.setattr(suspects, "suspects", lambda *_: pytest.fail("asked"))
+    job = job_on(image_folder, tmp_path / "run")
+    colours = Colours(job)
+    for maps in (np.zeros_like(colours.maps), RNG.normal(size=colours.maps.shape)):
+        colours.maps = maps
+        assert judge_training_images(job, colours) == NONE_JUDGED
 
 
 def test_two_classes_are_the_least_to_judge(tmp_path):

@@ -483,3 +483,21 @@ def test_a_drop_on_the_test_images_is_told_where_it_is_more_than_chance(now, p, 
     for reading in readings:
         assert re.search(r"64% of them were recognised before, and 13% are now", reading.detail)
         assert rate_of(reading.proposal, "finetune") == pytest.approx(1e-7)
+
+
+def test_a_loss_that_has_begun_to_fall_needs_time_and_no_other_rate():
+    history = known(log(10) - 0.004 * T, np.full(20, 0.1), log(10) - 0.003 * T)
+    (reading,) = read_curves(history, stage(found=unlearnt(loss=2.27)))
+    assert reading.finding == "never-learnt"
+    assert "still falls: train longer" in reading.detail
+    assert yaml.safe_load(reading.proposal) == {"fit": {"epochs": 40}}
+
+
+def test_a_loss_that_a_tiny_rate_does_not_move_is_told_whatever_the_accuracy():
+    """Random features may tell classes apart from the start."""
+    history = known(1.1 + 0.01 * np.sin(T), np.full(20, 0.6))
+    of = stage(num_classes=3, optimizer={"name": "adam", "learning_rate": 1e-300})
+    (reading,) = read_curves(history, of)
+    assert reading.finding == "learning-rate-too-low"
+    assert reading.detail.startswith("The training loss barely moves: 1.10 to ")
+    assert rate_of(reading.proposal) == 1e-3
