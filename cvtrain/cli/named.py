@@ -8,7 +8,6 @@ newest run answers only where nothing else can have been meant.
 import contextlib
 import difflib
 import glob
-import mmap
 import os
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -18,6 +17,7 @@ from typing import TYPE_CHECKING
 import click
 
 from cvtrain.errors import DataError, RunError
+from cvtrain.models import formats
 
 if TYPE_CHECKING:
     from cvtrain.console import Console
@@ -32,20 +32,6 @@ _IMAGES = (
     *(".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".bmp", ".gif", ".webp"),
     *(".tif", ".tiff", ".avif", ".heic", ".heif", ".jxl", ".jp2", ".ppm", ".pgm", ".tga"),
 )
-_MODELS = {
-    ".keras": "a Keras model",
-    ".weights.h5": "a file of Keras' weights, without their layers",
-    ".h5": "a Keras model in HDF5",
-    ".hdf5": "a Keras model in HDF5",
-    ".onnx": "an ONNX model",
-    ".tflite": "a TensorFlow Lite model",
-    ".pb": "a TensorFlow SavedModel",
-    ".ckpt": "a checkpoint of weights",
-    ".pt": "a PyTorch model",
-    ".pth": "a PyTorch model",
-    ".safetensors": "a file of weights",
-}
-_HDF5, _ZIP = b"\x89HDF\r\n\x1a\n", b"PK\3\4"
 _MOST_NAMED = 4
 
 
@@ -159,17 +145,8 @@ def run_around(path: Path) -> Path | None:
 
 
 def model_at(path: Path) -> str:
-    """What a file is that is a model, by its name or first bytes, in words; else empty."""
-    name = path.name.lower()
-    if name.endswith(_IMAGES) or not _is_file(path):
-        return ""
-    suffix = next((each for each in _MODELS if name.endswith(each)), "")
-    start = _beginning(path)
-    if start.startswith(_HDF5):
-        suffix = ".h5" if _mentions(path, b"model_config") else ".weights.h5"
-    elif start.startswith(_ZIP) and b"metadata.json" in start[:64]:
-        suffix = ".keras"
-    return _MODELS.get(suffix, "")
+    """What a file is that is or is called like a model and not like an image, in words."""
+    return "" if path.name.lower().endswith(_IMAGES) else formats.model_at(path)
 
 
 def _refuse_runs_and_models(images: Sequence[str], *, named: Path | None) -> None:
@@ -254,21 +231,19 @@ def _advice_for_missing(path: Path, typed: Typed, *, or_images: bool) -> str:
 
 def _advice_for_model(path: Path, typed: Typed) -> str:
     """What to do with a model that is not what cvtrain takes here."""
-    from cvtrain.files import printable, quoted
+    from cvtrain.files import quoted
 
     to_run = f"Name the run folder that it came from, which knows the classes: {typed('RUN')}"
     what = model_at(path)
-    if what == _MODELS[".keras"] and not path.name.endswith(".keras"):
+    if what == formats.MODELS[".keras"] and not path.name.endswith(".keras"):
         return f"{to_run}; visualize opens it under a name that ends in .keras"
-    if what == _MODELS[".keras"] and run_around(path) is None:
+    if what == formats.MODELS[".keras"] and run_around(path) is None:
         return f"{to_run}; what it looks at: cvtrain visualize {quoted(path)} photos/"
     if click.get_current_context().info_name != "visualize":
         return to_run
-    if what == _MODELS[".h5"]:
-        made, wanted = printable(path), printable(path.with_suffix(".keras"))
-        code = f"import keras; keras.saving.load_model({made!r}, compile=False).save({wanted!r})"
-        return f"visualize opens .keras files. Convert it: python -c {quoted(code)}"
-    return "visualize opens .keras files: save it as one where it was made."
+    if what in formats.MODELS.values():
+        return f"visualize opens .keras files. {formats.how_to_open(path)}"
+    return formats.how_to_mend(path)
 
 
 def _did_you_mean(path: Path | None) -> str:
@@ -320,7 +295,11 @@ def _was_run(folder: Path) -> bool:
 
 def _model_in(folder: Path) -> Path | None:
     """A file in a folder itself that is a model by its name, one of Keras' first."""
-    found = [each for each in _siblings(folder / "x") if each.name.lower().endswith(tuple(_MODELS))]
+    found = [
+        each
+        for each in _siblings(folder / "x")
+        if each.name.lower().endswith(tuple(formats.MODELS))
+    ]
     return min(found, key=lambda each: (each.suffix != ".keras", each.name), default=None)
 
 
@@ -338,28 +317,10 @@ def _no_image_either(path: Path) -> str:
     if os.path.isdir(path):  # noqa: PTH112 - as above
         return "" if _holds_images(path) else " and no images"
     try:
-        kind_of(_beginning(path))
+        kind_of(formats.beginning(path))
     except DecodeError as error:
         return f", nor is it an image: {error.message}"
     return ""
-
-
-def _beginning(path: Path) -> bytes:
-    if not _is_file(path):  # a pipe would be waited for
-        return b""
-    with contextlib.suppress(OSError), path.open("rb") as file:
-        return file.read(4096)
-    return b""
-
-
-def _mentions(path: Path, word: bytes) -> bool:
-    with (
-        contextlib.suppress(OSError, ValueError),
-        path.open("rb") as file,
-        mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content,
-    ):
-        return content.find(word) >= 0
-    return False
 
 
 def _is_file(path: Path) -> bool:

@@ -1,6 +1,5 @@
 """The networks that a config may name: from scratch, a pretrained base, a head on it."""
 
-import difflib
 from typing import Annotated, Any, Literal
 
 from pydantic import (
@@ -98,11 +97,11 @@ class Backbone(Section):
             if self.weights in ("imagenet", "none"):
                 raise ValueError("name is missing, such as vgg16 or mobilenet")
             return self
-        from cvtrain.models.architectures import ARCHITECTURES
+        from cvtrain.models.architectures import ARCHITECTURES, networks_like
 
         if self.name not in ARCHITECTURES:
-            close = difflib.get_close_matches(self.name, ARCHITECTURES, 1)
-            hint = f"did you mean {close[0]}?" if close else f"known: {', '.join(ARCHITECTURES)}"
+            close = " or ".join(networks_like(self.name))
+            hint = f"did you mean {close}?" if close else f"known: {', '.join(ARCHITECTURES)}"
             raise ValueError(f"there is no network '{self.name}'; {hint}")
         if self.alpha is not None and not ARCHITECTURES[self.name].has_alpha:
             raise ValueError(f"{self.name} has no alpha; leave it out")

@@ -1,5 +1,7 @@
 """The networks of `keras.applications` by name. Plain data: a config is checked against it."""
 
+import difflib
+import re
 from dataclasses import dataclass
 
 
@@ -64,3 +66,29 @@ ARCHITECTURES: dict[str, Architecture] = {
     "convnext_xlarge": Architecture("ConvNeXtXLarge", "inside"),
 }
 """Every architecture by the name that a config uses."""
+
+
+def networks_like(name: str) -> list[str]:
+    """The networks that a person may have meant, who wrote them as Keras' classes or otherwise.
+
+    `MobileNetV2` and `ResNet-50` are one each; `resnet18` and `resnet` are all of that kind.
+    """
+    by_letters = {_letters(each): each for each in ARCHITECTURES}
+    # Keras calls a model `mobilenetv2_0.35_224`, a class `keras.applications.vgg16.VGG16`.
+    last = re.sub(r"_\d\.\d+_\d+$", "", name).rpartition(".")[2]
+    letters = _letters(last)
+    if letters in by_letters:
+        return [by_letters[letters]]
+    kind = _kind(letters)
+    begins = [known for each, known in by_letters.items() if letters and each.startswith(letters)]
+    if begins or (kind and kind in map(_kind, by_letters)):
+        return begins or [known for each, known in by_letters.items() if _kind(each) == kind]
+    return [by_letters[each] for each in difflib.get_close_matches(letters, by_letters, 1)]
+
+
+def _letters(name: str) -> str:
+    return re.sub(r"[^a-z0-9]", "", name.lower())
+
+
+def _kind(letters: str) -> str:
+    return re.split(r"\d", letters, maxsplit=1)[0]

@@ -17,6 +17,7 @@ from typing import Any
 
 from cvtrain.errors import RunError
 from cvtrain.files import printable, reason_of
+from cvtrain.models import formats
 from cvtrain.models.hdf5 import check_file
 
 _CONFIG, _WEIGHTS = "config.json", "model.weights.h5"
@@ -126,9 +127,20 @@ def layer_names(path: Path) -> list[str]:
 
 def unusable(path: Path, error: Exception) -> RunError:
     """What a person is told of a model file that raised `error`."""
-    reason = reason_of(error)
+    shown, reason = printable(path), reason_of(error)
+    if version := formats.keras2_version(path):
+        return RunError(
+            f"{shown}: cannot be opened: Keras {version} wrote it, and this is Keras 3: {reason}",
+            formats.how_to_open(path),
+        )
+    if not formats.is_keras_archive(path):
+        return RunError(
+            f"{shown}: cannot be opened: it {formats.what_is(path)}; expected a .keras "
+            "archive, as Keras 3 saves a model",
+            formats.how_to_open(path),
+        )
     return RunError(
-        f"{printable(path)}: cannot be opened: {reason}",
+        f"{shown}: cannot be opened: {reason}",
         "The file is damaged, or not a model of Keras' own layers for images.",
     )
 
@@ -137,9 +149,10 @@ def unusable(path: Path, error: Exception) -> RunError:
 def _opened(path: Path) -> Iterator[zipfile.ZipFile]:
     """The archive at `path`; a RunError names the file, whatever is wrong in the block with it."""
     if not path.is_file():
+        advice = "Name a run, or a model that Keras has saved as a .keras file."
         raise RunError(
-            f"{printable(path)}: there is no such file",
-            "Name a run, or a model that Keras has saved as a .keras file.",
+            f"{printable(path)}: {formats.what_is(path)}",
+            formats.how_to_open(path) if path.is_dir() else advice,
         )
     try:
         with zipfile.ZipFile(path) as archive:

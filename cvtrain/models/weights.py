@@ -6,9 +6,9 @@ shapes are read: no links, no data in other files, nothing that unpacks to more 
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import math
-import mmap
 import re
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -19,7 +19,8 @@ import numpy as np
 
 from cvtrain.errors import RunError
 from cvtrain.files import printable, reason_of
-from cvtrain.models.hdf5 import check_addresses, check_array, check_heaps, child
+from cvtrain.models import formats
+from cvtrain.models.hdf5 import check_array, child, is_hdf5, opened
 
 if TYPE_CHECKING:
     import h5py
@@ -28,6 +29,11 @@ if TYPE_CHECKING:
 _MOST_TOP_LAYERS = 3
 """With weights, in a classifier of `keras.applications`: fc1, fc2, predictions."""
 _MOST_NAMES = 10_000
+_OF_TENSORFLOW = {formats.MODELS[suffix] for suffix in (".pb", ".ckpt")}
+_OF_OTHERS = {formats.MODELS[each] for each in (".onnx", ".tflite", ".pt", ".safetensors")}
+_OF_KERAS_2 = b"_layer_checkpoint_dependencies"
+_MOST_OF_LAYER = 8
+"""Weights of one layer; attention has so many."""
 
 
 def load_weights(network: keras.Model, path: Path, *, name: str) -> None:
@@ -42,23 +48,12 @@ def load_weights(network: keras.Model, path: Path, *, name: str) -> None:
         RunError: the file is missing or damaged, or belongs to another network; the weights of
             `network` are undefined then.
     """
-    import h5py
-
+    refuse_no_weights(path, name=name)
     shown = printable(path)
-    if not path.is_file():
-        what = "is a folder" if path.is_dir() else "there is no such file"
-        raise RunError(
-            f"{shown}: {what}; expected the weights of {name}",
-            "backbone.weights: is imagenet, none, a file of Keras' weights or a finished run.",
-        )
     try:
-        with (
-            path.open("rb") as whole,
-            mmap.mmap(whole.fileno(), 0, access=mmap.ACCESS_READ) as content,
-        ):
-            check_heaps(content)
-        with h5py.File(path, "r") as file:
-            check_addresses(file)
+        with opened(path) as file:
+            if file.id.links.exists(_OF_KERAS_2):
+                raise ValueError("Keras 2 wrote it, in a layout that only that Keras reads")
             layout = _keras3_layers if file.id.links.exists(b"layers") else _h5_layers
             for layer, group, names, variables in layout(file, network):
                 if len(names) != len(variables):
@@ -71,8 +66,50 @@ def load_weights(network: keras.Model, path: Path, *, name: str) -> None:
         reason = reason_of(error)
         raise RunError(
             f"{shown}: not usable as the weights of {name}: {reason}",
-            "Use a file that Keras wrote for this network and this alpha, or weights: imagenet.",
+            _advice_for(path),
         ) from error
+
+
+def refuse_no_weights(path: Path, *, name: str) -> None:
+    """Raise RunError where `path` is no HDF5 file, with what it is and the way from it."""
+    if is_hdf5(path):
+        return
+    what, shown = formats.what_is(path), printable(path)
+    raise RunError(
+        f"{shown}: {what}; expected the weights of {name} in HDF5", _advice_for_other(path)
+    )
+
+
+def _advice_for_other(path: Path) -> str:
+    """The way from what is no HDF5 file."""
+    kinds = "backbone.weights: is imagenet, none, a file of Keras' weights or a finished run."
+    if (path.parent / "run.json").is_file():
+        return f"Name its run, and leave out backbone.name: backbone.weights: {path.parent}"
+    if formats.is_keras_archive(path):
+        if formats.is_of_cvtrain(path):
+            return f"It is the model of a run: name the folder of that run. {kinds}"
+        return formats.how_to_save_weights(path)
+    if (path / "saved_model.pb").is_file() or formats.model_at(path) in _OF_TENSORFLOW:
+        return (
+            f"Save its weights, where it was made: model.save_weights('NAME.weights.h5'). {kinds}"
+        )
+    is_damaged = path.is_file() and formats.model_at(path) not in _OF_OTHERS
+    return formats.how_to_mend(path) if is_damaged else kinds
+
+
+def _advice_for(path: Path) -> str:
+    """The way from an HDF5 file that does not fit."""
+    if formats.nested_base(path):
+        return f"Its layers lie in a model inside it. {formats.how_to_save_weights(path)}"
+    if name := _nested_weights(path):
+        return (
+            f"Its layers lie in a model inside it. Save that alone, where it was made: "
+            f"model.get_layer({name}).save_weights('NAME.weights.h5')"
+        )
+    with contextlib.suppress(Exception), opened(path) as file:
+        if file.id.links.exists(_OF_KERAS_2):
+            return "Save it as .h5 alone, where it was made: model.save_weights('NAME.h5')"
+    return "Use a file that Keras wrote for this network and this alpha, or weights: imagenet."
 
 
 _Layer = tuple[str, "h5py.Group", Sequence[str], Sequence["keras.Variable"]]
@@ -165,3 +202,21 @@ def _read(group: h5py.Group, path: str, shape: tuple[int, ...], layer: str) -> n
     if not np.isfinite(values).all():
         raise ValueError(f"layer {layer}: {path} is not finite")
     return values
+
+
+def _nested_weights(path: Path) -> str:
+    """Which layer of a file of weights is a model with most of them, as code; empty: none is."""
+    counts: Counter[str] = Counter()
+    with contextlib.suppress(Exception), opened(path) as file:
+        if _has_names(file):
+            for layer in _names(file, "layer_names"):
+                counts[repr(printable(layer))] = len(_names(child(file, layer), "weight_names"))
+        else:
+            paths: list[str] = []
+            file.visit(paths.append)
+            of_model = re.compile(r"(layers|_layer_checkpoint_dependencies)/[^/]+/(layers|\1)/.+")
+            for each in paths:
+                is_nested = of_model.fullmatch(each)
+                counts["NAME" if is_nested else ""] += "/vars/" in each
+    name, most = max(counts.items(), key=lambda each: each[1], default=("", 0))
+    return name if most > max(_MOST_OF_LAYER, counts.total() / 2) else ""

@@ -52,6 +52,7 @@ def open_base(
         RunError: the file or the run is unusable.
     """
     from cvtrain.models.backbones import build_backbone
+    from cvtrain.models.weights import refuse_no_weights
 
     path = Path(section.weights)
     if (path / "run.json").is_file():
@@ -64,6 +65,7 @@ def open_base(
         refuse_seen_images(run, dataset)
         return open_model(run, image_size=image_size)
     if section.name is None:
+        refuse_no_weights(path, name="a network")
         raise ConfigError(
             f"backbone.weights: {path} is no run folder, and backbone.name is missing",
             "Name the network that the file is of, such as vgg16, or a run folder.",

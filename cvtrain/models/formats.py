@@ -1,0 +1,258 @@
+"""What a file or folder of a model is, by its first bytes before its name, and the way from it.
+
+Nothing is loaded: a few bytes, and of a `.keras` archive or HDF5 file the description of its
+layers. The lines of Python that are advised run in plain Keras, and only at a person's wish.
+"""
+
+import contextlib
+import json
+import mmap
+import zipfile
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from cvtrain.files import printable, quoted
+from cvtrain.models.hdf5 import is_hdf5, opened
+
+MODELS = {
+    ".keras": "a Keras model",
+    ".weights.h5": "a file of Keras' weights, without their layers",
+    ".h5": "a Keras model in HDF5",
+    ".hdf5": "a Keras model in HDF5",
+    ".onnx": "an ONNX model",
+    ".tflite": "a TensorFlow Lite model",
+    ".pb": "a TensorFlow SavedModel",
+    ".ckpt": "a checkpoint of weights",
+    ".pt": "a PyTorch model",
+    ".pth": "a PyTorch model",
+    ".safetensors": "a file of weights",
+}
+"""What is called like this, in words."""
+
+_HEAD_BYTES = 4096
+_MOST_BYTES = 16_000_000  # of a config; that of the largest network of keras.applications has 2 MB
+_TRUST = "If you trust where it comes from (Keras may run code that is in it)"
+
+
+def model_at(path: Path) -> str:
+    """What a file is that is or is called like a model, in words; else empty."""
+    if not _is_file(path):
+        return ""
+    suffix = next((each for each in MODELS if path.name.lower().endswith(each)), "")
+    start = beginning(path)
+    if is_hdf5(path):
+        suffix = ".h5" if _mentions(path, b"model_config") else ".weights.h5"
+    elif start.startswith(b"PK\3\4") and b"metadata.json" in start[:64]:
+        suffix = ".keras"
+    elif start.startswith(b"PK\3\4") and b"data.pkl" in start[:256]:
+        suffix = ".pt"
+    elif start[4:8] == b"TFL3":
+        suffix = ".tflite"
+    elif suffix in (".keras", ".h5", ".hdf5", ".weights.h5"):
+        return _no_model(start)
+    return MODELS.get(suffix, "")
+
+
+def what_is(path: Path) -> str:
+    """What stands at a path, for a person who took it for a model or for weights."""
+    if path.is_dir():
+        is_saved = (path / "saved_model.pb").is_file()
+        return "is a TensorFlow SavedModel, which is a folder" if is_saved else "is a folder"
+    if not _is_file(path):
+        return "is no regular file" if path.exists() else "there is no such file"
+    if _is_cut_off(path):
+        return "is the beginning of a Keras model, whose end is missing"
+    inside = nested_base(path)
+    within = f" with the model {printable(inside[-1])} inside it" if inside else ""
+    return f"is {model_at(path) or _no_model(beginning(path))}{within}"
+
+
+def is_keras_archive(path: Path) -> bool:
+    """Whether a file is a `.keras` model by its content."""
+    return zipfile.is_zipfile(path) and model_at(path) == MODELS[".keras"]
+
+
+def keras2_version(path: Path) -> str:
+    """The version of Keras 2 that wrote a `.keras` file; empty: it was not Keras 2."""
+    metadata = _json_in(path, "metadata.json")
+    version = str(metadata.get("keras_version", ""))
+    return printable(version[:20]) if version.startswith("2.") else ""
+
+
+def nested_base(path: Path) -> list[str]:
+    """Names that lead to the largest model inside a model; empty: its layers lie in itself.
+
+    Args:
+        path: a `.keras` or `.h5` file. Of one that cannot be read nothing is known: empty, too.
+    """
+    config = _json_in(path, "config.json") or _hdf5_config(path)
+    with contextlib.suppress(Exception):  # A stranger's: any value may be of any type.
+        models = dict(_models_in(config, ()))
+        return list(max(models, key=models.__getitem__, default=()))
+    return []
+
+
+def is_of_cvtrain(path: Path) -> bool:
+    """Whether a `.keras` file ends as the models of runs do."""
+    with contextlib.suppress(Exception):
+        names = [
+            each["config"]["name"] for each in _json_in(path, "config.json")["config"]["layers"]
+        ]
+        return {"images", "logits", "probabilities"} <= set(names)
+    return False
+
+
+def how_to_open(path: Path) -> str:
+    """How to make a `.keras` file of Keras 3 from what is at `path`."""
+    what = model_at(path)
+    has_depthwise = _has_depthwise(path)
+    if keras2_version(path):
+        first, middle = _loading(path, ".keras"), path.with_suffix(".h5")
+        wanted = path.with_name(f"{path.stem}-keras3.keras")
+        old = _python(f"import tf_keras; {first}.save({printable(middle)!r})")
+        second = _loading_h5(middle, has_depthwise=has_depthwise)
+        new = _python(f"import keras; {second}.save({printable(wanted)!r})")
+        return f"{_TRUST}: pip install tf-keras; {old}; {new}"
+    if what == MODELS[".h5"]:
+        wanted = path.with_suffix(".keras")
+        line = _python(f"import keras; {_loading(path, '.h5')}.save({printable(wanted)!r})")
+        return f"{_TRUST}: {_renaming(path, '.h5')}{line}"
+    if what == MODELS[".weights.h5"]:
+        return "Without its layers nothing can be built: save it with model.save('NAME.keras')."
+    if path.is_dir() or (what in MODELS.values() and not _is_cut_off(path)):
+        return "Save it in Keras 3, where it was made: model.save('NAME.keras')."
+    return how_to_mend(path)
+
+
+def how_to_save_weights(path: Path) -> str:
+    """How to make a file of weights from a Keras model at `path`: of all of it, or of its base."""
+    is_old, nested = bool(keras2_version(path)), nested_base(path)
+    suffix, end = ".h5" if is_hdf5(path) else ".keras", ".h5" if is_old else ".weights.h5"
+    written = path.with_name(f"{path.stem}-{'base' if nested else 'all'}{end}")
+    layer = "".join(f".get_layer({printable(name)!r})" for name in nested)
+    engine = "tf_keras" if is_old else "keras"
+    saved = f"{_loading(path, suffix)}{layer}.save_weights({printable(written)!r})"
+    install = "pip install tf-keras; " if is_old else ""
+    trust = f"{_TRUST}: " if is_old or is_hdf5(path) else ""
+    line = _python(f"import {engine}; {saved}")
+    return (
+        f"{trust}{install}{_renaming(path, suffix)}{line}, "
+        f"then backbone.weights: {printable(written)}"
+    )
+
+
+def how_to_mend(path: Path) -> str:
+    """What to do about a file that is no model, whatever its name says."""
+    if beginning(path).startswith(b"version https://git-lfs"):
+        return "Fetch it with: git lfs pull"
+    return "Fetch or copy it again."
+
+
+def beginning(path: Path) -> bytes:
+    """The first bytes of a regular file; of anything else none."""
+    if not _is_file(path):  # a pipe would be waited for
+        return b""
+    with contextlib.suppress(OSError), path.open("rb") as file:
+        return file.read(_HEAD_BYTES)
+    return b""
+
+
+def _is_cut_off(path: Path) -> bool:
+    """Whether it begins as an archive of Keras and has not its end."""
+    return model_at(path) == MODELS[".keras"] and not zipfile.is_zipfile(path)
+
+
+def _no_model(start: bytes) -> str:
+    if start.startswith(b"version https://git-lfs"):
+        return "a Git LFS pointer instead of the file"
+    if not start.strip(b"\0"):
+        return "a file of zero bytes" if start else "an empty file"
+    if start.lstrip(b"\xef\xbb\xbf \t\r\n").startswith(b"<"):
+        return "an HTML or XML page"
+    is_archive = start.startswith(b"PK\3\4")
+    return "a ZIP archive" if is_archive else "a damaged file, or none of a model"
+
+
+def _named(path: Path, suffix: str) -> Path:
+    """The name under which Keras opens a file: it goes by the name alone."""
+    fits = path.suffix == suffix or (suffix == ".h5" and path.suffix == ".hdf5")
+    return path if fits else path.with_suffix(suffix)
+
+
+def _renaming(path: Path, suffix: str) -> str:
+    named = _named(path, suffix)
+    return "" if named == path else f"rename it to {printable(named)}, and then: "
+
+
+def _loading(path: Path, suffix: str) -> str:
+    """The call that opens a model, once its name ends as its content is."""
+    named = _named(path, suffix)
+    if suffix == ".h5":
+        return _loading_h5(named, has_depthwise=_has_depthwise(path))
+    call = "tf_keras.models.load_model" if keras2_version(path) else "keras.saving.load_model"
+    return f"{call}({printable(named)!r}, compile=False)"
+
+
+def _loading_h5(path: Path, *, has_depthwise: bool) -> str:
+    # Keras 2 wrote an argument that Keras 3 has no longer.
+    without = (
+        ", custom_objects={'DepthwiseConv2D': "
+        "lambda groups=1, **k: keras.layers.DepthwiseConv2D(**k)}"
+    )
+    return f"keras.saving.load_model({printable(path)!r}, compile=False{without * has_depthwise})"
+
+
+def _python(code: str) -> str:
+    """A command line that runs it; in double quotes where that is enough, to be read."""
+    is_plain = not set(code) & set('"$`\\!')
+    return f'python -c "{code}"' if is_plain else f"python -c {quoted(code)}"
+
+
+def _has_depthwise(path: Path) -> bool:
+    return _mentions(path, b'"DepthwiseConv2D"')
+
+
+def _models_in(model: Mapping[str, Any], above: tuple[str, ...]) -> Iterator[tuple[Any, int]]:
+    """Paths of names to the models in a model, and how many layers each has; first its own."""
+    layers = model.get("config", {}).get("layers", ())
+    yield above, len(layers)
+    for layer in layers:
+        if isinstance(layer["config"].get("layers"), list):
+            yield from _models_in(layer, (*above, str(layer["config"]["name"])))
+
+
+def _json_in(path: Path, member: str) -> dict[str, Any]:
+    """What a member of a `.keras` file says; empty where it has none that can be read."""
+    with contextlib.suppress(Exception), zipfile.ZipFile(path) as archive:
+        info = archive.getinfo(member)
+        if info.file_size <= _MOST_BYTES and info.compress_type == zipfile.ZIP_STORED:
+            found = json.loads(archive.read(info))
+            return found if isinstance(found, dict) else {}
+    return {}
+
+
+def _hdf5_config(path: Path) -> dict[str, Any]:
+    """The description of a model in HDF5; empty where there is none that can be read."""
+    with contextlib.suppress(Exception), opened(path) as file:
+        attribute = file.attrs.get_id("model_config")
+        if attribute.shape == () and attribute.dtype.itemsize <= _MOST_BYTES:
+            found = json.loads(file.attrs["model_config"])
+            return found if isinstance(found, dict) else {}
+    return {}
+
+
+def _mentions(path: Path, word: bytes) -> bool:
+    with (
+        contextlib.suppress(OSError, ValueError),
+        path.open("rb") as file,
+        mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content,
+    ):
+        return content.find(word) >= 0
+    return False
+
+
+def _is_file(path: Path) -> bool:
+    with contextlib.suppress(OSError):  # of a name that is too long, of a folder that is not ours
+        return path.is_file()
+    return False
