@@ -74,9 +74,9 @@ def is_keras_archive(path: Path) -> bool:
 
 
 def keras2_version(path: Path) -> str:
-    """The version of Keras 2 that wrote a `.keras` file; empty: it was not Keras 2."""
+    """The version of Keras 2 that wrote a whole model; empty: it was not Keras 2."""
     metadata = _json_in(path, "metadata.json")
-    version = str(metadata.get("keras_version", ""))
+    version = str(metadata.get("keras_version", "") or _hdf5_text(path, "keras_version"))
     return printable(version[:20]) if version.startswith("2.") else ""
 
 
@@ -107,7 +107,12 @@ def how_to_open(path: Path) -> str:
     """How to make a `.keras` file of Keras 3 from what is at `path`."""
     what = model_at(path)
     has_depthwise = _has_depthwise(path)
-    if keras2_version(path):
+    if keras2_version(path) and nested_base(path):
+        return (
+            "Keras 3 opens no model of Keras 2 that has a model inside it: build it anew in Keras 3, "
+            "and save that with model.save('NAME.keras')."
+        )
+    if keras2_version(path) and what == MODELS[".keras"]:
         first, middle = _loading(path, ".keras"), path.with_suffix(".h5")
         wanted = path.with_name(f"{path.stem}-keras3.keras")
         old = _python(f"import tf_keras; {first}.save({printable(middle)!r})")
@@ -115,8 +120,9 @@ def how_to_open(path: Path) -> str:
         new = _python(f"import keras; {second}.save({printable(wanted)!r})")
         return f"{_TRUST}: pip install tf-keras; {old}; {new}"
     if what == MODELS[".h5"]:
-        wanted = path.with_suffix(".keras")
-        line = _python(f"import keras; {_loading(path, '.h5')}.save({printable(wanted)!r})")
+        wanted, named = path.with_suffix(".keras"), _named(path, ".h5")
+        opening = _loading_h5(named, has_depthwise=has_depthwise)
+        line = _python(f"import keras; {opening}.save({printable(wanted)!r})")
         return f"{_TRUST}: {_renaming(path, '.h5')}{line}"
     if what == MODELS[".weights.h5"]:
         return "Without its layers nothing can be built: save it with model.save('NAME.keras')."
@@ -188,7 +194,7 @@ def _renaming(path: Path, suffix: str) -> str:
 def _loading(path: Path, suffix: str) -> str:
     """The call that opens a model, once its name ends as its content is."""
     named = _named(path, suffix)
-    if suffix == ".h5":
+    if suffix == ".h5" and not keras2_version(path):
         return _loading_h5(named, has_depthwise=_has_depthwise(path))
     call = "tf_keras.models.load_model" if keras2_version(path) else "keras.saving.load_model"
     return f"{call}({printable(named)!r}, compile=False)"
@@ -234,12 +240,20 @@ def _json_in(path: Path, member: str) -> dict[str, Any]:
 
 def _hdf5_config(path: Path) -> dict[str, Any]:
     """The description of a model in HDF5; empty where there is none that can be read."""
-    with contextlib.suppress(Exception), opened(path) as file:
-        attribute = file.attrs.get_id("model_config")
-        if attribute.shape == () and attribute.dtype.itemsize <= _MOST_BYTES:
-            found = json.loads(file.attrs["model_config"])
-            return found if isinstance(found, dict) else {}
+    with contextlib.suppress(Exception):
+        found = json.loads(_hdf5_text(path, "model_config"))
+        return found if isinstance(found, dict) else {}
     return {}
+
+
+def _hdf5_text(path: Path, key: str) -> str:
+    """A text of a whole model in HDF5; empty where there is none that can be read."""
+    with contextlib.suppress(Exception), opened(path) as file:
+        attribute = file.attrs.get_id(key)
+        if attribute.shape == () and attribute.dtype.itemsize <= _MOST_BYTES:
+            text = file.attrs[key]
+            return text.decode() if isinstance(text, bytes) else str(text)
+    return ""
 
 
 def _mentions(path: Path, word: bytes) -> bool:

@@ -128,7 +128,7 @@ def layer_names(path: Path) -> list[str]:
 def unusable(path: Path, error: Exception) -> RunError:
     """What a person is told of a model file that raised `error`."""
     shown, reason = printable(path), reason_of(error)
-    if version := formats.keras2_version(path):
+    if formats.is_keras_archive(path) and (version := formats.keras2_version(path)):
         return RunError(
             f"{shown}: cannot be opened: Keras {version} wrote it, and this is Keras 3: {reason}",
             formats.how_to_open(path),

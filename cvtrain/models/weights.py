@@ -31,7 +31,6 @@ _MOST_TOP_LAYERS = 3
 _MOST_NAMES = 10_000
 _OF_TENSORFLOW = {formats.MODELS[suffix] for suffix in (".pb", ".ckpt")}
 _OF_OTHERS = {formats.MODELS[each] for each in (".onnx", ".tflite", ".pt", ".safetensors")}
-_OF_KERAS_2 = b"_layer_checkpoint_dependencies"
 _MOST_OF_LAYER = 8
 """Weights of one layer; attention has so many."""
 
@@ -52,8 +51,6 @@ def load_weights(network: keras.Model, path: Path, *, name: str) -> None:
     shown = printable(path)
     try:
         with opened(path) as file:
-            if file.id.links.exists(_OF_KERAS_2):
-                raise ValueError("Keras 2 wrote it, in a layout that only that Keras reads")
             layout = _keras3_layers if file.id.links.exists(b"layers") else _h5_layers
             for layer, group, names, variables in layout(file, network):
                 if len(names) != len(variables):
@@ -106,9 +103,6 @@ def _advice_for(path: Path) -> str:
             f"Its layers lie in a model inside it. Save that alone, where it was made: "
             f"model.get_layer({name}).save_weights('NAME.weights.h5')"
         )
-    with contextlib.suppress(Exception), opened(path) as file:
-        if file.id.links.exists(_OF_KERAS_2):
-            return "Save it as .h5 alone, where it was made: model.save_weights('NAME.h5')"
     return "Use a file that Keras wrote for this network and this alpha, or weights: imagenet."
 
 
@@ -214,7 +208,7 @@ def _nested_weights(path: Path) -> str:
         else:
             paths: list[str] = []
             file.visit(paths.append)
-            of_model = re.compile(r"(layers|_layer_checkpoint_dependencies)/[^/]+/(layers|\1)/.+")
+            of_model = re.compile(r"layers/[^/]+/layers/.+")
             for each in paths:
                 is_nested = of_model.fullmatch(each)
                 counts["NAME" if is_nested else ""] += "/vars/" in each

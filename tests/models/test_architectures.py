@@ -1,24 +1,30 @@
-"""The table of networks is light, and names what Keras has."""
-
-import subprocess
-import sys
+import pytest
 
 from cvtrain.backend import keras
-from cvtrain.models.architectures import ARCHITECTURES
+from cvtrain.models.architectures import ARCHITECTURES, networks_like
 
 
-def test_it_is_there_without_keras():
-    code = (
-        "import sys, cvtrain.models.architectures; assert not {'keras', 'numpy'} & set(sys.modules)"
-    )
-    subprocess.run([sys.executable, "-c", code], check=True)
+@pytest.mark.parametrize("name", ARCHITECTURES)
+def test_keras_name_of_a_class_is_one_network(name):
+    constructor = ARCHITECTURES[name].constructor
+    assert hasattr(keras.applications, constructor)
+    assert networks_like(constructor) == [name]
+    assert networks_like(name.upper().replace("_", "-")) == [name]
 
 
-def test_every_network_of_keras_is_in_it():
-    known = {architecture.constructor for architecture in ARCHITECTURES.values()}
-    constructors = {
-        name
-        for name in vars(keras.applications)
-        if name[0].isupper() and callable(getattr(keras.applications, name))
-    }
-    assert known == constructors
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        ("VGG-16", ["vgg16"]),
+        ("mobilenetv2_0.35_224", ["mobilenet_v2"]),
+        ("keras.applications.resnet50.ResNet50", ["resnet50"]),
+        ("mobilnet_v2", ["mobilenet_v2"]),
+        ("vgg", ["vgg16", "vgg19"]),
+        ("MobileNetV3", ["mobilenet_v3_small", "mobilenet_v3_large"]),
+        ("densenet120", ["densenet121", "densenet169", "densenet201"]),
+        ("vit_b16", []),
+        ("", []),
+    ],
+)
+def test_other_names_are_the_networks_of_their_kind(name, expected):
+    assert networks_like(name) == expected
