@@ -11,7 +11,7 @@ from pathlib import Path
 from cvtrain.console import Console
 from cvtrain.data.convert import to_png
 from cvtrain.data.decode import Decoder, read_image
-from cvtrain.data.kinds import Convertible, DecodeError
+from cvtrain.data.kinds import Convertible, DecodeError, advice_in, none_readable
 from cvtrain.data.scan import listed, natural_key
 from cvtrain.errors import ConfigError, DataError
 from cvtrain.files import commit_json, committed_folder, printable, quoted
@@ -25,13 +25,13 @@ _MOST_LISTED = 20
 
 @dataclass(frozen=True)
 class _Outcome:
-    """What became of one file: its new name, or the problem for which it is left out."""
+    """What became of one file: its new name, or the error for which it is left out."""
 
     path: str
     name: str = ""
     is_converted: bool = False
     num_pages: int = 1
-    problem: str = ""
+    error: DecodeError | None = None
 
 
 def data_convert(source: str, output: Path | None, *, console: Console) -> None:
@@ -47,7 +47,7 @@ def data_convert(source: str, output: Path | None, *, console: Console) -> None:
 
     Raises:
         ConfigError: one of the folders lies in the other.
-        DataError: the source is no folder, or there is nothing in it that can be converted.
+        DataError: the source is no folder, or there is no image in it that can be converted.
         ResourceError: the folder holds something else, or cannot be written.
         Stopped: on request; nothing was written.
     """
@@ -64,9 +64,9 @@ def data_convert(source: str, output: Path | None, *, console: Console) -> None:
     ):
         done = _convert_all(folder, new, stop, console)
         if not any(each.name for each in done):
-            raise _nothing_to_convert(source, done)
+            raise none_readable(Path(source), {each.path: each.error for each in done})
         commit_json(new / _MARK, {"source": str(folder)})
-    _tell(done, console)
+    _tell(done, Path(source), console)
     num_converted = sum(each.is_converted for each in done)
     num_copied = sum(bool(each.name) for each in done) - num_converted
     console.result(
@@ -103,6 +103,8 @@ def _files(folder: Path) -> Iterator[str]:
 
 def _convert_all(folder: Path, new: Path, stop: Stop, console: Console) -> list[_Outcome]:
     paths = list(_files(folder))
+    if not paths:
+        raise DataError(f"{printable(folder)}: holds no files", "Name the folder of the images.")
     names = _names(paths)
     work = partial(_convert, folder=folder, new=new, stop=stop)
     done = []
@@ -135,7 +137,7 @@ def _convert(path: str, name: str, *, folder: Path, new: Path, stop: Stop) -> _O
             png, num_pages = to_png(content, error.kind)
             return _write(_Outcome(path, name, is_converted=True, num_pages=num_pages), png, new)
     except DecodeError as error:
-        return _Outcome(path, problem=f"{error.message}. {error.advice}")
+        return _Outcome(path, error=error)
 
 
 def _write(outcome: _Outcome, content: bytes, new: Path) -> _Outcome:
@@ -145,20 +147,12 @@ def _write(outcome: _Outcome, content: bytes, new: Path) -> _Outcome:
     return outcome
 
 
-def _nothing_to_convert(source: str, done: Sequence[_Outcome]) -> DataError:
-    lines = [f"  {printable(each.path)}: {each.problem}" for each in done[:_MOST_LISTED]]
-    return DataError(
-        f"{printable(source)}: none of {len(done):,} files can be converted"
-        + "".join(f"\n{line}" for line in lines),
-        "Name a folder of images.",
-    )
-
-
-def _tell(done: Sequence[_Outcome], console: Console) -> None:
+def _tell(done: Sequence[_Outcome], source: Path, console: Console) -> None:
     if pages := [each.path for each in done if each.num_pages > 1]:
         console.warn(f"only the first of several pictures of: {listed(pages)}")
-    left_out = [each for each in done if each.problem]
-    for each in left_out[:_MOST_LISTED]:
-        console.warn(f"left out: {printable(each.path)}: {each.problem}")
+    left_out = [(each.path, each.error) for each in done if each.error]
+    for path, error in left_out[:_MOST_LISTED]:
+        advice = advice_in(source, error.advice)
+        console.warn(f"left out: {printable(path)}: {error.message}\n  {advice}")
     if more := left_out[_MOST_LISTED:]:
         console.warn(f"left out: {len(more):,} more")

@@ -126,13 +126,28 @@ def test_it_says_what_it_cannot_do(scans, tmp_path, monkeypatch):
         data_convert(str(scans), tmp_path / "images", console=QUIET)
     (tmp_path / "texts").mkdir()
     (tmp_path / "texts/a.txt").write_text("x")
-    with pytest.raises(DataError, match=r"none of 1 files can be converted\n  a\.txt: no image"):
+    with pytest.raises(DataError, match=r"of 1 files none can be read; a\.txt: no image"):
         data_convert(str(tmp_path / "texts"), None, console=QUIET)
     assert not (tmp_path / "texts-png").exists()
+    (tmp_path / "texts/a.txt").unlink()
+    with pytest.raises(DataError, match="holds no files"):
+        data_convert(str(tmp_path / "texts"), None, console=QUIET)
     monkeypatch.chdir(scans)
     data_convert(".", None, console=QUIET)
     assert (tmp_path / "my scans-png").is_dir()
     data_convert("../my scans", None, console=QUIET)  # again, in place of the first
+
+
+def test_what_needs_an_extra_is_told_once_for_the_set(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "pillow_heif", None)
+    folder = tmp_path / "my phone"
+    folder.mkdir()
+    for i in range(3):
+        (folder / f"{i}.heic").write_bytes(b"\0\0\0\x18ftypheic\0\0\0\0mif1heic")
+    with pytest.raises(DataError, match=r"of 3 files none can be read; 0\.heic: HEIC") as caught:
+        data_convert(str(folder), None, console=QUIET)
+    command = caught.value.advice.removeprefix("Convert the folder: ")
+    assert command == f"pip install 'cvtrain[heif]' && cvtrain data convert '{folder}'"
 
 
 def test_a_stop_leaves_nothing(scans, monkeypatch):
