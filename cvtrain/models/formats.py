@@ -109,8 +109,8 @@ def how_to_open(path: Path) -> str:
     has_depthwise = _has_depthwise(path)
     if keras2_version(path) and nested_base(path):
         return (
-            "Keras 3 opens no model of Keras 2 that has a model inside it: build it anew in Keras 3, "
-            "and save that with model.save('NAME.keras')."
+            "Keras 3 opens no model of Keras 2 that has a model inside it: "
+            "build it anew in Keras 3, and save that with model.save('NAME.keras')."
         )
     if keras2_version(path) and what == MODELS[".keras"]:
         first, middle = _loading(path, ".keras"), path.with_suffix(".h5")
