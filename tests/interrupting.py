@@ -13,8 +13,8 @@ class InterruptingConsole(Console):
         super().__init__(quiet=True)
         self.beginning = beginning
 
-    def remark(self, text):
-        super().remark(text)
+    def remark(self, text, **options):
+        super().remark(text, **options)
         if self.beginning and text.startswith(self.beginning):
             self.beginning = None
             os.kill(os.getpid(), signal.SIGINT)

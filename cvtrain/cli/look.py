@@ -24,6 +24,14 @@ tta_option = click.option(
 )
 
 
+moved_option = click.option(
+    "--data",
+    type=click.Path(path_type=Path),
+    metavar="FOLDER",
+    help="Where the run's images are now; default: where they were.",
+)
+
+
 @click.command(
     epilog="""\b
 Examples:
@@ -37,7 +45,8 @@ Examples:
     "--data",
     "source",
     metavar="SOURCE",
-    help="Other images: a folder of class folders, a CSV manifest or a named set.",
+    help="Other images: a folder of class folders, a CSV manifest or a named set; or the run's own "
+    "ones, where they are now.",
 )
 @click.option(
     "--split",
@@ -202,12 +211,14 @@ Examples:
     metavar="DIR",
     help="Where pictures go; default: RUN/visualize/METHOD, ./visualize/MODEL/METHOD.",
 )
+@moved_option
 @common_options
 def visualize(
     console: "Console",
     paths: tuple[str, ...],
     pixel_range: str | None,
     output: Path | None,
+    data: Path | None,
     **options: Any,
 ) -> None:
     """Look into RUN (default: the newest) or any Keras model: where does it look, what does it see?
@@ -226,7 +237,8 @@ def visualize(
         )
     look = Look(*looks, **options)
     source, images = open_model_for(paths, console)
-    run_visualize(source, images, look, pixel_range=pixel_range, output=output, console=console)
+    where = {"pixel_range": pixel_range, "output": output, "data": data}
+    run_visualize(source, images, look, **where, console=console)
 
 
 @click.command(
@@ -242,9 +254,10 @@ Examples:
     metavar="FILE",
     help="The page to write; default: RUN/report.html.",
 )
+@moved_option
 @force_option
 @common_options
-def report(console: "Console", run: Path | None, output: Path | None, force: bool) -> None:
+def report(console: "Console", run: Path | None, **options: Any) -> None:
     """Show all that RUN (default: the newest) has found on one page that needs no network.
 
     Accuracy with its interval, curves and what they say, confusion matrix whose cells open their
@@ -253,7 +266,7 @@ def report(console: "Console", run: Path | None, output: Path | None, force: boo
     """
     from cvtrain.reports.report import report as run_report
 
-    run_report(open_run(run, console), output=output, force=force, console=console)
+    run_report(open_run(run, console), **options, console=console)
 
 
 @click.command(

@@ -191,7 +191,7 @@ def ladder(console: "Console", project: Project) -> None:
 Examples:
   cvtrain reproduce                              the newest run with a model
   cvtrain reproduce RUN
-  cvtrain reproduce RUN --source photos/         its images lie elsewhere now
+  cvtrain reproduce RUN --data photos/           its images lie elsewhere now
   cvtrain reproduce RUN --run-dir AGAIN --resume
 
 \b
@@ -199,7 +199,11 @@ Exit codes: 0 bit for bit the same, 7 something differs; AGAIN/reproduction.json
 )
 @click.argument("run", required=False, type=click.Path(path_type=Path))
 @click.option(
-    "--source", metavar="SOURCE", help="Where its images are now; default: where they were."
+    "--data",
+    "--source",
+    "source",
+    metavar="SOURCE",
+    help="Where its images are now; default: where they were.",
 )
 @click.option(
     "--run-dir",

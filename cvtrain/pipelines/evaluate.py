@@ -17,9 +17,10 @@ from cvtrain.data.labels import compile_pattern
 from cvtrain.data.manifest import has_columns
 from cvtrain.data.metadata import find_manifests
 from cvtrain.data.pixels import Pixels
+from cvtrain.data.recorded import holds_recorded, recorded_root
 from cvtrain.data.sources import locate_source
 from cvtrain.errors import CvtrainError, DataError, RunError
-from cvtrain.files import commit_text, committed_folder, csv_text, reason_of
+from cvtrain.files import commit_text, committed_folder, csv_text, printable, reason_of
 from cvtrain.metrics import classification_report
 from cvtrain.outputs import commit_mark, refuse_foreign
 from cvtrain.pipelines.calibrate import measure_abstention, plain_words
@@ -72,8 +73,8 @@ def evaluate(
     class_names = tuple(run.field("class_names", list))
     average = view_average(run, tta)
     with stop_on_signals() as stop:
-        index = _index_of(run, source, columns, class_names, stop, console)
-        index = _only(index, split, has_own_splits=source is None)
+        index, has_splits = _index_of(run, source, split, columns, stop, console)
+        index = _only(index, split, has_own_splits=has_splits)
         (name, part), *_ = index.splits.items()
         folder = output or run.path / "evaluate" / _folder_name(source, name, tta)
         refuse_foreign(folder, _MARK)
@@ -213,17 +214,24 @@ def _share(value: float | None) -> str:
 def _index_of(
     run: Run,
     source: str | None,
+    split: str,
     columns: Columns | None,
-    class_names: tuple[str, ...],
     stop: Stop,
     console: Console,
-) -> Index:
-    """The samples that the run recorded, or those of `source` under the run's class names."""
+) -> tuple[Index, bool]:
+    """The samples to measure with some others, and whether they are split.
+
+    Those that the run recorded, or those of `source` under the run's class names. Where `source`
+    is not split and holds the run's own images, they are split as they were.
+    """
+    class_names = tuple(run.field("class_names", list))
+    by_class = run.read_json("split.json") if (run.path / "split.json").exists() else {}
     if source is None:
-        root = Path(run.field("data", dict)["root"])
-        return recorded_index(root, class_names, run.read_json("split.json"))
+        paths = [path for each in by_class.get(split, {}).values() for path in each]
+        root = recorded_root(run, paths, warn=console.warn)
+        return recorded_index(root, class_names, run.read_json("split.json")), True
     path = locate_source(source, data_dir=DATA_DIR, stop=stop, task=console.task)
-    return build_index(
+    index = build_index(
         path,
         validation=0.0,
         test=0.0,
@@ -232,6 +240,11 @@ def _index_of(
         label_pattern=_label_pattern(run, path, class_names),
         columns=columns_of(columns or _columns(run, path)),
     )
+    is_split = split in index.splits and list(index.splits) != ["train"]
+    if is_split or not by_class or not holds_recorded(index.root, by_class):
+        return index, False
+    console.remark(f"{printable(path)} holds the run's own images, split as they were", always=True)
+    return recorded_index(index.root, class_names, by_class), True
 
 
 def _columns(run: Run, source: Path) -> Columns | None:

@@ -8,6 +8,7 @@ from typing import Any
 
 from cvtrain.config import Config, config_values, dump_config
 from cvtrain.console import Console
+from cvtrain.data.recorded import refuse_gone
 from cvtrain.errors import RunError
 from cvtrain.files import commit_text, json_text, printable, quoted
 from cvtrain.pipelines.dataset import Dataset, decoder_of, open_dataset
@@ -109,6 +110,8 @@ def start_job(
         run = held.enter_context(Run.open(request.path).locked()) if request.resume else None
         if run:
             refuse_wrong_run(run, command)
+            moved = "If it has moved, add where it is now: --set data.source=FOLDER"
+            refuse_gone(config.data.source, moved)
         watch = Stopwatch(run.record.get("seconds") if run else None)
         with watch.phase("data"):
             dataset = open_dataset(config, stop, console)

@@ -10,6 +10,7 @@ from typing import Any
 
 from cvtrain.config import Config, dump_config, load_config
 from cvtrain.console import Console
+from cvtrain.data.recorded import MOVED, refuse_gone
 from cvtrain.data.sources import NAMED_SETS
 from cvtrain.errors import DataError, NotReproduced, RunError, Stopped
 from cvtrain.files import cache_dir, commit_json, printable, quoted, sha256_bytes
@@ -69,6 +70,7 @@ def reproduce(
     """
     refuse_kind(first)
     config = config_of(first, source)
+    refuse_gone(config.data.source, MOVED)
     do_again = command_of(first, config)
     name = first.field("name", str)
     if resume:
@@ -82,7 +84,9 @@ def reproduce(
             request = RunRequest(path, name, resume=True, accept_changes=accept_changes)
             again = do_again(config, request, console)
     except Stopped as error:
-        go_on = f"Go on: cvtrain reproduce {quoted(first.path)} --run-dir {quoted(path)} --resume"
+        moved = f" --data {quoted(source)}" if source else ""
+        command = f"cvtrain reproduce {quoted(first.path)}{moved}"
+        go_on = f"Go on: {command} --run-dir {quoted(path)} --resume"
         raise Stopped(error.message, go_on) from error
     comparison = compare_runs(first, again)
     changed = changes_between(first, again)
@@ -167,7 +171,9 @@ def command_of(first: Run, config: Config) -> Callable[..., Run]:
     if first.record["command"] != "finetune":
         return {"fit": fit, "extract-features": extract_features}[first.record["command"]]
     recorded = first.field("source", dict)
-    start = Run.open(Path(recorded["run"]))
+    path = Path(recorded["run"])
+    # Where both have moved, they still lie beside each other; the weights say whether it is it.
+    start = Run.open(path if path.exists() else first.path.parent / path.name)
     refuse_other_weights(start, recorded.get("weights", ""), config)
     return partial(finetune, source=start)
 
@@ -222,7 +228,7 @@ def tell_changes(first: Run, config: Config, *, accept_changes: bool, console: C
     if changes and not accept_changes:
         raise DataError(
             f"{first.path} was trained on other images:\n  " + "\n  ".join(changes),
-            "Name the folder where they are: --source. Or add --accept-changes, and see what the "
+            "Name the folder where they are: --data. Or add --accept-changes, and see what the "
             "same recipe makes of these.",
         )
     for line in changes:

@@ -11,6 +11,7 @@ import numpy as np
 from cvtrain.console import Console
 from cvtrain.data.decode import DecodeError, Decoder, largest_size, read_image
 from cvtrain.data.index import Split, recorded_index
+from cvtrain.data.recorded import recorded_root
 from cvtrain.data.scan import LeftOut, find_images
 from cvtrain.errors import DataError, RunError
 from cvtrain.files import csv_cell, printable
@@ -268,15 +269,20 @@ def named_images(paths: Sequence[str], console: Console) -> Images:
     return Images(wanted, {each.path: each.problem for each in found if each.problem}, console)
 
 
-def right_and_wrong(run: Run, number: int, seed: int, console: Console) -> Images:
+def right_and_wrong(
+    run: Run, number: int, seed: int, console: Console, root: Path | None = None
+) -> Images:
     """Test images of a run, spread over the classes: mistakes first, up to half of them.
 
     What is right or wrong is what the run has written.
 
+    Args:
+        root: folder that their paths count from; None: as the run recorded it.
+
     Raises:
         RunError: the run has no predictions or no recorded split.
     """
-    split, root = _test_split(run)
+    split, root = _test_split(run, root)
     predicted = _recorded_predictions(run, split)
     wrong = np.flatnonzero(predicted != split.labels)
     right = np.flatnonzero(predicted == split.labels)
@@ -286,13 +292,18 @@ def right_and_wrong(run: Run, number: int, seed: int, console: Console) -> Image
     return Images(_wanted(split, root, [*mistakes, *others]), {}, console)
 
 
-def from_every_class(run: Run, number: int, seed: int, console: Console) -> Images:
+def from_every_class(
+    run: Run, number: int, seed: int, console: Console, root: Path | None = None
+) -> Images:
     """Test images of a run, as many of each class as there are, at least two of each.
+
+    Args:
+        root: folder that their paths count from; None: as the run recorded it.
 
     Raises:
         RunError: the run has no recorded split.
     """
-    split, root = _test_split(run)
+    split, root = _test_split(run, root)
     counts = np.bincount(split.labels)
     places = np.flatnonzero(counts[split.labels] >= 2)
     number = max(number, 2 * int((counts >= 2).sum()))
@@ -300,16 +311,20 @@ def from_every_class(run: Run, number: int, seed: int, console: Console) -> Imag
     return Images(_wanted(split, root, chosen), {}, console)
 
 
-def _test_split(run: Run) -> tuple[Split, Path]:
-    root = Path(run.field("data", dict)["root"])
+def root_of_test_images(run: Run, data: Path | None, console: Console) -> Path:
+    """The folder that the paths of a run's test images count from now, see `recorded_root`."""
+    return recorded_root(run, _test_split(run)[0].paths, data=data, warn=console.warn)
+
+
+def _test_split(run: Run, root: Path | None = None) -> tuple[Split, Path]:
     class_names = tuple(run.field("class_names", list))
-    splits = recorded_index(root, class_names, run.read_json("split.json")).splits
+    splits = recorded_index(Path(), class_names, run.read_json("split.json")).splits
     if "test" not in splits:
         raise RunError(
             f"{run.path}/split.json: names no test images of this run's classes",
             "Name the images to look at: cvtrain visualize RUN photos/",
         )
-    return splits["test"], root
+    return splits["test"], root or Path(run.field("data", dict)["root"])
 
 
 def _wanted(split: Split, root: Path, places: Sequence[int]) -> list[Wanted]:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from cvtrain.console import Console
 from cvtrain.errors import ConfigError, DataError
-from cvtrain.files import committed_folder, quoted
+from cvtrain.files import committed_folder, printable, quoted
 from cvtrain.models.keras_file import layer_names
 from cvtrain.outputs import refuse_foreign
 from cvtrain.pipelines.album import MARK
@@ -21,6 +21,7 @@ from cvtrain.pipelines.subject import (
     open_model_file,
     open_run,
     right_and_wrong,
+    root_of_test_images,
 )
 from cvtrain.run import Run
 from cvtrain.signals import stop_on_signals
@@ -50,6 +51,7 @@ def visualize(
     *,
     pixel_range: str | None = None,
     output: Path | None = None,
+    data: Path | None = None,
     console: Console,
 ) -> Path:
     """Look into a run's model, or any Keras model of images. Neither is changed.
@@ -60,6 +62,7 @@ def visualize(
         look: how to look.
         pixel_range: of `subject.PIXEL_RANGES`, what a model that is no run takes.
         output: folder for what is written; None for one in the run, or in ./visualize.
+        data: where the run's own images are; None for where they were.
 
     Returns:
         The folder. What an earlier look wrote there is replaced as a whole.
@@ -71,10 +74,15 @@ def visualize(
         Stopped: on request; the folder is as it was before.
     """
     _refuse_contradictions(source, paths, look, pixel_range)
+    if data is not None and (paths or not isinstance(source, Run) or look.what == "filters"):
+        raise ConfigError(
+            f"--data {printable(data)}: says where a run's own images are, which are not asked for",
+            "Leave it out.",
+        )
     _refuse_unknown_names(source, look)
     folder = output or _default_folder(source) / look.folder_name
     refuse_foreign(folder, MARK)
-    images = _images(source, paths, look, console)
+    images = _images(source, paths, look, data, console)
     # It takes seconds to load: what can be told without it has been told.
     from cvtrain import backend
 
@@ -141,10 +149,13 @@ def _refuse_unknown_names(source: Run | Path, look: Look) -> None:
         refuse_unknown_layer(look.layer, model)
 
 
-def _images(source: Run | Path, paths: Sequence[str], look: Look, console: Console) -> Images:
+def _images(
+    source: Run | Path, paths: Sequence[str], look: Look, data: Path | None, console: Console
+) -> Images:
     if paths or not isinstance(source, Run) or look.what == "filters":
         return named_images(paths, console)
+    root = root_of_test_images(source, data, console)
     if look.what == "depth":
-        return from_every_class(source, _NUM_COMPARED, look.seed, console)
+        return from_every_class(source, _NUM_COMPARED, look.seed, console, root)
     number = _NUM_EXPLAINED if look.what == "cam" else _NUM_ACTIVATED
-    return right_and_wrong(source, number, look.seed, console)
+    return right_and_wrong(source, number, look.seed, console, root)

@@ -13,7 +13,7 @@ import yaml
 
 from cvtrain.errors import RunError
 from cvtrain.files import csv_cell, printable
-from cvtrain.reports.record import Read, Record, Scores, Share, Text, checked
+from cvtrain.reports.record import Read, Scores, Share, Text, checked
 from cvtrain.run import Run
 from cvtrain.untrusted import FileName
 
@@ -126,9 +126,12 @@ def flat(settings: Mapping[str, Any]) -> dict[str, str]:
     return dict(_flat(settings))
 
 
-def image_paths(run: Run, record: Record) -> dict[str, Path]:
-    """Where the image is that a CSV file of the run names, by that name."""
-    root = Path(record.data.root)
+def image_paths(run: Run, root: Path) -> dict[str, Path]:
+    """Where the image is that a CSV file of the run names, by that name.
+
+    Args:
+        root: that the paths in split.json count from.
+    """
     with _readable(run.path / "split.json"):
         names = [
             name

@@ -1,6 +1,6 @@
 """`cvtrain report`: all that a run has found on one page, which needs nothing else."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -9,6 +9,7 @@ from cvtrain import __version__
 from cvtrain.calibration import with_temperature
 from cvtrain.console import Console, duration
 from cvtrain.data.decode import Decoder
+from cvtrain.data.recorded import MOVED, folder_of
 from cvtrain.files import commit_text, quoted
 from cvtrain.html import render
 from cvtrain.metrics import NUM_CALIBRATION_BINS, calibration_bins, worst_mistakes
@@ -56,12 +57,20 @@ _LONGEST = 144  # pixels
 _BUDGET = 2_600_000  # characters; with the maps the page stays below 5 MB
 
 
-def report(run: Run, *, output: Path | None, console: Console, force: bool = False) -> Path:
+def report(
+    run: Run,
+    *,
+    output: Path | None,
+    console: Console,
+    force: bool = False,
+    data: Path | None = None,
+) -> Path:
     """Write one HTML page about a run.
 
     Args:
         run: with a model that was measured.
         output: the file to write; None for `report.html` in the run.
+        data: folder or manifest where the run's images are; None: where they were.
         force: let it take the place of any file; else only of a page of ours.
 
     Returns:
@@ -76,15 +85,23 @@ def report(run: Run, *, output: Path | None, console: Console, force: bool = Fal
     path = output or run.path / "report.html"
     refuse_replacing(path, force=force, ours=PAGE)
     with stop_on_signals() as stop:
-        page = render_report(run, stop)
+        page = render_report(run, stop, data=data, warn=console.warn)
     commit_text(path, page)
     console.result(f"written to {path} ({len(page) / 1e6:.1f} MB)")
     return path
 
 
-def render_report(run: Run, stop: Stop) -> str:
-    """The page; what the run lacks is left out of it."""
+def render_report(
+    run: Run, stop: Stop, *, data: Path | None = None, warn: Callable[[str], None] = lambda _: None
+) -> str:
+    """The page; what the run lacks is left out of it.
+
+    Args:
+        data: folder or manifest where its images are; None: where they were.
+        warn: told of images that are not there.
+    """
     record = read_record(run)
+    root = Path(record.data.root) if data is None else folder_of(data)
     test, class_names = record.metrics.test, record.class_names
     predictions = read_predictions(run.path / "predictions-test.csv", class_names)
     suspects = read_suspects(run)
@@ -96,7 +113,11 @@ def render_report(run: Run, stop: Stop) -> str:
 
     wanted = [suspect.file for suspect in suspects[:NUM_MISLABELS]]
     wanted += [predictions.files[i] for i in (*(() if explained else worst), *by_turns(cells))]
-    pictures = pictures_of(run, record, wanted, stop)
+    pictures = pictures_of(run, root, wanted, stop)
+    num_missing = sum(not picture for picture in pictures.values())
+    if num_missing:
+        what = f"{num_missing:,} of {len(pictures):,} pictures are missing"
+        warn(f"{what}: their images cannot be read in {root}\n  {MOVED}")
     if explained:
         mistakes = explained_cards(run, explained, stop)
     else:
@@ -122,7 +143,8 @@ def render_report(run: Run, stop: Stop) -> str:
         history=history,
         curves=curves_of_run(history, record.best_epoch, record.start and dict(record.start)),
         confusion=confusion(test.confusion_matrix, class_names, predictions, cells, pictures),
-        num_missing=sum(not picture for picture in pictures.values()),
+        num_missing=num_missing,
+        root=root,
         classes=sorted(test.per_class.items(), key=lambda item: _worst_first(item[1].f1)),
         reliability=reliability(predictions, record),
         bins=calibration_bins(predictions.labels, predictions.probabilities),
@@ -144,9 +166,9 @@ def render_report(run: Run, stop: Stop) -> str:
     )
 
 
-def pictures_of(run: Run, record: Record, files: Sequence[str], stop: Stop) -> dict[str, str]:
+def pictures_of(run: Run, root: Path, files: Sequence[str], stop: Stop) -> dict[str, str]:
     """Pictures of the images that the CSV files of a run name, as many as the page may hold."""
-    paths = image_paths(run, record)
+    paths = image_paths(run, root)
     found = ((name, paths[name]) for name in dict.fromkeys(files) if name in paths)
     settings = run.record.get("decoder") or Decoder((1, 1)).settings()
     return thumbnails(

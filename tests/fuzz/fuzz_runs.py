@@ -39,7 +39,7 @@ def read_all(run: Run) -> None:
     read_abstention(run)
     read_measurements(run)
     assert all(isinstance(value, str) for value in flat(read_settings(run)).values())
-    assert all(isinstance(path, Path) for path in image_paths(run, record).values())
+    assert all(isinstance(path, Path) for path in image_paths(run, Path(record.data.root)).values())
 
 
 def show_all(run: Run, other: Run) -> None:
