@@ -29,6 +29,11 @@ def _reach(what):
     return f"cvtrain.pipelines.{what}.{what}", work
 
 
+def write_archive(path):
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("metadata.json", "{}")
+
+
 @pytest.fixture(scope="module")
 def made(tmp_path_factory):
     """Runs `old` and `new`, photographs, and models of all kinds."""
@@ -37,7 +42,7 @@ def made(tmp_path_factory):
         files = {"config.yaml": "", "split.json": ""}
         run = Run.create(root / "runs" / name, "fit", files=files)
         run.update(status="finished", started=f"2026-01-0{day}", name="config")
-        (run.path / "model.keras").write_bytes(b"PK\3\4")
+        write_archive(run.path / "model.keras")
         (run.path / "mistakes").mkdir()
         Image.new("RGB", (9, 9)).save(run.path / "mistakes" / "00.jpg")
     shutil.copytree(root / "runs" / "old", root / "copied")
@@ -56,8 +61,7 @@ def made(tmp_path_factory):
     (root / "notes.txt").write_text("seen")
     (root / "config.yaml").write_text("data: {source: photos}\n")
     for name in ("best", "model.keras"):
-        with zipfile.ZipFile(root / name, "w") as archive:
-            archive.writestr("metadata.json", "{}")
+        write_archive(root / name)
     for name, attribute in (("weights.h5", "layer_names"), ("k3.h5", "model_config")):
         with h5py.File(root / name, "w") as file:
             file.attrs[attribute] = "{}"
@@ -258,7 +262,7 @@ def test_the_advised_conversion_of_hdf5_gives_the_same_model(tmp_path, monkeypat
     model = flat()
     model.save("it's mine.h5")
     error, _ = said("visualize", "it's mine.h5", "x.jpg")
-    python, option, code = shlex.split(error.advice.partition("Convert it: ")[2])
+    python, option, code = shlex.split(error.advice[error.advice.index("python -c ") :])
     assert (python, option) == ("python", "-c")
     exec(code)
     again = keras.saving.load_model("it's mine.keras")

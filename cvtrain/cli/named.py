@@ -204,7 +204,7 @@ def _refuse_nothing(images: Sequence[str]) -> None:
     from cvtrain.data.scan import find_images, listed
 
     missing = []
-    for found in find_images(images):
+    for found in find_images(images, {}):
         if not found.problem:
             return
         missing.append(found)
@@ -306,7 +306,7 @@ def _model_in(folder: Path) -> Path | None:
 def _holds_images(folder: Path) -> bool:
     from cvtrain.data.scan import find_images
 
-    found = find_images([str(folder)])
+    found = find_images([str(folder)], {})
     return any(not each.problem and run_around(Path(each.path)) is None for each in found)
 
 
