@@ -49,8 +49,8 @@ def model_at(path: Path) -> str:
         suffix = ".pt"
     elif start[4:8] == b"TFL3":
         suffix = ".tflite"
-    elif suffix in (".keras", ".h5", ".hdf5", ".weights.h5"):
-        return _no_model(start)
+    if suffix in (".keras", ".h5", ".hdf5", ".weights.h5") and (what := _no_model(start)):
+        return what
     return MODELS.get(suffix, "")
 
 
@@ -63,9 +63,10 @@ def what_is(path: Path) -> str:
         return "is no regular file" if path.exists() else "there is no such file"
     if _is_cut_off(path):
         return "is the beginning of a Keras model, whose end is missing"
+    kind = model_at(path) or _no_model(beginning(path)) or "no file of a model"
     inside = nested_base(path)
     within = f" with the model {printable(inside[-1])} inside it" if inside else ""
-    return f"is {model_at(path) or _no_model(beginning(path))}{within}"
+    return f"is {kind}{within}"
 
 
 def is_keras_archive(path: Path) -> bool:
@@ -170,14 +171,14 @@ def _is_cut_off(path: Path) -> bool:
 
 
 def _no_model(start: bytes) -> str:
+    """What a file plainly is that is no model, in words; else empty."""
     if start.startswith(b"version https://git-lfs"):
         return "a Git LFS pointer instead of the file"
     if not start.strip(b"\0"):
         return "a file of zero bytes" if start else "an empty file"
     if start.lstrip(b"\xef\xbb\xbf \t\r\n").startswith(b"<"):
         return "an HTML or XML page"
-    is_archive = start.startswith(b"PK\3\4")
-    return "a ZIP archive" if is_archive else "a damaged file, or none of a model"
+    return ""
 
 
 def _named(path: Path, suffix: str) -> Path:
