@@ -139,7 +139,8 @@ def resolve(index: Index, report: Report, *, on_bad: str, on_leak: str) -> tuple
         messages.append(f"{num_leaks:,} images are in two splits: the figures will flatter")
     if report.same_classes:
         raise report.same_classes
-    if bad and on_bad == "error":
+    # Where nothing is left because the format is not read, to know the class says too little.
+    if bad and (on_bad == "error" or (report.too_few and _conversion(bad))):
         raise _refusal(index, bad, report.too_few)
     if report.too_few:
         raise report.too_few
@@ -301,7 +302,8 @@ def _refusal(index: Index, bad: Sequence[Problem], too_few: DataError | None) ->
     advice = way_on(bad, too_few)
     if all(problem.is_leak for problem in bad):
         advice += "; or keep them: --set data.on_leak=allow"
-    return DataError(f"{what}\n{too_few.message}" if too_few else what, f"{advice}.")
+    end = "" if advice.endswith(_conversion(bad) or "?") else "."  # it ends in a command
+    return DataError(f"{what}\n{too_few.message}" if too_few else what, f"{advice}{end}")
 
 
 def _listed(problems: Sequence[Problem]) -> str:

@@ -94,6 +94,14 @@ def nested_base(path: Path) -> list[str]:
     return []
 
 
+def _holds_models(path: Path) -> bool:
+    """Whether there is any model inside a model, however small."""
+    config = _json_in(path, "config.json") or _hdf5_config(path)
+    with contextlib.suppress(Exception):  # A stranger's: any value may be of any type.
+        return len(dict(_models_in(config, ()))) > 1
+    return False
+
+
 def is_of_cvtrain(path: Path) -> bool:
     """Whether a `.keras` file ends as the models of runs do."""
     with contextlib.suppress(Exception):
@@ -108,7 +116,7 @@ def how_to_open(path: Path) -> str:
     """How to make a `.keras` file of Keras 3 from what is at `path`."""
     what = model_at(path)
     has_depthwise = _has_depthwise(path)
-    if keras2_version(path) and nested_base(path):
+    if keras2_version(path) and _holds_models(path):
         return (
             "Keras 3 opens no model of Keras 2 that has a model inside it: "
             "build it anew in Keras 3, and save that with model.save('NAME.keras')."
