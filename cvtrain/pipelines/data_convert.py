@@ -16,6 +16,7 @@ from cvtrain.data.scan import listed, natural_key
 from cvtrain.errors import ConfigError, DataError
 from cvtrain.files import commit_json, committed_folder, printable, quoted
 from cvtrain.machine import num_threads
+from cvtrain.outputs import mark_of_output
 from cvtrain.signals import Stop, stop_on_signals
 
 _MARK = ".cvtrain-converted.json"
@@ -92,9 +93,10 @@ def _refuse_overlap(folder: Path, output: Path) -> None:
 
 
 def _files(folder: Path) -> Iterator[str]:
-    """Regular files below `folder`, by their paths in it; hidden ones are passed over."""
+    """Regular files below `folder`, by their paths in it; none that are hidden or cvtrain's."""
     for parent, folders, names in os.walk(folder):
-        folders[:] = sorted((f for f in folders if not f.startswith(".")), key=natural_key)
+        others = [f for f in folders if f.startswith(".") or mark_of_output(Path(parent, f))]
+        folders[:] = sorted(set(folders) - set(others), key=natural_key)
         for name in sorted(names, key=natural_key):
             path = Path(parent, name)
             if not name.startswith(".") and path.is_file():
