@@ -1,7 +1,8 @@
 """`cvtrain evaluate`: how good is a run, on its own images or on others."""
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -243,8 +244,21 @@ def _index_of(
     is_split = split in index.splits and list(index.splits) != ["train"]
     if is_split or not by_class or not holds_recorded(index.root, by_class):
         return index, False
-    console.remark(f"{printable(path)} holds the run's own images, split as they were", always=True)
-    return recorded_index(index.root, class_names, by_class), True
+    recorded = recorded_index(index.root, class_names, by_class)
+    others = ", ".join(_not_measured(index, recorded, split))
+    what = f"holds the run's own images: those of {split} are measured, and not {others}"
+    console.remark(f"{printable(path)} {what}", always=True)
+    return replace(index, splits=recorded.splits), True
+
+
+def _not_measured(index: Index, recorded: Index, split: str) -> Iterator[str]:
+    """How many images of a source are of the other splits of a run, and how many of none."""
+    left = {path for part in index.splits.values() for path in part.paths}
+    for name, part in recorded.splits.items():
+        if name != split:
+            yield f"{len(left.intersection(part.paths)):,} of {name}"
+        left.difference_update(part.paths)
+    yield f"{len(left):,} that it has not used"
 
 
 def _columns(run: Run, source: Path) -> Columns | None:
