@@ -31,9 +31,9 @@ class Split(Section):
     """Shares that are taken where the source has no such split of its own."""
 
     validation: Share = 0.15
-    """Share of the images for validation."""
+    """Share of the images for validation; 0 only where the source has such a split."""
     test: Share = 0.15
-    """Share of the images for the test."""
+    """Share of the images for the test; 0 only where the source has such a split."""
 
     @model_validator(mode="after")
     def _leave_some(self) -> "Split":

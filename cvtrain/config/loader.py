@@ -6,14 +6,15 @@ TensorFlow, so that it is told in a fraction of a second.
 
 import difflib
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 from pydantic import ValidationError
 
 from cvtrain.config import yaml
-from cvtrain.config.mistakes import KeyPath, in_words, mistakes, shown
+from cvtrain.config.mistakes import in_words, mistakes, shown
+from cvtrain.config.origins import KeyPath, Origins
 from cvtrain.config.project import STAGES, Config
 from cvtrain.errors import ConfigError
 
@@ -71,25 +72,6 @@ def config_values(config: Config, command: str | None = None) -> dict[str, Any]:
     """The config as plain values of JSON, sections in sections; `command` as in `dump_config`."""
     unread = set().union(*STAGES.values()) - STAGES[command] if command else None
     return config.model_dump(mode="json", exclude=unread)
-
-
-class Origins:
-    """Where each value came from, for messages: a line of the file or a --set."""
-
-    def __init__(self, name: str, lines: Mapping[KeyPath, int]):
-        self.name = name
-        self.lines = dict(lines)
-        self.overridden: dict[KeyPath, str] = {}
-
-    def of(self, path: KeyPath) -> str:
-        """`file:line` or `--set ...` of the value at `path`, of what it stands in, or in it."""
-        for length in range(len(path), -1, -1):
-            if path[:length] in self.overridden:
-                return self.overridden[path[:length]]
-            if path[:length] in self.lines and (length or not self.overridden):
-                return f"{self.name}:{self.lines[path[:length]]}"
-        below = (said for key, said in self.overridden.items() if key[: len(path)] == path)
-        return next(below, self.name) if path else self.name
 
 
 def _read_file(path: Path) -> tuple[dict[str, Any], Origins]:
@@ -160,7 +142,9 @@ def _validate(values: dict[str, Any], origins: Origins, name: str, *, folder: Pa
         # JSON, because strict typing then still takes a list for a tuple.
         Config.model_validate_json(json.dumps(values))
         absolute = _with_absolute_paths(values, (), origins, folder)
-        return Config.model_validate_json(json.dumps(absolute))
+        config = Config.model_validate_json(json.dumps(absolute))
+        config.know(origins)
+        return config
     except ValidationError as error:
         problems = _explain(error, values, origins)
     count = "1 mistake" if len(problems) == 1 else f"{len(problems):,} mistakes"

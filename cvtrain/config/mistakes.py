@@ -12,12 +12,10 @@ from typing import Any, Literal, get_args, get_origin
 from pydantic import ValidationError
 
 from cvtrain.config import yaml
+from cvtrain.config.origins import KeyPath
 from cvtrain.config.project import Config
 from cvtrain.config.section import Section, field_docs, sections_in
 from cvtrain.files import printable
-
-KeyPath = tuple[str | int, ...]
-"""Keys and positions in lists that lead to a value of a config."""
 
 _MOST_CHARACTERS = 1000
 _LONGEST_NUMBER = 60

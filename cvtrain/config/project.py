@@ -4,10 +4,12 @@ from typing import Annotated, Literal
 
 from pydantic import (
     Field,
+    PrivateAttr,
     model_validator,
 )
 
 from cvtrain.config.images import Augment, Data
+from cvtrain.config.origins import Origins
 from cvtrain.config.section import Section
 from cvtrain.config.stages import ExtractFeatures, FineTune, Fit, LearningCurve, Probe
 
@@ -51,6 +53,16 @@ class Config(Section):
     """Would more data help?"""
     finetune: FineTune | None = None
     """The top of a network trained on; left out: the defaults."""
+
+    _origins: Origins = PrivateAttr(default_factory=lambda: Origins("", {}))
+
+    def know(self, origins: Origins) -> None:
+        """Remember where the values come from."""
+        self._origins = origins
+
+    def name(self, *path: str) -> str:
+        """A key as messages name it: `file:line: data.split.test`, or `--set ...` before it."""
+        return ": ".join(filter(None, (self._origins.of(path), ".".join(path))))
 
     @model_validator(mode="after")
     def _views_need_augmentation(self) -> "Config":

@@ -17,7 +17,8 @@ from cvtrain.data.labels import compile_pattern
 from cvtrain.data.pixels import Pixels
 from cvtrain.data.scan import describe_left_out, is_ordinary
 from cvtrain.data.sources import locate_source
-from cvtrain.errors import DataError
+from cvtrain.errors import ConfigError, DataError
+from cvtrain.files import printable
 from cvtrain.signals import Stop
 
 DATA_DIR = Path("data")
@@ -151,12 +152,17 @@ def open_dataset(config: Config, stop: Stop, console: Console) -> Dataset:
     """Find the images of a config, check them, and refuse or skip what is unusable.
 
     Raises:
+        ConfigError: the config leaves no images for a split that the source does not have.
         DataError: no data set, bad files or leaks (unless the config says to go on), or a split
             that training needs is missing.
         Stopped: a stop was requested while checking.
     """
-    index, pixels, report = scan(config, stop, console)
-    index, messages = resolve(index, report, on_bad=config.data.on_bad, on_leak=config.data.on_leak)
+    index = find(config, stop, console)
+    _refuse_shares_of_nothing(index, config)
+    pixels, report = check(index, decoder_of(config), stop, console, on_leak=config.data.on_leak)
+    index, messages = resolve(
+        report.index, report, on_bad=config.data.on_bad, on_leak=config.data.on_leak
+    )
     show_notes(index, messages, console)
     if doubtful := {p.path for p in report.problems if p.severity == "doubtful"}:
         console.warn(f"doubtful files: {len(doubtful):,}; `cvtrain data check` lists them")
@@ -168,6 +174,22 @@ def open_dataset(config: Config, stop: Stop, console: Console) -> Dataset:
             )
     console.remark(f"data: {summary(index.counts)}")
     return Dataset(index, pixels, report)
+
+
+def _refuse_shares_of_nothing(index: Index, config: Config) -> None:
+    """Raise ConfigError where a split has no share in the images, and none of its own."""
+    shares = config.data.split.model_dump()
+    missing = [split for split, share in shares.items() if not share and split not in index.splits]
+    if missing:
+        raise ConfigError(
+            "\n".join(
+                f"{config.name('data', 'split', split)}: 0 leaves no images for {split}, and "
+                f"{printable(index.root)} has no such split"
+                for split in missing
+            ),
+            f"Set it above 0, such as 0.15, or add the split: a folder {missing[0]}/ of class "
+            "folders, or rows of a manifest.",
+        )
 
 
 def decoder_of(config: Config) -> Decoder:

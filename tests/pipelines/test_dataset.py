@@ -1,13 +1,14 @@
 """The start of every command that reads images, as the config says."""
 
 import shutil
+from pathlib import Path
 
 import pytest
 from tiny_images import make_images
 
-from cvtrain.config import config_for_source
+from cvtrain.config import config_for_source, load_config
 from cvtrain.console import Console
-from cvtrain.errors import DataError
+from cvtrain.errors import ConfigError, DataError
 from cvtrain.pipelines.data_check import data_check
 from cvtrain.pipelines.dataset import open_dataset
 from cvtrain.pipelines.evaluate import evaluate
@@ -106,3 +107,50 @@ def test_the_record_of_the_check_is_bounded(tmp_path):
     check = opened(source).describe()["check"]
     assert check["doubtful"] == 230
     assert len(check["problems"]) == 200
+
+
+@pytest.mark.parametrize(
+    ("text", "overrides", "lines"),
+    [
+        ("{test: 0}", (), ["config.yaml:3: data.split.test: 0 leaves no images for test"]),
+        ("{validation: 0.0}", (), ["config.yaml:3: data.split.validation: 0 leaves no images"]),
+        ("{validation: 0, test: 0}", (), ["config.yaml:3: data.split.validation: 0", "test: 0"]),
+        (
+            "{test: 0.1}",
+            ("data.split.test=0",),
+            ["--set data.split.test=0: data.split.test: 0 leaves no images for test"],
+        ),
+    ],
+)
+def test_a_share_of_0_is_refused_by_its_line_before_an_image_is_read(
+    text, overrides, lines, tmp_path, monkeypatch
+):
+    make_images(tmp_path / "photos", {"cat": 6, "dog": 6})
+    (tmp_path / "config.yaml").write_text(f"data:\n  source: photos\n  split: {text}\n")
+    monkeypatch.chdir(tmp_path)
+    config = load_config(Path("config.yaml"), overrides)
+    monkeypatch.setattr("cvtrain.pipelines.dataset.check", None)
+    with pytest.raises(ConfigError) as caught:
+        open_dataset(config, Stop(), Console(quiet=True))
+    said = caught.value.message.splitlines()
+    assert len(said) == len(lines)
+    assert all(line in each for line, each in zip(lines, said, strict=True))
+    assert all(each.endswith(f"{tmp_path / 'photos'} has no such split") for each in said)
+    assert "such as 0.15" in caught.value.advice
+
+
+def test_a_share_of_0_is_right_where_the_source_has_the_split(tmp_path):
+    counts = {f"{split}/{name}": 4 for split in ("train", "test") for name in ("cat", "dog")}
+    make_images(tmp_path / "photos", counts | {"validation/cat": 2, "validation/dog": 2})
+    split = ["data.split.test=0", "data.split.validation=0", "data.on_leak=allow"]
+    config = config_for_source(str(tmp_path / "photos"), split)
+    index = open_dataset(config, Stop(), Console(quiet=True)).index
+    assert list(index.splits) == ["train", "validation", "test"]
+
+
+def test_configs_that_say_the_same_are_the_same_wherever_it_is_said(tmp_path):
+    (tmp_path / "config.yaml").write_text("data: {source: digits, split: {test: 0.2}}\n")
+    said = load_config(tmp_path / "config.yaml")
+    assert said == config_for_source("digits", ["data.split.test=0.2"])
+    assert said.name("data", "split", "test").endswith("config.yaml:1: data.split.test")
+    assert said.model_copy().name("seed").endswith(": seed")
