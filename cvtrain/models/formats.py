@@ -63,7 +63,9 @@ def what_is(path: Path) -> str:
         return "is no regular file" if path.exists() else "there is no such file"
     if _is_cut_off(path):
         return "is the beginning of a Keras model, whose end is missing"
-    kind = model_at(path) or _no_model(beginning(path)) or "no file of a model"
+    kind = _no_model(beginning(path)) or model_at(path) or "no file of a model"
+    if kind == MODELS[".keras"] and not zipfile.is_zipfile(path):
+        kind = "no archive, whatever its name says"
     inside = nested_base(path)
     within = f" with the model {printable(inside[-1])} inside it" if inside else ""
     return f"is {kind}{within}"
@@ -175,7 +177,8 @@ def beginning(path: Path) -> bytes:
 
 def _is_cut_off(path: Path) -> bool:
     """Whether it begins as an archive of Keras and has not its end."""
-    return model_at(path) == MODELS[".keras"] and not zipfile.is_zipfile(path)
+    is_named = model_at(path) == MODELS[".keras"] and beginning(path).startswith(b"PK")
+    return is_named and not zipfile.is_zipfile(path)
 
 
 def _no_model(start: bytes) -> str:

@@ -504,12 +504,12 @@ MODELS: dict[str, Hostile] = {
     "sizes that lie": Hostile(lying_about_sizes, "is damaged"),
     "names that lie": Hostile(other_names_inside, "cannot be opened"),
     "two archives": Hostile(a_second_archive_behind, "it holds config.json"),
-    "cut off": Hostile(cut_off, "not a zip file"),
-    "h5": Hostile(old_h5, "not a zip file", "2025-9905"),
-    "pickle": Hostile(a_pickle, "not a zip file"),
-    "torch file": Hostile(of_torch, "it holds archive/data.pkl"),
-    "saved model folder": Hostile(saved_model, "no such file"),
-    "onnx": Hostile(onnx, "not a zip file"),
+    "cut off": Hostile(cut_off, "whose end is missing"),
+    "h5": Hostile(old_h5, "a Keras model in HDF5", "2025-9905"),
+    "pickle": Hostile(a_pickle, "no archive"),
+    "torch file": Hostile(of_torch, "a PyTorch model"),
+    "saved model folder": Hostile(saved_model, "a TensorFlow SavedModel"),
+    "onnx": Hostile(onnx, "no archive"),
 }
 """What is refused, and in which words."""
 
