@@ -89,7 +89,7 @@ COMMANDS = {
     "visualize": Command("visualize runs/base --cam", ["base"]),
     "visualize again": Command("visualize runs/base --cam", ["base", "visualize"]),
     "filters": Command("visualize runs/base --filters", ["base"]),
-    "data split": Command("data split images --output split.csv"),
+    "data split": Command("data split images --output split.csv --force"),
     "data stats": Command("data stats images --output stats"),
     "data fetch": Command("data fetch digits data/digits"),
     "base": Command("fit tiny.yaml --run-dir runs/base", run="runs/base"),
