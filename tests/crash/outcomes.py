@@ -13,27 +13,30 @@ import h5py
 import numpy as np
 
 _TIMES = {"seconds", "val_seconds", "images_per_second"}
-_OF_TIMES = {"started", "seconds", "sha256"}  # the last is of all fields of a record
-_UNCOMPARED = {"log.txt", ".lock"}
+# `sha256` is of all fields of a record; `rungs` and `estimates` are a ladder's.
+_OF_TIMES = {"started", "seconds", "sha256", "rungs", "estimates"}
+_UNCOMPARED = {"log.txt", ".lock", "ladder.csv", "ladder.png"}
 
 
 def run_outcome(run: Path) -> dict[str, str]:
-    """The outcome of a finished run of cvtrain.
+    """The outcome of a finished run of cvtrain, and of the runs in it.
 
-    Every file but the log counts, with its content or, where that tells of times, with the rest of
-    it. So a file that a kill left behind is a difference, too.
+    Every file but logs and tables of times counts, with its content or, where that tells of times,
+    with the rest of it. So a file that a kill left behind is a difference, too.
     """
     found = {}
     for path in sorted(run.rglob("*")):
-        name = str(path.relative_to(run))
-        if path.is_dir() or name in _UNCOMPARED:
+        if path.is_dir() or path.name in _UNCOMPARED:
             continue
-        if name == "model.keras":
-            found |= model_outcome(path)
-        elif name == "history.csv":
+        name = str(path.relative_to(run))
+        if path.name == "model.keras":
+            arrays = model_outcome(path)
+            found |= {f"{name}/{array}": digest for array, digest in arrays.items()}
+        elif path.name == "history.csv":
             found[name] = history_outcome(path)
-        elif name == "run.json":
-            found |= _record_outcome(json.loads(path.read_text()))
+        elif path.name == "run.json":
+            fields = _record_outcome(json.loads(path.read_text()))
+            found |= {f"{name}: {field}": digest for field, digest in fields.items()}
         else:
             found[name] = _sha256(path.read_bytes())
     return found
@@ -51,7 +54,7 @@ def model_outcome(path: Path) -> dict[str, str]:
         if isinstance(item, h5py.Dataset):
             values = np.asarray(item)
             header = f"{values.dtype.str} {values.shape} ".encode()
-            found[f"{path.name}/{name}"] = _sha256(header + values.tobytes())
+            found[name] = _sha256(header + values.tobytes())
 
     with (
         zipfile.ZipFile(path) as archive,
@@ -76,9 +79,10 @@ def _record_outcome(record: Mapping[str, Any]) -> dict[str, str]:
         layer: {key: value for key, value in found.items() if key != "num_computed"}
         for layer, found in record.get("features", {}).items()
     }
+    # Digests of model files: of a ladder they are its own, with ids that Keras makes up.
+    fields["identity"] = {**record.get("identity", {}), "weights": None}
     return {
-        f"run.json: {key}": _sha256(json.dumps(value, sort_keys=True).encode())
-        for key, value in fields.items()
+        key: _sha256(json.dumps(value, sort_keys=True).encode()) for key, value in fields.items()
     }
 
 

@@ -44,7 +44,12 @@ fit:
   batch_size: 4
   optimizer: {learning_rate: 0.01}
   schedule: {name: plateau, patience: 1}
-extract_features: {backbone: {weights: base}, views: 2, epochs: 1, batch_size: 8}
+extract_features:
+  backbone: {weights: base}
+  views: 2
+  epochs: 3
+  batch_size: 4
+  optimizer: {learning_rate: 0.01}
 finetune: {unfreeze_blocks: 1, epochs: 1, batch_size: 8}
 probe: {folds: 2}
 learning_curve: {shares: [0.5, 1.0], seeds: 1}
@@ -93,7 +98,8 @@ COMMANDS = {
         run="head",
     ),
     "logistic head": Command(
-        "extract-features tiny.yaml --set extract_features.head.name=logistic --run-dir logistic",
+        "extract-features tiny.yaml --set extract_features.head.name=logistic "
+        "--set extract_features.views=1 --run-dir logistic",
         FEATURES | {"heads.fit_logistic"},
         "base",
         run="logistic",
