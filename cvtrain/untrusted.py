@@ -73,6 +73,14 @@ class _Source(_Checked):
     run: Text
 
 
+class _About(_Checked):
+    """What `model.keras` says of itself in its metadata."""
+
+    class_names: Annotated[list[Text], Field(min_length=2)]
+    image_size: Annotated[list[_Side], Field(min_length=2, max_length=2)]
+    decoder: _Decoder
+
+
 class _Record(_Checked):
     """Of `run.json`, what commands rely on; what a run does not have yet is left out of it."""
 
@@ -138,6 +146,12 @@ def check_record(record: Any, shown: str) -> None:
     names = record.get("class_names", [])
     if len(set(names)) < len(names):
         raise RunError(f"{shown}: class_names: a name stands in it twice", _ADVICE)
+
+
+def check_about(content: Any, shown: str) -> None:
+    """Check what a model file says of itself, as `check_record` does."""
+    with _told(shown):
+        _About.model_validate(content)
 
 
 def check_split(content: Any, shown: str) -> None:

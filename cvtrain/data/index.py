@@ -18,7 +18,14 @@ import numpy as np
 from cvtrain.data.columns import Columns
 from cvtrain.data.folders import Classes, nfc, read_folder
 from cvtrain.data.metadata import find_manifests, read_manifests
-from cvtrain.data.scan import LeftOut, in_parentheses, listed, natural_key
+from cvtrain.data.scan import (
+    BEYOND_SUBSET,
+    OTHER_CLASSES,
+    LeftOut,
+    in_parentheses,
+    listed,
+    natural_key,
+)
 from cvtrain.data.shares import Dealing, too_few_error
 from cvtrain.errors import DataError
 from cvtrain.files import printable
@@ -102,7 +109,10 @@ class Index:
         copies = [path for path in paths if dealing.image_of.get(path, path) != path]
         if copies and len(dealt) > 1:
             notes += (f"copies of other images, each in the split of its image: {len(copies):,}",)
-        return replace(self, splits=splits, notes=notes, dealt=dealt, dealing=dealing)
+        left_out = {**self.left_out, **_beyond_subset(dealing, splits)}
+        return replace(
+            self, splits=splits, left_out=left_out, notes=notes, dealt=dealt, dealing=dealing
+        )
 
     def different_images(self) -> dict[str, dict[str, list[str]]]:
         """The training images: {class: {path of one copy: [path of each copy, ...]}}."""
@@ -200,7 +210,16 @@ def build_index(
     if class_names is None:
         notes += _missing_classes(splits, names)
     dealt = _dealt(splits, dealing)
+    left_out |= _beyond_subset(dealing, splits)
     return Index(root, names, splits, left_out, tuple(notes), dealt, dealing)
+
+
+def _beyond_subset(dealing: Dealing, splits: Mapping[str, Split]) -> LeftOut:
+    """Training images that `data.train_per_class` leaves out."""
+    if dealing.train_per_class is None:
+        return {}
+    used = {path for split in splits.values() for path in split.paths}
+    return {BEYOND_SUBSET: [path for path in dealing.paths if path not in used]}
 
 
 def recorded_index(
@@ -235,7 +254,7 @@ def _only(
         if name not in wanted
         for path in paths
     ]
-    left_out.setdefault("images of other classes than data.classes", []).extend(others)
+    left_out.setdefault(OTHER_CLASSES, []).extend(others)
     return {
         split: {name: paths for name, paths in classes.items() if name in wanted}
         for split, classes in found.items()

@@ -24,7 +24,12 @@ LeftOut = dict[str, list[str]]
 LINKS = "links to folders (a manifest can list their images)"
 BROKEN_LINKS = "broken links"
 OUTPUTS = "folders that cvtrain wrote"
-_ORDINARY = {"hidden files", "hidden folders", "system files", "system folders"}
+OTHER_CLASSES = "images of other classes than data.classes"
+BEYOND_SUBSET = "training images beyond data.train_per_class"
+_ORDINARY = {
+    *("hidden files", "hidden folders", "system files", "system folders"),
+    *(OTHER_CLASSES, BEYOND_SUBSET),
+}
 
 _READABLE = {"jpg", "jpeg", "jpe", "jfif", "png", "bmp", "gif", "webp"}
 # Not readable, but surely meant as images: the check names them, which beats leaving them out.
@@ -184,7 +189,7 @@ def in_parentheses(left_out: Mapping[str, Sequence[str]]) -> str:
 
 
 def is_ordinary(left_out: Mapping[str, Sequence[str]]) -> bool:
-    """Whether nothing was left out but hidden files and those that systems put into folders."""
+    """Whether nothing was left out but what a config says, hidden files and those of systems."""
     return all(reason in _ORDINARY for reason, paths in left_out.items() if paths)
 
 

@@ -83,6 +83,15 @@ def keras2_version(path: Path) -> str:
     return printable(version[:20]) if version.startswith("2.") else ""
 
 
+def recorded_about(path: Path) -> dict[str, Any]:
+    """What cvtrain wrote into a `.keras` file about the model, unchecked; empty where it did not.
+
+    See `invariant.save_model`.
+    """
+    found = _json_in(path, "metadata.json").get("cvtrain")
+    return found if isinstance(found, dict) else {}
+
+
 def nested_base(path: Path) -> list[str]:
     """Names that lead to the largest model inside a model; empty: its layers lie in itself.
 
@@ -118,6 +127,11 @@ def how_to_open(path: Path) -> str:
     """How to make a `.keras` file of Keras 3 from what is at `path`."""
     what = model_at(path)
     has_depthwise = _has_depthwise(path)
+    if operators := _operators_in(path):
+        return (
+            f"Keras 3 opens no such model that has operators in its graph ({operators}): build it "
+            "in Keras 3 where it was made, and save that with model.save('NAME.keras')."
+        )
     if keras2_version(path) and _holds_models(path):
         return (
             "Keras 3 opens no model of Keras 2 that has a model inside it: "
@@ -135,6 +149,11 @@ def how_to_open(path: Path) -> str:
         opening = _loading_h5(named, has_depthwise=has_depthwise)
         line = _python(f"import keras; {opening}.save({printable(wanted)!r})")
         return f"{_TRUST}: {_renaming(path, '.h5')}{line}"
+    if is_packed(path):
+        wanted = path.with_name(f"{path.stem}-unpacked.keras")
+        opening = f"keras.saving.load_model({printable(path)!r}, compile=False)"
+        line = _python(f"import keras; {opening}.save({printable(wanted)!r})")
+        return f"Keras stores the parts of a model unpacked. {_TRUST}: {line}"
     if what == MODELS[".weights.h5"]:
         return "Without its layers nothing can be built: save it with model.save('NAME.keras')."
     if path.is_dir() or (what in MODELS.values() and not _is_cut_off(path)):
@@ -148,6 +167,12 @@ def how_to_save_weights(path: Path) -> str:
     suffix, end = ".h5" if is_hdf5(path) else ".keras", ".h5" if is_old else ".weights.h5"
     written = path.with_name(f"{path.stem}-{'base' if nested else 'all'}{end}")
     layer = "".join(f".get_layer({printable(name)!r})" for name in nested)
+    if not is_old and _operators_in(path):  # Keras does not open it.
+        return (
+            "Save its weights, where it was made: "
+            f"model{layer}.save_weights({printable(written)!r}), "
+            f"then backbone.weights: {printable(written)}"
+        )
     engine = "tf_keras" if is_old else "keras"
     saved = f"{_loading(path, suffix)}{layer}.save_weights({printable(written)!r})"
     install = "pip install tf-keras; " if is_old else ""
@@ -225,6 +250,35 @@ def _python(code: str) -> str:
     """A command line that runs it; in double quotes where that is enough, to be read."""
     is_plain = not set(code) & set('"$`\\!')
     return f'python -c "{code}"' if is_plain else f"python -c {quoted(code)}"
+
+
+def _operators_in(path: Path) -> str:
+    """Names of operators in the graph of a model that lose their module when it is saved.
+
+    In HDF5, and in every file of Keras 2, they stand as layers of unknown names.
+    """
+    is_old, found = bool(keras2_version(path)), set()
+    config = (_json_in(path, "config.json") if is_old else {}) or _hdf5_config(path)
+    with contextlib.suppress(Exception):  # A stranger's: any value may be of any type.
+        for layer in config["config"]["layers"]:
+            name = str(layer["class_name"])
+            is_operator = name.endswith("OpLambda") if is_old else _is_operator(layer["config"])
+            if is_operator:
+                found.add(printable(name[:40]))
+    return ", ".join(sorted(found)[:4])
+
+
+def _is_operator(config: Mapping[str, Any]) -> bool:
+    # Layers say whether they are trainable; their inputs do not, but they have a shape.
+    return not {"trainable", "batch_shape", "layers"} & set(config)
+
+
+def is_packed(path: Path) -> bool:
+    """Whether a `.keras` archive was compressed by another program."""
+    with contextlib.suppress(Exception), zipfile.ZipFile(path) as archive:
+        members = archive.infolist()
+        return any(member.compress_type != zipfile.ZIP_STORED for member in members)
+    return False
 
 
 def _has_depthwise(path: Path) -> bool:

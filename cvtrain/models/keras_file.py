@@ -139,10 +139,9 @@ def unusable(path: Path, error: Exception) -> RunError:
             "archive, as Keras 3 saves a model",
             formats.how_to_open(path),
         )
-    return RunError(
-        f"{shown}: cannot be opened: {reason}",
-        "The file is damaged, or not a model of Keras' own layers for images.",
-    )
+    other = "The file is damaged, or not a model of Keras' own layers for images."
+    advice = formats.how_to_open(path) if formats.is_packed(path) else other
+    return RunError(f"{shown}: cannot be opened: {reason}", advice)
 
 
 @contextlib.contextmanager
@@ -169,7 +168,7 @@ def _config_in(archive: zipfile.ZipFile) -> dict[str, Any]:
         raise ValueError(f"it should hold {', '.join(sorted(_MEMBERS))} alone; it holds {found}")
     for name, member in members.items():
         if member.compress_type != zipfile.ZIP_STORED or member.flag_bits & 1:
-            raise ValueError(f"{name} is packed or encrypted, and Keras stores it as it is")
+            raise ValueError(f"{name} is compressed or encrypted, and Keras stores it as it is")
         if member.file_size != member.compress_size:
             raise ValueError(f"{name} is damaged")
     if members[_CONFIG].file_size > _MOST_BYTES:

@@ -28,8 +28,8 @@ from cvtrain.predictions import predictions_csv
 from cvtrain.run import Run
 
 _UNLEARNT = (
-    "the saved model is no better than guessing on images that it has not learnt, so its mistakes "
-    "say nothing about them"
+    "the saved model is not significantly better than guessing on images that it has not learnt, "
+    "so its mistakes say nothing about them"
 )
 """Why some lists are left out."""
 

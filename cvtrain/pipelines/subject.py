@@ -15,11 +15,13 @@ from cvtrain.data.recorded import recorded_root
 from cvtrain.data.scan import LeftOut, find_images
 from cvtrain.errors import DataError, RunError
 from cvtrain.files import csv_cell, printable
+from cvtrain.models import formats
 from cvtrain.pipelines.dataset import show_left_out
 from cvtrain.pipelines.environment import library_versions
 from cvtrain.pipelines.evaluate import decoder_of_run
 from cvtrain.predictions import read_predictions
 from cvtrain.run import Run
+from cvtrain.untrusted import check_about
 
 if TYPE_CHECKING:
     from cvtrain.visuals.opened import OpenedModel
@@ -148,6 +150,8 @@ def open_model_file(
 ) -> Subject:
     """Open any Keras model of images, whoever trained it.
 
+    The model.keras of a run has its class names in it, and how its images are decoded.
+
     Args:
         path: a `.keras` file; no code from it runs.
         pixel_range: one of `PIXEL_RANGES`; None: 0..255. A remark is made if it may be wrong.
@@ -171,6 +175,7 @@ def open_model_file(
             f"{printable(path)}: takes images of {channels} channels",
             "Only grey images and RGB can be read from files.",
         )
+    names, decoder = _recorded_in(path, (height, width), opened.network.output.shape[-1])
     if doubt := _doubt_of_pixels(opened, pixel_range):
         console.remark(doubt)
     if None in model.inputs[0].shape[1:3]:
@@ -179,11 +184,29 @@ def open_model_file(
         name=str(path),
         digest=weights_digest(model),
         opened=opened,
-        class_names=tuple(f"class {i}" for i in range(opened.network.output.shape[-1])),
-        decoder=Decoder((height, width)),
+        class_names=names,
+        decoder=decoder,
         pixel_range=PIXEL_RANGES[pixel_range or "0..255"],
         device=device,
     )
+
+
+def _recorded_in(
+    path: Path, size: tuple[int, int], num_classes: int
+) -> tuple[tuple[str, ...], Decoder]:
+    """Class names and decoder as cvtrain wrote them into the file; else numbers, and stretching."""
+    about = formats.recorded_about(path)
+    if not about:
+        return tuple(f"class {i}" for i in range(num_classes)), Decoder(size)
+    check_about(about, f"{printable(path)}: metadata.json")
+    names, recorded = tuple(about["class_names"]), tuple(about["image_size"])
+    if (len(names), recorded) != (num_classes, size):
+        raise RunError(
+            f"{printable(path)}: returns {num_classes} classes of images of {size}, and its "
+            f"metadata.json says {len(names)} and {recorded}",
+            "Use the model.keras that the run wrote.",
+        )
+    return names, Decoder.recorded(recorded, about["decoder"])
 
 
 def _doubt_of_pixels(opened: "OpenedModel", asked: str | None) -> str:

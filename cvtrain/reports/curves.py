@@ -103,9 +103,10 @@ def _never_learnt(curves: _Curves, stage: Stage) -> Reading | None:
     return Reading(
         "never-learnt",
         f"Never learnt: on the {model.num_images:,} validation and test images the saved model is "
-        f"no better than guessing. Its accuracy is {model.accuracy:.0%}, and the most frequent "
-        f"class would have {model.most_frequent:.0%}; its loss is {_nats(model.loss)}, and the "
-        f"shares of the classes would have {_nats(model.entropy)}. {why}",
+        f"not significantly better than guessing. Its accuracy is {model.accuracy:.0%}, and the "
+        f"most frequent class would have {model.most_frequent:.0%}; its loss is "
+        f"{_nats(model.loss)}, and the shares of the classes would have {_nats(model.entropy)}. "
+        f"{why}",
         proposal,
     )
 

@@ -57,7 +57,10 @@ def what_it_learnt(record: Record) -> str:
     """That a model knows nothing; empty where it knows something."""
     if record.learnt:
         return ""
-    return "It has never learnt: on images that it has not seen it is no better than guessing."
+    return (
+        "It has never learnt: on images that it has not seen, it is not significantly better than "
+        "guessing."
+    )
 
 
 def is_augmented(record: Record, settings: Mapping[str, str]) -> bool:

@@ -494,13 +494,13 @@ MODELS: dict[str, Hostile] = {
     "symlink": with_members(member("assets/x", b"/etc/passwd", mode=stat.S_IFLNK | 0o777)),
     "assets": with_members(member("assets/layers/string_lookup/vocabulary.txt")),
     "a program": with_members(member("__init__.py", b"raise SystemExit")),
-    "packed bomb": Hostile(packed, "is packed"),
-    "packed config": Hostile(packed_config, "is packed"),
+    "packed bomb": Hostile(packed, "is compressed"),
+    "packed config": Hostile(packed_config, "is compressed"),
     "config twice": Hostile(
         twice("config.json", lambda outside: json.dumps(lambda_of_bytecode(outside))), "it holds"
     ),
     "weights twice": Hostile(twice("model.weights.h5", lambda _: b"x"), "it holds"),
-    "encrypted": Hostile(encrypted, "packed or encrypted"),
+    "encrypted": Hostile(encrypted, "compressed or encrypted"),
     "sizes that lie": Hostile(lying_about_sizes, "is damaged"),
     "names that lie": Hostile(other_names_inside, "cannot be opened"),
     "two archives": Hostile(a_second_archive_behind, "it holds config.json"),

@@ -225,3 +225,57 @@ def test_a_file_that_no_keras_wrote_is_named():
     error = refused(open_keras_file, Path("a.keras"))
     assert "an HTML or XML page; expected a .keras archive" in error.message
     assert error.advice == "Fetch or copy it again."
+
+
+def test_a_compressed_archive_is_saved_again_as_is_advised(models):
+    with (
+        zipfile.ZipFile(models / "base.keras") as stored,
+        zipfile.ZipFile("a.keras", "w", zipfile.ZIP_DEFLATED) as packed,
+    ):
+        for name in stored.namelist():
+            packed.writestr(name, stored.read(name))
+    error = refused(open_keras_file, Path("a.keras"))
+    assert "compressed" in error.message
+    assert "If you trust" in error.advice
+    follow(error.advice)
+    assert_same_answer("a-unpacked.keras", models / "base.keras")
+
+
+@pytest.fixture
+def scaling(models):
+    """HDF5 of Keras 3 with operators in the graph, and a base inside; Keras cannot open it."""
+    images = keras.Input((32, 32, 3))
+    base = keras.saving.load_model(models / "base.keras", compile=False)
+    pooled = keras.layers.GlobalAveragePooling2D()(base(images / 127.5 - 1.0))
+    model = keras.Model(images, keras.layers.Dense(3)(pooled))
+    model.save("a.h5")
+    with pytest.raises(ValueError, match="Unknown layer"):
+        keras.saving.load_model("a.h5", compile=False)
+    return model
+
+
+def test_operators_in_hdf5_are_no_reason_for_a_line_that_fails(scaling, models, empty):
+    advice = refused(open_keras_file, Path("a.h5")).advice
+    assert "operators in its graph (Subtract, TrueDivide): build it in Keras 3" in advice
+    advice = refused(load_weights, empty, Path("a.h5"), name=NAME).advice
+    line = advice.partition("where it was made: ")[2].partition(", then")[0]
+    exec(line, {"model": scaling})
+    assert_gives_base("a-base.weights.h5", empty, models)
+
+
+@pytest.mark.parametrize("suffix", [".keras", ".h5"])
+def test_operators_of_keras_2_are_named(suffix):
+    layer = {"name": "tf.math.truediv", "trainable": True, "function": "math.truediv"}
+    operator = {"class_name": "TFOpLambda", "config": layer}
+    config = json.dumps({"class_name": "Functional", "config": {"layers": [operator]}})
+    path = Path(f"a{suffix}")
+    if suffix == ".keras":
+        with zipfile.ZipFile(path, "w") as archive:
+            archive.writestr("metadata.json", json.dumps({"keras_version": "2.15.0"}))
+            archive.writestr("config.json", config)
+            archive.writestr("model.weights.h5", b"")
+    else:
+        with h5py.File(path, "w") as file:
+            file.attrs["keras_version"] = "2.15.0"
+            file.attrs["model_config"] = config
+    assert "operators in its graph (TFOpLambda)" in refused(open_keras_file, path).advice

@@ -31,6 +31,11 @@ def test_a_subset_is_opened_as_the_config_says(tmp_path):
         "validation": {"blue": 3, "red": 3},
         "test": {"blue": 3, "red": 3},
     }
+    left_out = dataset.index.left_out
+    assert {reason: len(paths) for reason, paths in left_out.items()} == {
+        "images of other classes than data.classes": 20,
+        "training images beyond data.train_per_class": 2 * (20 - 5 - 3 - 3),
+    }
 
 
 def test_flat_files_are_opened_by_a_label_pattern(tmp_path):

@@ -119,6 +119,57 @@ def test_a_single_unit_is_two_classes(look_at, photo):
     np.testing.assert_array_equal(against, -speaking)
 
 
+def write_with_metadata(path, model, about):
+    """A model file with JSON of its own in its metadata, made with Python's zipfile alone."""
+    model.save(path)
+    with zipfile.ZipFile(path) as archive:
+        members = {name: archive.read(name) for name in archive.namelist()}
+    described = json.loads(members["metadata.json"]) | {"cvtrain": about}
+    members["metadata.json"] = json.dumps(described).encode()
+    with zipfile.ZipFile(path, "w") as archive:
+        for name, content in members.items():
+            archive.writestr(name, content)
+
+
+ABOUT = {
+    "class_names": ["zebra", "ant", "cow"],
+    "image_size": [HEIGHT, WIDTH],
+    "decoder": {"resize": "crop", "background": [0, 0, 0], "range": "auto"},
+}
+
+
+def test_class_names_and_decoder_are_those_in_the_file_itself(tmp_path, photo, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    model = flat()
+    write_with_metadata(Path("model.keras"), model, ABOUT)
+    folder = visualize(Path("model.keras"), [str(photo)], Look(classes="all"), console=Console())
+    record = json.loads((folder / "visualize.json").read_text(encoding="utf-8"))
+    cropped = Decoder((HEIGHT, WIDTH), resize="crop", background=(0, 0, 0))(photo.read_bytes())
+    expected = answer(model, np.float32(cropped.pixels[None]))
+    found = [(each["class"], each["probability"]) for each in record["images"][0]["classes"]]
+    assert [name for name, _ in found] == ["zebra", "ant", "cow"]
+    np.testing.assert_allclose([value for _, value in found], expected, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"class_names": ["a", "b"]}, "returns 3 classes"),
+        ({"image_size": [9, 9]}, "metadata.json says 3 and (9, 9)"),
+        ({"class_names": 7}, "class_names"),
+        ({"decoder": {"resize": "melt"}}, "decoder.resize"),
+    ],
+)
+def test_metadata_that_does_not_fit_the_model_is_refused(
+    tmp_path, photo, monkeypatch, change, words
+):
+    monkeypatch.chdir(tmp_path)
+    write_with_metadata(Path("model.keras"), flat(), ABOUT | change)
+    with pytest.raises(RunError) as error:
+        visualize(Path("model.keras"), [str(photo)], Look(), console=Console())
+    assert words in error.value.message
+
+
 def test_a_model_of_any_size_is_given_one_and_says_so(look_at, photo, capsys):
     model = any_size()
     record, _ = look_at(model, photo, classes="all")
