@@ -38,7 +38,7 @@ lint: $(READY) ## format and lint, checked only
 	$(BIN)/ruff check .
 	$(BIN)/lint-imports --config setup.cfg
 
-format: $(READY) ## format and mend what can be mended
+format: $(READY) ## format, and fix what can be fixed
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 

@@ -28,10 +28,6 @@ RUNS_DIR = Path("runs")
 Typed = Callable[[object], str]
 """A run folder -> the command line that names it rightly."""
 
-_IMAGES = (
-    *(".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".bmp", ".gif", ".webp"),
-    *(".tif", ".tiff", ".avif", ".heic", ".heif", ".jxl", ".jp2", ".ppm", ".pgm", ".tga"),
-)
 _MOST_NAMED = 4
 
 
@@ -146,7 +142,14 @@ def run_around(path: Path) -> Path | None:
 
 def model_at(path: Path) -> str:
     """What a file is that is or is called like a model and not like an image, in words."""
-    return "" if path.name.lower().endswith(_IMAGES) else formats.model_at(path)
+    return "" if _is_named_as_image(path) else formats.model_at(path)
+
+
+def _is_named_as_image(path: Path) -> bool:
+    from cvtrain.data.scan import IMAGE_EXTENSIONS
+
+    _, dot, extension = path.name.lower().rpartition(".")
+    return bool(dot) and extension in IMAGE_EXTENSIONS
 
 
 def _refuse_runs_and_models(images: Sequence[str], *, named: Path | None) -> None:
@@ -192,7 +195,7 @@ def _can_be_images(path: Path, *, is_first: bool) -> bool:
         if is_whole or _was_run(path) or run_around(path) or _is_below_runs(path):
             return False
         return _holds_images(path) or not (is_first or inside or _runs_in(path))
-    if path.name.lower().endswith(_IMAGES):
+    if _is_named_as_image(path):
         return True
     if not os.path.exists(path):  # noqa: PTH110 - as above
         return not (is_first or _is_below_runs(path) or _near(path, _runs_near(path)))

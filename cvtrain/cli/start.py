@@ -110,7 +110,7 @@ The exit code is 5 when something is bad, 0 otherwise.""",
 @click.option("--json", "as_json", is_flag=True, help="Print JSON instead of a table.")
 @common_options
 def doctor(console: "Console", as_json: bool) -> None:
-    """Tell what this machine can do, and what to mend: versions, devices, speed, room, weights."""
+    """Tell what this machine can do, and what to fix: versions, devices, speed, room, weights."""
     from cvtrain.pipelines.doctor import doctor as run_doctor
 
     run_doctor(as_json=as_json, console=console)

@@ -285,9 +285,9 @@ def way_on(bad: Sequence[Problem], too_few: DataError | None) -> str:
     """What to do about bad files, one or more; `too_few`: without them nothing can be trained."""
     convert = _conversion(bad)
     if too_few:
-        return convert or "Mend or replace them, or add others: without them there are too few"
+        return convert or "Repair or replace them, or add others: without them there are too few"
     skip = "go on without them: --set data.on_bad=skip"
-    return f"{convert}\n  Or {skip}" if convert else f"Mend or remove them, or {skip}"
+    return f"{convert}\n  Or {skip}" if convert else f"Repair or remove them, or {skip}"
 
 
 def _conversion(bad: Sequence[Problem]) -> str:
@@ -314,7 +314,7 @@ def _listed(problems: Sequence[Problem]) -> str:
 
 
 def _refuse_emptied(before: Index, after: Index, bad: Sequence[Problem]) -> None:
-    mend = "Mend or replace some of these files: `cvtrain data check` lists them."
+    repair = "Repair or replace some of these files: `cvtrain data check` lists them."
     for split, counts in before.counts.items():
         left = after.counts.get(split, {})
         emptied = [name for name, count in counts.items() if count and not left.get(name)]
@@ -322,5 +322,5 @@ def _refuse_emptied(before: Index, after: Index, bad: Sequence[Problem]) -> None
             raise DataError(
                 f"{printable(before.root)}: without the bad files, {split} has no images of class "
                 f"{', '.join(map(printable, emptied))}\n{_listed(bad)}",
-                _conversion(bad) or mend,
+                _conversion(bad) or repair,
             )

@@ -73,7 +73,7 @@ def find_splits(
     # A class may be called "train" as well, as in bus/ car/ train/: then images lie right in it.
     has_classes = any(candidates[name].folders for name in plain)
     if plain and (has_classes or by_pattern or len(plain) == len(top.folders) + len(top.links)):
-        _refuse_same(root, plain)
+        refuse_same_split(root, plain)
         splits = plain | ({} if by_pattern else _by_words(candidates, plain))
     else:
         splits = {} if by_pattern else _by_words(candidates, {})
@@ -185,10 +185,11 @@ def _likeness(name: str, other: str) -> float:
     return difflib.SequenceMatcher(None, name.lower(), other).ratio()
 
 
-def _refuse_same(root: Path, plain: Mapping[str, str]) -> None:
-    twice = [split for split, count in Counter(plain.values()).items() if count > 1]
+def refuse_same_split(root: Path, splits: Mapping[str, str]) -> None:
+    """Raise DataError where two folders are of one split: {folder: split}."""
+    twice = [split for split, count in Counter(splits.values()).items() if count > 1]
     if twice:
-        same = ", ".join(f"{name}/" for name, split in plain.items() if split in twice)
+        same = ", ".join(f"{name}/" for name, split in splits.items() if split in twice)
         raise DataError(
             f"{printable(root)}: {printable(same)} mean the same split",
             "Put their images into one.",

@@ -320,7 +320,7 @@ def _refuse_errors(manifest: Path, errors: Mapping[int, str]) -> None:
         lines = [f"{printable(manifest)}:{line}: {errors[line]}" for line in sorted(errors)]
         if (more := len(lines) - _MOST_LISTED) > 0:
             lines[_MOST_LISTED:] = [f"and {more:,} more"]
-        raise DataError("\n".join(lines), "Mend or remove these lines.")
+        raise DataError("\n".join(lines), "Correct or remove these lines.")
 
 
 def _respelling(manifest: Path, respelled: Mapping[str, str]) -> str:

@@ -6,11 +6,11 @@ Hugging Face's imagefolder has `metadata.csv` or `metadata.jsonl`, an export of 
 
 import contextlib
 import posixpath
-from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
 
 from cvtrain.data.columns import SPLIT_NAMES, Columns, usual_columns
+from cvtrain.data.layout import refuse_same_split
 from cvtrain.data.manifest import Sample, has_columns, read_manifest
 from cvtrain.data.scan import LeftOut, images_below, listed
 from cvtrain.data.tables import TABLE_SUFFIXES, read_rows
@@ -67,13 +67,7 @@ def read_manifests(
     """
     if not source.is_dir():
         return source.parent, read_manifest(source, columns, notes)
-    twice = [split for split, count in Counter(manifests.values()).items() if count > 1]
-    if twice:
-        same = ", ".join(f"{p.parent.name}/" for p, split in manifests.items() if split in twice)
-        raise DataError(
-            f"{printable(source)}: {printable(same)} mean the same split",
-            "Put their images into one.",
-        )
+    refuse_same_split(source, {path.parent.name: split for path, split in manifests.items()})
     names = listed(path.relative_to(source).as_posix() for path in manifests)
     notes.append(f"{printable(source)}: labels are read from {names}, not from folders")
     samples = []

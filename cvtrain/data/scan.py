@@ -31,13 +31,13 @@ _ORDINARY = {
     *(OTHER_CLASSES, BEYOND_SUBSET),
 }
 
-_READABLE = {"jpg", "jpeg", "jpe", "jfif", "png", "bmp", "gif", "webp"}
-# Not readable, but surely meant as images: the check names them, which beats leaving them out.
-_CONVERTIBLE = {
+IMAGE_EXTENSIONS = {
+    *("jpg", "jpeg", "jpe", "jfif", "png", "bmp", "gif", "webp"),
+    # Not readable, but surely meant as images: the check names them, which beats leaving them out.
     *("tif", "tiff", "avif", "heic", "heif", "jxl", "jp2", "ppm", "pgm", "pbm", "pnm", "tga"),
     *("dcm", "dicom"),
 }
-_IMAGES = _READABLE | _CONVERTIBLE
+"""In lower case, without the dot."""
 # Cameras write a raw file beside its JPEG. By its first bytes it would be a TIFF.
 _RAW = {"arw", "cr2", "cr3", "dng", "nef", "nrw", "orf", "pef", "raf", "raw", "rw2", "srw"}
 
@@ -220,7 +220,7 @@ def _reason_to_ignore(entry: os.DirEntry) -> str:
     if not entry.is_file():
         return "special files"
     _, dot, extension = name.lower().rpartition(".")
-    if dot and extension in _IMAGES:
+    if dot and extension in IMAGE_EXTENSIONS:
         return ""
     return "" if _holds_photograph(entry, extension) else _kind_by_name(extension if dot else "")
 

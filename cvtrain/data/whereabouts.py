@@ -15,9 +15,9 @@ from pathlib import Path
 from typing import NamedTuple
 from urllib.parse import unquote
 
+from cvtrain.data.scan import IMAGE_EXTENSIONS
 from cvtrain.files import printable
 
-_SUFFIXES = {"jpg", "jpeg", "jpe", "jfif", "png", "bmp", "gif", "webp", "tif", "tiff"}
 _SAMPLE = 20
 _PROBES = 3
 _LARGE_SAMPLE = 300
@@ -321,7 +321,7 @@ def _parts(path: str) -> list[str]:
 def _split_suffix(path: str) -> tuple[str, str]:
     """`a/b.JPG` -> (`a/b`, `.JPG`); the suffix is empty where it is none of an image."""
     stem, dot, extension = path.rpartition(".")
-    is_suffix = stem and not stem.endswith(("/", "\\")) and extension.lower() in _SUFFIXES
+    is_suffix = stem and not stem.endswith(("/", "\\")) and extension.lower() in IMAGE_EXTENSIONS
     return (stem, dot + extension) if is_suffix else (path, "")
 
 

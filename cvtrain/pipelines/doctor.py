@@ -1,4 +1,4 @@
-"""`cvtrain doctor`: what this machine can do, and what to mend."""
+"""`cvtrain doctor`: what this machine can do, and what to fix."""
 
 import contextlib
 import io

@@ -201,7 +201,7 @@ def _data(recipe: Recipe) -> Iterator[str]:
         yield note(
             f"{found.num_bad:,} files cannot be used ({kinds}): {examples}. `cvtrain data check` "
             "lists them. With `skip` they are left out, with `error` nothing starts before they "
-            "are mended; of an image in two splits the later split keeps it.",
+            "are corrected; of an image in two splits the later split keeps it.",
             indent=2,
         )
         yield "  on_bad: skip"

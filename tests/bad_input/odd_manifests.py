@@ -71,7 +71,7 @@ def manifest_of_several_labels(root):
     return manifest(root, "\n".join(["image,animal,cat", *lines]))
 
 
-@refused("are several labels, which is not supported", "Mend or remove")
+@refused("are several labels, which is not supported", "Correct or remove")
 def manifest_of_joined_labels(root):
     root = images(root)
     rows = [*rows_of(root)]
@@ -125,25 +125,25 @@ def manifest_of_a_header(root):
     return manifest(root, "path,label\n")
 
 
-@refused("list.csv:3: there is no file cat/nope.png", "Mend or remove these lines")
+@refused("list.csv:3: there is no file cat/nope.png", "Correct or remove these lines")
 def manifest_of_missing_files(root):
     images(root)
     return manifest(root, "path,label\ncat/000.png,cat\ncat/nope.png,cat\ndog/,dog\n")
 
 
-@refused("list.csv:2: the label is empty", "Mend or remove these lines")
+@refused("list.csv:2: the label is empty", "Correct or remove these lines")
 def manifest_without_labels(root):
     images(root)
     return manifest(root, "path,label\ncat/000.png,\n")
 
 
-@refused("list.csv:2: split must be train, validation or test", "Mend or remove")
+@refused("list.csv:2: split must be train, validation or test", "Correct or remove")
 def manifest_of_odd_splits(root):
     images(root)
     return manifest(root, "path,label,split\ncat/000.png,cat,holdout\n")
 
 
-@refused("list.csv:3: cat/000.png is already in line 2", "Mend or remove")
+@refused("list.csv:3: cat/000.png is already in line 2", "Correct or remove")
 def manifest_with_a_line_twice(root):
     images(root)
     return manifest(root, "path,label\ncat/000.png,cat\ncat/000.png,dog\n")
@@ -155,14 +155,14 @@ def manifest_in_utf16(root):
     return manifest(root, "path,label\ncat/000.png,cat\n".encode("utf-16"))
 
 
-@refused("list.csv:2: there is no file pipe.png", "Mend or remove")
+@refused("list.csv:2: there is no file pipe.png", "Correct or remove")
 def manifest_of_a_pipe(root):
     images(root)
     os.mkfifo(root / "pipe.png")
     return manifest(root, "path,label\npipe.png,cat\n")
 
 
-@refused("list.csv:2: 3 values for 2 columns", "Mend or remove")
+@refused("list.csv:2: 3 values for 2 columns", "Correct or remove")
 def manifest_with_a_comma_too_many(root):
     images(root)
     return manifest(root, "path,label\ncat/000.png,cat,furry\n")
