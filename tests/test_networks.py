@@ -36,9 +36,8 @@ ALPHAS = {"mobilenet": 0.25, "mobilenet_v2": 0.35}
 ALL = bool(os.environ.get("CVTRAIN_ALL_NETWORKS"))
 FILTERED = {"mobilenet_v3_small", "efficientnet_b0"}
 SMALLEST = {
-    *("vgg16", "resnet50", "resnet50v2", "inception_v3", "xception"),
-    *("mobilenet", "mobilenet_v2", "mobilenet_v3_small", "mobilenet_v3_large", "densenet121"),
-    *("efficientnet_b0", "efficientnet_v2_b0", "convnext_tiny"),
+    *("vgg16", "resnet50v2", "inception_v3", "xception", "densenet121", "convnext_tiny"),
+    *("mobilenet", "mobilenet_v2", "mobilenet_v3_small", "efficientnet_b0", "efficientnet_v2_b0"),
 }
 
 
