@@ -244,9 +244,9 @@ def _advice_for_model(path: Path, typed: Typed) -> str:
         return f"{to_run}; what it looks at: cvtrain visualize {quoted(path)} photos/"
     if click.get_current_context().info_name != "visualize":
         return to_run
-    if what in formats.MODELS.values():
+    if what == formats.MODELS[".keras"] or formats.is_of_others(path):
         return f"visualize opens .keras files. {formats.how_to_open(path)}"
-    return formats.how_to_mend(path)
+    return formats.how_to_restore(path)
 
 
 def _did_you_mean(path: Path | None) -> str:

@@ -30,6 +30,22 @@ MODELS = {
 }
 """What is called like this, in words."""
 
+_OTHERS = {
+    ".npz": "a file of NumPy arrays",
+    ".npy": "a NumPy array",
+    ".pkl": "a pickled Python object",
+    ".pickle": "a pickled Python object",
+    ".joblib": "a pickled Python object",
+    ".index": "a part of a TensorFlow checkpoint",
+    ".data-00000-of-00001": "a part of a TensorFlow checkpoint",
+    ".zip": "a ZIP archive",
+    ".tar": "an archive",
+    ".gz": "an archive",
+    ".tgz": "an archive",
+}
+"""What people keep weights or models in that nothing here reads."""
+_ARCHIVES = {"a ZIP archive", "an archive"}
+
 _HEAD_BYTES = 4096
 _MOST_BYTES = 16_000_000  # of a config; that of the largest network of keras.applications has 2 MB
 _TRUST = "If you trust where it comes from (Keras may run code that is in it)"
@@ -39,7 +55,8 @@ def model_at(path: Path) -> str:
     """What a file is that is or is called like a model, in words; else empty."""
     if not _is_file(path):
         return ""
-    suffix = next((each for each in MODELS if path.name.lower().endswith(each)), "")
+    known = MODELS | _OTHERS
+    suffix = next((each for each in known if path.name.lower().endswith(each)), "")
     start = beginning(path)
     if is_hdf5(path):
         suffix = ".h5" if _mentions(path, b"model_config") else ".weights.h5"
@@ -51,7 +68,7 @@ def model_at(path: Path) -> str:
         suffix = ".tflite"
     if suffix in (".keras", ".h5", ".hdf5", ".weights.h5") and (what := _no_model(start)):
         return what
-    return MODELS.get(suffix, "")
+    return known.get(suffix, "")
 
 
 def what_is(path: Path) -> str:
@@ -68,7 +85,8 @@ def what_is(path: Path) -> str:
         kind = "no archive, whatever its name says"
     inside = nested_base(path)
     within = f" with the model {printable(inside[-1])} inside it" if inside else ""
-    return f"is {kind}{within}"
+    packed = f" with {printable(_packed_model(path))} in it" if _packed_model(path) else ""
+    return f"is {kind}{within}{packed}"
 
 
 def is_keras_archive(path: Path) -> bool:
@@ -156,9 +174,12 @@ def how_to_open(path: Path) -> str:
         return f"Keras stores the parts of a model unpacked. {_TRUST}: {line}"
     if what == MODELS[".weights.h5"]:
         return "Without its layers nothing can be built: save it with model.save('NAME.keras')."
-    if path.is_dir() or (what in MODELS.values() and not _is_cut_off(path)):
+    if what in _ARCHIVES:
+        return how_to_unpack(path)
+    is_whole = what in (*MODELS.values(), *_OTHERS.values()) and not _is_cut_off(path)
+    if path.is_dir() or is_whole:
         return "Save it in Keras 3, where it was made: model.save('NAME.keras')."
-    return how_to_mend(path)
+    return how_to_restore(path)
 
 
 def how_to_save_weights(path: Path) -> str:
@@ -184,7 +205,22 @@ def how_to_save_weights(path: Path) -> str:
     )
 
 
-def how_to_mend(path: Path) -> str:
+def is_of_others(path: Path) -> bool:
+    """Whether a file is a model or weights, whole, of a kind that is not read here as it is."""
+    own = {MODELS[suffix] for suffix in (".keras", ".h5", ".weights.h5")}
+    what = model_at(path)
+    return is_hdf5(path) or what in {*MODELS.values(), *_OTHERS.values()} - own
+
+
+def how_to_unpack(path: Path) -> str:
+    """What to do with an archive in the place of a model; empty where it is none."""
+    if model_at(path) not in _ARCHIVES:
+        return ""
+    inside = _packed_model(path)
+    return f"Unpack it, and name {printable(inside) if inside else 'the model that is in it'}."
+
+
+def how_to_restore(path: Path) -> str:
     """What to do about a file that is no model, whatever its name says."""
     if beginning(path).startswith(b"version https://git-lfs"):
         return "Fetch it with: git lfs pull"
@@ -271,6 +307,19 @@ def _operators_in(path: Path) -> str:
 def _is_operator(config: Mapping[str, Any]) -> bool:
     # Layers say whether they are trainable; their inputs do not, but they have a shape.
     return not {"trainable", "batch_shape", "layers"} & set(config)
+
+
+def _packed_model(path: Path) -> str:
+    """The name of the first model in a ZIP archive that is no model itself; empty: there is none.
+
+    Teachable Machine's exports are such archives.
+    """
+    with contextlib.suppress(Exception):
+        if model_at(path) == _OTHERS[".zip"]:
+            with zipfile.ZipFile(path) as archive:
+                names = archive.namelist()
+            return next((name for name in names if name.lower().endswith(tuple(MODELS))), "")
+    return ""
 
 
 def is_packed(path: Path) -> bool:

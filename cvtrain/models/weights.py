@@ -30,7 +30,6 @@ _MOST_TOP_LAYERS = 3
 """With weights, in a classifier of `keras.applications`: fc1, fc2, predictions."""
 _MOST_NAMES = 10_000
 _OF_TENSORFLOW = {formats.MODELS[suffix] for suffix in (".pb", ".ckpt")}
-_OF_OTHERS = {formats.MODELS[each] for each in (".onnx", ".tflite", ".pt", ".safetensors")}
 _MOST_OF_LAYER = 8
 """Weights of one layer; attention has so many."""
 
@@ -90,8 +89,10 @@ def _advice_for_other(path: Path) -> str:
         return (
             f"Save its weights, where it was made: model.save_weights('NAME.weights.h5'). {kinds}"
         )
-    is_damaged = path.is_file() and formats.model_at(path) not in _OF_OTHERS
-    return formats.how_to_mend(path) if is_damaged else kinds
+    if unpacking := formats.how_to_unpack(path):
+        return unpacking
+    is_of_others = not path.is_file() or formats.is_of_others(path)
+    return kinds if is_of_others else formats.how_to_restore(path)
 
 
 def _advice_for(path: Path) -> str:

@@ -1,5 +1,6 @@
 """What a stranger's model is, and that every line of Python that is advised does what it says."""
 
+import io
 import json
 import shlex
 import shutil
@@ -279,3 +280,37 @@ def test_operators_of_keras_2_are_named(suffix):
             file.attrs["keras_version"] = "2.15.0"
             file.attrs["model_config"] = config
     assert "operators in its graph (TFOpLambda)" in refused(open_keras_file, path).advice
+
+
+def zip_of(*names):
+    content = io.BytesIO()
+    with zipfile.ZipFile(content, "w") as archive:
+        for name in names:
+            archive.writestr(name, b"x")
+    return content.getvalue()
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "what", "advice"),
+    [
+        ("a.npz", zip_of("a.npy"), "a file of NumPy arrays", "model.save('NAME.keras')"),
+        ("a.pkl", b"\x80\4.", "a pickled Python object", "model.save('NAME.keras')"),
+        ("a.index", b"\0\0x", "a part of a TensorFlow checkpoint", "model.save('NAME.keras')"),
+        ("a.tar.gz", b"\x1f\x8b", "an archive", "Unpack it, and name the model that is in it."),
+        (
+            "converted_keras.zip",  # as Teachable Machine exports it
+            zip_of("labels.txt", "keras_model.h5"),
+            "a ZIP archive with keras_model.h5 in it",
+            "Unpack it, and name keras_model.h5.",
+        ),
+    ],
+)
+def test_what_others_keep_models_in_is_named_with_the_way_on(name, content, what, advice, empty):
+    path = Path(name)
+    path.write_bytes(content)
+    error = refused(open_keras_file, path)
+    assert what in error.message
+    assert advice in error.advice
+    error = refused(load_weights, empty, path, name=NAME)
+    assert what in error.message
+    assert "Fetch or copy" not in error.advice
