@@ -56,7 +56,8 @@ def made(tmp_path_factory):
         (root / name).mkdir(parents=True)
     for name in ("photos/cat/1.jpg", "photos/dog/1.jpg", "x.jpg", "IMG_0001"):
         Image.new("RGB", (9, 9)).save(root / name, format="JPEG")
-    for name in ("saved/saved_model.pb", "saved/variables", "m.onnx", "m.tflite", "m.pt", "m.pth"):
+    saved = ("saved/fingerprint.pb", "saved/saved_model.pb", "saved/variables")
+    for name in (*saved, "m.onnx", "m.tflite", "m.pt", "m.pth"):
         (root / name).touch()
     (root / "notes.txt").write_text("seen")
     (root / "config.yaml").write_text("data: {source: photos}\n")

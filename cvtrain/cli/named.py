@@ -297,13 +297,20 @@ def _was_run(folder: Path) -> bool:
 
 
 def _model_in(folder: Path) -> Path | None:
-    """A file in a folder itself that is a model by its name, one of Keras' first."""
+    """A file in a folder itself that is a model by its name, one of Keras' first.
+
+    Of a SavedModel's files, saved_model.pb comes before fingerprint.pb.
+    """
     found = [
         each
         for each in _siblings(folder / "x")
         if each.name.lower().endswith(tuple(formats.MODELS))
     ]
-    return min(found, key=lambda each: (each.suffix != ".keras", each.name), default=None)
+    return min(found, key=_kerases_first, default=None)
+
+
+def _kerases_first(path: Path) -> tuple[bool, bool, str]:
+    return path.suffix != ".keras", path.name == "fingerprint.pb", path.name
 
 
 def _holds_images(folder: Path) -> bool:
