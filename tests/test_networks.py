@@ -56,14 +56,19 @@ def test_a_network_goes_through_every_command(name):
     cut = find_cut(base, None)
     model = attach_dense(base, cut, num_classes=3, pooling="average", seed=1)
     exact = np.asarray(prefix_of(model, cut)(images, training=False))
-    extract(model, cut, images, exact)
+    extract(name, model, cut, images, exact)
     look(name, model, images)
     train_top(model, images)
 
 
-def extract(model, cut, images, exact):
-    """Features in both precisions are those of the network itself."""
-    for precision, largest in (("float32", 1e-4), ("bfloat16", 0.6)):
+def extract(name, model, cut, images, exact):
+    """Features in both precisions are those of the network itself.
+
+    Of EfficientNets with random weights bfloat16 keeps little: 0.28 of B0's features are lost, of
+    the others' 0.02 or less; plain Keras' mixed_bfloat16 loses as much.
+    """
+    in_half = 0.6 if name.startswith("efficientnet") else 0.2
+    for precision, largest in (("float32", 1e-4), ("bfloat16", in_half)):
         prefix = in_precision(prefix_of(model, cut), precision)
         features = np.asarray(keras.ops.cast(prefix(images, training=False), "float32"))
         assert np.linalg.norm(features - exact) < largest * np.linalg.norm(exact)
