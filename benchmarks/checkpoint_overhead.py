@@ -24,7 +24,7 @@ from cvtrain.data.augment import Augmentation
 from cvtrain.data.batches import ordered_batches, training_batches
 from cvtrain.data.index import Split
 from cvtrain.models.convnet import build_convnet
-from cvtrain.signals import Stop
+from cvtrain.system.signals import Stop
 from cvtrain.training.checkpoint import Checkpoints, Snapshot
 from cvtrain.training.loop import train
 from cvtrain.training.optimizers import build_optimizer

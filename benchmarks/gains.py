@@ -23,7 +23,7 @@ from pathlib import Path
 
 import numpy as np
 
-from cvtrain.predictions import Predictions, read_predictions
+from cvtrain.runs.predictions import Predictions, read_predictions
 
 PLAIN = "plain"
 EXTRAS = {

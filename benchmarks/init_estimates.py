@@ -18,8 +18,8 @@ import tempfile
 from pathlib import Path
 
 from cvtrain.config import dump_config, load_config
-from cvtrain.pipelines.apart import run_apart
 from cvtrain.pipelines.recipe import STAGES
+from cvtrain.system.json_subprocess import run_apart
 
 _MOST_SECONDS = 600.0
 

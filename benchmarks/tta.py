@@ -17,10 +17,10 @@ from cvtrain.data.augment import Change, apply
 from cvtrain.data.index import recorded_index
 from cvtrain.data.pixels import Pixels
 from cvtrain.data.views import view_changes
-from cvtrain.metrics import summarize
+from cvtrain.evaluation.metrics import summarize
 from cvtrain.pipelines.evaluate import decoder_of_run, load_predictor
 from cvtrain.pipelines.train import augmentation_of
-from cvtrain.run import Run
+from cvtrain.runs.run import Run
 
 BATCH_SIZE = 64
 

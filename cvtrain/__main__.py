@@ -105,7 +105,7 @@ def _discard(stream: TextIO) -> None:
 
 
 def _harmless(text: str) -> str:
-    from cvtrain.console import harmless  # not for --help, which has nothing to escape
+    from cvtrain.system.console import harmless  # not for --help, which has nothing to escape
 
     return harmless(text)
 

@@ -3,7 +3,7 @@
 import os
 import signal
 
-from cvtrain.console import Console
+from cvtrain.system.console import Console
 
 
 class InterruptingConsole(Console):

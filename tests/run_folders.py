@@ -7,10 +7,10 @@ from PIL import Image
 from scipy.special import softmax
 
 from cvtrain.data.index import Split
-from cvtrain.files import csv_text
-from cvtrain.metrics import classification_report, summarize
-from cvtrain.predictions import predictions_csv
-from cvtrain.run import Run
+from cvtrain.evaluation.metrics import classification_report, summarize
+from cvtrain.runs.predictions import predictions_csv
+from cvtrain.runs.run import Run
+from cvtrain.system.files import csv_text
 
 CONFIG = """
 seed: 0

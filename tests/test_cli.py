@@ -14,7 +14,7 @@ from tiny_runs import make_run
 
 from cvtrain import __version__
 from cvtrain.cli import cli
-from cvtrain.run import Run
+from cvtrain.runs.run import Run
 
 
 def run(*arguments, cwd=None, python=(), env=None):

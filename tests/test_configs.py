@@ -7,11 +7,11 @@ from pathlib import Path
 import pytest
 
 from cvtrain.config import load_config
-from cvtrain.console import Console
 from cvtrain.pipelines.extract_features import extract_features
 from cvtrain.pipelines.finetune import finetune
 from cvtrain.pipelines.fit import builder, fit
-from cvtrain.run import RunRequest
+from cvtrain.runs.run import RunRequest
+from cvtrain.system.console import Console
 
 FOLDER = Path(__file__).parents[1] / "configs"
 RECIPES = sorted(FOLDER.glob("*.yaml"))

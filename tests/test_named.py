@@ -15,7 +15,7 @@ from cvtrain.cli import cli
 from cvtrain.cli.named import model_at
 from cvtrain.cli.options import Project
 from cvtrain.errors import DataError, RunError
-from cvtrain.run import Run
+from cvtrain.runs.run import Run
 
 
 class _Reached(Exception):

@@ -5,10 +5,10 @@ from pathlib import Path
 import pytest
 
 from cvtrain.config import config_for_source, load_config
-from cvtrain.console import Console
 from cvtrain.pipelines.data_check import data_check
 from cvtrain.pipelines.fit import fit
-from cvtrain.run import RunRequest
+from cvtrain.runs.run import RunRequest
+from cvtrain.system.console import Console
 
 CONFIGS = Path(__file__).parents[1] / "configs"
 

@@ -4,8 +4,8 @@ import numpy as np
 from scipy.special import softmax
 
 from cvtrain.data.index import Split
-from cvtrain.predictions import predictions_csv
-from cvtrain.run import Run
+from cvtrain.runs.predictions import predictions_csv
+from cvtrain.runs.run import Run
 
 
 def make_run(path, class_names=("cat", "dog", "owl"), num_images=200, over_confidence=2.0):

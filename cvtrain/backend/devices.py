@@ -7,10 +7,11 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from cvtrain import __version__, machine
+from cvtrain import __version__
 from cvtrain.backend.engine import ENGINE, keras, quiet
 from cvtrain.errors import ResourceError
-from cvtrain.files import reason_of
+from cvtrain.system import machine
+from cvtrain.system.files import reason_of
 
 if ENGINE == "tensorflow":
     import tensorflow as tf

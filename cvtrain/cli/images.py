@@ -11,7 +11,7 @@ from cvtrain.errors import ConfigError
 
 if TYPE_CHECKING:
     from cvtrain.config import Config
-    from cvtrain.console import Console
+    from cvtrain.system.console import Console
 
 
 def _share_option(name: str) -> Callable[[Callable[..., None]], Callable[..., None]]:

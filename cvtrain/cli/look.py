@@ -12,7 +12,7 @@ from cvtrain.errors import ConfigError
 from cvtrain.visuals import METHOD_NAMES
 
 if TYPE_CHECKING:
-    from cvtrain.console import Console
+    from cvtrain.system.console import Console
 
 tta_option = click.option(
     "--tta",
@@ -293,8 +293,8 @@ def compare(console: "Console", runs: tuple[Path, ...], output: Path, force: boo
     Accuracy with its interval, McNemar's paired test on the same test images, agreement, curves
     over each other and differences of the configs; as a table, and on a page.
     """
-    from cvtrain.files import quoted
     from cvtrain.reports.compare import compare as run_compare
+    from cvtrain.system.files import quoted
 
     def typed(wrong: Path, run: object) -> str:
         return " ".join(["cvtrain compare", *(quoted(run if p == wrong else p) for p in runs)])

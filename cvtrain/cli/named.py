@@ -20,8 +20,8 @@ from cvtrain.errors import DataError, RunError
 from cvtrain.models import formats
 
 if TYPE_CHECKING:
-    from cvtrain.console import Console
-    from cvtrain.run import Run
+    from cvtrain.runs.run import Run
+    from cvtrain.system.console import Console
 
 RUNS_DIR = Path("runs")
 
@@ -45,7 +45,7 @@ def open_run(
     Raises:
         RunError: there is no run, or something else is there.
     """
-    from cvtrain.run import Run, newest_run
+    from cvtrain.runs.run import Run, newest_run
 
     if path is None:
         run = newest_run(RUNS_DIR, has_model=True)
@@ -90,7 +90,7 @@ def open_model_for(paths: Sequence[str], console: "Console") -> tuple["Run | Pat
 
 def typed_with(*images: str) -> Typed:
     """How this command would name a run: before these images."""
-    from cvtrain.files import quoted
+    from cvtrain.system.files import quoted
 
     command = click.get_current_context().info_name
     some = [quoted(image) for image in images[:_MOST_NAMED]]
@@ -106,7 +106,7 @@ def refusal(path: Path, typed: Typed, *, or_images: bool = False) -> RunError:
         typed: how the command line would name a run.
         or_images: images could stand in its place.
     """
-    from cvtrain.files import printable
+    from cvtrain.system.files import printable
 
     around, runs, in_words = run_around(path), _runs_in(path), model_at(path)
     if not os.path.exists(path):  # noqa: PTH110 - unlike Path's, it takes a name that is too long
@@ -159,7 +159,7 @@ def _refuse_runs_and_models(images: Sequence[str], *, named: Path | None) -> Non
         images: the arguments behind `named`.
         named: the run or model that is to answer; None: nothing is named, and the newest would.
     """
-    from cvtrain.files import printable
+    from cvtrain.system.files import printable
 
     for place, argument in enumerate(images):
         is_pattern = glob.has_magic(argument) and not os.path.lexists(argument)
@@ -234,7 +234,7 @@ def _advice_for_missing(path: Path, typed: Typed, *, or_images: bool) -> str:
 
 def _advice_for_model(path: Path, typed: Typed) -> str:
     """What to do with a model that is not what cvtrain takes here."""
-    from cvtrain.files import quoted
+    from cvtrain.system.files import quoted
 
     to_run = f"Name the run folder that it came from, which knows the classes: {typed('RUN')}"
     what = model_at(path)
@@ -250,7 +250,7 @@ def _advice_for_model(path: Path, typed: Typed) -> str:
 
 
 def _did_you_mean(path: Path | None) -> str:
-    from cvtrain.files import printable
+    from cvtrain.system.files import printable
 
     return f"Did you mean {printable(path)}?" if path else ""
 
@@ -291,7 +291,7 @@ def _is_below_runs(path: Path) -> bool:
 
 
 def _was_run(folder: Path) -> bool:
-    from cvtrain.run import FIRST_FILES
+    from cvtrain.runs.run import FIRST_FILES
 
     return all(_is_file(folder / name) for name in FIRST_FILES)
 

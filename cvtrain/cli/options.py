@@ -13,8 +13,8 @@ from cvtrain.errors import ConfigError
 
 if TYPE_CHECKING:
     from cvtrain.config import Config
-    from cvtrain.console import Console
-    from cvtrain.run import RunRequest
+    from cvtrain.runs.run import RunRequest
+    from cvtrain.system.console import Console
 
 
 def common_options(command: Callable[..., None]) -> Callable[..., None]:
@@ -24,7 +24,7 @@ def common_options(command: Callable[..., None]) -> Callable[..., None]:
     @click.option("--debug", is_flag=True, help="Show the traceback of an error.")
     @functools.wraps(command)
     def wrapper(quiet: bool, debug: bool, **arguments: Any) -> None:
-        from cvtrain.console import Console
+        from cvtrain.system.console import Console
 
         click.get_current_context().find_root().meta["cvtrain.debug"] = debug
         command(Console(quiet), **arguments)
@@ -87,8 +87,8 @@ class Project:
     def open(self, command: str) -> tuple["Config", "RunRequest"]:
         """The checked config, and the run folder to write or to continue."""
         from cvtrain.config import load_config
-        from cvtrain.files import quoted
-        from cvtrain.run import Run, RunRequest, new_run_path, newest_run, refuse_existing
+        from cvtrain.runs.run import Run, RunRequest, new_run_path, newest_run, refuse_existing
+        from cvtrain.system.files import quoted
 
         config, run_dir, kept = self.config, self.run_dir, self.config
         if is_run(config):

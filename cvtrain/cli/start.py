@@ -9,7 +9,7 @@ from cvtrain.cli.options import columns_option, common_options, force_option, se
 
 if TYPE_CHECKING:
     from cvtrain.config import Columns
-    from cvtrain.console import Console
+    from cvtrain.system.console import Console
 
 
 @click.command(

@@ -10,7 +10,7 @@ from cvtrain.cli.options import Project, common_options, project_options
 from cvtrain.errors import ConfigError
 
 if TYPE_CHECKING:
-    from cvtrain.console import Console
+    from cvtrain.system.console import Console
 
 
 @click.command(
@@ -152,7 +152,7 @@ def finetune(console: "Console", project: Project, source: Path | None) -> None:
     The frozen part comes from the cache, so that only the top is computed in every step.
     """
     config, request = project.open("finetune")
-    from cvtrain.run import Run, newest_run
+    from cvtrain.runs.run import Run, newest_run
 
     if project.resume and source is None:
         source = Path(Run.open(request.path).field("source", dict)["run"])

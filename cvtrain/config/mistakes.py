@@ -15,7 +15,7 @@ from cvtrain.config import yaml
 from cvtrain.config.origins import KeyPath
 from cvtrain.config.project import Config
 from cvtrain.config.section import Section, field_docs, sections_in
-from cvtrain.files import printable
+from cvtrain.system.files import printable
 
 _MOST_CHARACTERS = 1000
 _LONGEST_NUMBER = 60

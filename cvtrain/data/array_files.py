@@ -14,8 +14,8 @@ import numpy as np
 
 from cvtrain.data.arrays import MAX_BYTES, SPLITS, Arrays, check_arrays
 from cvtrain.errors import DataError
-from cvtrain.files import printable, quoted
-from cvtrain.npz import read_npz
+from cvtrain.system.files import printable, quoted
+from cvtrain.system.npz import read_npz
 
 _MOST_LISTED = 12
 _STORE = (

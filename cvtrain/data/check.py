@@ -27,9 +27,9 @@ from cvtrain.data.problems import (
     too_few_different,
 )
 from cvtrain.errors import DataError
-from cvtrain.files import printable
-from cvtrain.machine import num_threads
-from cvtrain.signals import NEVER, Stop
+from cvtrain.system.files import printable
+from cvtrain.system.machine import num_threads
+from cvtrain.system.signals import NEVER, Stop
 
 _FILES_AT_ONCE = 128  # are remembered together
 _DOING = "checking the images"

@@ -19,7 +19,7 @@ from cvtrain.data.whereabouts import (
     has_image_suffix,
     same_number,
 )
-from cvtrain.files import printable, quoted
+from cvtrain.system.files import printable, quoted
 
 SPLIT_NAMES = {
     "train": "train",

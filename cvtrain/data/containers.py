@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from cvtrain.errors import DataError
-from cvtrain.files import printable, quoted
+from cvtrain.system.files import printable, quoted
 
 _SCRIPT = (
     "Write its images into a folder for each class; docs/data.md has a script for that, under "

@@ -14,7 +14,7 @@ from PIL.TiffImagePlugin import TiffImageFile
 
 from cvtrain.data.decode import largest_size
 from cvtrain.data.kinds import EXPORT, EXTRAS, READERS, Convertible, DecodeError
-from cvtrain.files import reason_of
+from cvtrain.system.files import reason_of
 
 _BITS_PER_SAMPLE, _PHOTOMETRIC, _WHITE_IS_ZERO = 258, 262, 0  # TIFF 6.0, section 8
 _LARGEST = 65_535

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from cvtrain.errors import DataError
-from cvtrain.files import cache_dir, disk_errors, file_digest, printable
+from cvtrain.system.files import cache_dir, disk_errors, file_digest, printable
 
 Show = Callable[[int, int], None]
 """Is told what is done, and of how much."""

@@ -12,7 +12,7 @@ from typing import NamedTuple
 import PIL
 
 from cvtrain.data.decode import DECODER_VERSION, Decoder
-from cvtrain.files import cache_dir
+from cvtrain.system.files import cache_dir
 
 FINDINGS_VERSION = 3
 """Raised by whoever changes what is found about a file: older findings are then forgotten."""

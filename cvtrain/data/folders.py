@@ -19,8 +19,8 @@ from cvtrain.data.scan import (
     listed,
 )
 from cvtrain.errors import DataError
-from cvtrain.files import printable, quoted
-from cvtrain.outputs import FETCHED_SET, mark_of_output
+from cvtrain.system.files import printable, quoted
+from cvtrain.system.outputs import FETCHED_SET, mark_of_output
 
 Classes = dict[str, list[str]]
 """Class name -> paths of its images."""

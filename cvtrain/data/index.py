@@ -28,7 +28,7 @@ from cvtrain.data.scan import (
 )
 from cvtrain.data.shares import Dealing, too_few_error
 from cvtrain.errors import DataError
-from cvtrain.files import printable
+from cvtrain.system.files import printable
 
 SPLITS = ("train", "validation", "test")
 

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from cvtrain.errors import DataError
-from cvtrain.files import printable, quoted
+from cvtrain.system.files import printable, quoted
 
 REPLACE = "Replace it by an intact copy."
 EXPORT = "Export it as JPEG or PNG with a program that opens it."

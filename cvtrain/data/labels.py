@@ -14,7 +14,7 @@ from pathlib import Path
 
 from cvtrain.data.scan import LeftOut, images_below, listed
 from cvtrain.errors import ConfigError, DataError
-from cvtrain.files import printable
+from cvtrain.system.files import printable
 
 _NEARLY_ALL = 0.9
 # A name ends before the number; words of a name are parted as they like.

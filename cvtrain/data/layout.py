@@ -15,7 +15,7 @@ from pathlib import Path
 from cvtrain.data.manifest import SPLIT_NAMES
 from cvtrain.data.scan import BROKEN_LINKS, LINKS, LeftOut, Listing, join_path, list_folder, listed
 from cvtrain.errors import DataError
-from cvtrain.files import printable
+from cvtrain.system.files import printable
 
 BESIDE_SPLITS = "folders beside the splits (predict can classify what has no labels)"
 OUTER = "^([^/]+)/"

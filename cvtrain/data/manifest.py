@@ -27,7 +27,7 @@ from cvtrain.data.scan import listed
 from cvtrain.data.tables import Rows, read_rows
 from cvtrain.data.whereabouts import Files, Place, spelling_of
 from cvtrain.errors import DataError
-from cvtrain.files import csv_cell, csv_text, printable
+from cvtrain.system.files import csv_cell, csv_text, printable
 
 Sample = tuple[str, str, str]
 """(split, label, path) of an image; the split is empty where nothing says it."""

@@ -10,8 +10,8 @@ import numpy as np
 from cvtrain.data.decode import DecodeError, Decoder, read_image
 from cvtrain.data.kinds import advice_in
 from cvtrain.errors import DataError
-from cvtrain.files import printable
-from cvtrain.machine import available_memory
+from cvtrain.system.files import printable
+from cvtrain.system.machine import available_memory
 
 
 class Pixels:

@@ -9,7 +9,7 @@ from cvtrain.data.index import Index
 from cvtrain.data.kinds import CONVERT, EXPORT
 from cvtrain.data.scan import listed, natural_key
 from cvtrain.errors import DataError
-from cvtrain.files import printable
+from cvtrain.system.files import printable
 
 
 @dataclass(frozen=True)

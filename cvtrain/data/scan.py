@@ -15,8 +15,8 @@ from pathlib import Path
 
 from cvtrain.data.kinds import HEAD_BYTES, is_photograph
 from cvtrain.errors import DataError
-from cvtrain.files import printable
-from cvtrain.outputs import FETCHED_SET, mark_of_output
+from cvtrain.system.files import printable
+from cvtrain.system.outputs import FETCHED_SET, mark_of_output
 
 LeftOut = dict[str, list[str]]
 """Reason -> paths below the source of the files and folders that are left out for it."""

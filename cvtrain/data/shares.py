@@ -17,7 +17,7 @@ from pathlib import Path
 
 from cvtrain.data.scan import listed, natural_key
 from cvtrain.errors import DataError
-from cvtrain.files import printable
+from cvtrain.system.files import printable
 
 Classes = Mapping[str, Sequence[str]]  # name -> paths
 

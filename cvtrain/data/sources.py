@@ -22,9 +22,9 @@ from cvtrain.data.download import Copy, Published, Show, Task, obtain, silent_ta
 from cvtrain.data.idx import find_idx, load_idx
 from cvtrain.data.pets import write_pets
 from cvtrain.errors import ConfigError, DataError, ResourceError
-from cvtrain.files import commit_json, committed_folder, file_digest, printable, sha256_bytes
-from cvtrain.outputs import FETCHED_SET
-from cvtrain.signals import Stop
+from cvtrain.system.files import commit_json, committed_folder, file_digest, printable, sha256_bytes
+from cvtrain.system.outputs import FETCHED_SET
+from cvtrain.system.signals import Stop
 
 _Counts = Mapping[str, int]
 _Write = Callable[[Path, Sequence[Path], _Counts | None, Show], list[str]]

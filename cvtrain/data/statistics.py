@@ -20,8 +20,8 @@ from cvtrain.data.look_alikes import (
     find_look_alikes,
     thumbnail,
 )
-from cvtrain.machine import num_threads
-from cvtrain.signals import NEVER, Stop
+from cvtrain.system.machine import num_threads
+from cvtrain.system.signals import NEVER, Stop
 
 _FILES_AT_ONCE = 128
 

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 from cvtrain.data.kinds import EXPORT, REPLACE, Convertible, DecodeError, too_large
-from cvtrain.files import printable
+from cvtrain.system.files import printable
 
 _MOST_CHUNKS = 100_000  # libpng's own files have one for each 8 KiB
 _MOST_SCANS = 100  # progressive files have about ten; each costs a pass over all coefficients

@@ -21,9 +21,9 @@ from cvtrain.data.batches import PixelSource, drawn_batches
 from cvtrain.errors import ResourceError, Stopped, TrainingError
 from cvtrain.features.keys import image_keys, model_keys
 from cvtrain.features.store import KEY_BYTES, FeatureStore
-from cvtrain.files import cache_dir
-from cvtrain.signals import Stop
-from cvtrain.spacing import asked_spacing
+from cvtrain.system.commit_interval import asked_spacing
+from cvtrain.system.files import cache_dir
+from cvtrain.system.signals import Stop
 
 BATCH_SIZE = 32
 """Images in each forward pass."""

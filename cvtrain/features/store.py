@@ -28,7 +28,7 @@ import ml_dtypes
 import numpy as np
 
 from cvtrain.errors import ResourceError
-from cvtrain.files import committed, disk_errors, make_folder, printable, remove_abandoned
+from cvtrain.system.files import committed, disk_errors, make_folder, printable, remove_abandoned
 
 KEY_BYTES = 32
 

@@ -15,11 +15,11 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 
 from cvtrain.errors import ConfigError, ResourceError
-from cvtrain.files import printable
 from cvtrain.models.architectures import ARCHITECTURES, Architecture
 from cvtrain.models.convnet import seed_of
 from cvtrain.models.graph import nodes
 from cvtrain.models.weights import load_weights
+from cvtrain.system.files import printable
 
 if TYPE_CHECKING:
     import keras

@@ -12,8 +12,8 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from cvtrain.files import printable, quoted
 from cvtrain.models.hdf5 import is_hdf5, opened
+from cvtrain.system.files import printable, quoted
 
 MODELS = {
     ".keras": "a Keras model",

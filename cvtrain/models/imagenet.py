@@ -9,8 +9,8 @@ import threading
 from dataclasses import dataclass
 from pathlib import Path
 
-from cvtrain.files import printable
 from cvtrain.models.architectures import ARCHITECTURES
+from cvtrain.system.files import printable
 
 ADDRESS = "https://storage.googleapis.com/tensorflow/keras-applications"
 

@@ -23,8 +23,8 @@ import numpy as np
 from cvtrain import __version__, backend
 from cvtrain.backend import keras
 from cvtrain.errors import RunError, TrainingError
-from cvtrain.files import committed, printable
 from cvtrain.models.keras_file import KerasFile, check_keras_file, unusable
+from cvtrain.system.files import committed, printable
 
 METADATA = "metadata.json"
 """The part of a `.keras` file where Keras says when it was saved, and cvtrain of what classes."""

@@ -16,9 +16,9 @@ from pathlib import Path
 from typing import Any
 
 from cvtrain.errors import RunError
-from cvtrain.files import printable, reason_of
 from cvtrain.models import formats
 from cvtrain.models.hdf5 import check_file
+from cvtrain.system.files import printable, reason_of
 
 _CONFIG, _WEIGHTS = "config.json", "model.weights.h5"
 _MEMBERS = {"metadata.json", _CONFIG, _WEIGHTS}

@@ -18,9 +18,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from cvtrain.errors import RunError
-from cvtrain.files import printable, reason_of
 from cvtrain.models import formats
 from cvtrain.models.hdf5 import check_array, child, is_hdf5, opened
+from cvtrain.system.files import printable, reason_of
 
 if TYPE_CHECKING:
     import h5py

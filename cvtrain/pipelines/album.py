@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from PIL import Image as Pillow
 
-from cvtrain.files import commit_text
-from cvtrain.outputs import commit_mark
+from cvtrain.system.files import commit_text
+from cvtrain.system.outputs import commit_mark
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -35,7 +35,7 @@ class Album:
 
     def draw(self, figure: "Figure", file: str, caption: str) -> None:
         """Save a figure as PNG; the page will show it, smaller if it is large."""
-        from cvtrain.html import picture
+        from cvtrain.system.html import picture
         from cvtrain.visuals.draw import save
 
         save(figure, self.folder / file)

@@ -12,8 +12,8 @@ import numpy as np
 
 from cvtrain.data.scan import listed
 from cvtrain.errors import ConfigError, RunError
-from cvtrain.files import printable, safe_name
 from cvtrain.models.keras_file import layer_names
+from cvtrain.system.files import printable, safe_name
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,9 @@ from typing import Any
 
 import numpy as np
 
-from cvtrain.calibration import (
+from cvtrain.data.index import Split
+from cvtrain.errors import ConfigError, RunError
+from cvtrain.evaluation.calibration import (
     CONFIDENCE,
     COVERAGES,
     HIGHEST_TEMPERATURE,
@@ -20,13 +22,11 @@ from cvtrain.calibration import (
     threshold_for_risk,
     with_temperature,
 )
-from cvtrain.console import Console
-from cvtrain.data.index import Split
-from cvtrain.errors import ConfigError, RunError
-from cvtrain.files import commit_json, disk_errors, printable, quoted
-from cvtrain.metrics import calibration_error
-from cvtrain.predictions import Predictions, read_predictions
-from cvtrain.run import Run
+from cvtrain.evaluation.metrics import calibration_error
+from cvtrain.runs.predictions import Predictions, read_predictions
+from cvtrain.runs.run import Run
+from cvtrain.system.console import Console
+from cvtrain.system.files import commit_json, disk_errors, printable, quoted
 
 FORMAT = 1
 UNKNOWN = "unknown"

@@ -5,9 +5,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from cvtrain.config import Training
-from cvtrain.files import commit_text, csv_text
-from cvtrain.reports.stage import is_absurd_rate, lower_rate
-from cvtrain.run import Run
+from cvtrain.evaluation.remedies import is_absurd_rate, lower_rate
+from cvtrain.runs.run import Run
+from cvtrain.system.files import commit_text, csv_text
 
 if TYPE_CHECKING:
     from cvtrain.training.state import Row, Trained

@@ -1,12 +1,12 @@
 """`cvtrain data check`: every bad or doubtful file by name, with what to do about it."""
 
 from cvtrain.config import Config
-from cvtrain.console import Console
 from cvtrain.data.check import way_on
 from cvtrain.errors import DataError
-from cvtrain.files import printable
 from cvtrain.pipelines.dataset import check, decoder_of, find_to_look, show_notes, summary
-from cvtrain.signals import stop_on_signals
+from cvtrain.system.console import Console
+from cvtrain.system.files import printable
+from cvtrain.system.signals import stop_on_signals
 
 
 def data_check(config: Config, *, console: Console) -> None:

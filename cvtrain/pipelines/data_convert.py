@@ -8,16 +8,16 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from cvtrain.console import Console
 from cvtrain.data.convert import to_png
 from cvtrain.data.decode import Decoder, read_image
 from cvtrain.data.kinds import Convertible, DecodeError, advice_in, none_readable
 from cvtrain.data.scan import listed, natural_key
 from cvtrain.errors import ConfigError, DataError
-from cvtrain.files import commit_json, committed_folder, printable, quoted
-from cvtrain.machine import num_threads
-from cvtrain.outputs import mark_of_output
-from cvtrain.signals import Stop, stop_on_signals
+from cvtrain.system.console import Console
+from cvtrain.system.files import commit_json, committed_folder, printable, quoted
+from cvtrain.system.machine import num_threads
+from cvtrain.system.outputs import mark_of_output
+from cvtrain.system.signals import Stop, stop_on_signals
 
 _MARK = ".cvtrain-converted.json"
 _READABLE = Decoder((64, 64))  # the smaller, the faster; damage shows at any size

@@ -2,11 +2,11 @@
 
 from pathlib import Path
 
-from cvtrain.console import Console
 from cvtrain.data.sources import NAMED_SETS, fetch, is_fetched
-from cvtrain.files import printable, quoted
 from cvtrain.pipelines.dataset import DATA_DIR
-from cvtrain.signals import stop_on_signals
+from cvtrain.system.console import Console
+from cvtrain.system.files import printable, quoted
+from cvtrain.system.signals import stop_on_signals
 
 _MOST_LISTED = 20
 

@@ -7,7 +7,6 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from cvtrain.config import Columns, Config, Data, Split
-from cvtrain.console import Console
 from cvtrain.data.check import resolve
 from cvtrain.data.index import Index, recorded_index
 from cvtrain.data.labels import compile_pattern, named_in, refuse_wrong_patterns
@@ -15,10 +14,11 @@ from cvtrain.data.manifest import manifest_text
 from cvtrain.data.scan import listed
 from cvtrain.data.shares import divide_groups
 from cvtrain.errors import ConfigError, DataError
-from cvtrain.files import commit_text, printable
-from cvtrain.outputs import refuse_replacing
 from cvtrain.pipelines.dataset import scan, show_notes, summary
-from cvtrain.signals import stop_on_signals
+from cvtrain.system.console import Console
+from cvtrain.system.files import commit_text, printable
+from cvtrain.system.outputs import refuse_replacing
+from cvtrain.system.signals import stop_on_signals
 
 _MOST_LISTED = 20
 

@@ -9,7 +9,6 @@ from statistics import median
 from typing import Any
 
 from cvtrain.config import Config
-from cvtrain.console import Console
 from cvtrain.data.decode import read_image
 from cvtrain.data.index import Index
 from cvtrain.data.look_alikes import SMALLEST
@@ -17,10 +16,11 @@ from cvtrain.data.problems import same_classes, too_few_different
 from cvtrain.data.shares import choose
 from cvtrain.data.statistics import Statistics, collect_statistics
 from cvtrain.errors import DataError
-from cvtrain.files import commit_text, committed_folder, csv_text, printable
-from cvtrain.outputs import commit_mark, refuse_foreign
 from cvtrain.pipelines.dataset import check, decoder_of, find_to_look, show_notes
-from cvtrain.signals import stop_on_signals
+from cvtrain.system.console import Console
+from cvtrain.system.files import commit_text, committed_folder, csv_text, printable
+from cvtrain.system.outputs import commit_mark, refuse_foreign
+from cvtrain.system.signals import stop_on_signals
 
 _MARK = "stats.json"
 _MOST_LISTED = 10

@@ -8,7 +8,6 @@ from typing import Any
 
 from cvtrain import config as sections
 from cvtrain.config import Config, Split
-from cvtrain.console import Console
 from cvtrain.data.check import Report, check_index, resolve
 from cvtrain.data.columns import Columns
 from cvtrain.data.decode import Decoder
@@ -18,8 +17,9 @@ from cvtrain.data.pixels import Pixels
 from cvtrain.data.scan import describe_left_out, is_ordinary
 from cvtrain.data.sources import locate_source
 from cvtrain.errors import ConfigError, DataError
-from cvtrain.files import printable
-from cvtrain.signals import Stop
+from cvtrain.system.console import Console
+from cvtrain.system.files import printable
+from cvtrain.system.signals import Stop
 
 DATA_DIR = Path("data")
 _MOST_RECORDED = 200  # problems in run.json

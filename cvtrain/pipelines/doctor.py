@@ -18,14 +18,15 @@ from typing import NamedTuple
 
 import numpy as np
 
-from cvtrain import __version__, machine
-from cvtrain.console import Console
+from cvtrain import __version__
 from cvtrain.data.augment import Augmentation, augment
 from cvtrain.data.decode import Decoder
 from cvtrain.errors import ResourceError
-from cvtrain.files import cache_dir, printable
 from cvtrain.models.imagenet import BASES, keras_home, network_of, problem_fetching
-from cvtrain.pipelines.apart import run_apart
+from cvtrain.system import machine
+from cvtrain.system.console import Console
+from cvtrain.system.files import cache_dir, printable
+from cvtrain.system.json_subprocess import run_apart
 
 _GIB = 2**30
 _ENGINE_SECONDS = 90.0

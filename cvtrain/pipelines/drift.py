@@ -13,7 +13,6 @@ from typing import Any, NamedTuple
 
 from cvtrain.config import Config, config_values, load_config
 from cvtrain.errors import RunError
-from cvtrain.files import file_digest, printable
 from cvtrain.pipelines.environment import (
     differences,
     environment,
@@ -22,7 +21,8 @@ from cvtrain.pipelines.environment import (
 )
 from cvtrain.reports.folder import flat
 from cvtrain.reports.record import Started, checked
-from cvtrain.run import Run
+from cvtrain.runs.run import Run
+from cvtrain.system.files import file_digest, printable
 
 Places = Mapping[str, Mapping[str, Sequence[str]]]
 """{split: {class: [path, ...]}}, as split.json has it."""

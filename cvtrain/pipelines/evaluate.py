@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from cvtrain.config import Columns, load_config
-from cvtrain.console import Console
 from cvtrain.data.batches import ordered_batches
 from cvtrain.data.check import resolve
 from cvtrain.data.decode import Decoder
@@ -18,19 +17,20 @@ from cvtrain.data.labels import compile_pattern
 from cvtrain.data.manifest import has_columns
 from cvtrain.data.metadata import find_manifests
 from cvtrain.data.pixels import Pixels
-from cvtrain.data.recorded import holds_recorded, recorded_root
 from cvtrain.data.sources import locate_source
 from cvtrain.errors import CvtrainError, DataError, RunError
-from cvtrain.files import commit_text, committed_folder, csv_text, printable, reason_of
-from cvtrain.metrics import classification_report
-from cvtrain.outputs import commit_mark, refuse_foreign
+from cvtrain.evaluation.metrics import classification_report
 from cvtrain.pipelines.calibrate import measure_abstention, plain_words
 from cvtrain.pipelines.dataset import DATA_DIR, check, columns_of, show_notes
 from cvtrain.pipelines.job import Job
 from cvtrain.pipelines.tta import view_average
-from cvtrain.predictions import predictions_csv
-from cvtrain.run import Run
-from cvtrain.signals import Stop, stop_on_signals
+from cvtrain.runs.moved_images import holds_recorded, recorded_root
+from cvtrain.runs.predictions import predictions_csv
+from cvtrain.runs.run import Run
+from cvtrain.system.console import Console
+from cvtrain.system.files import commit_text, committed_folder, csv_text, printable, reason_of
+from cvtrain.system.outputs import commit_mark, refuse_foreign
+from cvtrain.system.signals import Stop, stop_on_signals
 
 if TYPE_CHECKING:
     import keras

@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from PIL import Image as Pillow
 
-from cvtrain.console import Console
-from cvtrain.files import safe_name
 from cvtrain.pipelines.album import Album
 from cvtrain.pipelines.asked import ClassChoice, Look, chosen_classes
 from cvtrain.pipelines.subject import Image, Images, Subject
 from cvtrain.pipelines.trust import NUM_IN_THE_CASCADE, Faithfulness, check_sanity
+from cvtrain.system.console import Console
+from cvtrain.system.files import safe_name
 
 if TYPE_CHECKING:
     from cvtrain.visuals.draw_sheet import Panel
@@ -180,7 +180,7 @@ def _write(
     found: _Findings,
 ) -> None:
     """The maps and overlays of one image, its record, and its card for the page."""
-    from cvtrain.html import picture
+    from cvtrain.system.html import picture
     from cvtrain.visuals.overlay import heatmap, overlay, seen_box, upsampled
     from cvtrain.visuals.page import Card, View
 

@@ -6,9 +6,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from cvtrain.config import Config
-from cvtrain.console import Console
 from cvtrain.errors import ConfigError
-from cvtrain.files import commit_bytes, committed
 from cvtrain.pipelines.course import Course
 from cvtrain.pipelines.evaluate import image_predictor
 from cvtrain.pipelines.finish import finish
@@ -32,7 +30,9 @@ from cvtrain.pipelines.train import (
     save,
     train_stage,
 )
-from cvtrain.run import Run, RunRequest
+from cvtrain.runs.run import Run, RunRequest
+from cvtrain.system.console import Console
+from cvtrain.system.files import commit_bytes, committed
 
 if TYPE_CHECKING:
     import keras

@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from cvtrain.config import Config
-from cvtrain.console import Console
 from cvtrain.errors import TrainingError
-from cvtrain.files import commit_text, csv_text
 from cvtrain.pipelines.fit import builder, output_sizes
 from cvtrain.pipelines.job import Job, start_job
 from cvtrain.pipelines.train import augmentation_of, class_weights_of, image_feed, mixing_of
-from cvtrain.run import Run, RunRequest
+from cvtrain.runs.run import Run, RunRequest
+from cvtrain.system.console import Console
+from cvtrain.system.files import commit_text, csv_text
 
 if TYPE_CHECKING:
     from cvtrain.training.rate_finder import RangeTest

@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from cvtrain.config import Config, FineTune, Unfreeze
-from cvtrain.console import Console
 from cvtrain.data.augment import Augmentation
 from cvtrain.data.index import Split
 from cvtrain.data.mix import Mixing
@@ -34,7 +33,8 @@ from cvtrain.pipelines.train import (
     mixing_of,
     train_stage,
 )
-from cvtrain.run import Run, RunRequest
+from cvtrain.runs.run import Run, RunRequest
+from cvtrain.system.console import Console
 
 if TYPE_CHECKING:
     import keras

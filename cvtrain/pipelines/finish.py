@@ -7,11 +7,9 @@ from typing import Any
 
 import numpy as np
 
-from cvtrain.console import Console, duration
 from cvtrain.data.index import Split
 from cvtrain.errors import TrainingError
-from cvtrain.files import commit_text, quoted
-from cvtrain.metrics import (
+from cvtrain.evaluation.metrics import (
     against_guessing,
     classification_report,
     mcnemar,
@@ -24,8 +22,10 @@ from cvtrain.pipelines.job import Job
 from cvtrain.pipelines.mistakes import explain_mistakes
 from cvtrain.pipelines.reading import readings_of, tell_readings
 from cvtrain.pipelines.suspects import NONE_JUDGED, Judged, find_mislabels, tell_mislabels
-from cvtrain.predictions import predictions_csv
-from cvtrain.run import Run
+from cvtrain.runs.predictions import predictions_csv
+from cvtrain.runs.run import Run
+from cvtrain.system.console import Console, duration
+from cvtrain.system.files import commit_text, quoted
 
 _UNLEARNT = (
     "the saved model is not significantly better than guessing on images that it has not learnt, "

@@ -5,7 +5,6 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from cvtrain.config import Config, Separable
-from cvtrain.console import Console
 from cvtrain.models import convnet, separable
 from cvtrain.pipelines.evaluate import image_predictor
 from cvtrain.pipelines.finish import finish
@@ -18,7 +17,8 @@ from cvtrain.pipelines.train import (
     mixing_of,
     train_stage,
 )
-from cvtrain.run import Run, RunRequest
+from cvtrain.runs.run import Run, RunRequest
+from cvtrain.system.console import Console
 
 if TYPE_CHECKING:
     import keras

@@ -14,14 +14,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from cvtrain.config import Backbone, Unfreeze
-from cvtrain.console import duration
 from cvtrain.data.augment import Augmentation
 from cvtrain.data.index import Split
 from cvtrain.errors import ConfigError, DataError
 from cvtrain.pipelines.dataset import Dataset
 from cvtrain.pipelines.job import Job
 from cvtrain.pipelines.train import Feed
-from cvtrain.run import Run
+from cvtrain.runs.run import Run
+from cvtrain.system.console import duration
 
 if TYPE_CHECKING:
     import keras

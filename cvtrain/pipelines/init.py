@@ -9,21 +9,21 @@ from datetime import date
 from pathlib import Path
 
 from cvtrain.config import Columns, load_config
-from cvtrain.console import Console, duration
 from cvtrain.data.labels import refuse_wrong_patterns
 from cvtrain.data.scan import listed
 from cvtrain.data.sources import NAMED_SETS
 from cvtrain.errors import ConfigError
-from cvtrain.files import commit_text, printable, quoted
 from cvtrain.models.architectures import ARCHITECTURES
 from cvtrain.models.hdf5 import is_hdf5
 from cvtrain.models.imagenet import BASES, Base, network_of, problem_fetching
-from cvtrain.outputs import refuse_replacing
-from cvtrain.pipelines.apart import run_apart
 from cvtrain.pipelines.dataset import columns_of, show_notes, summary
 from cvtrain.pipelines.recipe import STAGES, Recipe, Timing, Weights
 from cvtrain.pipelines.survey import Survey, survey
-from cvtrain.signals import stop_on_signals
+from cvtrain.system.console import Console, duration
+from cvtrain.system.files import commit_text, printable, quoted
+from cvtrain.system.json_subprocess import run_apart
+from cvtrain.system.outputs import refuse_replacing
+from cvtrain.system.signals import stop_on_signals
 
 _MOST_SECONDS = 90.0
 _MOST_CLASSES = 6

@@ -7,10 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from cvtrain.config import Config, config_values, dump_config
-from cvtrain.console import Console
-from cvtrain.data.recorded import refuse_gone
 from cvtrain.errors import RunError
-from cvtrain.files import commit_text, json_text, printable, quoted
 from cvtrain.pipelines.dataset import Dataset, decoder_of, open_dataset
 from cvtrain.pipelines.drift import (
     accept,
@@ -20,9 +17,12 @@ from cvtrain.pipelines.drift import (
     weights_digests,
 )
 from cvtrain.pipelines.environment import environment, library_versions
-from cvtrain.run import Run, RunRequest
-from cvtrain.signals import Stop, stop_on_signals
-from cvtrain.stopwatch import Stopwatch
+from cvtrain.runs.moved_images import refuse_gone
+from cvtrain.runs.run import Run, RunRequest
+from cvtrain.system.console import Console
+from cvtrain.system.files import commit_text, json_text, printable, quoted
+from cvtrain.system.signals import Stop, stop_on_signals
+from cvtrain.system.stopwatch import Stopwatch
 from cvtrain.tracking.tracked import Tracking, refuse_missing, tracked
 
 

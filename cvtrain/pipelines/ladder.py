@@ -9,17 +9,17 @@ from typing import Any
 import numpy as np
 
 from cvtrain.config import Config, FineTune
-from cvtrain.console import Console, duration
 from cvtrain.errors import ConfigError, Stopped
-from cvtrain.files import commit_text, csv_text, quoted
-from cvtrain.metrics import mcnemar
+from cvtrain.evaluation.metrics import mcnemar
 from cvtrain.pipelines.estimate import estimate_features, estimate_fit
 from cvtrain.pipelines.extract_features import extract_features
 from cvtrain.pipelines.finetune import finetune
 from cvtrain.pipelines.fit import fit
 from cvtrain.pipelines.job import Job, finished_run, start_job
-from cvtrain.predictions import read_predictions
-from cvtrain.run import Run, RunRequest
+from cvtrain.runs.predictions import read_predictions
+from cvtrain.runs.run import Run, RunRequest
+from cvtrain.system.console import Console, duration
+from cvtrain.system.files import commit_text, csv_text, quoted
 
 VIEWS = 4
 """Augmented views a training image where the config names none."""

@@ -12,17 +12,22 @@ from typing import Any
 import numpy as np
 
 from cvtrain.config import Config
-from cvtrain.console import Console, duration
 from cvtrain.data.shares import choose
 from cvtrain.errors import DataError, Stopped
-from cvtrain.files import commit_text, committed, csv_text, printable, seal, unsealed
-from cvtrain.metrics import scores_against_guessing
+from cvtrain.evaluation.learning_curve_fit import (
+    FARTHEST,
+    FEWEST_SIZES,
+    extrapolate,
+    resampled_errors,
+)
+from cvtrain.evaluation.metrics import scores_against_guessing
 from cvtrain.pipelines.extract_features import cut_base
 from cvtrain.pipelines.job import Job, finished_run, start_job
 from cvtrain.pipelines.probe import copies, pooled_features, samples
-from cvtrain.run import Run, RunRequest
+from cvtrain.runs.run import Run, RunRequest
+from cvtrain.system.console import Console, duration
+from cvtrain.system.files import commit_text, committed, csv_text, printable, seal, unsealed
 from cvtrain.training.linear_probe import held_out
-from cvtrain.training.power_law import FARTHEST, FEWEST_SIZES, extrapolate, resampled_errors
 
 Point = dict[str, Any]
 """One subset, as in run.json: share, seed, number of images, and the accuracy after it."""

@@ -4,11 +4,11 @@ from pathlib import Path
 
 import numpy as np
 
-from cvtrain.console import Console
-from cvtrain.files import printable, safe_name
 from cvtrain.pipelines.album import Album
 from cvtrain.pipelines.asked import Look
 from cvtrain.pipelines.subject import Images, Subject
+from cvtrain.system.console import Console
+from cvtrain.system.files import printable, safe_name
 
 
 def draw_activations(

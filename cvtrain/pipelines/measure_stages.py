@@ -10,15 +10,15 @@ from pathlib import Path
 from typing import Any
 
 from cvtrain.config import Config, load_config
-from cvtrain.console import Console
 from cvtrain.models.imagenet import Base
 from cvtrain.pipelines.dataset import open_dataset
 from cvtrain.pipelines.estimate import estimate_features, estimate_fit
 from cvtrain.pipelines.job import Job
 from cvtrain.pipelines.recipe import blocks_to_unfreeze
-from cvtrain.run import Run
-from cvtrain.signals import Stop
-from cvtrain.stopwatch import Stopwatch
+from cvtrain.runs.run import Run
+from cvtrain.system.console import Console
+from cvtrain.system.signals import Stop
+from cvtrain.system.stopwatch import Stopwatch
 
 MOST_SECONDS = 20 * 60
 """That features and fine-tuning together may take, where there is a cheaper base."""

@@ -12,10 +12,10 @@ from PIL import Image
 from cvtrain.data.decode import Decoder, read_image
 from cvtrain.data.index import Split
 from cvtrain.errors import ConfigError, CvtrainError, ResourceError, Stopped
-from cvtrain.files import commit_json, committed_folder
-from cvtrain.metrics import worst_mistakes
+from cvtrain.evaluation.metrics import worst_mistakes
 from cvtrain.pipelines.job import Job
 from cvtrain.pipelines.subject import open_run
+from cvtrain.system.files import commit_json, committed_folder
 
 LIST = "mistakes.json"
 METHOD = "gradcam"

@@ -12,20 +12,20 @@ from typing import Any, TextIO
 
 import numpy as np
 
-from cvtrain.calibration import Abstention, with_temperature
-from cvtrain.console import Console
 from cvtrain.data.decode import DecodeError, Decoder, read_image
 from cvtrain.data.scan import Found, LeftOut, find_images
 from cvtrain.errors import DataError
-from cvtrain.files import committed, csv_text, printable, quoted
-from cvtrain.machine import num_threads
-from cvtrain.outputs import refuse_replacing
+from cvtrain.evaluation.calibration import Abstention, with_temperature
 from cvtrain.pipelines.calibrate import UNKNOWN, in_words, read_abstention
 from cvtrain.pipelines.dataset import show_left_out
 from cvtrain.pipelines.evaluate import decoder_of_run, load_predictor
 from cvtrain.pipelines.tta import view_average
-from cvtrain.run import Run
-from cvtrain.signals import stop_on_signals
+from cvtrain.runs.run import Run
+from cvtrain.system.console import Console
+from cvtrain.system.files import committed, csv_text, printable, quoted
+from cvtrain.system.machine import num_threads
+from cvtrain.system.outputs import refuse_replacing
+from cvtrain.system.signals import stop_on_signals
 
 Answer = Callable[[np.ndarray], tuple[np.ndarray, np.ndarray]]
 """Images (n, h, w, 3) uint8 -> probabilities (n, classes) and the name of what is answered (n,)."""

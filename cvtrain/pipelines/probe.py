@@ -13,15 +13,15 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from cvtrain.config import Backbone, Config
-from cvtrain.console import Console, duration
 from cvtrain.data.index import Index
 from cvtrain.errors import ConfigError, DataError, Stopped
-from cvtrain.files import commit_text, csv_text, printable, quoted
-from cvtrain.metrics import scores_against_guessing
+from cvtrain.evaluation.metrics import scores_against_guessing
 from cvtrain.pipelines.dataset import Dataset, check
 from cvtrain.pipelines.frozen import open_base, views_of
 from cvtrain.pipelines.job import Job, finished_run, start_job
-from cvtrain.run import Run, RunRequest
+from cvtrain.runs.run import Run, RunRequest
+from cvtrain.system.console import Console, duration
+from cvtrain.system.files import commit_text, csv_text, printable, quoted
 from cvtrain.training.linear_probe import Row, least_accuracy, linear_accuracy, recommend
 
 if TYPE_CHECKING:

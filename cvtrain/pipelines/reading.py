@@ -5,12 +5,12 @@ from dataclasses import asdict
 from textwrap import indent
 from typing import Any
 
-from cvtrain.console import Console
-from cvtrain.metrics import AgainstGuessing
+from cvtrain.evaluation.curve_diagnosis import read_curves
+from cvtrain.evaluation.metrics import AgainstGuessing
+from cvtrain.evaluation.remedies import Stage, Start
 from cvtrain.pipelines.job import Job
-from cvtrain.reports.curves import read_curves
 from cvtrain.reports.folder import read_history
-from cvtrain.reports.stage import Stage, Start
+from cvtrain.system.console import Console
 
 _MOST_TOLD = 2
 

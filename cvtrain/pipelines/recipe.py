@@ -8,12 +8,12 @@ from pathlib import Path
 from typing import Any
 
 from cvtrain.config import Split
-from cvtrain.console import duration
 from cvtrain.data.scan import listed
-from cvtrain.files import printable, quoted
 from cvtrain.models.imagenet import Base
 from cvtrain.pipelines.dataset import columns_of, summary
 from cvtrain.pipelines.survey import Survey
+from cvtrain.system.console import duration
+from cvtrain.system.files import printable, quoted
 
 STAGES = ("fit", "extract-features", "finetune")
 """The commands that take minutes, in their order."""

@@ -9,11 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from cvtrain.config import Config, dump_config, load_config
-from cvtrain.console import Console
-from cvtrain.data.recorded import MOVED, refuse_gone
 from cvtrain.data.sources import NAMED_SETS
 from cvtrain.errors import DataError, NotReproduced, RunError, Stopped
-from cvtrain.files import cache_dir, commit_json, printable, quoted, sha256_bytes
 from cvtrain.pipelines.dataset import open_dataset
 from cvtrain.pipelines.drift import (
     data_changes,
@@ -33,8 +30,11 @@ from cvtrain.pipelines.finetune import finetune
 from cvtrain.pipelines.fit import fit
 from cvtrain.pipelines.reproduction import compare_runs, rows_of
 from cvtrain.reports.record import read_record
-from cvtrain.run import Run, RunRequest, new_run_path, newest_run
-from cvtrain.signals import stop_on_signals
+from cvtrain.runs.moved_images import MOVED, refuse_gone
+from cvtrain.runs.run import Run, RunRequest, new_run_path, newest_run
+from cvtrain.system.console import Console
+from cvtrain.system.files import cache_dir, commit_json, printable, quoted, sha256_bytes
+from cvtrain.system.signals import stop_on_signals
 
 
 def reproduce(

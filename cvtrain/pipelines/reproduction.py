@@ -5,9 +5,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from cvtrain.predictions import Predictions, read_predictions
 from cvtrain.reports.folder import flat, read_history
-from cvtrain.run import Run
+from cvtrain.runs.predictions import Predictions, read_predictions
+from cvtrain.runs.run import Run
 
 if TYPE_CHECKING:
     import keras

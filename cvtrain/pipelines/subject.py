@@ -8,20 +8,20 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from cvtrain.console import Console
 from cvtrain.data.decode import DecodeError, Decoder, largest_size, read_image
 from cvtrain.data.index import Split, recorded_index
-from cvtrain.data.recorded import recorded_root
 from cvtrain.data.scan import LeftOut, find_images
 from cvtrain.errors import DataError, RunError
-from cvtrain.files import csv_cell, printable
 from cvtrain.models import formats
 from cvtrain.pipelines.dataset import show_left_out
 from cvtrain.pipelines.environment import library_versions
 from cvtrain.pipelines.evaluate import decoder_of_run
-from cvtrain.predictions import read_predictions
-from cvtrain.run import Run
-from cvtrain.untrusted import check_about
+from cvtrain.runs.moved_images import recorded_root
+from cvtrain.runs.predictions import read_predictions
+from cvtrain.runs.run import Run
+from cvtrain.runs.validation import check_about
+from cvtrain.system.console import Console
+from cvtrain.system.files import csv_cell, printable
 
 if TYPE_CHECKING:
     from cvtrain.visuals.opened import OpenedModel

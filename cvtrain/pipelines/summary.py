@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from cvtrain.config import Config, FineTune
-from cvtrain.console import Console
-from cvtrain.run import Run
+from cvtrain.runs.run import Run
+from cvtrain.system.console import Console
 
 if TYPE_CHECKING:
     import keras

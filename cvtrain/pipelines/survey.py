@@ -10,7 +10,6 @@ from pathlib import Path
 import numpy as np
 
 from cvtrain.config import Columns, Config, Data, Split
-from cvtrain.console import Console
 from cvtrain.data.check import resolve
 from cvtrain.data.decode import Decoded, DecodeError, Decoder, Range, read_image
 from cvtrain.data.index import Index
@@ -21,10 +20,11 @@ from cvtrain.data.metadata import find_manifests
 from cvtrain.data.problems import Problem
 from cvtrain.data.scan import list_folder
 from cvtrain.errors import DataError
-from cvtrain.files import printable
-from cvtrain.machine import num_threads
 from cvtrain.pipelines.dataset import check, find
-from cvtrain.signals import Stop
+from cvtrain.system.console import Console
+from cvtrain.system.files import printable
+from cvtrain.system.machine import num_threads
+from cvtrain.system.signals import Stop
 
 SIDES = (64, 96, 128, 160, 192, 224)
 """Image sizes to choose from, all multiples of 32, by which the bases shrink their maps. ImageNet's

@@ -12,13 +12,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from cvtrain.console import Console
 from cvtrain.errors import RunError
-from cvtrain.files import commit_text, printable
-from cvtrain.metrics import against_guessing
-from cvtrain.mislabels import Suspect, mislabels_csv, ranked, read_mislabels, suspects
+from cvtrain.evaluation.metrics import against_guessing
+from cvtrain.evaluation.mislabels import Suspect, mislabels_csv, ranked, read_mislabels, suspects
 from cvtrain.pipelines.job import Job
-from cvtrain.run import Run
+from cvtrain.runs.run import Run
+from cvtrain.system.console import Console
+from cvtrain.system.files import commit_text, printable
 
 if TYPE_CHECKING:
     from cvtrain.features.store import Rows

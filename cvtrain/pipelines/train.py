@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from cvtrain.config import Augment, Schedule, Training
-from cvtrain.console import duration
 from cvtrain.data.augment import Augmentation, augment
 from cvtrain.data.batches import num_steps, ordered_batches, training_batches
 from cvtrain.data.mix import Mixing, mix, mixed_batches
@@ -25,8 +24,9 @@ from cvtrain.pipelines.course import (
     write_history,
 )
 from cvtrain.pipelines.job import Job
-from cvtrain.run import Run
-from cvtrain.spacing import asked_spacing
+from cvtrain.runs.run import Run
+from cvtrain.system.commit_interval import asked_spacing
+from cvtrain.system.console import duration
 
 if TYPE_CHECKING:
     import keras

@@ -5,8 +5,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from cvtrain.console import Console
 from cvtrain.pipelines.album import Album
+from cvtrain.system.console import Console
 
 if TYPE_CHECKING:
     from cvtrain.visuals.explain import Explain

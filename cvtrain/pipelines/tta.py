@@ -9,7 +9,7 @@ from cvtrain.data.augment import Augmentation, apply
 from cvtrain.data.views import view_changes
 from cvtrain.errors import ConfigError, RunError
 from cvtrain.pipelines.train import augmentation_of
-from cvtrain.run import Run
+from cvtrain.runs.run import Run
 
 Predict = Callable[[np.ndarray], np.ndarray]
 """Images (n, height, width, 3) uint8 -> probabilities (n, classes) float32."""

@@ -5,11 +5,8 @@ from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
-from cvtrain.console import Console
 from cvtrain.errors import ConfigError, DataError
-from cvtrain.files import committed_folder, printable, quoted
 from cvtrain.models.keras_file import layer_names
-from cvtrain.outputs import refuse_foreign
 from cvtrain.pipelines.album import MARK
 from cvtrain.pipelines.asked import Look, chosen_classes, refuse_unknown_layer
 from cvtrain.pipelines.explain_images import explain_images
@@ -23,8 +20,11 @@ from cvtrain.pipelines.subject import (
     right_and_wrong,
     root_of_test_images,
 )
-from cvtrain.run import Run
-from cvtrain.signals import stop_on_signals
+from cvtrain.runs.run import Run
+from cvtrain.system.console import Console
+from cvtrain.system.files import committed_folder, printable, quoted
+from cvtrain.system.outputs import refuse_foreign
+from cvtrain.system.signals import stop_on_signals
 
 _NUM_EXPLAINED, _NUM_ACTIVATED, _NUM_COMPARED = 24, 2, 120
 _LOOKS = {

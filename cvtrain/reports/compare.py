@@ -7,18 +7,18 @@ from itertools import combinations
 from pathlib import Path
 
 from cvtrain import __version__
-from cvtrain.console import Console
 from cvtrain.errors import ConfigError
-from cvtrain.files import commit_text, printable
-from cvtrain.html import render
-from cvtrain.outputs import PAGE, refuse_replacing
-from cvtrain.predictions import read_predictions
 from cvtrain.reports import words
 from cvtrain.reports.curve_plots import History, curves_of_runs
 from cvtrain.reports.folder import flat, read_history, read_settings
 from cvtrain.reports.pairs import Answers, Pair, answers, paired
 from cvtrain.reports.record import Record, read_record, read_rungs
-from cvtrain.run import Run
+from cvtrain.runs.predictions import read_predictions
+from cvtrain.runs.run import Run
+from cvtrain.system.console import Console
+from cvtrain.system.files import commit_text, printable
+from cvtrain.system.html import render
+from cvtrain.system.outputs import PAGE, refuse_replacing
 
 LEVEL = 0.05
 """A difference with a smaller p is called more than chance."""

@@ -6,8 +6,8 @@ from itertools import zip_longest
 
 import numpy as np
 
-from cvtrain.metrics import log_losses
-from cvtrain.predictions import Predictions
+from cvtrain.evaluation.metrics import log_losses
+from cvtrain.runs.predictions import Predictions
 
 MOST_CLASSES = 30
 """A larger matrix cannot be read; its largest confusions can."""

@@ -12,10 +12,10 @@ from typing import Any
 import yaml
 
 from cvtrain.errors import RunError
-from cvtrain.files import csv_cell, printable
 from cvtrain.reports.record import Read, Scores, Share, Text, checked
-from cvtrain.run import Run
-from cvtrain.untrusted import FileName
+from cvtrain.runs.run import Run
+from cvtrain.runs.validation import FileName
+from cvtrain.system.files import csv_cell, printable
 
 _MOST_BYTES = 1_000_000  # of a config, as when it is loaded
 

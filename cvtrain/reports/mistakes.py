@@ -3,11 +3,11 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from cvtrain.predictions import Predictions
 from cvtrain.reports.folder import Mistake
 from cvtrain.reports.thumbnails import thumbnails
-from cvtrain.run import Run
-from cvtrain.signals import Stop
+from cvtrain.runs.predictions import Predictions
+from cvtrain.runs.run import Run
+from cvtrain.system.signals import Stop
 
 _LONGEST = 224
 _BUDGET = 1_300_000

@@ -5,8 +5,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from cvtrain.metrics import mcnemar
-from cvtrain.predictions import Predictions
+from cvtrain.evaluation.metrics import mcnemar
+from cvtrain.runs.predictions import Predictions
 
 Answers = Mapping[str, tuple[str, str]]
 """File -> (true class, predicted class)."""

@@ -9,9 +9,9 @@ from typing import Annotated, Self, TypeVar
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from cvtrain.errors import RunError
-from cvtrain.files import printable, quoted
-from cvtrain.run import Run
-from cvtrain.untrusted import FileName, Text
+from cvtrain.runs.run import Run
+from cvtrain.runs.validation import FileName, Text
+from cvtrain.system.files import printable, quoted
 
 Share = Annotated[float, Field(ge=0, le=1)]
 Count = Annotated[int, Field(ge=0)]

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 
-from cvtrain.metrics import accuracy_interval
+from cvtrain.evaluation.metrics import accuracy_interval
 from cvtrain.reports.plots import Plot, Series, plot
 
 Bins = Sequence[Mapping[str, float]]

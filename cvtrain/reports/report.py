@@ -6,20 +6,15 @@ from pathlib import Path
 from typing import Any
 
 from cvtrain import __version__
-from cvtrain.calibration import with_temperature
-from cvtrain.console import Console, duration
 from cvtrain.data.decode import Decoder
-from cvtrain.data.recorded import MOVED, folder_of
-from cvtrain.files import commit_text, quoted
-from cvtrain.html import render
-from cvtrain.metrics import NUM_CALIBRATION_BINS, calibration_bins, worst_mistakes
-from cvtrain.mislabels import Suspect, read_mislabels
-from cvtrain.outputs import PAGE, refuse_replacing
-from cvtrain.predictions import Predictions, read_predictions
+from cvtrain.evaluation.calibration import with_temperature
+from cvtrain.evaluation.curve_diagnosis import Reading, read_curves
+from cvtrain.evaluation.metrics import NUM_CALIBRATION_BINS, calibration_bins, worst_mistakes
+from cvtrain.evaluation.mislabels import Suspect, read_mislabels
+from cvtrain.evaluation.remedies import Stage, held_out_of
 from cvtrain.reports import words
 from cvtrain.reports.confusion import by_turns, confusion, images_by_cell
 from cvtrain.reports.curve_plots import curves_of_run
-from cvtrain.reports.curves import Reading, read_curves
 from cvtrain.reports.folder import (
     flat,
     image_paths,
@@ -34,10 +29,15 @@ from cvtrain.reports.mistakes import explained_cards, plain_cards
 from cvtrain.reports.plots import Plot
 from cvtrain.reports.record import Record, read_record
 from cvtrain.reports.reliability import reliability_plot
-from cvtrain.reports.stage import Stage, held_out_of
 from cvtrain.reports.thumbnails import thumbnails
-from cvtrain.run import Run
-from cvtrain.signals import Stop, stop_on_signals
+from cvtrain.runs.moved_images import MOVED, folder_of
+from cvtrain.runs.predictions import Predictions, read_predictions
+from cvtrain.runs.run import Run
+from cvtrain.system.console import Console, duration
+from cvtrain.system.files import commit_text, quoted
+from cvtrain.system.html import render
+from cvtrain.system.outputs import PAGE, refuse_replacing
+from cvtrain.system.signals import Stop, stop_on_signals
 
 SECTIONS = {
     "curves": "Learning",

@@ -7,8 +7,8 @@ from functools import partial
 from pathlib import Path
 
 from cvtrain.data.decode import DecodeError, Decoder, read_image
-from cvtrain.html import picture
-from cvtrain.signals import Stop
+from cvtrain.system.html import picture
+from cvtrain.system.signals import Stop
 
 _AT_ONCE = 32
 _PLAIN = Decoder((1, 1))

@@ -3,9 +3,9 @@
 from collections.abc import Mapping
 from pathlib import Path
 
-from cvtrain.console import duration
-from cvtrain.files import quoted
 from cvtrain.reports.record import DetailedScores, Record
+from cvtrain.system.console import duration
+from cvtrain.system.files import quoted
 
 
 def percent(share: float) -> str:

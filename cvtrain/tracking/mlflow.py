@@ -8,7 +8,7 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-from cvtrain.run import Run
+from cvtrain.runs.run import Run
 from cvtrain.tracking.tracker import final_metrics
 
 _STATUS = {"finished": "FINISHED", "stopped": "KILLED"}

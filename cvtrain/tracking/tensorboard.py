@@ -9,8 +9,8 @@ import struct
 import time
 from collections.abc import Mapping
 
-from cvtrain.files import disk_errors
-from cvtrain.run import Run
+from cvtrain.runs.run import Run
+from cvtrain.system.files import disk_errors
 from cvtrain.tracking.tracker import final_metrics
 
 _TAGS = {

@@ -6,8 +6,8 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 from cvtrain.errors import ConfigError
-from cvtrain.files import reason_of
-from cvtrain.run import Run
+from cvtrain.runs.run import Run
+from cvtrain.system.files import reason_of
 from cvtrain.tracking.mlflow import MLflow
 from cvtrain.tracking.tensorboard import TensorBoard
 from cvtrain.tracking.tracker import Tracker

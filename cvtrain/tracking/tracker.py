@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Protocol
 
-from cvtrain.run import Run
+from cvtrain.runs.run import Run
 
 
 class Tracker(Protocol):

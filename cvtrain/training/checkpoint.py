@@ -15,8 +15,8 @@ from typing import Any
 import numpy as np
 
 from cvtrain.errors import RunError
-from cvtrain.files import committed, disk_errors, seal, unsealed
-from cvtrain.npz import read_npz
+from cvtrain.system.files import committed, disk_errors, seal, unsealed
+from cvtrain.system.npz import read_npz
 
 _KEPT = 2
 _SECONDS = 60.0

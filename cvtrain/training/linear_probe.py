@@ -13,8 +13,8 @@ from typing import Any
 
 import numpy as np
 
-from cvtrain.machine import num_threads
-from cvtrain.metrics import log_losses
+from cvtrain.evaluation.metrics import log_losses
+from cvtrain.system.machine import num_threads
 
 Row = dict[str, Any]
 """One block: where it is, what it costs and how well it tells the classes apart, as in run.json."""

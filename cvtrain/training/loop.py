@@ -19,7 +19,7 @@ from cvtrain import backend
 from cvtrain.backend import keras
 from cvtrain.errors import ConfigError, RunError
 from cvtrain.models.invariant import logits_model
-from cvtrain.signals import Stop
+from cvtrain.system.signals import Stop
 from cvtrain.training.average import WeightAverage
 from cvtrain.training.checkpoint import Checkpoints, Snapshot
 from cvtrain.training.schedules import Plateau, PlateauState, Schedule

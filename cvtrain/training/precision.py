@@ -15,10 +15,11 @@ from pathlib import Path
 
 import numpy as np
 
-from cvtrain import backend, files
+from cvtrain import backend
 from cvtrain.backend import keras
 from cvtrain.errors import ResourceError
 from cvtrain.models.invariant import logits_model
+from cvtrain.system import files
 from cvtrain.training.optimizers import build_optimizer
 
 _SECONDS = 2.0

@@ -15,7 +15,7 @@ from matplotlib.figure import Figure
 from matplotlib.text import Text
 from matplotlib.ticker import LogLocator
 
-from cvtrain.files import committed, short
+from cvtrain.system.files import committed, short
 
 _TRAIN, _VALIDATION = "#1f77b4", "#d95f02"
 _MAX_NUMBERED_CLASSES = 30

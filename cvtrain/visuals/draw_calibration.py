@@ -5,8 +5,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import PercentFormatter
 
-from cvtrain.calibration import coverage_and_risk, risk_coverage
-from cvtrain.metrics import accuracy_interval, calibration_bins, calibration_error
+from cvtrain.evaluation.calibration import coverage_and_risk, risk_coverage
+from cvtrain.evaluation.metrics import accuracy_interval, calibration_bins, calibration_error
 
 _BAR, _LINE, _CHOSEN = "#1f77b4", "#d95f02", "#111111"
 _MAX_INTERVALS = 60

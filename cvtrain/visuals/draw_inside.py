@@ -11,7 +11,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.text import Text
 
-from cvtrain.files import short
+from cvtrain.system.files import short
 from cvtrain.visuals.activations import LayerActivations
 from cvtrain.visuals.depth import DepthStory
 from cvtrain.visuals.filters import FilterImages

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 from matplotlib.figure import Figure
 
-from cvtrain.files import short
+from cvtrain.system.files import short
 
 _ACROSS = 6  # panels
 Panel = tuple[np.ndarray, str]

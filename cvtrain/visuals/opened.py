@@ -19,8 +19,8 @@ from scipy.special import expit, softmax
 from cvtrain import backend
 from cvtrain.backend import keras
 from cvtrain.errors import ConfigError, CvtrainError, RunError
-from cvtrain.files import reason_of
 from cvtrain.models.graph import nodes
+from cvtrain.system.files import reason_of
 from cvtrain.visuals.endings import of_every_class, scores_of
 from cvtrain.visuals.graphs import (
     Copies,

@@ -1,9 +1,9 @@
-"""Maps, figures and tables -> one HTML page that needs nothing else, see `cvtrain.html`."""
+"""Maps, figures and tables -> one HTML page that needs nothing else, see `cvtrain.system.html`."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from cvtrain.html import data_uri, encoded, render
+from cvtrain.system.html import data_uri, encoded, render
 from cvtrain.visuals.overlay import colour_bar
 
 

@@ -6,9 +6,9 @@ from commands import run_all
 from odd_copies import DEALT, REFUSED, all_three_times
 
 from cvtrain.config import load_config
-from cvtrain.console import Console
 from cvtrain.pipelines.fit import fit
-from cvtrain.run import RunRequest
+from cvtrain.runs.run import RunRequest
+from cvtrain.system.console import Console
 
 CASES = {make.__name__: make for make in (*DEALT, *REFUSED)}
 COMMANDS = ("check", "split", "stats", "init", "fit")

@@ -12,10 +12,10 @@ import pytest
 from tiny_images import make_images
 
 from cvtrain.config import config_for_source
-from cvtrain.console import Console
 from cvtrain.errors import DataError
 from cvtrain.pipelines.dataset import find
-from cvtrain.signals import Stop
+from cvtrain.system.console import Console
+from cvtrain.system.signals import Stop
 
 CLASSES = {"cat": 4, "dog": 4}
 

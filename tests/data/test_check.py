@@ -13,8 +13,8 @@ from cvtrain.data.decode import Decoder
 from cvtrain.data.index import build_index
 from cvtrain.data.pixels import Pixels
 from cvtrain.errors import DataError, Stopped
-from cvtrain.files import cache_dir
-from cvtrain.signals import Stop
+from cvtrain.system.files import cache_dir
+from cvtrain.system.signals import Stop
 
 
 @pytest.fixture(autouse=True)

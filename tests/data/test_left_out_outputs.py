@@ -10,8 +10,8 @@ from cvtrain.data.labels import compile_pattern
 from cvtrain.data.scan import OUTPUTS, find_images
 from cvtrain.data.sources import fetch
 from cvtrain.errors import DataError
-from cvtrain.outputs import FETCHED_SET, mark_of_output
-from cvtrain.run import Run
+from cvtrain.runs.run import Run
+from cvtrain.system.outputs import FETCHED_SET, mark_of_output
 
 SHARES = {"validation": 0.2, "test": 0.2, "seed": 0}
 

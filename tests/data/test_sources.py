@@ -10,8 +10,8 @@ from PIL import Image
 from cvtrain.data import array_files, sources
 from cvtrain.data.sources import NAMED_SETS, fetch, is_fetched, locate_source
 from cvtrain.errors import ConfigError, DataError, ResourceError, Stopped
-from cvtrain.outputs import FETCHED_SET
-from cvtrain.signals import Stop
+from cvtrain.system.outputs import FETCHED_SET
+from cvtrain.system.signals import Stop
 
 
 def write_npz(path, **arrays):

@@ -6,7 +6,7 @@ from PIL import Image
 from cvtrain.data.decode import Decoder
 from cvtrain.data.statistics import collect_statistics
 from cvtrain.errors import Stopped
-from cvtrain.signals import Stop
+from cvtrain.system.signals import Stop
 
 DECODER = Decoder((40, 50))
 

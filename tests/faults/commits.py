@@ -30,11 +30,11 @@ from interposed import (
     lose_power,
 )
 
-from cvtrain import files
 from cvtrain.errors import CvtrainError, ResourceError
 from cvtrain.features.store import FeatureStore
-from cvtrain.files import commit_json, commit_text, committed_folder, is_temporary
-from cvtrain.run import Run
+from cvtrain.runs.run import Run
+from cvtrain.system import files
+from cvtrain.system.files import commit_json, commit_text, committed_folder, is_temporary
 from cvtrain.training.checkpoint import Checkpoints, Snapshot
 
 OLD, NEW = "old", "new"
@@ -56,7 +56,7 @@ class Case:
     commit: Callable[[Path, str], object]
     read: Callable[[Path], str]
     begins_empty: bool = False
-    module: str = "cvtrain.files"
+    module: str = "cvtrain.system.files"
 
 
 def _read_text(folder: Path) -> str:

@@ -16,7 +16,7 @@ from pathlib import Path
 
 from commits import CASES, NEW, NOTHING, OLD, Case, how_it_failed, left_over
 
-from cvtrain.files import remove_abandoned
+from cvtrain.system.files import remove_abandoned
 
 PAGE = 4096
 

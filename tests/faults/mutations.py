@@ -17,8 +17,8 @@ import numpy as np
 
 from cvtrain.errors import RunError
 from cvtrain.features.store import FeatureStore
-from cvtrain.files import commit_bytes, seal, unsealed
-from cvtrain.run import Run
+from cvtrain.runs.run import Run
+from cvtrain.system.files import commit_bytes, seal, unsealed
 from cvtrain.training.checkpoint import Checkpoints, Snapshot
 
 NOTICED, HARMLESS, SILENT = "noticed", "harmless", "silent"

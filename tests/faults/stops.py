@@ -27,11 +27,11 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 from crash.outcomes import run_outcome
 from tiny_images import make_images
 
-from cvtrain import signals
 from cvtrain.__main__ import main as cvtrain
+from cvtrain.system import signals
 
 STOPPED = 75
-_PACKAGE = str(Path(signals.__file__).parent)
+_PACKAGE = str(Path(signals.__file__).parents[1])
 _PASSING_ON = {"go_on", "_go_on", "<lambda>", "one_pass"}
 _CONFIG = """
 seed: 3

@@ -22,7 +22,7 @@ from tiny_images import make_images
 
 from cvtrain.__main__ import main as cvtrain
 from cvtrain.errors import RunError
-from cvtrain.run import Run
+from cvtrain.runs.run import Run
 
 CONFIG = """
 precision: float32

@@ -18,8 +18,8 @@ from cvtrain.data.augment import Augmentation, augment
 from cvtrain.errors import DataError, ResourceError, Stopped
 from cvtrain.features import extract as module
 from cvtrain.features.extract import Views, extract, open_stores
-from cvtrain.files import cache_dir
-from cvtrain.signals import Stop
+from cvtrain.system.files import cache_dir
+from cvtrain.system.signals import Stop
 
 CHANGES = Augmentation(flip="both", rotate=20, zoom=0.1, brightness=0.2)
 

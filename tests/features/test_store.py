@@ -11,7 +11,7 @@ import pytest
 
 from cvtrain.errors import ResourceError
 from cvtrain.features.store import FeatureStore
-from cvtrain.files import committed
+from cvtrain.system.files import committed
 
 SHAPE = (2, 3, 5)
 HERE = str(Path(__file__).parent)

@@ -3,7 +3,6 @@
 import re
 from pathlib import Path
 
-from cvtrain.predictions import read_predictions
 from cvtrain.reports.compare import all_pairs, open_contenders, render_comparison
 from cvtrain.reports.folder import (
     flat,
@@ -16,8 +15,9 @@ from cvtrain.reports.folder import (
 )
 from cvtrain.reports.record import read_record
 from cvtrain.reports.report import read_suspects, render_report
-from cvtrain.run import Run
-from cvtrain.signals import Stop
+from cvtrain.runs.predictions import read_predictions
+from cvtrain.runs.run import Run
+from cvtrain.system.signals import Stop
 
 
 def read_all(run: Run) -> None:

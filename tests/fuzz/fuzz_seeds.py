@@ -15,8 +15,8 @@ import numpy as np
 from PIL import Image
 from run_folders import make_run
 
+from cvtrain.evaluation.mislabels import Suspect, mislabels_csv
 from cvtrain.features.store import KEY_BYTES, FeatureStore
-from cvtrain.mislabels import Suspect, mislabels_csv
 from cvtrain.training.checkpoint import Checkpoints, Snapshot
 
 SNAPSHOT = Snapshot(

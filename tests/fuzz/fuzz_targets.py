@@ -35,7 +35,7 @@ from cvtrain.errors import ConfigError, CvtrainError, DataError, RunError
 from cvtrain.features.store import FeatureStore
 from cvtrain.models.keras_file import check_keras_file
 from cvtrain.models.weights import load_weights
-from cvtrain.run import Run
+from cvtrain.runs.run import Run
 from cvtrain.training.checkpoint import Checkpoints, Snapshot
 
 _LINE_BREAK = re.compile("\r\n|[\n\r\x85\u2028\u2029]")

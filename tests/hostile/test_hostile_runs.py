@@ -15,8 +15,8 @@ from run_folders import make_run
 from watched import SECRET, Case, Sandbox
 
 from cvtrain.errors import RunError
-from cvtrain.files import sha256_bytes
-from cvtrain.run import Run
+from cvtrain.runs.run import Run
+from cvtrain.system.files import sha256_bytes
 from cvtrain.training.checkpoint import Checkpoints
 
 COMMANDS = {

@@ -8,10 +8,9 @@ import pytest
 from PIL import Image
 from tiny_runs import make_run
 
-from cvtrain.calibration import Abstention, fit_temperature
-from cvtrain.console import Console
 from cvtrain.errors import ConfigError, RunError
-from cvtrain.metrics import calibration_error
+from cvtrain.evaluation.calibration import Abstention, fit_temperature
+from cvtrain.evaluation.metrics import calibration_error
 from cvtrain.pipelines.calibrate import (
     calibrate,
     in_words,
@@ -19,7 +18,8 @@ from cvtrain.pipelines.calibrate import (
     plain_words,
     read_abstention,
 )
-from cvtrain.run import Run
+from cvtrain.runs.run import Run
+from cvtrain.system.console import Console
 
 
 @pytest.fixture

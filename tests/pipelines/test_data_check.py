@@ -6,9 +6,9 @@ import pytest
 from tiny_images import make_images
 
 from cvtrain.config import config_for_source
-from cvtrain.console import Console
 from cvtrain.errors import DataError
 from cvtrain.pipelines.data_check import data_check
+from cvtrain.system.console import Console
 
 
 def test_a_clean_folder_is_said_to_be_clean(image_folder, capsys):

@@ -10,10 +10,10 @@ import pytest
 from PIL import Image
 from tiny_images import make_images
 
-from cvtrain.console import Console
 from cvtrain.errors import ConfigError, DataError, ResourceError, Stopped
 from cvtrain.pipelines import data_convert as module
 from cvtrain.pipelines.data_convert import data_convert
+from cvtrain.system.console import Console
 
 QUIET = Console(quiet=True)
 

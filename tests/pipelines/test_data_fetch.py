@@ -6,11 +6,11 @@ import pytest
 from PIL import Image
 
 from cvtrain.config import config_for_source
-from cvtrain.console import Console
 from cvtrain.data.sources import NAMED_SETS
 from cvtrain.errors import ResourceError
 from cvtrain.pipelines.data_check import data_check
 from cvtrain.pipelines.data_fetch import data_fetch
+from cvtrain.system.console import Console
 
 
 @pytest.fixture

@@ -7,13 +7,13 @@ import pytest
 from tiny_images import make_images
 
 from cvtrain.config import Columns, Config, Data, config_for_source
-from cvtrain.console import Console
 from cvtrain.data.manifest import read_manifest
 from cvtrain.errors import ConfigError, DataError
 from cvtrain.pipelines.data_check import data_check
 from cvtrain.pipelines.data_split import data_split
 from cvtrain.pipelines.dataset import scan
-from cvtrain.signals import Stop
+from cvtrain.system.console import Console
+from cvtrain.system.signals import Stop
 
 OPTIONS = {"validation": 0.2, "test": 0.2, "seed": 0, "group": None, "label": None}
 

@@ -8,9 +8,9 @@ import pytest
 from PIL import Image
 
 from cvtrain.config import config_for_source
-from cvtrain.console import Console
 from cvtrain.errors import DataError, ResourceError
 from cvtrain.pipelines.data_stats import data_stats
+from cvtrain.system.console import Console
 
 
 def photograph(path, seed, *, size=(60, 80), quality=None):

@@ -7,12 +7,12 @@ import pytest
 from tiny_images import make_images
 
 from cvtrain.config import config_for_source, load_config
-from cvtrain.console import Console
 from cvtrain.errors import ConfigError, DataError
 from cvtrain.pipelines.data_check import data_check
 from cvtrain.pipelines.dataset import open_dataset
 from cvtrain.pipelines.evaluate import evaluate
-from cvtrain.signals import Stop
+from cvtrain.system.console import Console
+from cvtrain.system.signals import Stop
 
 SMALL = ["data.image_size=16"]
 

@@ -8,11 +8,11 @@ from importlib import metadata
 
 import pytest
 
-from cvtrain import machine
-from cvtrain.console import Console
 from cvtrain.errors import ResourceError
 from cvtrain.pipelines import doctor as doctor_module
 from cvtrain.pipelines.doctor import Finding, doctor
+from cvtrain.system import machine
+from cvtrain.system.console import Console
 
 ENGINE = {
     "engine": "tensorflow",

@@ -10,10 +10,10 @@ import pytest
 from PIL import Image
 
 from cvtrain.config import load_config
-from cvtrain.console import Console
 from cvtrain.errors import ConfigError, RunError
 from cvtrain.pipelines.job import start_job
-from cvtrain.run import Run, RunRequest
+from cvtrain.runs.run import Run, RunRequest
+from cvtrain.system.console import Console
 
 
 @pytest.fixture
@@ -264,7 +264,7 @@ def test_everything_at_once(begin, refused, images, monkeypatch):
     (images / "test/red/000.png").unlink()
     monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(64)))
     monkeypatch.setenv("TF_ENABLE_ONEDNN_OPTS", "0")
-    monkeypatch.setattr("cvtrain.machine.instructions", lambda: ["avx"])
+    monkeypatch.setattr("cvtrain.system.machine.instructions", lambda: ["avx"])
     before = run.record
     found = refused("fit.epochs=20", "fit.batch_size=4")
     threads = before["environment"]["threads"]["available"]

@@ -7,7 +7,6 @@ import numpy as np
 import pytest
 
 import cvtrain
-from cvtrain import machine
 from cvtrain.pipelines import environment as module
 from cvtrain.pipelines.environment import (
     differences,
@@ -16,6 +15,7 @@ from cvtrain.pipelines.environment import (
     library_versions,
     processor_as_device,
 )
+from cvtrain.system import machine
 
 
 @pytest.mark.parametrize(

@@ -8,11 +8,11 @@ import zipfile
 import pytest
 
 from cvtrain.config import Columns
-from cvtrain.console import Console
 from cvtrain.errors import DataError, ResourceError, RunError
 from cvtrain.pipelines.calibrate import calibrate
 from cvtrain.pipelines.evaluate import evaluate
-from cvtrain.run import Run
+from cvtrain.runs.run import Run
+from cvtrain.system.console import Console
 
 QUIET = Console(quiet=True)
 

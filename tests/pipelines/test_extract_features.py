@@ -12,7 +12,6 @@ import pytest
 from PIL import Image
 
 from cvtrain.config import load_config
-from cvtrain.console import Console
 from cvtrain.errors import ConfigError, DataError, RunError, Stopped, TrainingError
 from cvtrain.features import extract as extraction
 from cvtrain.pipelines import extract_features as module
@@ -20,7 +19,8 @@ from cvtrain.pipelines.extract_features import extract_features
 from cvtrain.pipelines.finetune import finetune
 from cvtrain.pipelines.learning_curve import learning_curve
 from cvtrain.pipelines.probe import probe
-from cvtrain.run import RunRequest
+from cvtrain.runs.run import RunRequest
+from cvtrain.system.console import Console
 
 CONFIG = """
 seed: 3

@@ -8,10 +8,10 @@ import pytest
 from PIL import Image
 
 from cvtrain.config import load_config
-from cvtrain.console import Console
 from cvtrain.errors import TrainingError
 from cvtrain.pipelines.find_lr import find_lr
-from cvtrain.run import Run, RunRequest
+from cvtrain.runs.run import Run, RunRequest
+from cvtrain.system.console import Console
 
 
 @pytest.fixture(scope="module")

@@ -10,16 +10,16 @@ import pytest
 from scipy.stats import binomtest
 
 from cvtrain.config import load_config
-from cvtrain.console import Console
 from cvtrain.errors import ConfigError, RunError, Stopped, TrainingError
 from cvtrain.features import extract as extraction
 from cvtrain.pipelines import train
 from cvtrain.pipelines.extract_features import extract_features
 from cvtrain.pipelines.finetune import finetune
-from cvtrain.predictions import read_predictions
 from cvtrain.reports.report import render_report
-from cvtrain.run import Run, RunRequest
-from cvtrain.signals import Stop
+from cvtrain.runs.predictions import read_predictions
+from cvtrain.runs.run import Run, RunRequest
+from cvtrain.system.console import Console
+from cvtrain.system.signals import Stop
 
 CONFIG = """
 seed: 3

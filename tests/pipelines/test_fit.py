@@ -19,7 +19,6 @@ from PIL import Image
 from sklearn import metrics as sk
 
 from cvtrain.config import load_config
-from cvtrain.console import Console
 from cvtrain.errors import (
     ConfigError,
     DataError,
@@ -32,8 +31,9 @@ from cvtrain.models.invariant import load_model, weights_digest
 from cvtrain.pipelines.fit import fit
 from cvtrain.reports.compare import open_contenders, show
 from cvtrain.reports.report import render_report
-from cvtrain.run import Run, RunRequest
-from cvtrain.signals import Stop
+from cvtrain.runs.run import Run, RunRequest
+from cvtrain.system.console import Console
+from cvtrain.system.signals import Stop
 
 
 def read_csv(path):

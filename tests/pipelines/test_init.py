@@ -12,12 +12,12 @@ from PIL import Image
 from tiny_images import make_images
 
 from cvtrain.config import Columns, load_config
-from cvtrain.console import Console
 from cvtrain.errors import ConfigError, DataError
 from cvtrain.pipelines import init as init_module
 from cvtrain.pipelines.dataset import open_dataset
 from cvtrain.pipelines.init import init
-from cvtrain.signals import Stop
+from cvtrain.system.console import Console
+from cvtrain.system.signals import Stop
 
 QUIET = Console(quiet=True)
 
@@ -368,7 +368,7 @@ def test_without_an_engine_there_is_a_config(image_folder, monkeypatch):
 def test_the_engine_is_not_imported(image_folder):
     code = (
         "import sys; from pathlib import Path\n"
-        "from cvtrain.console import Console\n"
+        "from cvtrain.system.console import Console\n"
         "from cvtrain.pipelines import init as module\n"
         "module.problem_fetching = lambda _address: 'no network'\n"
         "options = {'weights_file': None, 'force': False, 'estimate': False}\n"

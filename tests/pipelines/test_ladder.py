@@ -8,11 +8,11 @@ import pytest
 from scipy.stats import binomtest
 
 from cvtrain.config import load_config
-from cvtrain.console import Console
 from cvtrain.errors import ConfigError, Stopped
 from cvtrain.pipelines import ladder as module
 from cvtrain.pipelines.ladder import ladder
-from cvtrain.run import Run, RunRequest
+from cvtrain.runs.run import Run, RunRequest
+from cvtrain.system.console import Console
 
 CONFIG = """
 seed: 3

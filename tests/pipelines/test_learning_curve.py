@@ -15,12 +15,12 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from cvtrain.config import load_config
-from cvtrain.console import Console
 from cvtrain.errors import ConfigError, DataError, RunError, Stopped
 from cvtrain.models.backbones import build_backbone
 from cvtrain.pipelines import learning_curve as pipeline
 from cvtrain.pipelines.learning_curve import conclude, learning_curve
-from cvtrain.run import Run, RunRequest
+from cvtrain.runs.run import Run, RunRequest
+from cvtrain.system.console import Console
 from cvtrain.training.linear_probe import out_of_fold
 
 CONFIG = """

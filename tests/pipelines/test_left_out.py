@@ -12,7 +12,7 @@ import pytest
 from PIL import Image
 from tiny_images import make_images
 
-from cvtrain.outputs import mark_of_output
+from cvtrain.system.outputs import mark_of_output
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "bad_input"))
 from commands import run_all

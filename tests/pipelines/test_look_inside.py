@@ -7,11 +7,11 @@ import pytest
 from PIL import Image
 
 from cvtrain.backend import keras
-from cvtrain.console import Console
 from cvtrain.data.decode import Decoder
 from cvtrain.errors import ConfigError, DataError
 from cvtrain.pipelines.asked import Look
 from cvtrain.pipelines.visualize import visualize
+from cvtrain.system.console import Console
 from cvtrain.visuals.ascent import STYLES
 
 

@@ -10,16 +10,16 @@ import pytest
 from PIL import Image
 
 from cvtrain.config import load_config
-from cvtrain.console import Console
 from cvtrain.errors import ResourceError
-from cvtrain.metrics import worst_mistakes
+from cvtrain.evaluation.metrics import worst_mistakes
 from cvtrain.pipelines import mistakes
 from cvtrain.pipelines.dataset import open_dataset
 from cvtrain.pipelines.job import Job
 from cvtrain.pipelines.mistakes import explain_mistakes
-from cvtrain.run import Run
-from cvtrain.signals import Stop
-from cvtrain.stopwatch import Stopwatch
+from cvtrain.runs.run import Run
+from cvtrain.system.console import Console
+from cvtrain.system.signals import Stop
+from cvtrain.system.stopwatch import Stopwatch
 from cvtrain.visuals.cams import gradcam
 from cvtrain.visuals.fields import placed
 from cvtrain.visuals.opened import open_model

@@ -11,11 +11,11 @@ from PIL import Image
 from tiny_models import SHAPE, VARIANTS, early, flat, layers, seeded, top
 
 from cvtrain.backend import keras
-from cvtrain.console import Console
 from cvtrain.data.decode import Decoder
 from cvtrain.errors import RunError
 from cvtrain.pipelines.asked import Look
 from cvtrain.pipelines.visualize import visualize
+from cvtrain.system.console import Console
 from cvtrain.visuals.explain import METHODS
 
 HEIGHT, WIDTH = SHAPE[:2]

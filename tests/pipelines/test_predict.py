@@ -7,11 +7,11 @@ import shutil
 import numpy as np
 import pytest
 
-from cvtrain.console import Console
 from cvtrain.errors import ConfigError, DataError
 from cvtrain.pipelines.calibrate import calibrate
 from cvtrain.pipelines.predict import predict
-from cvtrain.run import Run
+from cvtrain.runs.run import Run
+from cvtrain.system.console import Console
 
 
 def rows_of(path):

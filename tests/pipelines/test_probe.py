@@ -17,14 +17,14 @@ from sklearn.preprocessing import StandardScaler
 
 from cvtrain.cli.options import Project
 from cvtrain.config import Backbone, load_config
-from cvtrain.console import Console
 from cvtrain.errors import ConfigError, DataError, RunError, Stopped
 from cvtrain.features import extract
 from cvtrain.models.backbones import build_backbone
 from cvtrain.models.blocks import blocks, find_cut
 from cvtrain.pipelines import probe as pipeline
 from cvtrain.pipelines.probe import bases_by_label, probe
-from cvtrain.run import Run, RunRequest, newest_run
+from cvtrain.runs.run import Run, RunRequest, newest_run
+from cvtrain.system.console import Console
 
 CONFIG = """
 seed: 3

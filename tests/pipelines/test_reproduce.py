@@ -12,14 +12,14 @@ from interrupting import InterruptingConsole
 from PIL import Image
 
 from cvtrain.config import load_config
-from cvtrain.console import Console
 from cvtrain.errors import ConfigError, DataError, NotReproduced, RunError, Stopped
-from cvtrain.files import cache_dir
 from cvtrain.models.invariant import open_keras_file, save_model
 from cvtrain.pipelines.extract_features import extract_features
 from cvtrain.pipelines.finetune import finetune
 from cvtrain.pipelines.reproduce import reproduce, reproduction_path
-from cvtrain.run import Run, RunRequest
+from cvtrain.runs.run import Run, RunRequest
+from cvtrain.system.console import Console
+from cvtrain.system.files import cache_dir
 
 TRANSFER = """
 seed: 3

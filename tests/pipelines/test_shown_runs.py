@@ -8,7 +8,7 @@ from web_pages import Tables
 from cvtrain.reports.compare import all_pairs, open_contenders, render_comparison
 from cvtrain.reports.record import read_record
 from cvtrain.reports.report import render_report
-from cvtrain.signals import Stop
+from cvtrain.system.signals import Stop
 
 
 def test_a_report_shows_all_that_training_leaves(finished):

@@ -7,11 +7,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from cvtrain.console import Console
 from cvtrain.data.decode import Decoder
 from cvtrain.data.index import Split
 from cvtrain.errors import DataError, RunError
-from cvtrain.files import commit_json, commit_text
 from cvtrain.pipelines.subject import (
     Images,
     Wanted,
@@ -19,8 +17,10 @@ from cvtrain.pipelines.subject import (
     named_images,
     right_and_wrong,
 )
-from cvtrain.predictions import predictions_csv
-from cvtrain.run import Run
+from cvtrain.runs.predictions import predictions_csv
+from cvtrain.runs.run import Run
+from cvtrain.system.console import Console
+from cvtrain.system.files import commit_json, commit_text
 
 QUIET = Console(quiet=True)
 NAMES = ["cat", "dog", "emu", "fox"]

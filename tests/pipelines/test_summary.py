@@ -3,9 +3,9 @@
 import pytest
 
 from cvtrain.config import load_config
-from cvtrain.console import Console
 from cvtrain.pipelines.fit import builder
 from cvtrain.pipelines.summary import summary
+from cvtrain.system.console import Console
 
 QUIET = Console(quiet=True)
 

@@ -6,10 +6,10 @@ import pytest
 from PIL import Image
 from tiny_images import make_images
 
-from cvtrain.console import Console
 from cvtrain.errors import DataError
 from cvtrain.pipelines.survey import SIDES, image_side, survey
-from cvtrain.signals import Stop
+from cvtrain.system.console import Console
+from cvtrain.system.signals import Stop
 
 
 def look(source, smallest_side=0):

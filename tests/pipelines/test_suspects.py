@@ -7,17 +7,17 @@ import pytest
 from tiny_images import make_images
 
 from cvtrain.config import config_for_source, load_config
-from cvtrain.console import Console
-from cvtrain.mislabels import read_mislabels
+from cvtrain.evaluation.mislabels import read_mislabels
 from cvtrain.pipelines import suspects
 from cvtrain.pipelines.dataset import open_dataset
 from cvtrain.pipelines.extract_features import extract_features
 from cvtrain.pipelines.finetune import finetune
 from cvtrain.pipelines.job import Job
 from cvtrain.pipelines.suspects import NONE_JUDGED, judge_training_images
-from cvtrain.run import Run, RunRequest
-from cvtrain.signals import Stop
-from cvtrain.stopwatch import Stopwatch
+from cvtrain.runs.run import Run, RunRequest
+from cvtrain.system.console import Console
+from cvtrain.system.signals import Stop
+from cvtrain.system.stopwatch import Stopwatch
 
 RNG = np.random.default_rng(0)
 CONFIG = """

@@ -9,12 +9,12 @@ import numpy as np
 import pytest
 
 from cvtrain.backend import keras
-from cvtrain.console import Console
 from cvtrain.errors import ConfigError, RunError
 from cvtrain.pipelines.evaluate import decoder_of_run, evaluate
 from cvtrain.pipelines.predict import predict
 from cvtrain.pipelines.tta import view_average
-from cvtrain.run import Run
+from cvtrain.runs.run import Run
+from cvtrain.system.console import Console
 
 
 def rows_of(path):

@@ -14,16 +14,16 @@ from PIL import Image
 import cvtrain.pipelines.visualize as command
 from cvtrain import backend
 from cvtrain.backend import keras
-from cvtrain.console import Console
 from cvtrain.data.decode import Decoder
 from cvtrain.errors import ConfigError, DataError, ResourceError, RunError, Stopped
-from cvtrain.files import commit_json
-from cvtrain.outputs import commit_mark
 from cvtrain.pipelines import explain_images
 from cvtrain.pipelines.asked import Look
 from cvtrain.pipelines.predict import predict
 from cvtrain.pipelines.visualize import visualize
-from cvtrain.run import Run
+from cvtrain.runs.run import Run
+from cvtrain.system.console import Console
+from cvtrain.system.files import commit_json
+from cvtrain.system.outputs import commit_mark
 
 QUIET = Console(quiet=True)
 

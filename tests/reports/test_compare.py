@@ -11,10 +11,10 @@ from run_folders import make_run
 from sklearn.metrics import accuracy_score, f1_score
 from web_pages import HOSTILE, Opened, Parsed, Tables
 
-from cvtrain.console import Console
 from cvtrain.errors import ConfigError, RunError
 from cvtrain.reports.compare import all_pairs, compare, open_contenders, render_comparison
-from cvtrain.run import Run
+from cvtrain.runs.run import Run
+from cvtrain.system.console import Console
 
 
 @pytest.fixture(scope="module")

@@ -25,12 +25,12 @@ from sklearn.metrics import (
 )
 from web_pages import HOSTILE, Opened, Parsed, Tables
 
-from cvtrain.console import Console
 from cvtrain.errors import RunError, Stopped
-from cvtrain.files import printable
 from cvtrain.reports.report import NUM_MISLABELS, render_report, report
-from cvtrain.run import Run
-from cvtrain.signals import Stop
+from cvtrain.runs.run import Run
+from cvtrain.system.console import Console
+from cvtrain.system.files import printable
+from cvtrain.system.signals import Stop
 
 NEW_FIELDS = {
     "reading": [

@@ -10,7 +10,7 @@ from PIL import Image
 from cvtrain.data.decode import Decoder
 from cvtrain.errors import Stopped
 from cvtrain.reports.thumbnails import thumbnail, thumbnails
-from cvtrain.signals import Stop
+from cvtrain.system.signals import Stop
 
 
 def decoded(uri):

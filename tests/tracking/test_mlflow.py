@@ -5,7 +5,7 @@ import sys
 
 import pytest
 
-from cvtrain.run import Run
+from cvtrain.runs.run import Run
 from cvtrain.tracking.mlflow import MLflow, flattened
 
 STUB = '''

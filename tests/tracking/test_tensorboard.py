@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from cvtrain.run import Run
+from cvtrain.runs.run import Run
 from cvtrain.tracking.tensorboard import TensorBoard, crc32c, record, scalars_event
 
 ROW = {

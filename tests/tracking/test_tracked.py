@@ -3,7 +3,7 @@
 import pytest
 
 from cvtrain.errors import ConfigError
-from cvtrain.run import Run
+from cvtrain.runs.run import Run
 from cvtrain.tracking.tracked import Tracking, refuse_missing, tracked
 
 

@@ -11,7 +11,7 @@ from cvtrain.data.mix import Mixing, mixed_batches
 from cvtrain.errors import ConfigError, ResourceError, RunError
 from cvtrain.models.convnet import build_convnet
 from cvtrain.models.invariant import weights_digest
-from cvtrain.signals import Stop
+from cvtrain.system.signals import Stop
 from cvtrain.training import loop
 from cvtrain.training.checkpoint import Checkpoints
 from cvtrain.training.loop import train

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from web_pages import HOSTILE, Opened, Parsed
 
-from cvtrain.html import data_uri, picture
+from cvtrain.system.html import data_uri, picture
 from cvtrain.visuals.page import Card, Table, View, render_page
 
 

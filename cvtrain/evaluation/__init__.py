@@ -1,0 +1,1 @@
+"""Numbers about a model, from arrays alone: metrics, calibration, mislabels, curve diagnosis."""

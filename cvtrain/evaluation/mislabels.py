@@ -1,0 +1,144 @@
+"""Which labels are likely wrong, by what a classifier says that has not learnt them.
+
+C. G. Northcutt, L. Jiang and I. L. Chuang (2021), Confident Learning: Estimating Uncertainty in
+Dataset Labels, arXiv:1911.00068.
+"""
+
+import csv
+from collections.abc import Sequence
+from dataclasses import astuple, dataclass, fields
+from pathlib import Path
+
+import numpy as np
+
+from cvtrain.errors import RunError
+from cvtrain.system.files import csv_text, printable
+
+MOST_LISTED = 500
+"""So many lines has the list at most: nobody looks at more."""
+
+LEAST_ODDS = 10
+"""How many times as probable as the label the suggestion has to be.
+
+Where a model is weak, the confident joint alone accuses a third of all images. On photographs with
+swapped labels, this doubles the share of the list that is wrong, and costs a tenth of those found
+(benchmarks/planted_mislabels.py).
+"""
+
+
+@dataclass(frozen=True)
+class Suspect:
+    """An image whose label is likely wrong.
+
+    Attributes:
+        file: its name.
+        split: which it is in.
+        label: the class that it is said to be of.
+        suggestion: the class that it looks like.
+        p_label, p_suggestion: probabilities of the two, in 0..1.
+    """
+
+    file: str
+    split: str
+    label: str
+    suggestion: str
+    p_label: float
+    p_suggestion: float
+
+
+def likely_mislabels(
+    labels: np.ndarray, probabilities: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """Images that are confidently of another class than their label says.
+
+    How confident is confident, each class says itself: at least as probable as it is on average for
+    the images with its label (equation 2). Where several classes are, the most probable one counts.
+    That is off the diagonal of the paper's confident joint; besides, the odds have to be high.
+
+    Args:
+        labels: (n,) class indices, as they are given.
+        probabilities: (n, classes) of a classifier that was not trained on these images.
+
+    Returns:
+        Positions (k,) of the images, the likeliest first: by the odds of the suggestion against the
+        label. And the suggestions, (k,) class indices.
+    """
+    everyone = np.arange(len(labels))
+    own = probabilities[everyone, labels].astype(np.float64)
+    num_classes = probabilities.shape[1]
+    counts = np.bincount(labels, minlength=num_classes)
+    sums = np.bincount(labels, weights=own, minlength=num_classes)
+    # Nobody knows how confident is confident in a class without images, so it is never suggested.
+    thresholds = np.where(counts > 0, sums / np.maximum(counts, 1), np.inf)
+    confident = np.where(probabilities >= thresholds, probabilities, 0.0)
+    suggestions = confident.argmax(axis=1)
+    suggested = confident[everyone, suggestions]
+    is_suspect = (suggestions != labels) & (suggested > 0) & (suggested >= LEAST_ODDS * own)
+    places = np.flatnonzero(is_suspect)
+    places = places[np.argsort(own[places] / suggested[places], kind="stable")]
+    return places, suggestions[places]
+
+
+def suspects(
+    files: Sequence[str],
+    splits: Sequence[str],
+    labels: np.ndarray,
+    probabilities: np.ndarray,
+    class_names: Sequence[str],
+) -> list[Suspect]:
+    """`likely_mislabels` by name, the likeliest first.
+
+    Args:
+        files, splits: name and split of each of the n images.
+        labels, probabilities: as `likely_mislabels` takes them.
+        class_names: in the order of the labels.
+    """
+    places, suggestions = likely_mislabels(labels, probabilities)
+    return [
+        Suspect(
+            files[i],
+            splits[i],
+            class_names[labels[i]],
+            class_names[suggestion],
+            float(probabilities[i, labels[i]]),
+            float(probabilities[i, suggestion]),
+        )
+        for i, suggestion in zip(places.tolist(), suggestions.tolist(), strict=True)
+    ]
+
+
+def ranked(found: Sequence[Suspect]) -> list[Suspect]:
+    """Suspects from several sources, the likeliest first."""
+    return sorted(found, key=lambda suspect: suspect.p_label / suspect.p_suggestion)
+
+
+def mislabels_csv(found: Sequence[Suspect]) -> str:
+    """The first `MOST_LISTED` as `mislabels.csv`: one line an image, a column for each field."""
+    columns = [field.name for field in fields(Suspect)]
+    lines = [
+        [f"{value:.4g}" if isinstance(value, float) else value for value in astuple(suspect)]
+        for suspect in found[:MOST_LISTED]
+    ]
+    return csv_text([columns, *lines])
+
+
+def read_mislabels(path: Path) -> list[Suspect]:
+    """Read what `mislabels_csv` wrote; names are as `files.csv_cell` leaves them.
+
+    Raises:
+        RunError: the file is missing or damaged.
+    """
+    try:
+        with path.open(encoding="utf-8", newline="") as file:
+            header, *rows = csv.reader(file)
+        if header != [field.name for field in fields(Suspect)]:
+            raise ValueError("its columns are others")
+        found = [Suspect(*names, float(p), float(q)) for *names, p, q in rows]
+        if not all(0 <= one.p_label <= 1 and 0 <= one.p_suggestion <= 1 for one in found):
+            raise ValueError("it has probabilities that are not between 0 and 1")
+        return found
+    except (OSError, ValueError, TypeError, csv.Error) as error:
+        what = (error.strerror or "").lower() if isinstance(error, OSError) else str(error)
+        raise RunError(
+            f"{printable(path)}: cannot be used: {what}", "Train again, or use another run."
+        ) from error

@@ -1,0 +1,1 @@
+"""A run folder: its lock, its record, its validation, its predictions."""

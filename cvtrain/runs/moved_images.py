@@ -1,0 +1,69 @@
+"""The images of a run, which may have been moved since it was trained on them."""
+
+import os
+from collections.abc import Callable, Collection, Mapping, Sequence
+from pathlib import Path
+
+from cvtrain.data.sources import NAMED_SETS
+from cvtrain.errors import DataError
+from cvtrain.runs.run import Run
+from cvtrain.system.files import printable
+
+MOVED = "If they have moved, add where they are now: --data FOLDER"
+"""What to do about images of a run that are gone."""
+
+
+def recorded_root(
+    run: Run,
+    paths: Sequence[str],
+    *,
+    data: Path | None = None,
+    warn: Callable[[str], None],
+) -> Path:
+    """The folder that the paths of a run's images count from now.
+
+    Args:
+        run: that was trained on them.
+        paths: those that are to be read.
+        data: the folder, or the manifest, where a person says that they are; None: where they were.
+        warn: told where some of them are gone.
+
+    Raises:
+        DataError: all of them are gone.
+    """
+    root = Path(run.field("data", dict)["root"]) if data is None else folder_of(data)
+    gone = [path for path in paths if not os.path.exists(root / path)]  # noqa: PTH110 - long names
+    if not gone:
+        return root
+    example = printable(gone[0])
+    if not root.is_dir():
+        raise DataError(f"{printable(root)} is gone, with the images of {run.path}", MOVED)
+    what = f"{len(gone):,} of {len(paths):,} images of {run.path} are gone, such as {example}"
+    if len(gone) == len(paths):
+        raise DataError(f"{printable(root)}: {what}", MOVED)
+    warn(f"{printable(root)}: {what}\n  {MOVED}")
+    return root
+
+
+def refuse_gone(source: str, advice: str) -> None:
+    """Raise DataError where nothing is at the `data.source` of a run any more."""
+    if source not in NAMED_SETS and not os.path.exists(source):  # noqa: PTH110 - as above
+        raise DataError(f"{printable(source)} is gone", advice)
+
+
+def holds_recorded(root: Path, by_class: Mapping[str, Mapping[str, Collection[str]]]) -> bool:
+    """Whether most of the images that a run recorded are below `root`, under the same paths.
+
+    Then they are its own, or made of them: those that it was trained on must not measure it.
+
+    Args:
+        by_class: {split: {class: [path, ...]}}, as split.json has it.
+    """
+    paths = [path for classes in by_class.values() for each in classes.values() for path in each]
+    num_there = sum(os.path.exists(root / path) for path in paths)  # noqa: PTH110 - long names
+    return 2 * num_there > len(paths)
+
+
+def folder_of(source: Path) -> Path:
+    """The folder that the paths in a folder, or in a manifest, count from."""
+    return source.parent if source.is_file() else source

@@ -1,0 +1,337 @@
+"""A Run: one output folder. Everything a command learns goes into it.
+
+`run.json` is its contract, described in docs/run-folder.md. It is written when the run starts, and
+again whenever something in it becomes known, each time as one atomic commit.
+"""
+
+import contextlib
+import json
+import os
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from cvtrain.errors import CvtrainError, ResourceError, RunError, Stopped
+from cvtrain.runs.lock import LOCK, held, refuse_held
+from cvtrain.runs.validation import check_record, check_split, refuse_links
+from cvtrain.system.files import (
+    commit_json,
+    commit_text,
+    disk_errors,
+    is_temporary,
+    make_folder,
+    printable,
+    sha256_bytes,
+)
+from cvtrain.system.stopwatch import Stopwatch
+
+FORMAT = 1
+_MAX_BYTES = 64_000_000
+_REQUIRED = {"format": int, "command": str, "status": str, "started": str}
+FIRST_FILES = "config.yaml", "split.json"
+"""What a run folder has before it has `run.json`, which makes it a run."""
+
+_SEAL = "sha256"
+
+
+@dataclass(frozen=True)
+class RunRequest:
+    """The run folder that a person asked a command to write.
+
+    Attributes:
+        path: of the folder.
+        name: of the config, for the record.
+        resume: continue the run at `path`, from where it stopped.
+        accept_changes: continue it also with another config, other images or on another machine.
+        config: the file that a person keeps; None where a run is continued by its folder.
+    """
+
+    path: Path
+    name: str
+    resume: bool = False
+    accept_changes: bool = False
+    config: Path | None = None
+
+
+class Run:
+    """One run folder.
+
+    Attributes:
+        path: the folder.
+        record: the content of `run.json`.
+    """
+
+    def __init__(self, path: Path, record: dict[str, Any]):
+        self.path = path
+        self.record = record
+
+    @classmethod
+    @contextlib.contextmanager
+    def begin(
+        cls, path: Path, command: str, *, files: Mapping[str, str] | None = None, **fields: Any
+    ) -> Iterator["Run"]:
+        """Make a new run folder, and hold it against other writers while the block runs.
+
+        Of several that begin in one folder at once, one makes the run. A folder where that was
+        killed before there was a run counts as empty.
+
+        Args:
+            path: the folder; it is not there, or empty.
+            command: that makes it.
+            files: text by name, of `FIRST_FILES`, that it has from its first moment on.
+            fields: of its record, likewise.
+
+        Raises:
+            RunError: `path` is there and not empty, or another process is making a run in it.
+            ResourceError: it cannot be made.
+        """
+        refuse_existing(path)
+        with disk_errors(path):
+            make_folder(path)
+        with held(path):
+            if not _is_free(path):
+                raise _is_there(path)
+            for name, text in (files or {}).items():
+                commit_text(path / name, text)
+            # Last, because this makes it a run.
+            run = cls(path, {"format": FORMAT, "command": command, "status": "running"})
+            run.update(started=datetime.now(UTC).isoformat(timespec="seconds"), **fields)
+            yield run
+
+    @classmethod
+    def create(
+        cls, path: Path, command: str, *, files: Mapping[str, str] | None = None, **fields: Any
+    ) -> "Run":
+        """Make a new run folder as `begin` does, without holding it."""
+        with cls.begin(path, command, files=files, **fields) as run:
+            return run
+
+    @classmethod
+    def open(cls, path: Path) -> "Run":
+        """Open a run folder that a command has made.
+
+        Raises:
+            RunError: there is none, or its `run.json` is damaged or of a later version.
+        """
+        return cls(path, _read_record(path))
+
+    @property
+    def model_path(self) -> Path:
+        """Where the saved model is, or will be."""
+        return self.path / "model.keras"
+
+    def require_model(self) -> Path:
+        """Where the saved model is; RunError when the run has none."""
+        if self.model_path.exists():
+            return self.model_path
+        inside = [str(each.parent) for each in sorted(self.path.glob("*/model.keras"))]
+        if inside:
+            advice = f"Name one of the runs in it: {', '.join(inside)}"
+        elif self.record.get("weights_sha256"):
+            advice = "Its model.keras is gone: restore it from a copy, or train again."
+        elif self.record["status"] == "finished":
+            advice = "Name a run of fit, extract-features or finetune."
+        elif self.has_diverged:
+            advice = "Its training diverged before an epoch had ended; train again more slowly."
+        else:
+            advice = "The run did not finish; continue it with --resume."
+        command = self.record["command"]
+        raise RunError(f"{self.path}: there is no model in this run of {command}", advice)
+
+    @property
+    def has_diverged(self) -> bool:
+        """Whether its training ended because something was no longer finite: to resume is vain."""
+        return self.record["status"] == "failed" and self.record.get("outcome") == "diverged"
+
+    @property
+    def figures(self) -> Path:
+        """The folder of the pictures."""
+        return self.path / "figures"
+
+    @property
+    def checkpoints(self) -> Path:
+        """The folder of what a resumed run continues from."""
+        return self.path / "checkpoints"
+
+    def update(self, **fields: Any) -> None:
+        """Merge `fields` into `run.json` and commit it, sealed by a digest of all fields."""
+        self.record.update(fields)
+        commit_json(self.path / "run.json", {_SEAL: _digest(self.record)} | self.record)
+
+    def field(self, name: str, kind: type) -> Any:
+        """A field of `run.json`; RunError when it is missing or of another type."""
+        value = self.record.get(name)
+        if not isinstance(value, kind):
+            raise RunError(
+                f"{self.path}/run.json: {name} must be a {kind.__name__}; received {value!r:.80}",
+                "The run did not finish, or the file was edited. Train again, or use another run.",
+            )
+        return value
+
+    def read_json(self, name: str) -> Any:
+        """The content of another JSON file of the run; RunError when it cannot be used."""
+        content = _read_json(self.path / name)
+        if name == "split.json":
+            check_split(content, printable(self.path / name))
+        return content
+
+    @contextlib.contextmanager
+    def recording_failure(self, stopwatch: Stopwatch) -> Iterator[None]:
+        """Record how the block ends when it does not end well: `stopped` or `failed`, and why."""
+        try:
+            yield
+        except BaseException as error:
+            is_stop = isinstance(error, Stopped | KeyboardInterrupt)
+            message = error.message if isinstance(error, CvtrainError) else repr(error)
+            # The first error is the one that a person must see.
+            with contextlib.suppress(ResourceError):
+                self.update(
+                    status="stopped" if is_stop else "failed",
+                    error=message,
+                    seconds=stopwatch.seconds,
+                )
+            raise
+
+    @contextlib.contextmanager
+    def locked(self) -> Iterator["Run"]:
+        """Hold the folder against other writers; the kernel frees it when the process ends.
+
+        The record is read anew: whoever held the folder before may have changed it.
+
+        Raises:
+            RunError: another process holds it, or `run.json` is not what cvtrain wrote.
+        """
+        with held(self.path):
+            self.record = _read_record(self.path, is_trusted=False)
+            yield self
+
+
+def refuse_existing(path: Path) -> None:
+    """Raise RunError when `path` is there and is anything but an empty folder.
+
+    A folder where a run was being made when that was killed counts as empty.
+    """
+    if _is_free(path):
+        return
+    refuse_held(path)
+    raise _is_there(path)
+
+
+def _is_free(path: Path) -> bool:
+    if not os.path.lexists(path):
+        return True
+    if not path.is_dir():
+        return False
+    names = {name for name in os.listdir(path) if not is_temporary(name)}  # noqa: PTH208
+    return not names or (LOCK in names and names <= {LOCK, *FIRST_FILES})
+
+
+def _is_there(path: Path) -> RunError:
+    return RunError(
+        f"{printable(path)} is there already",
+        "Choose another --run-dir, or add --resume to continue the run in it.",
+    )
+
+
+def new_run_path(runs_dir: Path, command: str, name: str) -> Path:
+    """A free path `runs_dir/DATE-TIME-COMMAND-NAME`."""
+    stamp = datetime.now().strftime("%Y%m%d-%H%M%S")
+    word = re.sub(r"[^A-Za-z0-9._-]+", "-", name).strip("-.")[:60] or "config"
+    path = runs_dir / f"{stamp}-{command}-{word}"
+    number = 2
+    while path.exists():
+        path = runs_dir / f"{stamp}-{command}-{word}-{number}"
+        number += 1
+    return path
+
+
+def newest_run(runs_dir: Path, **wanted: Any) -> Run:
+    """The run in `runs_dir` that started last, of those whose record has the `wanted` fields.
+
+    `has_model=True` asks for a saved model, `unfinished=True` for one that `--resume` can continue
+    where there is one: a kill may have come when all was done. Damaged folders are passed over.
+
+    Raises:
+        RunError: there is none.
+    """
+    has_model, unfinished = wanted.pop("has_model", False), wanted.pop("unfinished", False)
+    found = []
+    for path in sorted(runs_dir.glob("*/run.json")):
+        with contextlib.suppress(RunError):
+            run = Run.open(path.parent)
+            if all(run.record.get(key) == value for key, value in wanted.items()) and (
+                run.model_path.exists() or not has_model
+            ):
+                found.append(run)
+    if unfinished:
+        found = [run for run in found if run.record["status"] != "finished"] or found
+    if not found:
+        what = "run with a model" if has_model else "run to continue"
+        raise RunError(
+            f"{runs_dir}: there is no {what}",
+            "Name a run folder, or train one first: cvtrain fit config.yaml",
+        )
+    return max(found, key=lambda run: (run.record["started"], run.path.name))
+
+
+def _read_record(path: Path, *, is_trusted: bool = True) -> dict[str, Any]:
+    shown = printable(path)
+    if not path.is_dir():
+        raise RunError(
+            f"{shown}: there is no such run folder",
+            "Run folders lie in ./runs; without RUN the newest one is taken.",
+        )
+    refuse_links(path)
+    if not (path / "run.json").exists():
+        raise RunError(
+            f"{shown}: not a run folder, it has no run.json",
+            "A run folder is what `cvtrain fit` writes, by default under ./runs.",
+        )
+    record = _read_json(path / "run.json")
+    _check_record(record, f"{shown}/run.json")
+    seal = record.pop(_SEAL, None)
+    # Earlier versions did not seal. Who only reads may read what a person has edited.
+    if not is_trusted and seal not in (None, _digest(record)):
+        raise RunError(
+            f"{shown}/run.json: damaged or edited, it is not what cvtrain wrote",
+            f"Restore it from a copy. If you edited it, also delete its line {_SEAL}.",
+        )
+    return record
+
+
+def _digest(record: Mapping[str, Any]) -> str:
+    return sha256_bytes(json.dumps(record).encode())
+
+
+def _read_json(path: Path) -> Any:
+    shown = printable(path)
+    try:
+        if path.stat().st_size > _MAX_BYTES:
+            raise RunError(f"{shown}: larger than any that cvtrain writes")
+        return json.loads(path.read_bytes(), parse_constant=_refuse_constant)
+    except OSError as error:
+        raise RunError(f"{shown}: cannot be read: {(error.strerror or '').lower()}") from error
+    except (ValueError, RecursionError) as error:
+        raise RunError(
+            f"{shown}: damaged, not valid JSON", "Restore it from a copy, or train again."
+        ) from error
+
+
+def _refuse_constant(name: str) -> None:
+    raise ValueError(f"{name} is no JSON")
+
+
+def _check_record(record: Any, shown: str) -> None:
+    fields: Mapping[str, Any] = record if isinstance(record, dict) else {}
+    for name, kind in _REQUIRED.items():
+        if not isinstance(fields.get(name), kind):
+            raise RunError(f"{shown}: not written by cvtrain, it has no usable '{name}'")
+    if fields["format"] > FORMAT:
+        raise RunError(
+            f"{shown}: format {fields['format']}, and this cvtrain reads up to {FORMAT}",
+            "Update cvtrain: pip install --upgrade cvtrain",
+        )
+    check_record(record, shown)

@@ -1,0 +1,321 @@
+"""What a person sees: lines, tables and progress, pleasant on a terminal and plain when piped.
+
+Results go to standard output; progress and warnings go to standard error, so that a pipe holds
+results alone. Every line also goes to the log of the run, once there is one. Rich is imported when
+there is something to show: a mistake in a config is told without it.
+
+Names that are shown may be a stranger's: here everything that a terminal would obey is escaped, but
+for the line breaks of a text.
+"""
+
+import contextlib
+import os
+import re
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from datetime import datetime
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
+
+from cvtrain.system.files import printable
+
+if TYPE_CHECKING:
+    from rich.console import Console as RichConsole
+    from rich.progress import Progress, ProgressColumn
+
+_NUMBER = re.compile(r"[-+]?\d|-?$")  # or none, in a column of numbers
+
+
+class Console:
+    """Prints for a person.
+
+    Args:
+        quiet: print results and warnings, neither progress nor remarks.
+    """
+
+    def __init__(self, quiet: bool = False):
+        self.quiet = quiet
+        self._log: Path | None = None
+        self._unlogged: list[str] = []
+        self._part = False
+
+    @contextlib.contextmanager
+    def part_of_a_whole(self) -> Iterator[None]:
+        """While the block runs, results are of a part: they are logged, and not printed."""
+        self._part = True
+        try:
+            yield
+        finally:
+            self._part = False
+
+    def log_to(self, path: Path) -> None:
+        """Append every line to `path`, with the time; those that were said before come first."""
+        self._log = path
+        self._write_log()
+
+    def result(self, text: str) -> None:
+        """A line that was asked for: standard output, also when quiet."""
+        self._write_log(text)
+        if not self._part:
+            self._out.print(harmless(text), markup=False)
+
+    def remark(self, text: str, *, always: bool = False) -> None:
+        """A line that is good to know: standard error, not when quiet.
+
+        Args:
+            always: also when quiet, as what was chosen in a person's place.
+        """
+        self._write_log(text)
+        if always or not self.quiet:
+            self._err.print(harmless(text), markup=False)
+
+    def warn(self, text: str) -> None:
+        """A line that should be read: standard error, also when quiet."""
+        self._write_log(f"warning: {text}")
+        from rich.text import Text
+
+        self._err.print(Text.assemble(("warning:", "yellow"), f" {harmless(text)}"))
+
+    def table(self, columns: Sequence[str], rows: Sequence[Sequence[str]], title: str = "") -> None:
+        """A table on a terminal, numbers to the right; lines separated by tabs when piped."""
+        columns, *rows = ([printable(cell) for cell in row] for row in (columns, *rows))
+        for row in rows:
+            self._write_log("  ".join(row))
+        if self._part:
+            return
+        if not self._out.is_terminal:
+            self._out.file.write("".join("\t".join(row) + "\n" for row in (columns, *rows)))
+            self._out.file.flush()
+            return
+        from rich.markup import escape
+        from rich.table import Table
+
+        def shown(cell: str) -> str:
+            # Before it is laid out: an escape is wider than the character that it stands for.
+            return escape(encodable(cell, self._out.encoding))
+
+        table = Table(title=title or None, title_justify="left", header_style="bold")
+        for i, column in enumerate(columns):
+            are_numbers = i > 0 and all(_NUMBER.match(row[i]) for row in rows)
+            justify = "right" if are_numbers else "left"
+            table.add_column(shown(column), justify=justify, overflow="fold")
+        for row in rows:
+            table.add_row(*map(shown, row))
+        self._out.print(table)
+
+    @contextlib.contextmanager
+    def task(self, text: str) -> Iterator[Callable[[int, int], None]]:
+        """Show a bar while the block runs, which calls what it gets with (done, total)."""
+        if not self._is_live:
+            yield lambda _done, _total: None
+            return
+        from rich.progress import TimeRemainingColumn
+
+        with self._progress(TimeRemainingColumn()) as progress:
+            what = encodable(printable(text), self._err.encoding)
+            task = progress.add_task(what, total=None)
+            yield lambda done, total: progress.update(task, completed=done, total=total)
+
+    @contextlib.contextmanager
+    def training(self, epochs: int) -> Iterator["TrainingView"]:
+        """Show a training of so many epochs: a live line on a terminal, and one line an epoch
+        everywhere.
+        """
+        if not self._is_live:
+            yield TrainingView(self, epochs, None)
+            return
+        from rich.progress import TextColumn
+
+        with self._progress(TextColumn("{task.fields[detail]}")) as progress:
+            yield TrainingView(self, epochs, progress)
+
+    @cached_property
+    def _out(self) -> "RichConsole":
+        return self._rich_console(stderr=False)
+
+    @cached_property
+    def _err(self) -> "RichConsole":
+        return self._rich_console(stderr=True)
+
+    @property
+    def _is_live(self) -> bool:
+        return self._err.is_terminal and not self.quiet
+
+    def _progress(self, last_column: "ProgressColumn") -> "Progress":
+        from rich.constrain import Constrain
+        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
+        from rich.table import Column
+
+        console = self._err
+
+        class Bar(Progress):
+            def get_renderables(self):
+                # The terminal writes the ^C of a stop behind the bar. Without room for it, it
+                # would go on in the next line, and the bar would be sought there to be cleared.
+                for each in super().get_renderables():
+                    yield Constrain(each, console.width - len("^C^C"))
+
+        steps = MofNCompleteColumn(table_column=Column(no_wrap=True))
+        what = TextColumn("{task.description}", markup=False)
+        columns = (what, BarColumn(), steps, last_column)
+        return Bar(*columns, console=console, transient=True)
+
+    def _rich_console(self, *, stderr: bool) -> "RichConsole":
+        from rich.console import Console as RichConsole
+
+        def may_go_unread() -> bool:
+            # Who wants no more results wants no command either. But a run that is being written
+            # goes on, though nobody reads of it any more, as in `2>&1 | head`.
+            return stderr or self._log is not None
+
+        stream: Any = _Stream("stderr" if stderr else "stdout", may_go_unread)
+        # Texts are shown as they are: a file may be called :smile:.jpg.
+        return RichConsole(file=stream, highlight=False, soft_wrap=True, emoji=False)
+
+    def _write_log(self, text: str = "") -> None:
+        stamp = datetime.now().isoformat(sep=" ", timespec="seconds")
+        self._unlogged += [f"{stamp}  {line}\n" for line in harmless(text).splitlines()]
+        if self._log is not None:
+            # A log that cannot be written must not end a training that can.
+            with contextlib.suppress(OSError), self._log.open("a", encoding="utf-8") as file:
+                file.writelines(self._unlogged)
+            self._unlogged.clear()
+
+
+class _Stream:
+    """A standard stream, or nothing once it can no longer be written: a pipe that nobody reads, a
+    terminal that is gone, a full disk.
+
+    Args:
+        name: `stdout` or `stderr`; of `sys`, when something is written.
+        may_go_unread: whether that is no error.
+    """
+
+    def __init__(self, name: str, may_go_unread: Callable[[], bool]):
+        self._name, self._may_go_unread = name, may_go_unread
+
+    def write(self, text: str) -> int:
+        """Write, or pass over, a text; its length."""
+        self._or_nowhere(lambda stream: stream.write(text))
+        return len(text)
+
+    def flush(self) -> None:
+        """Write what is in the stream's buffer, or pass over it."""
+        self._or_nowhere(lambda stream: stream.flush())
+
+    def isatty(self) -> bool:
+        """Whether it is a terminal."""
+        stream = self._stream()
+        return stream is not None and stream.isatty()
+
+    def __getattr__(self, name: str) -> Any:
+        if name == "rich_proxied_file":  # rich would take that stream in place of this one
+            raise AttributeError(name)
+        return getattr(self._stream(), name)
+
+    def _stream(self) -> Any:
+        """The stream now; None where whoever started this process had closed it."""
+        stream = getattr(sys, self._name)
+        return getattr(stream, "rich_proxied_file", stream)  # while a bar is shown
+
+    def _or_nowhere(self, act: Callable[[Any], object]) -> None:
+        stream = self._stream()
+        try:
+            if stream is not None:
+                act(stream)
+        except OSError:
+            # What is left in its buffer must not fail once more, when Python ends.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
+            if not self._may_go_unread():
+                raise
+
+
+class ProgressOfTraining(Protocol):
+    """Where a training is, as `training.state.Progress` says it; epochs and steps count from 1."""
+
+    epoch: int
+    epochs: int
+    step: int
+    steps_per_epoch: int
+    loss: float
+    accuracy: float
+    images_per_second: float
+
+
+class TrainingView:
+    """Training as it goes: epoch, step, images/s, time left, metrics."""
+
+    def __init__(self, console: Console, epochs: int, bar: "Progress | None"):
+        self._console = console
+        self._bar = bar
+        self._task = bar.add_task("", total=None, detail="") if bar else None
+        self._epochs = epochs
+        self._first: tuple[float, int] | None = None
+        self._seconds_left = 0.0
+
+    def start(self, validated: Mapping[str, float]) -> None:
+        """Print how the model does that is trained on."""
+        self._console.remark(
+            f"before: val_loss {validated['val_loss']:.4f}  "
+            f"val_accuracy {validated['val_accuracy']:.3f}"
+        )
+
+    def step(self, now: ProgressOfTraining) -> None:
+        """Show where training is."""
+        self._epochs = now.epochs
+        self._seconds_left = self._estimate(now)
+        if self._bar is None or self._task is None:
+            return
+        detail = (
+            f"{now.images_per_second:,.0f} images/s  {duration(self._seconds_left)} left  "
+            f"loss {now.loss:.4f}  accuracy {now.accuracy:.3f}"
+        )
+        self._bar.update(
+            self._task,
+            description=f"epoch {now.epoch}/{now.epochs}",
+            completed=now.step,
+            total=now.steps_per_epoch,
+            detail=detail,
+        )
+
+    def epoch(self, row: Mapping[str, Any]) -> None:
+        """Print the line of a finished epoch."""
+        self._console.remark(
+            f"epoch {row['epoch']:>{len(str(self._epochs))}}/{self._epochs}  "
+            f"loss {row['loss']:.4f}  accuracy {row['accuracy']:.3f}  "
+            f"val_loss {row['val_loss']:.4f}  val_accuracy {row['val_accuracy']:.3f}  "
+            f"{row['images_per_second']:,.0f} images/s  {duration(self._seconds_left)} left"
+        )
+
+    def _estimate(self, now: ProgressOfTraining) -> float:
+        """Seconds left, by the steps since the first that was shown: validation is in it too."""
+        done = (now.epoch - 1) * now.steps_per_epoch + now.step
+        clock = time.monotonic()
+        if self._first is None:
+            # The first step also compiles; it says nothing about the others.
+            self._first = (clock, done)
+        started, done_before = self._first
+        left = now.epochs * now.steps_per_epoch - done
+        return (clock - started) / max(1, done - done_before) * left
+
+
+def harmless(text: str) -> str:
+    """`text` of one line or several, with all else escaped that a terminal would obey."""
+    return "\n".join(map(printable, text.split("\n")))
+
+
+def encodable(text: str, encoding: str) -> str:
+    r"""`text` with what `encoding` does not have escaped: `\U0001f600` in Latin-1."""
+    return text.encode(encoding, errors="backslashreplace").decode(encoding)
+
+
+def duration(seconds: float) -> str:
+    """Seconds as a person says them: `45 s`, `12 min`, `3 h 05 min`."""
+    if seconds < 99.5:
+        return f"{seconds:.0f} s"
+    minutes = round(seconds / 60)
+    if minutes < 100:
+        return f"{minutes} min"
+    return f"{minutes // 60} h {minutes % 60:02d} min"

@@ -1,0 +1,124 @@
+"""What cvtrain itself wrote: never data, and alone what an output may take the place of.
+
+A file takes the place of another only where that says in its first lines that cvtrain wrote it, or
+where a person says --force. A folder takes the place of one that holds nothing but what cvtrain
+wrote there, whatever a person says: nobody knows by heart what is in a folder.
+"""
+
+import json
+import os
+import re
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from cvtrain.errors import ConfigError, ResourceError
+from cvtrain.system.files import cache_dir, commit_json, is_temporary, printable
+
+FETCHED_SET = ".cvtrain-set.json"
+"""File in each folder that was made from a named set or from arrays: which set, of which files."""
+
+PAGE = re.compile(rb'<meta name="generator" content="cvtrain [^"]*">')
+"""What stands at the beginning of every page."""
+
+# File that marks a folder -> a key that cvtrain writes near the beginning of that file: another
+# program may use the same file name.
+_MARKS = {
+    "run.json": b'"command"',
+    "metrics.json": b'"tta"',
+    "stats.json": b'"num_files"',
+    "visualize.json": b'"weights_sha256"',
+    FETCHED_SET: b'"set"',
+}
+_TRACKED = "mlruns"  # where MLflow keeps the figures of `log: [mlflow]`, unless it is configured
+_BEGINNING = 8192  # bytes; a path in it may have 4096
+_MOST_NAMED = 3
+_OF_FILE_MANAGERS = {".ds_store", ".directory", "thumbs.db", "desktop.ini"}
+
+
+def refuse_replacing(path: Path, *, force: bool, ours: re.Pattern[bytes] | None = None) -> None:
+    """Raise ConfigError where something is at `path` that a file of ours must not replace.
+
+    Args:
+        path: the file to write.
+        force: replace whatever file is there.
+        ours: found in the beginning of what cvtrain writes as this kind of file; None where that
+            cannot be told from what a person has written, or may have edited since.
+    """
+    if force or not os.path.lexists(path) or (ours and ours.search(_beginning(path))):
+        return
+    raise ConfigError(
+        f"{printable(path)} is there already",
+        f"Add --force to replace it, or choose another: --output FILE{path.suffix}",
+    )
+
+
+def refuse_foreign(folder: Path, mark: str) -> None:
+    """Raise ResourceError where `folder` holds anything but what `commit_mark` has listed there."""
+    if not folder.is_dir() or not any(folder.iterdir()):
+        return
+    listed = _listed(folder / mark)
+    foreign = sorted(name for name in _files_in(folder) if name not in listed)
+    if not foreign and listed:
+        return
+    some = ", ".join(map(printable, foreign[:_MOST_NAMED])) or "folders"
+    more = f" and {len(foreign) - _MOST_NAMED:,} more" if len(foreign) > _MOST_NAMED else ""
+    raise ResourceError(
+        f"{printable(folder)} would be replaced as a whole, and holds what cvtrain is not known to "
+        f"have written: {some}{more}",
+        "Choose another folder with --output, or move that elsewhere.",
+    )
+
+
+def commit_mark(folder: Path, mark: str, content: Mapping[str, Any]) -> None:
+    """Commit the JSON file that says what is in `folder` and names its files; it comes last.
+
+    Args:
+        folder: that is written, without anything of others.
+        mark: name of the file.
+        content: of the file, which then has `written_by` and `contents`, too.
+    """
+    from cvtrain import __version__
+
+    files = sorted({*_files_in(folder), mark})
+    commit_json(
+        folder / mark, content | {"written_by": f"cvtrain {__version__}", "contents": files}
+    )
+
+
+def mark_of_output(folder: Path) -> str:
+    """What marks `folder` as written by cvtrain: a file in it, or its own name; else empty."""
+    for name, key in _MARKS.items():
+        if key in _beginning(folder / name):
+            return name
+    if folder.name == _TRACKED or os.path.realpath(folder) == os.path.realpath(cache_dir()):
+        return folder.name
+    return ""
+
+
+def _beginning(path: Path) -> bytes:
+    try:
+        if not path.is_file():  # a pipe would be waited for
+            return b""
+        with path.open("rb") as file:
+            return file.read(_BEGINNING)
+    except OSError:
+        return b""
+
+
+def _listed(mark: Path) -> set[str]:
+    """The files that a mark names; none where it is not one of ours."""
+    try:
+        content = json.loads(mark.read_bytes())
+        written_by, files = content["written_by"], content["contents"]
+        return set(files) if str(written_by).startswith("cvtrain ") else set()
+    except (OSError, ValueError, LookupError, TypeError, RecursionError):
+        return set()
+
+
+def _files_in(folder: Path) -> Iterator[str]:
+    """All files below a folder, as POSIX paths from there; those of file managers do not count."""
+    for place, _, files in os.walk(folder):
+        for name in files:
+            if name.lower() not in _OF_FILE_MANAGERS and not is_temporary(name):
+                yield Path(place, name).relative_to(folder).as_posix()
