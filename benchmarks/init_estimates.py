@@ -17,8 +17,8 @@ import sys
 import tempfile
 from pathlib import Path
 
+from cvtrain.commands.init.config_template import STAGES
 from cvtrain.config import dump_config, load_config
-from cvtrain.pipelines.recipe import STAGES
 from cvtrain.system.json_subprocess import run_apart
 
 _MOST_SECONDS = 600.0
@@ -54,7 +54,7 @@ def seconds_expected(backbone) -> dict[str, float]:
     """What init measures, with time enough."""
     bases = json.dumps([[backbone.name, backbone.alpha]])
     facts, problem = run_apart(
-        "cvtrain.pipelines.measure_stages", "config.yaml", bases, seconds=_MOST_SECONDS
+        "cvtrain.commands.init.stage_timing", "config.yaml", bases, seconds=_MOST_SECONDS
     )
     if problem:
         raise SystemExit(f"not measured: {problem}")

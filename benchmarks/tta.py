@@ -12,15 +12,15 @@ from pathlib import Path
 
 import numpy as np
 
+from cvtrain.commands.evaluate import decoder_of_run, load_predictor
 from cvtrain.config import load_config
 from cvtrain.data.augment import Change, apply
 from cvtrain.data.index import recorded_index
 from cvtrain.data.pixels import Pixels
 from cvtrain.data.views import view_changes
 from cvtrain.evaluation.metrics import summarize
-from cvtrain.pipelines.evaluate import decoder_of_run, load_predictor
-from cvtrain.pipelines.train import augmentation_of
 from cvtrain.runs.run import Run
+from cvtrain.steps.stage import augmentation_of
 
 BATCH_SIZE = 64
 

@@ -108,8 +108,8 @@ def train(config_path):
     """train(folder, *overrides, resume=False, console=...) -> Run"""
 
     def run(folder, *overrides, resume=False, console=None):
+        from cvtrain.commands.fit import fit
         from cvtrain.config import load_config
-        from cvtrain.pipelines.fit import fit
         from cvtrain.runs.run import RunRequest
         from cvtrain.system.console import Console
 

@@ -81,7 +81,7 @@ def test_a_config_error_comes_without_heavy_imports(tmp_path):
 
 def test_contradictions_of_visualize_are_told_before_the_engine_is_loaded(tmp_path):
     modules = loaded_modules(["visualize", "model.keras", "--depth"], tmp_path)
-    assert "cvtrain.pipelines.visualize" in modules
+    assert "cvtrain.commands.visualize" in modules
     assert not modules & HEAVY
 
 

@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 
+from cvtrain.commands.extract_features import extract_features
+from cvtrain.commands.finetune import finetune
+from cvtrain.commands.fit import builder, fit
 from cvtrain.config import load_config
-from cvtrain.pipelines.extract_features import extract_features
-from cvtrain.pipelines.finetune import finetune
-from cvtrain.pipelines.fit import builder, fit
 from cvtrain.runs.run import RunRequest
 from cvtrain.system.console import Console
 

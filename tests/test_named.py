@@ -26,7 +26,7 @@ def _reach(what):
     def work(run, paths=(), *_args, **_kwargs):
         raise _Reached(str(getattr(run, "path", run)), *paths)
 
-    return f"cvtrain.pipelines.{what}.{what}", work
+    return f"cvtrain.commands.{what}.{what}", work
 
 
 def write_archive(path):

@@ -4,9 +4,9 @@ from pathlib import Path
 
 import pytest
 
+from cvtrain.commands.data_check import data_check
+from cvtrain.commands.fit import fit
 from cvtrain.config import config_for_source, load_config
-from cvtrain.pipelines.data_check import data_check
-from cvtrain.pipelines.fit import fit
 from cvtrain.runs.run import RunRequest
 from cvtrain.system.console import Console
 

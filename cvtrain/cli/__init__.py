@@ -1,4 +1,4 @@
-"""The command line: parse, load the config, call one function of `pipelines`.
+"""The command line: parse, load the config, call one function of `commands`.
 
 Imports click, the standard library, errors and names; everything else inside the callbacks, so that
 `--help` costs what click costs.

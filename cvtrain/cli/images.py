@@ -44,7 +44,7 @@ The exit code is 3 when a file is bad, 0 when files are at most doubtful.""",
 @common_options
 def check(console: "Console", path: str, overrides: tuple[str, ...]) -> None:
     """Name every bad or doubtful image file of a folder, manifest, named set or config."""
-    from cvtrain.pipelines.data_check import data_check
+    from cvtrain.commands.data_check import data_check
 
     data_check(_config_of(path, overrides), console=console)
 
@@ -70,7 +70,7 @@ compressed again or slightly changed. DIR then holds stats.json, duplicates.csv 
 @common_options
 def stats(console: "Console", path: str, overrides: tuple[str, ...], output: Path | None) -> None:
     """Count, measure and compare images: classes, sizes, colours, duplicates, look-alikes."""
-    from cvtrain.pipelines.data_stats import data_stats
+    from cvtrain.commands.data_stats import data_stats
 
     data_stats(_config_of(path, overrides), output=output, console=console)
 
@@ -115,7 +115,7 @@ def split(console: "Console", path: str, output: Path, **options: Any) -> None:
     All copies of an image and all images of a group fall into one split. Images that cannot be
     used are named and left out.
     """
-    from cvtrain.pipelines.data_split import data_split
+    from cvtrain.commands.data_split import data_split
 
     if output.suffix.lower() != ".csv":
         raise ConfigError(
@@ -148,7 +148,7 @@ def convert(console: "Console", folder: str, output: Path | None) -> None:
 
     Images that are read already are copied. Damaged files are named and left out.
     """
-    from cvtrain.pipelines.data_convert import data_convert
+    from cvtrain.commands.data_convert import data_convert
 
     data_convert(folder, output, console=console)
 
@@ -180,7 +180,7 @@ def fetch(
     console: "Console", name: str, folder: Path | None, subset: str | None, local: Path | None
 ) -> None:
     """Make a folder of images of a data set that goes by a name; default: data/NAME."""
-    from cvtrain.pipelines.data_fetch import data_fetch
+    from cvtrain.commands.data_fetch import data_fetch
 
     data_fetch(name, folder, subset=subset, local=local, console=console)
 

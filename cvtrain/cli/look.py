@@ -69,7 +69,7 @@ def evaluate(console: "Console", run: Path | None, **options: Any) -> None:
 
     Every prediction goes into a CSV with its file, so that each number can be recomputed.
     """
-    from cvtrain.pipelines.evaluate import evaluate as run_evaluate
+    from cvtrain.commands.evaluate import evaluate as run_evaluate
 
     run_evaluate(open_run(run, console, needs_model=True), console=console, **options)
 
@@ -102,7 +102,7 @@ def predict(
     console: "Console", paths: tuple[str, ...], output: Path | None, **options: Any
 ) -> None:
     """Classify files, folders or globs with RUN (default: the newest)."""
-    from cvtrain.pipelines.predict import predict as run_predict
+    from cvtrain.commands.predict import predict as run_predict
 
     if output is not None and output.suffix.lower() not in (".csv", ".json"):
         raise ConfigError(
@@ -148,7 +148,7 @@ def calibrate(
     come from the validation images, what they do to the test images is shown. Without an option
     nothing is decided, and the choices are shown.
     """
-    from cvtrain.pipelines.calibrate import calibrate as run_calibrate
+    from cvtrain.commands.calibrate import calibrate as run_calibrate
 
     given = {"--coverage": coverage is not None, "--risk": risk is not None, "--off": off}
     if sum(given.values()) > 1:
@@ -226,8 +226,8 @@ def visualize(
     Without IMAGES a sample of the run's test images is taken, right and wrong ones. The folder then
     holds index.html, sheet.png, and for each image overlays and raw maps.
     """
-    from cvtrain.pipelines.asked import Look
-    from cvtrain.pipelines.visualize import visualize as run_visualize
+    from cvtrain.commands.visualize import visualize as run_visualize
+    from cvtrain.commands.visualize.request import Look
 
     looks = [name for name in ("cam", "activations", "filters", "depth") if options.pop(name)]
     if len(looks) > 1:
@@ -264,7 +264,7 @@ def report(console: "Console", run: Path | None, **options: Any) -> None:
     images, scores by class, calibration, worst mistakes, labels to look at, data, freeze proof,
     time, and how to reproduce it.
     """
-    from cvtrain.reports.report import report as run_report
+    from cvtrain.commands.report import report as run_report
 
     run_report(open_run(run, console), **options, console=console)
 
@@ -293,7 +293,7 @@ def compare(console: "Console", runs: tuple[Path, ...], output: Path, force: boo
     Accuracy with its interval, McNemar's paired test on the same test images, agreement, curves
     over each other and differences of the configs; as a table, and on a page.
     """
-    from cvtrain.reports.compare import compare as run_compare
+    from cvtrain.commands.compare import compare as run_compare
     from cvtrain.system.files import quoted
 
     def typed(wrong: Path, run: object) -> str:

@@ -84,7 +84,7 @@ def init(
 
     PATH is what data.source may be: a folder, a CSV manifest, an .npz file or a named set.
     """
-    from cvtrain.pipelines.init import init as run_init
+    from cvtrain.commands.init import init as run_init
 
     run_init(
         path,
@@ -111,7 +111,7 @@ The exit code is 5 when something is bad, 0 otherwise.""",
 @common_options
 def doctor(console: "Console", as_json: bool) -> None:
     """Tell what this machine can do, and what to fix: versions, devices, speed, room, weights."""
-    from cvtrain.pipelines.doctor import doctor as run_doctor
+    from cvtrain.commands.doctor import doctor as run_doctor
 
     run_doctor(as_json=as_json, console=console)
 
@@ -159,8 +159,8 @@ def summary(
 
     No image is needed: this is a place to try padding, strides and pooling.
     """
+    from cvtrain.commands.summary import summary as run_summary
     from cvtrain.config import load_config
-    from cvtrain.pipelines.summary import summary as run_summary
 
     settings = load_config(config, overrides)
     run_summary(settings, stage, num_classes=num_classes, every_layer=every_layer, console=console)

@@ -42,12 +42,12 @@ def fit(console: "Console", project: Project, find_lr: bool) -> None:
         if project.resume:
             raise ConfigError("--find-lr leaves nothing to resume", "Leave --resume out.")
         config, request = project.open("find-lr")
-        from cvtrain.pipelines.find_lr import find_lr as run_find_lr
+        from cvtrain.commands.find_lr import find_lr as run_find_lr
 
         run_find_lr(config, request, console)
         return
     config, request = project.open("fit")
-    from cvtrain.pipelines.fit import fit as run_fit
+    from cvtrain.commands.fit import fit as run_fit
 
     run_fit(config, request, console)
 
@@ -71,7 +71,7 @@ def probe(console: "Console", project: Project) -> None:
     images: early blocks are generic and cheap, late ones specific to what the base was trained on.
     """
     config, request = project.open("probe")
-    from cvtrain.pipelines.probe import probe as run_probe
+    from cvtrain.commands.probe import probe as run_probe
 
     run_probe(config, request, console)
 
@@ -96,7 +96,7 @@ def learning_curve(console: "Console", project: Project) -> None:
     each size, measured on the validation and test images.
     """
     config, request = project.open("learning-curve")
-    from cvtrain.pipelines.learning_curve import learning_curve as run_learning_curve
+    from cvtrain.commands.learning_curve import learning_curve as run_learning_curve
 
     run_learning_curve(config, request, console)
 
@@ -125,7 +125,7 @@ def extract_features(console: "Console", project: Project, features_only: bool) 
     so many augmented views of each training image are computed and kept.
     """
     config, request = project.open("extract-features")
-    from cvtrain.pipelines.extract_features import extract_features as run_extract_features
+    from cvtrain.commands.extract_features import extract_features as run_extract_features
 
     run_extract_features(config, request, console, features_only=features_only)
 
@@ -161,7 +161,7 @@ def finetune(console: "Console", project: Project, source: Path | None) -> None:
         console.remark(f"from: {start.path} (the newest extract-features run)", always=True)
     else:
         start = open_run(source, console, typed=lambda run: f"--from {run}", needs_model=True)
-    from cvtrain.pipelines.finetune import finetune as run_finetune
+    from cvtrain.commands.finetune import finetune as run_finetune
 
     run_finetune(config, request, console, source=start)
 
@@ -181,7 +181,7 @@ def ladder(console: "Console", project: Project) -> None:
     with the one below by a paired test. Says first how long it will take.
     """
     config, request = project.open("ladder")
-    from cvtrain.pipelines.ladder import ladder as run_ladder
+    from cvtrain.commands.ladder import ladder as run_ladder
 
     run_ladder(config, request, console)
 
@@ -228,8 +228,8 @@ def reproduce(
     cache of its own: weights, epochs, metrics and predictions are then compared bit for bit.
     """
     first = open_run(run, console)
-    from cvtrain.pipelines.reproduce import reproduce as run_reproduce
-    from cvtrain.pipelines.reproduce import reproduction_path
+    from cvtrain.commands.reproduce import reproduce as run_reproduce
+    from cvtrain.commands.reproduce import reproduction_path
 
     path = run_dir or reproduction_path(first, resume=resume)
     run_reproduce(first, path, console, source=source, resume=resume, accept_changes=accept_changes)

@@ -1,4 +1,4 @@
-"""One YAML file describes one project. Only `cli` and `pipelines` know about it.
+"""One YAML file describes one project. Only `cli`, `commands` and `steps` know it.
 
 The shared sections are `data:` and `augment:`; every stage (`fit:`, ...) has one of its own.
 """

@@ -161,7 +161,7 @@ class StartedFrom(Read):
 
 
 class Environment(Read):
-    """What numbers depend on besides config, images and versions: `pipelines.environment`."""
+    """What numbers depend on besides config, images and versions: `steps.environment`."""
 
     instructions: list[Text] | None
     threads: dict[Text, Count]

@@ -5,8 +5,8 @@ import pytest
 from commands import run_all
 from odd_copies import DEALT, REFUSED, all_three_times
 
+from cvtrain.commands.fit import fit
 from cvtrain.config import load_config
-from cvtrain.pipelines.fit import fit
 from cvtrain.runs.run import RunRequest
 from cvtrain.system.console import Console
 

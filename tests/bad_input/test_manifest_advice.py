@@ -13,7 +13,7 @@ from tiny_images import make_images
 
 from cvtrain.config import config_for_source
 from cvtrain.errors import DataError
-from cvtrain.pipelines.dataset import find
+from cvtrain.steps.dataset import find
 from cvtrain.system.console import Console
 from cvtrain.system.signals import Stop
 

@@ -74,7 +74,7 @@ def test_the_phase_is_that_of_the_innermost_work(tmp_path):
         ("/x/numpy/lib/npyio.py", "savez"),
         ("/x/cvtrain/training/checkpoint.py", "save"),
         ("/x/cvtrain/training/loop.py", "train"),
-        ("/x/cvtrain/pipelines/fit.py", "fit"),
+        ("/x/cvtrain/commands/fit.py", "fit"),
     )
     for first, phase in ((0, "checkpoint"), (2, "training"), (3, "building"), (4, "start")):
         lines = [f'  File "{file}", line 7 in {function}' for file, function in frames[first:]]

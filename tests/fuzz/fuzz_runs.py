@@ -3,7 +3,8 @@
 import re
 from pathlib import Path
 
-from cvtrain.reports.compare import all_pairs, open_contenders, render_comparison
+from cvtrain.commands.compare import all_pairs, open_contenders, render_comparison
+from cvtrain.commands.report import read_suspects, render_report
 from cvtrain.reports.folder import (
     flat,
     image_paths,
@@ -14,7 +15,6 @@ from cvtrain.reports.folder import (
     read_settings,
 )
 from cvtrain.reports.record import read_record
-from cvtrain.reports.report import read_suspects, render_report
 from cvtrain.runs.predictions import read_predictions
 from cvtrain.runs.run import Run
 from cvtrain.system.signals import Stop

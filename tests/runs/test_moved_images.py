@@ -8,9 +8,9 @@ from interrupting import InterruptingConsole
 from tiny_images import make_images
 
 from cvtrain.cli import cli
+from cvtrain.commands.evaluate import evaluate
+from cvtrain.commands.reproduce import command_of
 from cvtrain.errors import ConfigError, DataError, Stopped
-from cvtrain.pipelines.evaluate import evaluate
-from cvtrain.pipelines.reproduce import command_of
 from cvtrain.runs.moved_images import MOVED
 from cvtrain.runs.run import Run
 from cvtrain.system.console import Console
@@ -147,7 +147,7 @@ def test_the_start_of_a_fine_tuned_run_is_found_beside_it_when_both_have_moved(m
     run, stopped, _ = moved
     seen = []
     monkeypatch.setattr(
-        "cvtrain.pipelines.reproduce.refuse_other_weights", lambda start, *_: seen.append(start)
+        "cvtrain.commands.reproduce.refuse_other_weights", lambda start, *_: seen.append(start)
     )
     source = {"run": f"/gone/{run.path.name}", "weights": run.record["weights_sha256"]}
     tuned = Run(stopped.path, {"command": "finetune", "source": source})

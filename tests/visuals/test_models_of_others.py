@@ -8,7 +8,7 @@ from cvtrain.backend import keras
 from cvtrain.errors import ConfigError
 from cvtrain.models.backbones import build_backbone
 from cvtrain.models.transfer import in_precision
-from cvtrain.pipelines.subject import _doubt_of_pixels
+from cvtrain.steps.inspected_model import _doubt_of_pixels
 from cvtrain.visuals.activations import activation_reader, default_layers, layers_with_filters
 from cvtrain.visuals.opened import open_model, range_at_first_layer
 

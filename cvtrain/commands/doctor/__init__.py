@@ -1,0 +1,301 @@
+"""`cvtrain doctor`: what this machine can do, and what to fix."""
+
+import contextlib
+import io
+import json
+import math
+import os
+import platform
+import re
+import shutil
+import time
+from collections import Counter
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from importlib import metadata
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from cvtrain import __version__
+from cvtrain.data.augment import Augmentation, augment
+from cvtrain.data.decode import Decoder
+from cvtrain.errors import ResourceError
+from cvtrain.models.imagenet import BASES, keras_home, network_of, problem_fetching
+from cvtrain.system import machine
+from cvtrain.system.console import Console
+from cvtrain.system.files import cache_dir, printable
+from cvtrain.system.json_subprocess import run_apart
+
+_GIB = 2**30
+_ENGINE_SECONDS = 90.0
+_INPUT_SECONDS = 1.0
+_ENGINES = ("tensorflow", "jax", "torch")
+_RIVALS = {
+    "tensorflow": ("tensorflow-cpu", "tensorflow-intel", "tf-nightly"),
+    "opencv-python-headless": ("opencv-python", "opencv-contrib-python"),
+    "pillow": ("pillow-simd",),
+}
+"""Packages that install the same files: which of both is imported is a matter of chance."""
+
+
+class Finding(NamedTuple):
+    """One thing about the machine: state is "ok", "warn" or "bad"."""
+
+    what: str
+    state: str
+    found: str
+    advice: str = ""
+
+
+def doctor(*, as_json: bool, console: Console) -> None:
+    """Look at everything that cvtrain depends on and print what was found, with what to do.
+
+    Raises:
+        ResourceError: something is bad; everything has been printed before.
+    """
+    console.remark("looking and measuring, half a minute or less")
+    looks = (software, processor, memory, engine, input_path, room, weights)
+    findings = [finding for look in looks for finding in look()]
+    if as_json:
+        listed = [finding._asdict() for finding in findings]
+        console.result(json.dumps({"findings": listed}, indent=2))
+    else:
+        for finding in findings:
+            console.result(f"{finding.state:<4}  {finding.what:<15}  {printable(finding.found)}")
+            if finding.advice:
+                console.result(f"{'':<23}{printable(finding.advice)}")
+    if bad := [finding.what for finding in findings if finding.state == "bad"]:
+        raise ResourceError(f"bad: {', '.join(bad)}", "What to do stands below each.")
+
+
+def software() -> Iterator[Finding]:
+    """Versions of what cvtrain needs, and packages that get in each other's way."""
+    yield Finding("cvtrain", "ok", f"{__version__}, Python {platform.python_version()}")
+    required, missing = _required(), []
+    for name, least in required.items():
+        version = _version(name)
+        if version is None or _numbers(version) < _numbers(least):
+            missing.append(f"{name}>={least}")
+    if missing:
+        yield Finding(
+            "packages",
+            "bad",
+            f"missing or too old: {', '.join(missing)}",
+            f"pip install --upgrade {' '.join(map(repr, missing))}",
+        )
+    elif required:
+        yield Finding("packages", "ok", f"{len(required)}, all recent enough")
+    else:
+        found = "cvtrain is not installed, so nobody knows what it needs"
+        yield Finding("packages", "warn", found, "pip install . in its folder")
+    for name, rivals in _RIVALS.items():
+        if found := [rival for rival in rivals if _version(name) and _version(rival)]:
+            yield Finding(
+                name,
+                "warn",
+                f"{', '.join(found)} installs the same files",
+                f"pip uninstall {' '.join(found)}; pip install --force-reinstall {name}",
+            )
+
+
+def processor() -> Iterator[Finding]:
+    """The processor, its instructions, and how many threads may run on it."""
+    features = machine.features()
+    if features is None:
+        told = "this system does not tell its instructions"
+    else:
+        told = ", ".join(features) or "none of the instructions that make networks fast"
+    is_slow = features == []
+    yield Finding(
+        "processor",
+        "warn" if is_slow else "ok",
+        f"{machine.processor()}: {told}",
+        "Use a machine with AVX2 or a GPU." if is_slow else "",
+    )
+    threads, quota = machine.num_threads(), machine.processor_quota()
+    if quota is not None and quota < threads:
+        few = math.ceil(quota)
+        yield Finding(
+            "threads",
+            "warn",
+            f"{threads}, and the container may use {quota:g} processors: threads wait for others",
+            f"export TF_NUM_INTRAOP_THREADS={few} OMP_NUM_THREADS={few}",
+        )
+    else:
+        yield Finding("threads", "ok", f"{threads} of {os.cpu_count()}")
+    load = os.getloadavg()[0]
+    if load > threads / 2:
+        yield Finding(
+            "load",
+            "warn",
+            f"{load:.1f} processes are running: what is measured here is too slow",
+            "Ask again when the machine is quiet.",
+        )
+
+
+def memory() -> Iterator[Finding]:
+    """How much memory may still be taken."""
+    available = machine.available_memory()
+    state = "ok" if available >= 2 * _GIB else "warn" if available >= _GIB / 2 else "bad"
+    advice = "" if state == "ok" else "Close other programs, or lower batch_size and image_size."
+    yield Finding("memory", state, f"{available / _GIB:.1f} GiB available", advice)
+
+
+def engine() -> Iterator[Finding]:
+    """Keras' engine, its device and its speed; asked in a process of its own."""
+    facts, problem = run_apart("cvtrain.commands.doctor.engine_probe", seconds=_ENGINE_SECONDS)
+    if "engine" not in facts:
+        name = os.environ.get("KERAS_BACKEND", "tensorflow")
+        advice = f"pip install --force-reinstall keras {name}; python -c 'import {name}' says more"
+        if name not in _ENGINES:
+            advice = f"KERAS_BACKEND must be one of {', '.join(_ENGINES)}, or not be set"
+        yield Finding("engine", "bad", f"Keras and {name} cannot be loaded: {problem}", advice)
+        return
+    name, versions = facts["engine"], facts["versions"]
+    yield Finding("engine", "ok", f"{name} {versions[name]}, Keras {versions['keras']}")
+    if "device" not in facts:
+        yield Finding(
+            "device",
+            "bad",
+            f"cannot be set up: {problem}",
+            "TF_CPP_MIN_LOG_LEVEL=0 cvtrain doctor says more",
+        )
+        return
+    yield from _device(name, facts["device"], facts["has_gpu_build"])
+    rates = {key: facts[key] for key in ("float32", "bfloat16") if key in facts}
+    if len(rates) < 2:
+        yield Finding("convolutions", "warn", f"not measured: {problem}", "Ask again.")
+        return
+    yield Finding(
+        "convolutions",
+        "ok",
+        ", ".join(f"{key} {rate:,.0f}" for key, rate in rates.items()) + " GFLOP/s",
+    )
+    yield _precision(rates, facts["chosen"])
+
+
+def input_path() -> Iterator[Finding]:
+    """How many photographs are decoded and augmented in a second."""
+    content, decode = _photograph(), Decoder((224, 224))
+    change = Augmentation(flip="horizontal", rotate=10, shift=0.1, zoom=0.1)
+    ends = time.perf_counter() + _INPUT_SECONDS
+
+    def work(thread: int) -> int:
+        number = 0
+        while time.perf_counter() < ends:
+            augment(decode(content).pixels, change, seed=0, epoch=thread, sample=number)
+            number += 1
+        return number
+
+    threads = machine.num_threads()
+    with ThreadPoolExecutor(threads) as pool:
+        number = sum(pool.map(work, range(threads)))
+    speed = number / _INPUT_SECONDS
+    yield Finding("decoding", "ok", f"{speed:,.0f} JPEGs/s of 600 x 400, augmented at 224 x 224")
+
+
+def room() -> Iterator[Finding]:
+    """Disks: of the cache, and of the current folder, where runs go."""
+    cache, sizes = cache_dir(), []
+    for path in cache.rglob("*"):
+        with contextlib.suppress(OSError):  # another command may be at work there
+            if path.is_file():
+                sizes.append(path.stat().st_size)
+    found = f"{printable(cache)}: {len(sizes):,} files, {sum(sizes) / _GIB:.2f} GiB"
+    yield _folder("cache", cache, found, "set CVTRAIN_CACHE to another folder")
+    yield _folder("current folder", Path.cwd(), printable(Path.cwd()), "work in another one")
+
+
+def weights() -> Iterator[Finding]:
+    """Pretrained weights: which are here, and whether others can be fetched."""
+    folder = keras_home() / "models"
+    here = sorted({str(base) for file in folder.glob("*.h5") if (base := network_of(file))})
+    kept = f"here: {', '.join(here)}" if here else "none here yet"
+    address = BASES[0].address(224)
+    problem = problem_fetching(address)
+    if not problem:
+        yield Finding("weights", "ok", f"can be fetched; {kept}")
+    else:
+        yield Finding(
+            "weights",
+            "ok" if here else "warn",
+            f"cannot be fetched ({problem}); {kept}",
+            f"Fetch {address} elsewhere and put it into {printable(folder)}, or name the file: "
+            "cvtrain init PATH --weights FILE",
+        )
+
+
+def _device(engine: str, device: str, has_gpu_build: bool) -> Iterator[Finding]:
+    if device.startswith("gpu") or not machine.has_nvidia_gpu():
+        yield Finding("device", "ok", device)
+    elif not has_gpu_build:
+        yield Finding(
+            "device",
+            "warn",
+            f"{device}; there is an NVIDIA GPU, and this build of {engine} can use none",
+            "pip install 'tensorflow[and-cuda]'",
+        )
+    else:
+        yield Finding(
+            "device",
+            "warn",
+            f"{device}; there is an NVIDIA GPU that {engine} does not see",
+            "CUDA's libraries may be missing (pip install 'tensorflow[and-cuda]'), the driver too "
+            "old (nvidia-smi), or CUDA_VISIBLE_DEVICES empty.",
+        )
+
+
+def _precision(rates: dict[str, float], chosen: list[str]) -> Finding:
+    faster = rates["bfloat16"] / rates["float32"]
+    counts = ", ".join(f"{count} {name}" for name, count in Counter(chosen).most_common())
+    measured = f"chosen before: {counts}" if counts else "no model was measured yet"
+    return Finding(
+        "precision: auto",
+        "ok",
+        f"measures each model once ({printable(cache_dir() / 'precision.json')}); {measured}; "
+        f"convolutions are {faster:.1f} times as fast in bfloat16",
+    )
+
+
+def _folder(what: str, folder: Path, found: str, otherwise: str) -> Finding:
+    existing = next(each for each in (folder, *folder.absolute().parents) if each.exists())
+    free = shutil.disk_usage(existing).free
+    found = f"{found}, {free / _GIB:.1f} GiB free"
+    if not os.access(existing, os.W_OK | os.X_OK):
+        return Finding(what, "bad", f"{found}, not writable", f"Change its rights, or {otherwise}.")
+    state = "ok" if free >= 2 * _GIB else "warn" if free >= _GIB / 4 else "bad"
+    return Finding(what, state, found, "" if state == "ok" else f"Free some, or {otherwise}.")
+
+
+def _required() -> dict[str, str]:
+    """Distributions that cvtrain needs, with the least version of each."""
+    try:
+        lines = metadata.requires("cvtrain") or []
+    except metadata.PackageNotFoundError:
+        return {}
+    found = (re.match(r"([\w.-]+)\s*\(?>=([\d.]+)\)?$", line) for line in lines)
+    return {each[1]: each[2] for each in found if each}
+
+
+def _version(distribution: str) -> str | None:
+    try:
+        return metadata.version(distribution)
+    except metadata.PackageNotFoundError:
+        return None
+
+
+def _numbers(version: str) -> tuple[int, ...]:
+    return tuple(int(number) for number in re.findall(r"\d+", version)[:3])
+
+
+def _photograph() -> bytes:
+    """A JPEG of 600 x 400 pixels, about as smooth as a photograph."""
+    from PIL import Image
+
+    coarse = np.random.default_rng(0).integers(0, 256, (50, 75, 3), dtype=np.uint8)
+    image = Image.fromarray(coarse).resize((600, 400), Image.Resampling.BICUBIC)
+    file = io.BytesIO()
+    image.save(file, "JPEG", quality=90)
+    return file.getvalue()

@@ -1,0 +1,305 @@
+"""`cvtrain evaluate`: how good is a run, on its own images or on others."""
+
+import re
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from cvtrain.commands.calibrate import measure_abstention, plain_words
+from cvtrain.config import Columns, load_config
+from cvtrain.data.batches import ordered_batches
+from cvtrain.data.check import resolve
+from cvtrain.data.decode import Decoder
+from cvtrain.data.index import Index, Split, build_index, recorded_index
+from cvtrain.data.labels import compile_pattern
+from cvtrain.data.manifest import has_columns
+from cvtrain.data.metadata import find_manifests
+from cvtrain.data.pixels import Pixels
+from cvtrain.data.sources import locate_source
+from cvtrain.errors import CvtrainError, DataError, RunError
+from cvtrain.evaluation.metrics import classification_report
+from cvtrain.runs.moved_images import holds_recorded, recorded_root
+from cvtrain.runs.predictions import predictions_csv
+from cvtrain.runs.run import Run
+from cvtrain.steps.dataset import DATA_DIR, check, columns_of, show_notes
+from cvtrain.steps.session import Job
+from cvtrain.steps.tta import view_average
+from cvtrain.system.console import Console
+from cvtrain.system.files import commit_text, committed_folder, csv_text, printable, reason_of
+from cvtrain.system.outputs import commit_mark, refuse_foreign
+from cvtrain.system.signals import Stop, stop_on_signals
+
+if TYPE_CHECKING:
+    import keras
+
+BATCH_SIZE = 64
+_MARK = "metrics.json"
+
+
+def evaluate(
+    run: Run,
+    *,
+    source: str | None,
+    split: str,
+    output: Path | None,
+    console: Console,
+    tta: int = 1,
+    columns: Columns | None = None,
+) -> dict[str, Any]:
+    """Measure a run's saved model.
+
+    Args:
+        run: with a saved model.
+        source: other images; None for those of the run.
+        split: which images where the source has splits.
+        output: folder for the files, which replaces one of an earlier evaluation as a whole, and
+            nothing else; None for a folder in the run.
+        tta: views of each image that predictions are averaged over, see `steps.tta`.
+        columns: which column of a manifest is what; None: as the run's config has it, where the
+            manifest has such columns.
+
+    Returns:
+        The content of metrics.json (see `metrics.classification_report`), with `abstention` (see
+        `calibration.coverage_and_risk`) if the run abstains.
+
+    Raises:
+        ConfigError: the run's training did not make so many views.
+        RunError, DataError: the run or the images are not usable.
+        ResourceError: the folder holds something else, or cannot be written.
+        Stopped: a stop was requested.
+    """
+    class_names = tuple(run.field("class_names", list))
+    average = view_average(run, tta)
+    with stop_on_signals() as stop:
+        index, has_splits = _index_of(run, source, split, columns, stop, console)
+        index = _only(index, split, has_own_splits=has_splits)
+        (name, part), *_ = index.splits.items()
+        folder = output or run.path / "evaluate" / _folder_name(source, name, tta)
+        refuse_foreign(folder, _MARK)
+        pixels, report = check(index, decoder_of_run(run), stop, console)
+        index, messages = resolve(index, report, on_bad="skip", on_leak="allow")
+        show_notes(index, messages, console)
+        (name, part), *_ = index.splits.items()
+        predict = average(load_predictor(run, len(class_names), stop))
+        probabilities = predict_split(predict, pixels, part, stop, console)
+    metrics = classification_report(part.labels, probabilities, class_names)
+    metrics |= measure_abstention(run, part.labels, probabilities)
+    described = {"split": name, "source": str(index.root), "tta": tta}
+    with committed_folder(folder, mark=_MARK) as new:
+        commit_text(new / "predictions.csv", predictions_csv(part, probabilities, class_names))
+        write_confusion_matrix(new, metrics["confusion_matrix"], class_names)
+        commit_mark(new, _MARK, described | metrics)
+    show_metrics(metrics, console)
+    console.result(f"written to {folder}/")
+    return metrics
+
+
+def load_predictor(run: Run, num_classes: int, stop: Stop) -> Callable[[np.ndarray], np.ndarray]:
+    """The saved model of a run, compiled: images (n, h, w, 3) uint8 -> probabilities (n, classes).
+
+    `stop` is polled before every pass, of which views of images take many; Stopped is raised then.
+
+    Raises:
+        RunError: the model is damaged, or not the one that the run recorded.
+    """
+    from cvtrain import backend
+    from cvtrain.models.invariant import load_model
+
+    backend.set_up(seed=0)
+    height, width = run.field("image_size", list)
+    model = load_model(run.require_model(), image_size=(height, width), num_classes=num_classes)
+    infer = backend.inference(model)
+
+    def predict(images: np.ndarray) -> np.ndarray:
+        stop.go_on("evaluating")
+        try:
+            with backend.memory_errors():
+                probabilities = infer(images)
+        except CvtrainError:
+            raise
+        except Exception as error:  # A file that somebody has edited may be a model of anything.
+            raise RunError(
+                f"{run.model_path}: cannot be run: {reason_of(error)}",
+                "It is damaged. Restore the file from a copy, or train again.",
+            ) from error
+        if not np.isfinite(probabilities).all():
+            raise RunError(
+                f"{run.model_path}: returns probabilities that are not finite",
+                "Its weights are damaged. Restore the file from a copy, or train again.",
+            )
+        return probabilities
+
+    return predict
+
+
+def decoder_of_run(run: Run) -> Decoder:
+    """The decoder that made the pixels a run was trained on."""
+    return Decoder.recorded(run.field("image_size", list), run.field("decoder", dict))
+
+
+def image_predictor(job: Job, model: "keras.Model") -> Callable[[str], np.ndarray]:
+    """The saved model as `finish` takes it: name of a split -> probabilities."""
+    from cvtrain.backend import inference
+
+    predict, dataset = inference(model), job.dataset
+    return lambda name: predict_split(
+        predict, dataset.pixels, dataset.index.splits[name], job.stop, job.console
+    )
+
+
+def predict_split(
+    predict: Callable[[np.ndarray], np.ndarray],
+    pixels: Pixels,
+    split: Split,
+    stop: Stop,
+    console: Console,
+) -> np.ndarray:
+    """Probabilities (n, classes) float32 of every image of a split, in its order.
+
+    Args:
+        predict: as `load_predictor` makes it.
+
+    Raises:
+        Stopped: a stop was requested.
+    """
+    results = []
+    with console.task("evaluating") as show:
+        for i, (images, _) in enumerate(ordered_batches(pixels, split, batch_size=BATCH_SIZE)):
+            stop.go_on("evaluating")
+            results.append(predict(images))
+            show(min((i + 1) * BATCH_SIZE, len(split.paths)), len(split.paths))
+    return np.concatenate(results)
+
+
+def write_confusion_matrix(
+    folder: Path, matrix: list[list[int]], class_names: Sequence[str]
+) -> None:
+    """Commit `confusion_matrix.csv` (rows are true classes) and its figure."""
+    from cvtrain.visuals import draw
+
+    rows = [[name, *counts] for name, counts in zip(class_names, matrix, strict=True)]
+    text = csv_text([["true class", *class_names], *rows])
+    commit_text(folder / "confusion_matrix.csv", text)
+    figure = draw.draw_confusion_matrix(np.array(matrix), class_names)
+    draw.save(figure, folder / "figures" / "confusion_matrix.png")
+
+
+def show_metrics(metrics: dict[str, Any], console: Console) -> None:
+    """Print the headline and the table of classes."""
+    low, high = metrics["accuracy_interval"]
+    rows = [
+        (
+            name,
+            f"{row['num_images']:,}",
+            *(_share(row[key]) for key in ("precision", "recall", "f1")),
+        )
+        for name, row in metrics["per_class"].items()
+    ]
+    console.table(("class", "images", "precision", "recall", "F1"), rows)
+    console.result(
+        f"accuracy {metrics['accuracy']:.4f} (95 % interval {low:.4f} to {high:.4f}) "
+        f"on {metrics['num_images']:,} images, loss {metrics['loss']:.4f}, "
+        f"calibration error {metrics['calibration_error']:.4f}"
+    )
+    if abstention := metrics.get("abstention"):
+        console.result(plain_words(abstention))
+
+
+def _share(value: float | None) -> str:
+    return "-" if value is None else f"{value:.3f}"
+
+
+def _index_of(
+    run: Run,
+    source: str | None,
+    split: str,
+    columns: Columns | None,
+    stop: Stop,
+    console: Console,
+) -> tuple[Index, bool]:
+    """The samples to measure with some others, and whether they are split.
+
+    Those that the run recorded, or those of `source` under the run's class names. Where `source`
+    is not split and holds the run's own images, they are split as they were.
+    """
+    class_names = tuple(run.field("class_names", list))
+    by_class = run.read_json("split.json") if (run.path / "split.json").exists() else {}
+    if source is None:
+        paths = [path for each in by_class.get(split, {}).values() for path in each]
+        root = recorded_root(run, paths, warn=console.warn)
+        return recorded_index(root, class_names, run.read_json("split.json")), True
+    path = locate_source(source, data_dir=DATA_DIR, stop=stop, task=console.task)
+    index = build_index(
+        path,
+        validation=0.0,
+        test=0.0,
+        seed=0,
+        class_names=class_names,
+        label_pattern=_label_pattern(run, path, class_names),
+        columns=columns_of(columns or _columns(run, path)),
+    )
+    is_split = split in index.splits and list(index.splits) != ["train"]
+    if is_split or not by_class or not holds_recorded(index.root, by_class):
+        return index, False
+    recorded = recorded_index(index.root, class_names, by_class)
+    others = ", ".join(_not_measured(index, recorded, split))
+    what = f"holds the run's own images: those of {split} are measured, and not {others}"
+    console.remark(f"{printable(path)} {what}", always=True)
+    return replace(index, splits=recorded.splits), True
+
+
+def _not_measured(index: Index, recorded: Index, split: str) -> Iterator[str]:
+    """How many images of a source are of the other splits of a run, and how many of none."""
+    left = {path for part in index.splits.values() for path in part.paths}
+    for name, part in recorded.splits.items():
+        if name != split:
+            yield f"{len(left.intersection(part.paths)):,} of {name}"
+        left.difference_update(part.paths)
+    yield f"{len(left):,} that it has not used"
+
+
+def _columns(run: Run, source: Path) -> Columns | None:
+    """What tells the columns of the run's own manifest, for one that has the same columns."""
+    config = run.path / "config.yaml"
+    section = load_config(config).data.columns if config.is_file() else None
+    if (columns := columns_of(section)) is None:
+        return None
+    manifests = find_manifests(source, columns)
+    return section if manifests and all(has_columns(m, columns) for m in manifests) else None
+
+
+def _label_pattern(run: Run, source: Path, class_names: Sequence[str]) -> re.Pattern[str] | None:
+    """What found the labels of the run's own images, for a folder that has none for its classes."""
+    config = run.path / "config.yaml"
+    if not source.is_dir() or not config.is_file():
+        return None
+    pattern = load_config(config).data.label_pattern
+    folders = [source, *(each for each in source.iterdir() if each.is_dir())]
+    if pattern is None or any((f / name).is_dir() for f in folders for name in class_names):
+        return None
+    return compile_pattern(pattern)
+
+
+def _only(index: Index, split: str, *, has_own_splits: bool) -> Index:
+    """The index with one split; a source without splits counts as a whole."""
+    if split in index.splits:
+        part = {split: index.splits[split]}
+    elif not has_own_splits and list(index.splits) == ["train"]:
+        part = {"all": index.splits["train"]}
+    else:
+        raise DataError(
+            f"{index.root}: there are no images for {split}",
+            f"It has {', '.join(index.splits)}; choose one with --split.",
+        )
+    return Index(index.root, index.class_names, part, index.left_out, index.notes)
+
+
+def _folder_name(source: str | None, split: str, tta: int) -> str:
+    how = split if tta == 1 else f"{split}-tta{tta}"
+    if source is None:
+        return how
+    word = re.sub(r"[^A-Za-z0-9._-]+", "-", Path(source).name).strip("-.") or "data"
+    return f"{word}-{how}"

@@ -1,0 +1,246 @@
+"""`cvtrain extract-features`: a head on what a frozen base gives, computed once and cached."""
+
+from functools import partial
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from cvtrain.commands.evaluate import image_predictor
+from cvtrain.config import Config
+from cvtrain.errors import ConfigError
+from cvtrain.runs.run import Run, RunRequest
+from cvtrain.steps.cached_features import (
+    FrozenPart,
+    evaluation_parts,
+    feature_feed,
+    feature_predictor,
+    how_to_unfreeze,
+    open_base,
+    record_proof,
+)
+from cvtrain.steps.find_mislabels import NONE_JUDGED, judge_training_images
+from cvtrain.steps.finish import finish
+from cvtrain.steps.session import Job, finished_run, start_job
+from cvtrain.steps.stage import (
+    augmentation_of,
+    draw_augmentation,
+    image_feed,
+    in_best_precision,
+    mixing_of,
+    save,
+    train_stage,
+)
+from cvtrain.steps.training_outcome import Course
+from cvtrain.system.console import Console
+from cvtrain.system.files import commit_bytes, committed
+
+if TYPE_CHECKING:
+    import keras
+
+    from cvtrain.features.store import Rows
+
+
+def extract_features(
+    config: Config, request: RunRequest, console: Console, *, features_only: bool = False
+) -> Run:
+    """Train a head on the features of a frozen base; the run's model is base and head in one.
+
+    Args:
+        config: the checked config.
+        request: the run folder to write, or to continue.
+        features_only: write the features as arrays and train nothing; a run that is continued
+            keeps what it was begun with.
+
+    Returns:
+        The finished run.
+
+    Raises:
+        ConfigError, DataError, RunError: before anything is computed.
+        TrainingError, ResourceError: training cannot go on; features are kept.
+        Stopped: on request; what was computed is kept, and `resume` continues.
+    """
+    if done := finished_run(request, console):
+        return done
+    stage = config.extract_features
+    if features_only and stage.views == "unlimited":
+        raise ConfigError(
+            "extract_features.views: unlimited caches no features, and --features-only writes them",
+            "Say how many: --set extract_features.views=4",
+        )
+    with start_job("extract-features", config, request, console) as job:
+        from cvtrain.models.transfer import (
+            in_precision,
+            layer_digests,
+            layers_above,
+            prefix_of,
+            suffix_of,
+        )
+
+        base, cut = cut_base(job, config)
+        # A run that was begun for its arrays goes on for them, whatever it is asked.
+        features_only = features_only or job.run.record.get("features_only") is True
+        described = stage.backbone.model_dump() | {"cut": cut}
+        job.run.update(base=described, features_only=features_only)
+        augment = config.augment if stage.views != 1 else None
+        augmentation = augmentation_of(augment)
+        draw_augmentation(job, augmentation, mixing_of(augment), stage.views)
+        model = with_dense_head(job, base, cut)
+        frozen = FrozenPart(
+            job,
+            model,
+            cut,
+            augmentation,
+            num_views=1 if stage.views == "unlimited" else stage.views,
+            also=finetuning_splits(config, model),
+        )
+        if features_only:
+            write_features(job, frozen)
+            return job.run
+        prefix, before = prefix_of(model, cut), layer_digests(model)
+        if stage.views == "unlimited":
+            course = train_end_to_end(job, model, cut)
+            judged = NONE_JUDGED
+            predict, parts = image_predictor(job, model), job.dataset.index.splits
+        else:
+            rows, parts = frozen.training_rows(), evaluation_parts(job.dataset)
+            exact = frozen.exact_rows(parts)
+            if stage.head.name == "dense":
+                job.run.update(precision="float32")
+                feed = feature_feed(job, stage, rows, exact["validation"], num_views=stage.views)
+                head = in_precision(suffix_of(model, cut), "float32")
+                course = train_stage(job, head, model, stage, feed)
+            else:
+                course = Course()
+                model = with_closed_head(job, base, cut, rows, exact["validation"])
+                save(job.run, model, model)
+                before = dict.fromkeys(layer_digests(model), "") | layer_digests(prefix)
+            judged = judge_training_images(job, rows)
+            predict = feature_predictor(job, suffix_of(model, cut), exact)
+        trained = layers_above(model, cut)
+        record_proof(job, before, layer_digests(model), trained, excused=course.idle)
+        finish(job, parts, predict, judged)
+    return job.run
+
+
+def cut_base(job: Job, config: Config) -> "tuple[keras.Model, str]":
+    """The base that a config names, and the layer where it is cut."""
+    from cvtrain.models.blocks import find_cut
+
+    section = config.extract_features.backbone
+    base = open_base(
+        section, image_size=config.data.image_size, seed=config.seed, dataset=job.dataset
+    )
+    return base, find_cut(base, section.cut)
+
+
+def finetuning_splits(config: Config, model: "keras.Model") -> tuple[str, ...]:
+    """Layers whose outputs `finetune` of the same config will need of the same views."""
+    from cvtrain.models.transfer import unfreeze
+
+    section = config.finetune
+    if section is None or section.views not in (None, config.extract_features.views):
+        return ()
+    splits = (unfreeze(model, **how_to_unfreeze(step)).split for step in (section, *section.then))
+    return tuple(split for split in splits if split)
+
+
+def with_dense_head(job: Job, base: "keras.Model", cut: str) -> "keras.Model":
+    """The base up to its cut, and new dense layers."""
+    from cvtrain.models.heads import attach_dense
+
+    head = job.config.extract_features.head
+    return attach_dense(
+        base,
+        cut,
+        num_classes=len(job.dataset.index.class_names),
+        pooling=head.pooling,
+        dense=head.dense,
+        dropout=head.dropout,
+        seed=job.config.seed,
+    )
+
+
+def with_closed_head(
+    job: Job, base: "keras.Model", cut: str, rows: "Rows", validation: "Rows"
+) -> "keras.Model":
+    """The base up to its cut, and a classifier that is computed from all features at once."""
+    from cvtrain.models.heads import attach_logistic, attach_neighbors, fit_logistic, pooled
+
+    head, index = job.config.extract_features.head, job.dataset.index
+    labels = index.splits["train"].labels
+    with job.watch.phase("train"):
+        features = pooled(rows.take(np.arange(len(rows))), head.pooling)
+        if head.name == "knn":
+            return attach_neighbors(
+                base,
+                cut,
+                pooling=head.pooling,
+                examples=features,
+                labels=labels,
+                num_classes=len(index.class_names),
+                neighbors=head.neighbors,
+            )
+        held_out = pooled(validation.take(np.arange(len(validation))), head.pooling)
+        coefficients, intercepts, strength = fit_logistic(
+            (features, labels),
+            (held_out, index.splits["validation"].labels),
+            go_on=partial(job.stop.go_on, "fitting the head"),
+        )
+    job.run.update(inverse_penalty=strength)
+    job.console.remark(f"logistic regression: C = {strength:g}, the best of five on validation")
+    return attach_logistic(
+        base, cut, pooling=head.pooling, coefficients=coefficients, intercepts=intercepts
+    )
+
+
+def train_end_to_end(job: Job, model: "keras.Model", cut: str) -> Course:
+    """Run the frozen base in every step, so that every pass sees new views."""
+    from cvtrain.models.transfer import in_precision, layers_above, set_trainable
+
+    stage = job.config.extract_features
+    set_trainable(model, layers_above(model, cut))
+    augment = job.config.augment
+    feed = image_feed(job, stage, augmentation_of(augment), mixing_of(augment))
+    trained = in_best_precision(job, lambda precision: in_precision(model, precision), stage, feed)
+    return train_stage(job, trained, model, stage, feed)
+
+
+def write_features(job: Job, frozen: FrozenPart) -> None:
+    """Commit the pooled features of every image for use elsewhere, and finish the run.
+
+    `features/SPLIT.npy` is float32 (rows, channels); `features/SPLIT.parquet` has the same rows
+    with file, label and class. Augmented views of the training images come view by view.
+    """
+    import pyarrow
+    from pyarrow import parquet
+
+    from cvtrain.models.heads import pooled
+
+    head, index = job.config.extract_features.head, job.dataset.index
+    rows = frozen.exact_rows(index.splits)
+    if frozen.augmentation:
+        rows["train"] = frozen.training_rows()
+    for name, split in index.splits.items():
+        num_views = len(rows[name]) // len(split.paths)
+        features = pooled(rows[name].take(np.arange(len(rows[name]))), head.pooling)
+        labels = np.tile(split.labels, num_views)
+        table = pyarrow.table(
+            {
+                "file": split.paths * num_views,
+                "view": np.repeat(np.arange(num_views), len(split.paths)),
+                "label": labels,
+                "class": [index.class_names[label] for label in labels],
+                "features": pyarrow.FixedSizeListArray.from_arrays(
+                    features.ravel(), features.shape[1]
+                ),
+            }
+        )
+        with committed(job.run.path / "features" / f"{name}.npy") as temporary:
+            np.save(temporary, features)
+        # Into memory: on a full disk, files of Arrow's tell of it on standard error by themselves.
+        content = pyarrow.BufferOutputStream()
+        parquet.write_table(table, content)
+        commit_bytes(job.run.path / "features" / f"{name}.parquet", content.getvalue().to_pybytes())
+        job.console.result(f"{name}: {features.shape[0]:,} rows of {features.shape[1]:,} features")
+    job.run.update(status="finished", seconds=job.watch.seconds)
+    job.console.result(f"written to {job.run.path / 'features'}/")

@@ -1,0 +1,143 @@
+"""`cvtrain fit --find-lr`: which learning rate, by a short training in which it rises."""
+
+import contextlib
+from collections.abc import Callable, Iterator
+from functools import partial
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from cvtrain.commands.fit import builder, output_sizes
+from cvtrain.config import Config
+from cvtrain.errors import TrainingError
+from cvtrain.runs.run import Run, RunRequest
+from cvtrain.steps.session import Job, start_job
+from cvtrain.steps.stage import augmentation_of, class_weights_of, image_feed, mixing_of
+from cvtrain.system.console import Console
+from cvtrain.system.files import commit_text, csv_text
+
+if TYPE_CHECKING:
+    from cvtrain.training.rate_finder import RangeTest
+
+
+def find_lr(config: Config, request: RunRequest, console: Console) -> Run:
+    """Raise the learning rate of `fit` from step to step, and suggest one; no model is kept.
+
+    Args:
+        config: the checked config; its `fit.optimizer` says which optimizer the rate is for.
+        request: the run folder to write; there is none to continue.
+
+    Returns:
+        The finished run, with `lr.csv` and `figures/find_lr.png`.
+
+    Raises:
+        ConfigError, DataError, RunError: before anything is trained.
+        TrainingError: the loss is not finite from the start.
+        Stopped: on request.
+    """
+    output_sizes(config)
+    with start_job("find-lr", config, request, console) as job:
+        from cvtrain import backend
+        from cvtrain.training.rate_finder import range_test
+
+        with (
+            job.stop.advising("Start it again; a --run-dir must be a new one."),
+            backend.memory_errors(),
+            training_step(job) as step,
+            job.watch.phase("train"),
+            job.console.task("raising the learning rate") as show,
+        ):
+            try:
+                found = range_test(step, on_step=show)
+            except ValueError as error:
+                raise TrainingError(
+                    f"find-lr: {error}, at a learning rate of 1e-7",
+                    "Compute in float32 (precision: float32), or take another net (fit.model).",
+                ) from error
+        with job.watch.phase("draw"):
+            write(job.run, found)
+        job.run.update(
+            status="finished",
+            find_lr={
+                "suggestion": found.suggestion and rounded(found.suggestion),
+                "lowest": rounded(found.lowest),
+                "steps": len(found.rates),
+            },
+            seconds=job.watch.seconds,
+        )
+        show_suggestion(job, found)
+    return job.run
+
+
+@contextlib.contextmanager
+def training_step(job: Job) -> Iterator[Callable[[float], float]]:
+    """A step of the config's `fit` on the next batch, as a function: rate -> loss before it."""
+    from cvtrain import backend
+    from cvtrain.models.invariant import logits_model
+    from cvtrain.training.optimizers import build_optimizer
+    from cvtrain.training.precision import choose_precision
+
+    config, stage = job.config, job.config.fit
+    build = partial(builder(config, len(job.dataset.index.class_names)), for_training=True)
+    with job.watch.phase("precision"):
+        device = job.run.record["device"]
+        choice = choose_precision(
+            config.precision,
+            build=build,
+            batch_size=stage.batch_size,
+            device=device,
+            go_on=partial(job.stop.go_on, "measuring the precision"),
+        )
+    job.run.update(precision=choice.precision)
+    job.console.remark(f"{choice.precision} ({choice.reason}), {device}")
+    feed = image_feed(job, stage, augmentation_of(config.augment), mixing_of(config.augment))
+    train = backend.train_step(
+        logits_model(build(choice.precision)),
+        build_optimizer(**stage.optimizer.model_dump(), precision=choice.precision),
+        class_weights=class_weights_of(stage, feed.labels),
+        label_smoothing=stage.label_smoothing,
+    )
+    with contextlib.closing(feed.batches(0)) as stream:
+
+        def step(rate: float) -> float:
+            job.stop.go_on("the learning rate was raised")
+            images, labels = next(stream)
+            train.totals = np.zeros(3)
+            train(images, labels, rate)
+            loss, _, count = train.totals
+            return float(loss / count)
+
+        yield step
+
+
+def write(run: Run, found: "RangeTest") -> None:
+    """Commit `lr.csv` and the figure."""
+    from cvtrain.visuals import draw
+
+    columns = (found.rates, found.losses, found.smoothed)
+    rows = [[f"{value:.7g}" for value in row] for row in zip(*columns, strict=True)]
+    commit_text(run.path / "lr.csv", csv_text([["learning_rate", "loss", "smoothed"], *rows]))
+    draw.save(draw.draw_find_lr(*columns, found.suggestion), run.figures / "find_lr.png")
+
+
+def show_suggestion(job: Job, found: "RangeTest") -> None:
+    """Print the line for the config, or that no rate helped."""
+    run, optimizer = job.run, job.config.fit.optimizer.name
+    if found.suggestion is None:
+        job.console.warn(
+            f"find-lr: at no learning rate up to {found.rates[-1]:.2g} does the loss fall by more "
+            "than it differs between batches; they may be too small to show it (fit.batch_size), "
+            "or the labels may be wrong"
+        )
+    else:
+        job.console.result(
+            f"With {optimizer} half of the fall of the loss is done at a learning rate of "
+            f"{found.suggestion:.1e}, and all of it at {found.lowest:.1e}. In the config:\n\n"
+            f"fit: {{optimizer: {{learning_rate: {found.suggestion:.1e}}}}}\n"
+        )
+    job.console.result(f"{run.path}/ holds lr.csv and figures/find_lr.png")
+
+
+def rounded(rate: float) -> float:
+    """Two digits: more of them are chance."""
+    return float(f"{rate:.1e}")

@@ -1,0 +1,191 @@
+"""`cvtrain finetune`: the top of a run's network is trained on, what is below stays frozen."""
+
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from cvtrain.commands.evaluate import image_predictor
+from cvtrain.config import Config, FineTune, Unfreeze
+from cvtrain.data.augment import Augmentation
+from cvtrain.data.index import Split
+from cvtrain.data.mix import Mixing
+from cvtrain.errors import ConfigError
+from cvtrain.runs.run import Run, RunRequest
+from cvtrain.steps.cached_features import (
+    FrozenPart,
+    evaluation_parts,
+    feature_feed,
+    feature_predictor,
+    how_to_unfreeze,
+    open_model,
+    record_proof,
+    refuse_seen_images,
+)
+from cvtrain.steps.find_mislabels import judged_before
+from cvtrain.steps.finish import Untuned, finish
+from cvtrain.steps.session import Job, finished_run, start_job
+from cvtrain.steps.stage import (
+    augmentation_of,
+    draw_augmentation,
+    image_feed,
+    in_best_precision,
+    mixing_of,
+    train_stage,
+)
+from cvtrain.steps.training_outcome import Course
+from cvtrain.system.console import Console
+
+if TYPE_CHECKING:
+    import keras
+
+
+def finetune(config: Config, request: RunRequest, console: Console, *, source: Run) -> Run:
+    """Train the top of a run's network on, in one step or several.
+
+    Args:
+        config: the checked config; its images must be of the classes of `source`.
+        request: the run folder to write, or to continue.
+        source: the run whose model is the start.
+
+    Returns:
+        The finished run.
+
+    Raises:
+        ConfigError, DataError, RunError: before anything is trained.
+        TrainingError, ResourceError: training cannot go on; the best model so far is saved.
+        Stopped: on request; the best model so far is saved, and `resume` continues.
+    """
+    if done := finished_run(request, console):
+        return done
+    section = config.finetune or FineTune()
+    views = section.views or config.extract_features.views
+    config = config.model_copy(update={"finetune": section.model_copy(update={"views": views})})
+    augment = config.augment if views != 1 else None
+    augmentation, mixing = augmentation_of(augment), mixing_of(augment)
+    with start_job("finetune", config, request, console, source=source) as job:
+        from cvtrain.models.transfer import layer_digests
+
+        refuse_other_classes(source, job)
+        refuse_seen_images(source, job.dataset)
+        model = open_model(source, image_size=config.data.image_size)
+        refuse_impossible_steps(model, section)
+        # In another precision the same layer's features would be others, and computed anew.
+        job.run.update(
+            features=source.record.get("features", {}) | job.run.record.get("features", {})
+        )
+        draw_augmentation(job, augmentation, mixing, views)
+        before = layer_digests(model)
+        trained: set[str] = set()
+        changed: set[str] = set()
+        course, untuned = Course(), None
+        for number, step in enumerate((section, *section.then), 1):
+            stage = _Stage(job, model, step, number, augmentation, mixing, views)
+            if untuned is None:
+                untuned = stage.test_predictions()
+            course = stage.train(course)
+            trained.update(stage.unfrozen.layers)
+            if not course.moved and section.then:
+                console.remark(f"step {number}: no epoch was better; the model before it is kept")
+            if course.moved:
+                changed.update(set(stage.unfrozen.layers) - course.idle)
+        record_proof(job, before, layer_digests(model), trained, excused=trained - changed)
+        known = judged_before(source, job)
+        finish(job, *stage.evaluation(), known, start=Untuned(course.start, untuned))
+    return job.run
+
+
+def refuse_impossible_steps(model: "keras.Model", section: FineTune) -> None:
+    """Raise ConfigError for a step that this network cannot take, before the first one trains."""
+    from cvtrain.models.transfer import unfreeze
+
+    for number, step in enumerate((section, *section.then)):
+        key = f"finetune.then.{number - 1}" if number else "finetune"
+        unfreeze(model, **how_to_unfreeze(step), key=key)
+
+
+def refuse_other_classes(source: Run, job: Job) -> None:
+    """Raise ConfigError unless the images are of the classes that the run tells apart."""
+    known, names = source.field("class_names", list), list(job.dataset.index.class_names)
+    if known != names:
+        raise ConfigError(
+            f"{source.path} tells {', '.join(known)} apart, and the images are of "
+            f"{', '.join(names)}",
+            "For other classes put a new head on it: extract_features.backbone.weights names "
+            "the run.",
+        )
+
+
+class _Stage:
+    """One step of fine-tuning: what is frozen, what is trained, and from what."""
+
+    def __init__(
+        self,
+        job: Job,
+        model: "keras.Model",
+        step: Unfreeze,
+        number: int,
+        augmentation: Augmentation | None,
+        mixing: Mixing | None,
+        views: int | str,
+    ):
+        from cvtrain.models.transfer import set_trainable, unfreeze
+
+        self.job, self.model, self.step, self.number = job, model, step, number
+        self.augmentation, self.mixing = augmentation, mixing
+        self.unfrozen = unfreeze(model, **how_to_unfreeze(step))
+        set_trainable(model, self.unfrozen.layers)
+        layer = self.unfrozen.split
+        self.frozen = (
+            FrozenPart(job, model, layer, augmentation, int(views))
+            if layer and views != "unlimited"
+            else None
+        )
+        self.parts = evaluation_parts(job.dataset) if self.frozen else job.dataset.index.splits
+        self.exact = self.frozen.exact_rows(self.parts) if self.frozen else {}
+
+    def test_predictions(self) -> np.ndarray:
+        """What the model says of the test images as it is now, (n, classes)."""
+        _, predict = self.evaluation()
+        return predict("test")
+
+    def train(self, earlier: Course) -> Course:
+        """Train the upper part on cached features, or the whole on images; the whole course."""
+        from cvtrain.models.transfer import in_precision, suffix_of, variable_rates
+
+        job, step = self.job, self.step
+        upper = self.model
+        if self.frozen:
+            upper = suffix_of(self.model, self.frozen.layer)
+            rows, validation = self.frozen.training_rows(), self.exact["validation"]
+            num_views = self.frozen.num_views
+            feed = feature_feed(job, step, rows, validation, num_views=num_views)
+        else:
+            feed = image_feed(job, step, self.augmentation, self.mixing)
+        source = f"the cached {self.frozen.layer}" if self.frozen else "the images"
+        job.console.remark(
+            f"step {self.number}: {len(self.unfrozen.layers)} layers are trained, "
+            f"from {self.unfrozen.layers[0]} on, reading {source}"
+        )
+        trained = in_best_precision(
+            job, lambda precision: in_precision(upper, precision), step, feed
+        )
+        return train_stage(
+            job,
+            trained,
+            self.model,
+            step,
+            feed,
+            rates=variable_rates(trained, self.unfrozen),
+            number=self.number,
+            earlier=earlier,
+        )
+
+    def evaluation(self) -> "tuple[Mapping[str, Split], Callable[[str], np.ndarray]]":
+        """What the model is measured on, and how: as `finish` takes it."""
+        from cvtrain.models.transfer import suffix_of
+
+        if not self.frozen:
+            return self.parts, image_predictor(self.job, self.model)
+        suffix = suffix_of(self.model, self.frozen.layer)
+        return self.parts, feature_predictor(self.job, suffix, self.exact)

@@ -1,0 +1,115 @@
+"""Which base this machine can afford, and how long each stage of a config takes with it.
+
+A process of its own, because it loads the engine: `init` does not. Prints one JSON object a line.
+"""
+
+import json
+import sys
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from cvtrain.commands.init.config_template import blocks_to_unfreeze
+from cvtrain.config import Config, load_config
+from cvtrain.models.imagenet import Base
+from cvtrain.runs.run import Run
+from cvtrain.steps.dataset import open_dataset
+from cvtrain.steps.estimate import estimate_features, estimate_fit
+from cvtrain.steps.session import Job
+from cvtrain.system.console import Console
+from cvtrain.system.signals import Stop
+from cvtrain.system.stopwatch import Stopwatch
+
+MOST_SECONDS = 20 * 60
+"""That features and fine-tuning together may take, where there is a cheaper base."""
+
+_START_SECONDS = 8.0
+"""Of each command: loading the engine and looking at what changed among the images."""
+_BATCH_SIZE = 32
+_TUNING_COST = 0.5
+"""Of a step that trains the upper blocks, in forward passes of the whole base: 0.48 was seen with
+MobileNet 0.25 from its eighth block on (two cores, bfloat16)."""
+
+
+def main() -> None:
+    """Run as a module with CONFIG and BASES, which is JSON: [[name, alpha], ...]."""
+    path, bases = sys.argv[1:]
+    for facts in measure_stages(Path(path), [Base(*base) for base in json.loads(bases)]):
+        print(json.dumps(facts), flush=True)
+
+
+def measure_stages(path: Path, bases: Sequence[Base]) -> Iterator[dict[str, Any]]:
+    """Yield `device`, `base`, and the seconds of `fit`, `extract-features` and `finetune`.
+
+    Args:
+        path: a config with all stages.
+        bases: to choose from, the cheapest first. The speed of a network does not depend on its
+            weights, so none are read.
+    """
+    config = _with_base(path, bases[0])
+    dataset = open_dataset(config, Stop(), Console(quiet=True))
+    from cvtrain import backend
+
+    device = backend.set_up(seed=config.seed, device=config.device)
+    yield {"device": device}
+    # A run that is never written: the estimates look at its device.
+    run = Run(path, {"device": device})
+
+    def job_of(config: Config) -> Job:
+        return Job(config, dataset, run, Stopwatch(), Stop(), Console(quiet=True))
+
+    yield {"fit": _START_SECONDS + estimate_fit(job_of(config), config)}
+    base = _affordable(job_of(config), bases)
+    yield {"base": [base.name, base.alpha]}
+    config = _with_base(path, base)
+    job = job_of(config)
+    yield {"extract-features": _START_SECONDS + estimate_features(job, config)}
+    yield {"finetune": _START_SECONDS + estimate_features(job, config, finetuning=True)}
+
+
+def _with_base(path: Path, base: Base) -> Config:
+    backbone = {"name": base.name, "alpha": base.alpha, "weights": "none"}
+    return load_config(
+        path,
+        [
+            f"extract_features.backbone={json.dumps(backbone)}",
+            f"finetune.unfreeze_blocks={blocks_to_unfreeze(base)}",
+        ],
+    )
+
+
+def _affordable(job: Job, bases: Sequence[Base]) -> Base:
+    """The last of `bases` that is fast enough, as are all before it; at least the first."""
+    chosen = bases[0]
+    for base in bases if len(bases) > 1 else ():
+        if _seconds_with(job, base) > MOST_SECONDS:
+            break
+        chosen = base
+    return chosen
+
+
+def _seconds_with(job: Job, base: Base) -> float:
+    """Roughly what features and fine-tuning take, by the forward pass of the base alone."""
+    from cvtrain.models.backbones import build_backbone
+    from cvtrain.training.precision import images_per_second
+
+    config, splits = job.config, job.dataset.index.splits
+    network = build_backbone(
+        base.name, image_size=config.data.image_size, weights=None, alpha=base.alpha
+    )
+    speed = images_per_second(
+        "float32",
+        build=lambda _: network,
+        batch_size=_BATCH_SIZE,
+        device=job.run.record["device"],
+        training=False,
+    )
+    num_train = len(splits["train"].paths)
+    images = config.extract_features.views * num_train
+    images += sum(len(split.paths) for name, split in splits.items() if name != "train")
+    images += _TUNING_COST * config.finetune.epochs * num_train
+    return images / speed
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,233 @@
+"""`cvtrain ladder`: from scratch to fine-tuned on one frozen split, every rung against the last."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from cvtrain.commands.extract_features import extract_features
+from cvtrain.commands.finetune import finetune
+from cvtrain.commands.fit import fit
+from cvtrain.config import Config, FineTune
+from cvtrain.errors import ConfigError, Stopped
+from cvtrain.evaluation.metrics import mcnemar
+from cvtrain.runs.predictions import read_predictions
+from cvtrain.runs.run import Run, RunRequest
+from cvtrain.steps.estimate import estimate_features, estimate_fit
+from cvtrain.steps.session import Job, finished_run, start_job
+from cvtrain.system.console import Console, duration
+from cvtrain.system.files import commit_text, csv_text, quoted
+
+VIEWS = 4
+"""Augmented views a training image where the config names none."""
+
+
+@dataclass(frozen=True)
+class Rung:
+    """One way to train.
+
+    Attributes:
+        name: in tables; also of its folder.
+        config: of its command.
+        climb: trains it: `climb(config, request, console) -> Run`.
+        estimate: the seconds it will take on this machine.
+    """
+
+    name: str
+    config: Config
+    climb: Callable[[Config, RunRequest, Console], Run]
+    estimate: Callable[[Job, Config], float]
+
+
+def ladder(config: Config, request: RunRequest, console: Console) -> Run:
+    """Train every rung on the same images and tell what each gains over the one below.
+
+    Args:
+        config: the checked config: `fit`, `extract_features`, `finetune`, and `augment` for the
+            rungs with augmentation.
+        request: the run folder to write, or to continue; each rung is a run folder in it.
+
+    Returns:
+        The finished run; it has no model of its own.
+
+    Raises:
+        ConfigError, DataError, RunError: before anything is trained.
+        TrainingError, ResourceError: a rung cannot go on; those before it are kept.
+        Stopped: on request; `resume` continues.
+    """
+    if done := finished_run(request, console):
+        return done
+    rungs = rungs_of(config, request.path)
+    with start_job("ladder", config, request, console) as job:
+        estimates = job.run.record.get("estimates", {})
+        if any(rung.name not in estimates for rung in rungs):
+            estimates = measured_estimates(job, rungs)
+        show_estimates(job, rungs, estimates)
+        rows: list[dict[str, Any]] = []
+        for rung in rungs:
+            run = climb(job, rung, request)
+            rows.append(describe(run, rung, estimates[rung.name], rows))
+            job.run.update(rungs=rows)
+            console.log_to(job.run.path / "log.txt")
+        with job.watch.phase("draw"):
+            write(job.run, rows)
+        job.run.update(status="finished", seconds=job.watch.seconds)
+        show(job, rows)
+    return job.run
+
+
+def rungs_of(config: Config, path: Path) -> list[Rung]:
+    """The rungs of a config, the simplest first; those with augmentation where it has any.
+
+    Raises:
+        ConfigError: the config mixes images, which the rungs with cached views cannot.
+    """
+    if config.augment and config.augment.mixes:
+        key = f"augment.{config.augment.mixes[0]}"
+        raise ConfigError(
+            f"{key}: mixes images in every step, and the ladder's cached views are of one each",
+            f"Leave it out for the ladder: --set {key}=null",
+        )
+    plain = config.model_copy(update={"augment": None})
+    views = config.extract_features.views
+    many = VIEWS if views in (1, "unlimited") else views
+    section = config.finetune or FineTune()
+
+    def with_views(base: Config, number: int) -> Config:
+        stage = base.extract_features.model_copy(update={"views": number})
+        tune = section.model_copy(update={"views": number})
+        return base.model_copy(update={"extract_features": stage, "finetune": tune})
+
+    augmented = with_views(config, many)
+    top = augmented if config.augment else with_views(plain, 1)
+    rungs = [Rung("scratch", plain, fit, estimate_fit)]
+    if config.augment:
+        rungs.append(Rung("augmented", config, fit, estimate_fit))
+    rungs.append(Rung("features", with_views(plain, 1), extract_features, estimate_features))
+    if config.augment:
+        rungs.append(Rung("features, views", top, extract_features, estimate_features))
+    source = folder(path, rungs[-1])
+
+    def from_features(config: Config, request: RunRequest, console: Console) -> Run:
+        return finetune(config, request, console, source=Run.open(source))
+
+    tuned = partial(estimate_features, finetuning=True)
+    return [*rungs, Rung("fine-tuned", top, from_features, tuned)]
+
+
+def folder(path: Path, rung: Rung) -> Path:
+    """The run folder of a rung."""
+    return path / rung.name.replace(", ", "-")
+
+
+def climb(job: Job, rung: Rung, request: RunRequest) -> Run:
+    """Train one rung, or go on with it; a rung that is finished is opened."""
+    path = folder(job.run.path, rung)
+    job.console.remark(f"\n{rung.name}")
+    try:
+        with job.console.part_of_a_whole():
+            is_begun = (path / "run.json").is_file()
+            part = replace(request, path=path, resume=is_begun)
+            return rung.climb(rung.config, part, job.console)
+    except Stopped as error:
+        raise Stopped(f"{rung.name}: {error.message}", job.stop.advice) from error
+
+
+def measured_estimates(job: Job, rungs: Sequence[Rung]) -> dict[str, float]:
+    """Seconds that each rung will take, from steps that are measured now; recorded."""
+    with job.watch.phase("estimate"):
+        estimates = {rung.name: rung.estimate(job, rung.config) for rung in rungs}
+    job.run.update(estimates=estimates)
+    return estimates
+
+
+def show_estimates(job: Job, rungs: Sequence[Rung], estimates: dict[str, float]) -> None:
+    """Say how long it will take before anything starts."""
+    parts = ", ".join(f"{rung.name} {duration(estimates[rung.name])}" for rung in rungs)
+    job.console.result(
+        f"{len(rungs)} rungs, about {duration(sum(estimates.values()))} by steps measured here: "
+        f"{parts}"
+    )
+
+
+def describe(run: Run, rung: Rung, estimate: float, below: Sequence[dict]) -> dict[str, Any]:
+    """A rung as run.json and the table have it."""
+    test = run.record["metrics"]["test"]
+    row = {
+        "name": rung.name,
+        "run": run.path.name,
+        "accuracy": test["accuracy"],
+        "accuracy_interval": test["accuracy_interval"],
+        "num_images": test["num_images"],
+        "num_parameters": run.record["num_parameters"],
+        "learnt": run.record.get("learnt", True),
+        "minutes": run.record["seconds"]["total"] / 60,
+        "estimated_minutes": estimate / 60,
+    }
+    if below:
+        before = correct(Run.open(run.path.parent / below[-1]["run"]))
+        row["against_the_rung_below"] = mcnemar(before, correct(run))
+    return row
+
+
+def correct(run: Run) -> np.ndarray:
+    """Which test images a run has right, (n,) bool, in the order of its split.
+
+    Raises:
+        RunError: its predictions are missing or damaged.
+    """
+    path = run.path / "predictions-test.csv"
+    predictions = read_predictions(path, run.field("class_names", list))
+    return predictions.predicted == predictions.labels
+
+
+def write(run: Run, rows: Sequence[dict[str, Any]]) -> None:
+    """Commit `ladder.csv` and its figure."""
+    from cvtrain.visuals import draw
+
+    columns = ["rung", "accuracy", "low", "high", "p", "minutes", "estimated", "parameters"]
+    commit_text(run.path / "ladder.csv", csv_text([columns, *map(_cells, rows)]))
+    draw.save(draw.draw_ladder(rows), run.figures / "ladder.png")
+
+
+def show(job: Job, rows: Sequence[dict[str, Any]]) -> None:
+    """Print the table, and how good the estimates were."""
+    columns = ("rung", "accuracy", "95 % interval", "p", "minutes", "estimated", "parameters")
+    cells = []
+    for row in rows:
+        name, accuracy, low, high, p, minutes, estimated, parameters = _cells(row)
+        interval = f"{low} to {high}"
+        cells.append((name, accuracy, interval, p, minutes, estimated, f"{parameters:,}"))
+    job.console.table(columns, cells)
+    job.console.result(
+        "p: McNemar's exact test against the rung below, on the same test images; "
+        "above 0.05 the difference may be chance."
+    )
+    if unlearnt := [row["name"] for row in rows if not row.get("learnt", True)]:
+        job.console.warn(
+            f"never learnt, and no better than guessing: {', '.join(unlearnt)}; the log of each "
+            "says what to try"
+        )
+    actual = sum(row["minutes"] for row in rows)
+    estimated = sum(row["estimated_minutes"] for row in rows)
+    job.console.result(
+        f"{actual:.1f} minutes in all, {actual / estimated:.2f} times the estimate\n"
+        f"{job.run.path}/ holds ladder.csv, figures/ladder.png and a run folder for each rung\n"
+        f"Next: cvtrain compare {quoted(job.run.path)}"
+    )
+
+
+def _cells(row: dict[str, Any]) -> list[Any]:
+    against = row.get("against_the_rung_below")
+    return [
+        row["name"],
+        f"{row['accuracy']:.4f}",
+        *(f"{end:.4f}" for end in row["accuracy_interval"]),
+        f"{against['p']:.2g}" if against else "",
+        f"{row['minutes']:.2f}",
+        f"{row['estimated_minutes']:.2f}",
+        row["num_parameters"],
+    ]

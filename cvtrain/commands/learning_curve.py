@@ -1,0 +1,317 @@
+"""`cvtrain learning-curve`: would more data help?
+
+A head on the features of a frozen base is trained on growing parts of the training images, and what
+the accuracy does meanwhile tells what it would do with more of them.
+"""
+
+import io
+from collections.abc import Mapping, Sequence
+from functools import partial
+from typing import Any
+
+import numpy as np
+
+from cvtrain.commands.extract_features import cut_base
+from cvtrain.commands.probe import copies, pooled_features, samples
+from cvtrain.config import Config
+from cvtrain.data.shares import choose
+from cvtrain.errors import DataError, Stopped
+from cvtrain.evaluation.learning_curve_fit import (
+    FARTHEST,
+    FEWEST_SIZES,
+    extrapolate,
+    resampled_errors,
+)
+from cvtrain.evaluation.metrics import scores_against_guessing
+from cvtrain.runs.run import Run, RunRequest
+from cvtrain.steps.session import Job, finished_run, start_job
+from cvtrain.system.console import Console, duration
+from cvtrain.system.files import commit_text, committed, csv_text, printable, seal, unsealed
+from cvtrain.training.linear_probe import held_out
+
+Point = dict[str, Any]
+"""One subset, as in run.json: share, seed, number of images, and the accuracy after it."""
+
+SPLITS = ("train", "validation", "test")
+_CORRECT = "correct.npy"
+_FOLDS = 3
+_FEWEST_PER_CLASS = 2  # one to learn from when the other one judges the penalty
+_FACTORS = (1.25, 1.5, 2.0, 3.0, FARTHEST)
+_TWICE = _FACTORS.index(2.0)
+_FLAT = 0.01  # a gain of less is not worth the collecting
+_ENDS = (2.5, 97.5)
+
+
+def learning_curve(config: Config, request: RunRequest, console: Console) -> Run:
+    """Measure the accuracy after growing shares of the training images, and say what comes next.
+
+    Args:
+        config: the checked config; its section `extract_features` says on which base.
+        request: the run folder to write, or to continue.
+
+    Returns:
+        The finished run; it has no model.
+
+    Raises:
+        ConfigError, DataError, RunError: before anything is measured.
+        ResourceError: memory or disk do not suffice; what was measured is recorded.
+        Stopped: on request; what was measured is recorded, and `resume` continues.
+    """
+    if done := finished_run(request, console):
+        return done
+    with start_job("learning-curve", config, request, console) as job:
+        refuse_lone_images(job)
+        correct = measure(job)
+        points = job.run.record["points"]
+        curve, forecast, verdict = conclude(points, correct, seed=config.seed)
+        with job.watch.phase("draw"):
+            write(job.run, points, curve, forecast)
+        job.run.update(
+            status="finished",
+            curve=curve,
+            forecast=forecast,
+            verdict=verdict,
+            seconds=job.watch.seconds,
+        )
+        show(job.run, console)
+    return job.run
+
+
+def refuse_lone_images(job: Job) -> None:
+    """Raise DataError unless every class has two training images: one to learn, one to judge."""
+    images = job.dataset.index.different_images()
+    smallest = min(images, key=lambda name: len(images[name]))
+    if len(images[smallest]) < _FEWEST_PER_CLASS:
+        raise DataError(
+            f"class {printable(smallest)}: {len(images[smallest])} training image, copies not "
+            f"counted, and a learning curve needs {_FEWEST_PER_CLASS} of each class",
+            "Add images, or leave the class out (data.classes).",
+        )
+
+
+def measure(job: Job) -> np.ndarray:
+    """The accuracy after every subset; each is recorded when it is known.
+
+    Their order is fixed, so a run that is continued passes over as many as it has.
+
+    Returns:
+        (points, images) bool: which of the validation and test images were right.
+    """
+    features = _features(job)
+    train_features, train_labels = features["train"]
+    others, truth = (
+        np.concatenate(pair) for pair in zip(features["validation"], features["test"], strict=True)
+    )
+    points: list[Point] = job.run.record.get("points", [])
+    correct = [*_recorded(job.run, len(points))]
+    if len(correct) < len(points):
+        job.console.warn(f"{_CORRECT} is damaged: the subsets are measured again")
+        points, correct = [], []
+    wanted, groups = subsets(job), copies(job.dataset.index)
+    with job.console.task("training heads") as on_progress:
+        for number, (share, seed, places) in enumerate(wanted, 1):
+            if number <= len(points):
+                continue
+            if job.stop.requested:
+                raise Stopped(
+                    f"stopped after {len(points)} subsets; they are recorded in {job.run.path}",
+                    job.stop.advice,
+                )
+            with job.watch.phase("classify"):
+                subset = train_features[places], train_labels[places]
+                probabilities = held_out(
+                    subset,
+                    others,
+                    folds=_FOLDS,
+                    seed=job.config.seed,
+                    groups=groups and [groups[place] for place in places],
+                    go_on=partial(job.stop.go_on, "training heads"),
+                )
+            correct.append(probabilities.argmax(axis=1) == truth)
+            _commit_correct(job.run, correct)
+            row = {"share": share, "seed": seed, "num_images": len(places)}
+            points.append(row | {"accuracy": float(correct[-1].mean())})
+            job.run.update(points=points, seconds=job.watch.seconds)
+            on_progress(number, len(wanted))
+    return np.stack(correct)
+
+
+def subsets(job: Job) -> list[tuple[float, int, np.ndarray]]:
+    """Share, seed and the places (n,) in the training images of every subset.
+
+    Of each class its share of different images with all their copies: twice as many files of the
+    same images are no more data. Of one seed a greater share includes a smaller one. All of the
+    images are the same subset for every seed, and come once.
+    """
+    index, section = job.dataset.index, job.config.learning_curve
+    place_of = {path: i for i, path in enumerate(index.splits["train"].paths)}
+    classes = [
+        {image: [place_of[path] for path in paths] for image, paths in images.items()}
+        for images in index.different_images().values()
+    ]
+    found = []
+    for share in section.shares:
+        for seed in range(job.config.seed, job.config.seed + (1 if share == 1 else section.seeds)):
+            chosen = []
+            for places_of in classes:
+                number = max(_FEWEST_PER_CLASS, round(share * len(places_of)))
+                images = choose(list(places_of), number, seed)
+                chosen += sorted(place for image in images for place in places_of[image])
+            found.append((share, seed, np.array(chosen)))
+    return found
+
+
+def conclude(
+    points: Sequence[Point], correct: np.ndarray, *, seed: int
+) -> tuple[list[dict[str, Any]], list[dict[str, Any]], str]:
+    """What the points say: now, and of more data.
+
+    Args:
+        points: as `measure` records them.
+        correct: (points, images), as it returns them.
+        seed: of the bootstrap.
+
+    Returns:
+        The rows of the curve, one for each share, with the mean over its subsets and a 95 %
+        interval over other subsets and other images; the rows of the forecast; and a verdict:
+        `flat`, `growing`, or `unknown` where there are too few sizes for a forecast.
+    """
+    shares = sorted({point["share"] for point in points})
+    num_seeds = max(sum(point["share"] == share for point in points) for share in shares)
+    by_share = [
+        correct[[i for i, point in enumerate(points) if point["share"] == share]]
+        for share in shares
+    ]
+    # All of the images are one subset, which counts for every seed.
+    cube = np.stack([np.broadcast_to(rows, (num_seeds, rows.shape[1])) for rows in by_share])
+    errors = resampled_errors(cube, seed=seed)
+    sizes = np.array(
+        [next(p["num_images"] for p in points if p["share"] == share) for share in shares]
+    )
+    curve = [
+        {"share": share, "num_images": int(size), **_estimate(rows.mean(), 1 - drawn)}
+        for share, size, rows, drawn in zip(shares, sizes, cube, errors.T, strict=True)
+    ]
+    if len(np.unique(sizes)) < FEWEST_SIZES:
+        return curve, [], "unknown"
+    targets = sizes.max() * np.array([1.0, *_FACTORS])
+    measured = 1 - cube.mean(axis=(1, 2))
+    (expected,) = extrapolate(sizes, measured[None], targets)
+    drawn = extrapolate(sizes, errors, targets)
+    gains = drawn[:, :1] - drawn
+    forecast = [
+        {
+            "factor": factor,
+            "num_images": round(targets[i]),
+            **_estimate(1 - expected[i], 1 - drawn[:, i]),
+            "gain_interval": np.percentile(gains[:, i], _ENDS).tolist(),
+        }
+        for i, factor in enumerate(_FACTORS, 1)
+    ]
+    is_flat = forecast[_TWICE]["gain_interval"][1] < _FLAT
+    return curve, forecast, "flat" if is_flat else "growing"
+
+
+def write(
+    run: Run,
+    points: Sequence[Point],
+    curve: Sequence[dict[str, Any]],
+    forecast: Sequence[dict[str, Any]],
+) -> None:
+    """Commit `learning_curve.csv`, one line a subset, and the figure."""
+    from cvtrain.visuals import draw
+    from cvtrain.visuals.draw_learning_curve import draw_learning_curve
+
+    lines = [[*list(point.values())[:-1], f"{point['accuracy']:.9g}"] for point in points]
+    commit_text(run.path / "learning_curve.csv", csv_text([list(points[0]), *lines]))
+    figure = draw_learning_curve(points, curve, forecast)
+    draw.save(figure, run.figures / "learning_curve.png")
+
+
+def show(run: Run, console: Console) -> None:
+    """Print the curve, and what more data would do."""
+    curve, forecast = run.record["curve"], run.record["forecast"]
+    rows = [
+        (
+            f"{row['share']:.0%}",
+            f"{row['num_images']:,}",
+            f"{row['accuracy']:.4f}",
+            "{:.4f} to {:.4f}".format(*row["accuracy_interval"]),
+        )
+        for row in curve
+    ]
+    console.table(("share", "images", "accuracy", "95 % interval"), rows)
+    _warn_of_guessing(run, curve[-1]["accuracy"], console)
+    if run.record["verdict"] == "unknown":
+        console.result(
+            f"\nno forecast: that takes {FEWEST_SIZES} different sizes (learning_curve.shares)"
+        )
+    elif run.record["verdict"] == "flat":
+        gain = forecast[_TWICE]["gain_interval"][1]
+        console.result(
+            "\nflat: more data of this kind will hardly help; twice as much gains less than "
+            f"{100 * gain:.1f} points. Another base, fine-tuning or cleaner labels may do more."
+        )
+    else:
+        now = curve[-1]
+        console.result(
+            f"\nnow {now['accuracy']:.1%} ({_on_others(now)}), with {now['num_images']:,} images"
+        )
+        for row in forecast[_TWICE], forecast[-1]:
+            least, most = (100 * gain for gain in row["gain_interval"])
+            console.result(
+                f"{'twice' if row['factor'] == 2 else 'four times'} the data: about {least:.1f} to "
+                f"{most:.1f} points more ({_on_others(row)})"
+            )
+        console.result(
+            "Points more are of the same images, now and then. Other images may be easier or "
+            "harder, now as then: that is why their accuracy is less sure."
+        )
+    console.result(
+        f"\n{run.path}/ holds learning_curve.csv, run.json and figures/learning_curve.png "
+        f"({duration(run.record['seconds']['total'])})"
+    )
+
+
+def _warn_of_guessing(run: Run, accuracy: float, console: Console) -> None:
+    """Say where the head on all images knows nothing: a curve of that is none."""
+    counts = [list(run.record["data"]["counts"][name].values()) for name in SPLITS[1:]]
+    against = scores_against_guessing(np.sum(counts, axis=0).tolist(), accuracy)
+    if not against.is_better:
+        console.warn(
+            f"with all images the head is no better than guessing ({against.most_frequent:.4f}): "
+            "the features of this base do not tell the classes apart, however many images there "
+            "are; cvtrain probe compares others"
+        )
+
+
+def _on_others(row: Mapping[str, Any]) -> str:
+    """The accuracy that other images may give, of a row of the curve or of the forecast."""
+    low, high = row["accuracy_interval"]
+    return f"on other images {low:.0%} to {high:.0%}"
+
+
+def _features(job: Job) -> dict[str, tuple[np.ndarray, np.ndarray]]:
+    """Features (n, channels), averaged over the map, and labels (n,) of every split."""
+    base, cut = cut_base(job, job.config)
+    (store,) = pooled_features(job, job.dataset, base, [cut], SPLITS)
+    return {name: samples(store, job.dataset, name) for name in SPLITS}
+
+
+def _estimate(accuracy: float, drawn: np.ndarray) -> dict[str, Any]:
+    return {
+        "accuracy": float(accuracy),
+        "accuracy_interval": np.percentile(drawn, _ENDS).tolist(),
+    }
+
+
+def _recorded(run: Run, num_points: int) -> np.ndarray:
+    """The first rows of `correct.npy`, which is committed before its point is; none if damaged."""
+    content = unsealed(run.path / _CORRECT) if num_points else None
+    return np.load(io.BytesIO(content))[:num_points] if content else np.empty((0, 0))
+
+
+def _commit_correct(run: Run, correct: Sequence[np.ndarray]) -> None:
+    with committed(run.path / _CORRECT) as temporary:
+        np.save(temporary, np.stack(correct))
+        seal(temporary)

@@ -1,0 +1,289 @@
+"""`cvtrain predict`: what does a run say about these files?"""
+
+import contextlib
+import json
+import re
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+from typing import Any, TextIO
+
+import numpy as np
+
+from cvtrain.commands.calibrate import UNKNOWN, in_words, read_abstention
+from cvtrain.commands.evaluate import decoder_of_run, load_predictor
+from cvtrain.data.decode import DecodeError, Decoder, read_image
+from cvtrain.data.scan import Found, LeftOut, find_images
+from cvtrain.errors import DataError
+from cvtrain.evaluation.calibration import Abstention, with_temperature
+from cvtrain.runs.run import Run
+from cvtrain.steps.dataset import show_left_out
+from cvtrain.steps.tta import view_average
+from cvtrain.system.console import Console
+from cvtrain.system.files import committed, csv_text, printable, quoted
+from cvtrain.system.machine import num_threads
+from cvtrain.system.outputs import refuse_replacing
+from cvtrain.system.signals import stop_on_signals
+
+Answer = Callable[[np.ndarray], tuple[np.ndarray, np.ndarray]]
+"""Images (n, h, w, 3) uint8 -> probabilities (n, classes) and the name of what is answered (n,)."""
+
+_ROWS_PER_TABLE = 1000
+_COLUMNS = ("file", "prediction", "confidence", "error")
+# The beginnings of what `_csv_writer` and `_json_writer` write.
+_OURS = re.compile(
+    rb'\A(file,prediction,confidence,error,p\(|\[\n\{"file": ".*", "(prediction|error)": )'
+)
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """What a run says about one file.
+
+    Attributes:
+        path: the file, as the person named it.
+        probabilities: (classes,) float32, or None when the file cannot be read; of a run that
+            abstains, with its temperature.
+        answer: the most probable class, or "unknown"; empty when the file cannot be read.
+        problem: why the file cannot be read; empty otherwise.
+    """
+
+    path: str
+    probabilities: np.ndarray | None
+    answer: str = ""
+    problem: str = ""
+
+
+def predict(
+    run: Run,
+    paths: Sequence[str],
+    *,
+    top: int,
+    output: Path | None,
+    batch_size: int,
+    console: Console,
+    tta: int = 1,
+    force: bool = False,
+) -> None:
+    """Classify files, folders and globs; memory holds a few batches, whatever their number.
+
+    A run for which `cvtrain calibrate` has set a threshold answers "unknown" below it.
+
+    Args:
+        run: with a saved model.
+        paths: what to classify.
+        top: classes a file in the table and in `top` of JSON.
+        output: `.csv` or `.json` file; None prints a table.
+        batch_size: images at once.
+        tta: views of each image that predictions are averaged over, see `steps.tta`.
+        force: let `output` take the place of any file; else only of earlier predictions.
+
+    Raises:
+        ConfigError: the run's training did not make so many views, or `output` is somebody's.
+        RunError: the run is not usable.
+        DataError: at least one file could not be read; all others are done.
+        Stopped: on request; nothing is written to `output`.
+    """
+    if output is not None:
+        refuse_replacing(output, force=force, ours=_OURS)
+    class_names = run.field("class_names", list)
+    decoder = decoder_of_run(run)
+    average, abstention = view_average(run, tta), read_abstention(run)
+    if abstention:
+        console.remark(
+            f"{in_words(abstention)} (cvtrain calibrate {quoted(run.path)} --off ends that)"
+        )
+        if tta > 1:
+            console.warn("the threshold was chosen without --tta")
+    num_bad = num_done = 0
+    to_write = _writer(output, class_names, top, console, abstains=abstention is not None)
+    with stop_on_signals() as stop, to_write as write:
+        infer = average(load_predictor(run, len(class_names), stop))
+        answer = _answer(infer, class_names, abstention)
+        left_out: LeftOut = {}
+        for predictions in _predictions(answer, decoder, find_images(paths, left_out), batch_size):
+            stop.go_on("predicting")
+            write(predictions)
+            for prediction in predictions:
+                num_done += 1
+                if prediction.problem:
+                    num_bad += 1
+                    console.warn(f"{printable(prediction.path)}: {prediction.problem}")
+    show_left_out(left_out, console)
+    if output:
+        console.result(f"{num_done - num_bad:,} predictions written to {output}")
+    if num_bad:
+        rest = ", the rest is done" if num_bad < num_done else ""
+        raise DataError(f"{num_bad:,} of {num_done:,} files could not be read{rest}")
+
+
+def _answer(
+    infer: Callable[[np.ndarray], np.ndarray],
+    class_names: Sequence[str],
+    abstention: Abstention | None,
+) -> Answer:
+    names = np.array(class_names, dtype=object)
+
+    def answer(images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        probabilities = infer(images)
+        if abstention is None:
+            return probabilities, names[probabilities.argmax(axis=1)]
+        probabilities = with_temperature(probabilities, abstention.temperature)
+        best = names[probabilities.argmax(axis=1)]
+        return probabilities, np.where(abstention.answers(probabilities), best, UNKNOWN)
+
+    return answer
+
+
+def _predictions(
+    answer: Answer, decoder: Decoder, found: Iterator[Found], batch_size: int
+) -> Iterator[list[Prediction]]:
+    """Predictions batch by batch; the next batch is decoded while the model works on this one."""
+
+    def decode(one: Found) -> np.ndarray | str:
+        if one.problem:
+            return one.problem
+        try:
+            return decoder(read_image(Path(one.path))).pixels
+        except DecodeError as error:
+            return error.message
+
+    with ThreadPoolExecutor(num_threads()) as pool:
+
+        def start() -> tuple[list[Found], Iterator[np.ndarray | str]]:
+            batch = list(islice(found, batch_size))
+            return batch, pool.map(decode, batch)
+
+        batch, decoded = start()
+        while batch:
+            following = start()
+            yield _predict_batch(answer, batch, list(decoded))
+            batch, decoded = following
+
+
+def _predict_batch(
+    answer: Answer, batch: list[Found], decoded: list[np.ndarray | str]
+) -> list[Prediction]:
+    good = [pixels for pixels in decoded if not isinstance(pixels, str)]
+    rows = zip(*answer(np.stack(good)), strict=True) if good else iter(())
+    return [
+        Prediction(one.path, None, problem=pixels)
+        if isinstance(pixels, str)
+        else Prediction(one.path, *next(rows))
+        for one, pixels in zip(batch, decoded, strict=True)
+    ]
+
+
+Write = Callable[[list[Prediction]], None]
+
+
+@contextlib.contextmanager
+def _writer(
+    output: Path | None, class_names: Sequence[str], top: int, console: Console, *, abstains: bool
+) -> Iterator[Write]:
+    """What takes predictions, batch by batch, for a table, a CSV or a JSON file."""
+    if output is None:
+        with _table_writer(class_names, top, console, abstains=abstains) as write:
+            yield write
+        return
+    formats = {".csv": _csv_writer, ".json": _json_writer}
+    # A name that is not UTF-8 becomes the escape `\udce9`, in JSON one that reads back as the name.
+    with (
+        committed(output) as temporary,
+        temporary.open("w", encoding="utf-8", errors="backslashreplace") as file,
+        formats[output.suffix.lower()](file, class_names, top) as write,
+    ):
+        yield write
+
+
+@contextlib.contextmanager
+def _table_writer(
+    class_names: Sequence[str], top: int, console: Console, *, abstains: bool
+) -> Iterator[Write]:
+    top = min(top, len(class_names))
+    columns = ["file", "prediction"] if abstains else ["file"]
+    for rank in range(1, top + 1):
+        columns += [f"class {rank}", f"p {rank}"]
+    rows: list[list[str]] = []
+
+    def write(predictions: list[Prediction]) -> None:
+        for prediction in predictions:
+            cells = [printable(prediction.path), *([prediction.answer] if abstains else [])]
+            if prediction.probabilities is not None:
+                for name, p in _top(prediction.probabilities, class_names, top):
+                    cells += [name, f"{p:.4f}"]
+            rows.append(cells + ["-"] * (len(columns) - len(cells)))
+        if len(rows) >= _ROWS_PER_TABLE:
+            console.table(columns, rows)
+            rows.clear()
+
+    yield write
+    if rows:
+        console.table(columns, rows)
+
+
+@contextlib.contextmanager
+def _csv_writer(file: TextIO, class_names: Sequence[str], top: int) -> Iterator[Write]:  # noqa: ARG001
+    columns = [*_COLUMNS, *(f"p({name})" for name in class_names)]
+    file.write(csv_text([columns]))
+
+    def write(predictions: list[Prediction]) -> None:
+        rows = []
+        for prediction in predictions:
+            p = prediction.probabilities
+            if p is None:
+                rows.append(
+                    [prediction.path, "", "", prediction.problem, *("" for _ in class_names)]
+                )
+            else:
+                values = [f"{value:.9g}" for value in p]
+                confidence = values[p.argmax()]
+                rows.append([prediction.path, prediction.answer, confidence, "", *values])
+        file.write(csv_text(rows))
+
+    yield write
+
+
+@contextlib.contextmanager
+def _json_writer(file: TextIO, class_names: Sequence[str], top: int) -> Iterator[Write]:
+    separator = "[\n"
+
+    def write(predictions: list[Prediction]) -> None:
+        nonlocal separator
+        for prediction in predictions:
+            entry = json.dumps(_as_json(prediction, class_names, top), ensure_ascii=False)
+            file.write(separator + entry)
+            separator = ",\n"
+
+    yield write
+    file.write("[]\n" if separator == "[\n" else "\n]\n")
+
+
+def _as_json(prediction: Prediction, class_names: Sequence[str], top: int) -> dict[str, Any]:
+    if prediction.probabilities is None:
+        return {"file": prediction.path, "error": prediction.problem}
+    best = _top(prediction.probabilities, class_names, top)
+    return {
+        "file": prediction.path,
+        "prediction": prediction.answer,
+        "confidence": best[0][1],
+        "top": [{"class": name, "probability": p} for name, p in best],
+        "probabilities": {
+            name: _decimal(p) for name, p in zip(class_names, prediction.probabilities, strict=True)
+        },
+    }
+
+
+def _top(
+    probabilities: np.ndarray, class_names: Sequence[str], number: int
+) -> list[tuple[str, float]]:
+    """The `number` most probable classes, best first."""
+    order: Iterable[int] = np.argsort(-probabilities, kind="stable")[:number].tolist()
+    return [(class_names[i], _decimal(probabilities[i])) for i in order]
+
+
+def _decimal(p: np.floating) -> float:
+    """The shortest decimal of nine digits, which brings the float32 back exactly."""
+    return float(f"{p:.9g}")

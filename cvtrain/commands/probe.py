@@ -1,0 +1,331 @@
+"""`cvtrain probe`: how well a linear classifier does on the features of each block of a base.
+
+Early blocks are generic, late ones specific to the classes that the base was trained on. Where to
+cut for these images is measured here, before anything is trained.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from cvtrain.config import Backbone, Config
+from cvtrain.data.index import Index
+from cvtrain.errors import ConfigError, DataError, Stopped
+from cvtrain.evaluation.metrics import scores_against_guessing
+from cvtrain.runs.run import Run, RunRequest
+from cvtrain.steps.cached_features import open_base, views_of
+from cvtrain.steps.dataset import Dataset, check
+from cvtrain.steps.session import Job, finished_run, start_job
+from cvtrain.system.console import Console, duration
+from cvtrain.system.files import commit_text, csv_text, printable, quoted
+from cvtrain.training.linear_probe import Row, least_accuracy, linear_accuracy, recommend
+
+if TYPE_CHECKING:
+    import keras
+
+    from cvtrain.features.store import FeatureStore
+
+
+def probe(config: Config, request: RunRequest, console: Console) -> Run:
+    """Measure every block of the bases of a config and recommend where to cut.
+
+    Args:
+        config: the checked config.
+        request: the run folder to write, or to continue.
+
+    Returns:
+        The finished run; it has no model.
+
+    Raises:
+        ConfigError, DataError, RunError: before anything is measured.
+        ResourceError: memory or disk do not suffice; what was measured is recorded.
+        Stopped: on request; what was measured is recorded, and `resume` continues.
+    """
+    config = with_bases(config)
+    bases = bases_by_label(config.probe.backbones)
+    if done := finished_run(request, console):
+        return done
+    with start_job("probe", config, request, console) as job:
+        refuse_small_classes(job)
+        rows = measure(job, bases)
+        best, cut = recommend(rows)
+        with job.watch.phase("draw"):
+            write(job.run, rows, best, cut)
+        job.run.update(status="finished", best=best, recommended=cut, seconds=job.watch.seconds)
+        show(job.run, bases[cut["backbone"]], request.config, console)
+    return job.run
+
+
+def with_bases(config: Config) -> Config:
+    """The config with bases and sizes said in the section `probe`, which the run keeps."""
+    bases = config.probe.backbones or (config.extract_features.backbone,)
+    sizes = config.probe.image_sizes or (config.data.image_size,)
+    section = config.probe.model_copy(update={"backbones": bases, "image_sizes": sizes})
+    return config.model_copy(update={"probe": section})
+
+
+def bases_by_label(bases: Sequence[Backbone]) -> dict[str, Backbone]:
+    """The bases by what they are called in tables: `mobilenet 0.25`, and weights where that helps.
+
+    Raises:
+        ConfigError: two of them cannot be told apart.
+    """
+    by_label = {}
+    networks = [_network(base) for base in bases]
+    for base, network in zip(bases, networks, strict=True):
+        says_weights = base.weights == "none" or networks.count(network) > 1
+        by_label[f"{network} ({Path(base.weights).name})" if says_weights else network] = base
+    if len(by_label) < len(bases):
+        raise ConfigError(
+            f"probe.backbones: {len(bases)} bases, and only {len(by_label)} can be told apart: "
+            f"{', '.join(by_label)}",
+            "Name each base once; different weights files need different names.",
+        )
+    return by_label
+
+
+def refuse_small_classes(job: Job) -> None:
+    """Raise DataError unless every class has a training image for each fold."""
+    images, folds = job.dataset.index.different_images(), job.config.probe.folds
+    smallest = min(images, key=lambda name: len(images[name]))
+    if len(images[smallest]) < folds:
+        raise DataError(
+            f"class {printable(smallest)}: {len(images[smallest])} training images, copies not "
+            f"counted, and probe.folds is {folds}",
+            "Add images, leave the class out (data.classes), or lower probe.folds.",
+        )
+
+
+def measure(job: Job, bases: Mapping[str, Backbone]) -> list[Row]:
+    """The rows of every block of every base at every size; each is recorded when it is known.
+
+    Their order is fixed, so a run that is continued passes over as many as it has.
+    """
+    rows: list[Row] = job.run.record.get("blocks", [])
+    num_done = len(rows)
+    for image_size in job.config.probe.image_sizes:
+        dataset = at_size(job, image_size)
+        for name, section in bases.items():
+            base = open_base(section, image_size=image_size, seed=job.config.seed, dataset=dataset)
+            found = describe(base, name)
+            fresh, num_done = found[num_done:], max(0, num_done - len(found))
+            if fresh:
+                stores = pooled_features(job, dataset, base, [row["layer"] for row in fresh])
+                classify(job, dataset, fresh, stores, rows)
+    return rows
+
+
+def at_size(job: Job, image_size: tuple[int, int]) -> Dataset:
+    """The same images in the same splits, decoded to another size."""
+    dataset, decoder = job.dataset, job.dataset.pixels.decoder
+    if decoder.size == image_size:
+        return dataset
+    with job.watch.phase("data"):
+        pixels, _ = check(dataset.index, replace(decoder, size=image_size), job.stop, job.console)
+    return replace(dataset, pixels=pixels)
+
+
+def describe(base: "keras.Model", name: str) -> list[Row]:
+    """Where the blocks of a base end and what they cost, from the input up."""
+    from cvtrain.models.blocks import blocks
+    from cvtrain.models.cost import cost_up_to
+
+    rows = []
+    for block in blocks(base):
+        height, width, channels = base.get_layer(block.layer).output.shape[1:]
+        rows.append(
+            {
+                "backbone": name,
+                "image_size": list(base.input.shape[1:3]),
+                "block": block.name,
+                "layer": block.layer,
+                "map_size": [height, width],
+                "channels": channels,
+                "multiply_adds": cost_up_to(base, block.layer),
+            }
+        )
+    return rows
+
+
+def pooled_features(
+    job: Job,
+    dataset: Dataset,
+    base: "keras.Model",
+    layers: Sequence[str],
+    splits: Sequence[str] = ("train", "validation"),
+) -> "list[FeatureStore]":
+    """Average the outputs of some layers over their maps, all in one pass over the images."""
+    from cvtrain.backend import keras
+    from cvtrain.features.extract import extract, open_stores
+
+    pool = keras.layers.GlobalAveragePooling2D
+    outputs = [pool(name=f"{layer}_average")(base.get_layer(layer).output) for layer in layers]
+    taps = keras.Model(base.input, outputs)
+    stores = open_stores(taps, dtype="float32", warn=job.console.warn)
+    views = [views_of(dataset, dataset.index.splits[name]) for name in splits]
+    with job.watch.phase("extract"), job.console.task("extracting features") as on_progress:
+        extract(taps, stores, dataset.pixels, views, stop=job.stop, on_progress=on_progress)
+    return stores
+
+
+def classify(
+    job: Job,
+    dataset: Dataset,
+    found: Sequence[Row],
+    stores: "Sequence[FeatureStore]",
+    rows: list[Row],
+) -> None:
+    """Complete the rows of one base by their accuracies, and record each."""
+    with job.console.task("classifying") as on_progress:
+        for number, (row, store) in enumerate(zip(found, stores, strict=True), 1):
+            if job.stop.requested:
+                raise Stopped(
+                    f"stopped after {len(rows)} blocks; they are recorded in {job.run.path}",
+                    job.stop.advice,
+                )
+            with job.watch.phase("classify"):
+                accuracy = linear_accuracy(
+                    samples(store, dataset, "train"),
+                    samples(store, dataset, "validation"),
+                    folds=job.config.probe.folds,
+                    seed=job.config.seed,
+                    groups=copies(dataset.index),
+                    go_on=partial(job.stop.go_on, "classifying"),
+                )
+            rows.append(row | accuracy)
+            job.run.update(blocks=rows, seconds=job.watch.seconds)
+            on_progress(number, len(found))
+
+
+def copies(index: Index) -> list[str] | None:
+    """What image each training file is of, to keep copies in one fold; None where all differ."""
+    image_of = {
+        path: image
+        for images in index.different_images().values()
+        for image, paths in images.items()
+        for path in paths
+    }
+    groups = [image_of[path] for path in index.splits["train"].paths]
+    return groups if len(set(groups)) < len(groups) else None
+
+
+def samples(store: "FeatureStore", dataset: Dataset, name: str) -> tuple[np.ndarray, np.ndarray]:
+    """The features (n, channels) and labels (n,) of a split."""
+    split = dataset.index.splits[name]
+    rows = store.rows(views_of(dataset, split).keys)
+    return rows.take(np.arange(len(rows))), split.labels
+
+
+def write(run: Run, rows: Sequence[Row], best: Row, cut: Row) -> None:
+    """Commit `probe.csv`, one line a block, and its figure."""
+    from cvtrain.visuals import draw
+
+    columns = [*rows[0], "recommended"]
+    lines = [[*map(_cell, row.values()), int(row == cut)] for row in rows]
+    commit_text(run.path / "probe.csv", csv_text([columns, *lines]))
+    draw.save(draw.draw_probe(rows, cut, least_accuracy(best)), run.figures / "probe.png")
+
+
+def show(run: Run, base: Backbone, config: Path | None, console: Console) -> None:
+    """Print the blocks, the recommended cut and what to write into the config, a file if known."""
+    import yaml
+
+    best, cut = run.record["best"], run.record["recommended"]
+    columns = ("block", "base", "image", "map", "channels", "M multiply-adds", "accuracy", "+-")
+    rows = run.record["blocks"]
+    console.table(
+        (*columns, "validation", ""), [(*_words(row), "<- cut here" * (row == cut)) for row in rows]
+    )
+    console.result(f"\nbest: {_in_words(best)}")
+    if cut == best:
+        console.result("recommended cut: the same; nothing cheaper is within one standard error")
+    else:
+        spared = 1 - cut["multiply_adds"] / best["multiply_adds"]
+        console.result(
+            f"recommended cut: {_in_words(cut)}; within one standard error of the best "
+            f"it is the cheapest, with {spared:.0%} less to compute"
+        )
+    _warn_of_guessing(run, best["accuracy"], console)
+    last = [row for row in rows if _series(row) == _series(cut)][-1]
+    if last["accuracy"] < least_accuracy(best):
+        console.result(
+            f"Above it the blocks do worse, {last['accuracy']:.4f} at the end: they know what is "
+            "special to the classes that the base was trained on."
+        )
+    settings = {
+        "data": {"image_size": cut["image_size"]},
+        "extract_features": {
+            "backbone": base.model_dump(exclude_defaults=True) | {"cut": cut["layer"]}
+        },
+    }
+    text = yaml.safe_dump(settings, default_flow_style=None, sort_keys=False, width=1000)
+    console.result(f"\nWrite into the config:\n{text}")
+    console.result(
+        f"{run.path}/ holds probe.csv, run.json and figures/probe.png "
+        f"({duration(run.record['seconds']['total'])})"
+    )
+    console.result(f"Next:\n  train on these features   {_next_command(config)}")
+
+
+def _warn_of_guessing(run: Run, accuracy: float, console: Console) -> None:
+    """Say where the best block knows nothing: then no cut is a good one."""
+    against = scores_against_guessing([*run.record["data"]["counts"]["train"].values()], accuracy)
+    if not against.is_better:
+        console.warn(
+            f"no block tells the classes apart better than guessing ({against.most_frequent:.4f}): "
+            "take another base, or trained weights"
+        )
+
+
+def _next_command(config: Path | None) -> str:
+    """What to type; the config that is the default need not be named."""
+    if config == Path("config.yaml"):
+        return "cvtrain extract-features"
+    return f"cvtrain extract-features {quoted(config) if config else 'YOUR_CONFIG'}"
+
+
+def _network(base: Backbone) -> str:
+    """`vgg16`, `mobilenet 0.25`, or the name of the run folder."""
+    if base.name is None:
+        return Path(base.weights).name
+    return base.name if base.alpha is None else f"{base.name} {base.alpha}"
+
+
+def _words(row: Row) -> tuple[str, ...]:
+    return (
+        row["block"],
+        row["backbone"],
+        _size(row["image_size"]),
+        _size(row["map_size"]),
+        str(row["channels"]),
+        f"{row['multiply_adds'] / 1e6:,.1f}",
+        f"{row['accuracy']:.4f}",
+        f"{row['standard_error']:.4f}",
+        f"{row['validation_accuracy']:.4f}",
+    )
+
+
+def _in_words(row: Row) -> str:
+    return (
+        f"{row['block']} of {row['backbone']} at {_size(row['image_size'])}, "
+        f"accuracy {row['accuracy']:.4f} +- {row['standard_error']:.4f}, "
+        f"{row['multiply_adds'] / 1e6:,.1f} million multiply-adds"
+    )
+
+
+def _series(row: Row) -> tuple[Any, Any]:
+    return row["backbone"], row["image_size"]
+
+
+def _size(size: Sequence[int]) -> str:
+    return "x".join(map(str, size))
+
+
+def _cell(value: Any) -> Any:
+    if isinstance(value, float):
+        return f"{value:.9g}"
+    return _size(value) if isinstance(value, list) else value

@@ -1,0 +1,148 @@
+"""Where two runs of one recipe differ: weights layer by layer, epochs, metrics, predictions."""
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from cvtrain.reports.folder import flat, read_history
+from cvtrain.runs.predictions import Predictions, read_predictions
+from cvtrain.runs.run import Run
+
+if TYPE_CHECKING:
+    import keras
+
+_CLOCKS = {"images_per_second", "seconds", "val_seconds"}
+_SPLITS = ("train", "validation", "test")
+
+
+def compare_runs(first: Run, again: Run) -> dict[str, Any]:
+    """Compare what two finished runs have left in their folders.
+
+    Returns:
+        `identical`: nothing differs, to the last bit. `weights`: `layers` whose weights do, with
+        the largest difference of a weight, None where their shapes differ. `history`: `epochs` of
+        both, and the largest difference by column, without the times. `metrics`: both values by
+        the keys that differ. `predictions`, by split: `num_images` that both have, `num_others`
+        that one of them has, `num_changed` answers, and the `largest_difference` of a probability.
+        Each of them says whether it is `identical`.
+
+    Raises:
+        RunError: a file is missing or damaged.
+    """
+    found = {
+        "weights": compare_weights(_model(first), _model(again)),
+        "history": compare_histories(read_history(first), read_history(again)),
+        "metrics": compare_metrics(first.field("metrics", dict), again.field("metrics", dict)),
+    }
+    parts = {name: each for name in _SPLITS if (each := _both_predictions(first, again, name))}
+    predictions = {name: compare_predictions(*each) for name, each in parts.items()}
+    is_identical = all(each["identical"] for each in (*found.values(), *predictions.values()))
+    return {"identical": is_identical, **found, "predictions": predictions}
+
+
+def compare_weights(first: "keras.Model", again: "keras.Model") -> dict[str, Any]:
+    """The layers whose weights are not the same bytes, as `compare_runs` says it."""
+    others = {layer.name: layer.get_weights() for layer in again.layers}
+    layers = {}
+    for layer in first.layers:
+        ours, theirs = layer.get_weights(), others.get(layer.name, [])
+        if [_bytes(each) for each in ours] != [_bytes(each) for each in theirs]:
+            layers[layer.name] = _largest_difference(ours, theirs)
+    return {"identical": not layers, "layers": layers}
+
+
+def compare_histories(
+    first: Mapping[str, Sequence[float]], again: Mapping[str, Sequence[float]]
+) -> dict[str, Any]:
+    """Columns of two histories that differ in an epoch that both have, without the times."""
+    epochs = [len(each.get("epoch", ())) for each in (first, again)]
+    columns = {}
+    for name in sorted((first.keys() & again.keys()) - _CLOCKS):
+        ours, theirs = (each[name][: min(epochs)] for each in (first, again))
+        if ours != theirs:
+            columns[name] = _largest_difference([np.array(ours)], [np.array(theirs)])
+    is_identical = not columns and epochs[0] == epochs[1]
+    return {"identical": is_identical, "epochs": epochs, "columns": columns}
+
+
+def compare_metrics(first: Mapping[str, Any], again: Mapping[str, Any]) -> dict[str, Any]:
+    """The keys of two `metrics` whose values differ, as text, `accuracy` and `loss` among them."""
+    ours, theirs = flat(first), flat(again)
+    keys = [*ours, *(key for key in theirs if key not in ours)]
+    differing = {
+        key: [ours.get(key), theirs.get(key)] for key in keys if ours.get(key) != theirs.get(key)
+    }
+    return {"identical": not differing, "values": differing}
+
+
+def compare_predictions(first: Predictions, again: Predictions) -> dict[str, Any]:
+    """What two models say about the images that both have seen, found by their names."""
+    places = {name: i for i, name in enumerate(again.files)}
+    ours = [i for i, name in enumerate(first.files) if name in places]
+    theirs = [places[first.files[i]] for i in ours]
+    a, b = first.probabilities[ours], again.probabilities[theirs]
+    num_others = len(first.files) + len(again.files) - 2 * len(ours)
+    return {
+        "identical": not num_others and bool(np.array_equal(a, b)),
+        "num_images": len(ours),
+        "num_others": num_others,
+        "num_changed": int(np.sum(first.predicted[ours] != again.predicted[theirs])),
+        "largest_difference": _largest_difference([a], [b]),
+    }
+
+
+def rows_of(comparison: Mapping[str, Any]) -> list[tuple[str, str, str]]:
+    """A comparison as a person reads it: what, whether it is reproduced, the largest difference."""
+    layers = comparison["weights"]["layers"]
+    history, metrics = comparison["history"], comparison["metrics"]
+    rows = [("weights", _verdict(comparison["weights"], f"layers that differ: {len(layers)}"), "")]
+    rows += [(f"  {name}", "differs", _shown(largest)) for name, largest in layers.items()]
+    epochs = " and ".join(map(str, sorted(set(history["epochs"]))))
+    rows.append((f"history, {epochs} epochs", _verdict(history, "differs"), ""))
+    rows += [(f"  {name}", "differs", _shown(each)) for name, each in history["columns"].items()]
+    rows.append(("metrics", _verdict(metrics, f"values that differ: {len(metrics['values'])}"), ""))
+    for split, found in comparison["predictions"].items():
+        changed = f"other answers: {found['num_changed']:,}"
+        if found["num_others"]:
+            changed += f", images in one run only: {found['num_others']:,}"
+        what = f"predictions, {found['num_images']:,} {split} images"
+        rows.append((what, _verdict(found, changed), _shown(found["largest_difference"])))
+    return rows
+
+
+def _model(run: Run) -> "keras.Model":
+    from cvtrain.steps.cached_features import open_model
+
+    height, width = run.field("image_size", list)
+    return open_model(run, image_size=(height, width))
+
+
+def _both_predictions(first: Run, again: Run, split: str) -> tuple[Predictions, Predictions] | None:
+    """What both runs said about a split; None where one of them was not measured on it."""
+    paths = [run.path / f"predictions-{split}.csv" for run in (first, again)]
+    if not all(path.exists() for path in paths):
+        return None
+    ours, theirs = (read_predictions(path, first.field("class_names", list)) for path in paths)
+    return ours, theirs
+
+
+def _largest_difference(ours: Sequence[np.ndarray], theirs: Sequence[np.ndarray]) -> float | None:
+    """Of two lists of arrays, value by value; None where their shapes differ."""
+    if [each.shape for each in ours] != [each.shape for each in theirs]:
+        return None
+    pairs = zip(ours, theirs, strict=True)
+    differences = [np.abs(a.astype(np.float64) - b.astype(np.float64)) for a, b in pairs]
+    return max((float(each.max()) for each in differences if each.size), default=0.0)
+
+
+def _bytes(array: np.ndarray) -> tuple[str, tuple[int, ...], bytes]:
+    return array.dtype.str, array.shape, array.tobytes()
+
+
+def _verdict(found: Mapping[str, Any], otherwise: str) -> str:
+    return "yes" if found["identical"] else otherwise
+
+
+def _shown(difference: float | None) -> str:
+    return "another shape" if difference is None else f"{difference:.3g}"

@@ -1,0 +1,211 @@
+"""`cvtrain summary`: a network of a config layer by layer, before there is an image."""
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from cvtrain.config import Config, FineTune
+from cvtrain.runs.run import Run
+from cvtrain.system.console import Console
+
+if TYPE_CHECKING:
+    import keras
+
+    from cvtrain.models.receptive_field import Field
+
+STAGES = ("fit", "extract-features", "finetune")
+_COLUMNS = ("layer", "window", "output", "parameters", "multiply-adds", "sees", "step", "border")
+_FEW = 24  # layers that are shown one by one unless blocks are asked for
+
+
+@dataclass(frozen=True)
+class Row:
+    """A layer, or all layers of a block, whose last one tells what it sees.
+
+    Attributes:
+        name: of the layer or block.
+        window: of a convolution or pooling, in words; "" for other layers.
+        output: shape of the last output, without the batch.
+        parameters: of all its layers; `trained` of them in layers that are trained.
+        multiply_adds: per image.
+        fields: rows and columns of the input that a cell sees; None where that is the whole image.
+    """
+
+    name: str
+    window: str
+    output: tuple[int, ...]
+    parameters: int
+    trained: int
+    multiply_adds: int
+    fields: "tuple[Field, Field] | None"
+
+
+def summary(
+    config: Config, stage: str, *, num_classes: int | None, every_layer: bool, console: Console
+) -> list[Row]:
+    """Print what each layer of a stage's network makes of an image, costs and sees.
+
+    Args:
+        config: its data need not be there.
+        stage: one of `STAGES`.
+        num_classes: None: those of `data.classes`, or else 10.
+        every_layer: of a large base every layer, not a line for each block.
+
+    Raises:
+        ConfigError: the network cannot be built.
+        RunError: `extract_features.backbone.weights` names a run that cannot be used.
+    """
+    if num_classes is None:
+        num_classes = len(config.data.classes or ()) or 10
+        console.remark(f"for {num_classes} classes; --classes for another number")
+    from cvtrain import backend
+
+    with backend.memory_errors():
+        model, trained = _network(config, stage, num_classes)
+    rows = list(_layers(model, trained))
+    if not every_layer and len(rows) > _FEW:
+        rows = list(_by_block(model, rows))
+    console.table(_COLUMNS, [_cells(row) for row in rows])
+    _tell_totals(config, stage, model, rows, console)
+    return rows
+
+
+def _network(config: Config, stage: str, num_classes: int) -> "tuple[keras.Model, set[str]]":
+    """The network that a stage trains, and the names of the layers that it trains."""
+    from cvtrain import backend
+
+    backend.set_up(seed=config.seed, device="cpu")
+    if stage == "fit":
+        from cvtrain.commands.fit import builder
+
+        model = builder(config, num_classes)("float32")
+        return model, {layer.name for layer in model.layers if layer.trainable}
+    from cvtrain.models.blocks import find_cut
+    from cvtrain.models.heads import attach_dense
+    from cvtrain.models.transfer import unfreeze
+    from cvtrain.steps.cached_features import how_to_unfreeze
+
+    section = config.extract_features
+    base = _base(config)
+    cut = find_cut(base, section.backbone.cut)
+    head = section.head
+    model = attach_dense(
+        base,
+        cut,
+        num_classes=num_classes,
+        pooling=head.pooling,
+        dense=head.dense if head.name == "dense" else (),
+        dropout=head.dropout,
+    )
+    if stage == "finetune":
+        step = config.finetune or FineTune()
+        return model, set(unfreeze(model, **how_to_unfreeze(step)).layers)
+    frozen = {layer.name for layer in base.layers}
+    return model, {layer.name for layer in model.layers} - frozen
+
+
+def _base(config: Config) -> "keras.Model":
+    """The base without its weights, which tell nothing of shapes; or the model of a run."""
+    from cvtrain.models.backbones import build_backbone
+    from cvtrain.steps.cached_features import open_model
+
+    backbone, size = config.extract_features.backbone, config.data.image_size
+    if backbone.name is None:
+        return open_model(Run.open(Path(backbone.weights)), image_size=size)
+    return build_backbone(backbone.name, image_size=size, weights=None, alpha=backbone.alpha)
+
+
+def _layers(model: "keras.Model", trained: set[str]) -> Iterator[Row]:
+    from cvtrain.models.cost import multiply_adds
+    from cvtrain.models.receptive_field import receptive_fields
+
+    costs = multiply_adds(model)
+    rows, columns = (receptive_fields(model, axis) for axis in (1, 2))
+    for layer in model.layers:
+        place = id(layer.output)
+        is_map = place in rows and place in columns
+        yield Row(
+            layer.name,
+            _window(layer),
+            tuple(layer.output.shape[1:]),
+            layer.count_params(),
+            layer.count_params() if layer.name in trained else 0,
+            costs[layer.name],
+            (rows[place], columns[place]) if is_map else None,
+        )
+
+
+def _window(layer: "keras.Layer") -> str:
+    """`3 x 3 / 2 same`: window, strides where they are not 1, dilation, padding."""
+    window = getattr(layer, "kernel_size", None) or getattr(layer, "pool_size", None)
+    if window is None:
+        return ""
+    words = [_times(window)]
+    if set(layer.strides) != {1}:
+        words.append(f"/ {layer.strides[0]}")
+    if set(getattr(layer, "dilation_rate", (1,))) != {1}:
+        words.append(f"dilated {layer.dilation_rate[0]}")
+    return " ".join([*words, layer.padding])
+
+
+def _by_block(model: "keras.Model", rows: list[Row]) -> Iterator[Row]:
+    """One row for each block of the base, then the layers of the head as they are."""
+    from cvtrain.models.blocks import blocks
+
+    ends = {block.layer: block.name for block in blocks(model)}
+    part: list[Row] = []
+    for row in rows:
+        part.append(row)
+        if row.name in ends:
+            yield Row(
+                ends[row.name],
+                "",
+                row.output,
+                sum(each.parameters for each in part),
+                sum(each.trained for each in part),
+                sum(each.multiply_adds for each in part),
+                row.fields,
+            )
+            part = []
+    yield from part
+
+
+def _cells(row: Row) -> tuple[str, ...]:
+    sees = step = border = ""
+    if row.fields is not None:
+        sees = _times([field.size for field in row.fields])
+        step = _times([f"{field.step:g}" for field in row.fields])
+        # Of a small map all cells may, more than once round.
+        sides = zip(row.fields, row.output, strict=False)
+        border = _times([min(field.border, side or field.border) for field, side in sides])
+    parameters = f"{row.parameters:,}" if row.parameters else ""
+    costs = f"{row.multiply_adds:,}" if row.multiply_adds else ""
+    name = f"{row.name} (frozen)" if row.parameters and not row.trained else row.name
+    return (name, row.window, _times(row.output), parameters, costs, sees, step, border)
+
+
+def _times(numbers) -> str:
+    """`3` for a square window or one number, `3 x 5` for others; shapes as they are."""
+    numbers = [str(number) for number in numbers]
+    return " x ".join(numbers[:1] if len(numbers) == 2 and len(set(numbers)) == 1 else numbers)
+
+
+def _tell_totals(
+    config: Config, stage: str, model: "keras.Model", rows: list[Row], console: Console
+) -> None:
+    total = sum(row.parameters for row in rows)
+    trained = sum(row.trained for row in rows)
+    values = sum(math.prod(layer.output.shape[1:]) for layer in model.layers)
+    section = getattr(config, stage.replace("-", "_")) or FineTune()
+    batch = 4 * values * section.batch_size / 1e6
+    console.result(
+        f"{total:,} parameters, {trained:,} in layers that are trained; "
+        f"{sum(row.multiply_adds for row in rows):,} multiply-adds an image; "
+        f"{batch:,.0f} MB for all outputs of a batch of {section.batch_size} in float32"
+    )
+    console.remark(
+        "sees: pixels of the image that one cell sees, its receptive field. step: pixels from one "
+        "cell to the next. border: cells at an edge that see padding."
+    )

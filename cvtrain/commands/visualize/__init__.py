@@ -1,0 +1,161 @@
+"""`cvtrain visualize`: what does a model look at, and what has it learnt to see?"""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+
+from cvtrain.commands.visualize.cam import explain_images
+from cvtrain.commands.visualize.layers import draw_activations, draw_depth_story, draw_filters
+from cvtrain.commands.visualize.output import MARK
+from cvtrain.commands.visualize.request import Look, chosen_classes, refuse_unknown_layer
+from cvtrain.errors import ConfigError, DataError
+from cvtrain.models.keras_file import layer_names
+from cvtrain.runs.run import Run
+from cvtrain.steps.inspected_model import (
+    Images,
+    from_every_class,
+    named_images,
+    open_model_file,
+    open_run,
+    right_and_wrong,
+    root_of_test_images,
+)
+from cvtrain.system.console import Console
+from cvtrain.system.files import committed_folder, printable, quoted
+from cvtrain.system.outputs import refuse_foreign
+from cvtrain.system.signals import stop_on_signals
+
+_NUM_EXPLAINED, _NUM_ACTIVATED, _NUM_COMPARED = 24, 2, 120
+_LOOKS = {
+    "cam": explain_images,
+    "activations": draw_activations,
+    "filters": draw_filters,
+    "depth": draw_depth_story,
+}
+# What can be said to some of them only.
+_OPTIONS = {
+    "classes": ("--class", {"cam"}),
+    "method": ("--method", {"cam"}),
+    "evaluate": ("--evaluate", {"cam"}),
+    "sanity": ("--sanity", {"cam"}),
+    "style": ("--style", {"filters"}),
+    "layer": ("--layer", {"cam", "activations", "filters"}),
+}
+
+
+def visualize(
+    source: Run | Path,
+    paths: Sequence[str],
+    look: Look,
+    *,
+    pixel_range: str | None = None,
+    output: Path | None = None,
+    data: Path | None = None,
+    console: Console,
+) -> Path:
+    """Look into a run's model, or any Keras model of images. Neither is changed.
+
+    Args:
+        source: a run, or a `.keras` file.
+        paths: images, folders, globs; none: a sample of the run's test images, right and wrong.
+        look: how to look.
+        pixel_range: of `subject.PIXEL_RANGES`, what a model that is no run takes.
+        output: folder for what is written; None for one in the run, or in ./visualize.
+        data: where the run's own images are; None for where they were.
+
+    Returns:
+        The folder. What an earlier look wrote there is replaced as a whole.
+
+    Raises:
+        ConfigError: the arguments contradict each other, or name no layer, class or method.
+        RunError: the model or the run is not usable.
+        DataError: an image could not be read; all others are done.
+        Stopped: on request; the folder is as it was before.
+    """
+    _refuse_contradictions(source, paths, look, pixel_range)
+    if data is not None and (paths or not isinstance(source, Run) or look.what == "filters"):
+        raise ConfigError(
+            f"--data {printable(data)}: says where a run's own images are, which are not asked for",
+            "Leave it out.",
+        )
+    _refuse_unknown_names(source, look)
+    folder = output or _default_folder(source) / look.folder_name
+    refuse_foreign(folder, MARK)
+    images = _images(source, paths, look, data, console)
+    # It takes seconds to load: what can be told without it has been told.
+    from cvtrain import backend
+
+    device = backend.set_up(seed=look.seed)
+    if isinstance(source, Run):
+        subject = open_run(source, device=device)
+    else:
+        subject = open_model_file(source, pixel_range=pixel_range, device=device, console=console)
+    with stop_on_signals() as stop, committed_folder(folder, mark=MARK) as temporary:
+        opened = replace(subject.opened, go_on=partial(stop.go_on, "looking"))
+        subject = replace(subject, opened=opened)
+        _LOOKS[look.what](subject, images, look, temporary, console=console)
+    console.result(f"look at {folder / 'index.html'}")
+    if images.unreadable:
+        number = len(images.unreadable)
+        raise DataError(f"images that could not be read: {number:,}; the rest is done")
+    return folder
+
+
+def _default_folder(source: Run | Path) -> Path:
+    if isinstance(source, Run):
+        return source.path / "visualize"
+    return Path("visualize") / (source.stem.strip(".") or "model")  # a file may be ...keras
+
+
+def _refuse_contradictions(
+    source: Run | Path, paths: Sequence[str], look: Look, pixel_range: str | None
+) -> None:
+    for field, (option, looks) in _OPTIONS.items():
+        if getattr(look, field) and look.what not in looks:
+            raise ConfigError(
+                f"{option} says nothing about --{look.what}",
+                f"Leave it out, or look at {' or '.join(f'--{each}' for each in sorted(looks))}.",
+            )
+    if paths and look.what in ("filters", "depth"):
+        raise ConfigError(
+            f"--{look.what} takes no images; received {paths[0]}",
+            "Filters need none, and the depth story takes those of the run.",
+        )
+    if isinstance(source, Run):
+        if pixel_range is not None:
+            raise ConfigError(
+                "--pixel-range: the model of a run takes pixels 0..255", "Leave it out."
+            )
+    elif look.what == "depth":
+        raise ConfigError(
+            f"--depth compares test images whose classes are known, and {source} has none",
+            "Name a run.",
+        )
+    elif not paths and look.what != "filters":
+        raise ConfigError(
+            f"visualize {source}: names a model and no images",
+            f"For example: cvtrain visualize {quoted(source)} photos/",
+        )
+
+
+def _refuse_unknown_names(source: Run | Path, look: Look) -> None:
+    if isinstance(source, Run) and look.classes is not None:
+        chosen_classes(look.classes, source.field("class_names", list))
+    if isinstance(source, Path):
+        layer_names(source)  # says what is wrong with a file that Keras could not open
+    if look.layer is not None:
+        model = source.require_model() if isinstance(source, Run) else source
+        refuse_unknown_layer(look.layer, model)
+
+
+def _images(
+    source: Run | Path, paths: Sequence[str], look: Look, data: Path | None, console: Console
+) -> Images:
+    if paths or not isinstance(source, Run) or look.what == "filters":
+        return named_images(paths, console)
+    root = root_of_test_images(source, data, console)
+    if look.what == "depth":
+        return from_every_class(source, _NUM_COMPARED, look.seed, console, root)
+    number = _NUM_EXPLAINED if look.what == "cam" else _NUM_ACTIVATED
+    return right_and_wrong(source, number, look.seed, console, root)

@@ -1,0 +1,170 @@
+"""`visualize --activations`, `--filters` and `--depth`: what the layers compute and keep."""
+
+from pathlib import Path
+
+import numpy as np
+
+from cvtrain.commands.visualize.output import Album
+from cvtrain.commands.visualize.request import Look
+from cvtrain.steps.inspected_model import Images, Subject
+from cvtrain.system.console import Console
+from cvtrain.system.files import printable, safe_name
+
+
+def draw_activations(
+    subject: Subject,
+    images: Images,
+    look: Look,
+    folder: Path,
+    *,
+    console: Console,
+) -> None:
+    """What each channel of the layers makes of each image.
+
+    With a named layer its activations are written as well, (h, w, channels) float32.
+    """
+    from cvtrain.visuals.activations import activation_reader
+    from cvtrain.visuals.draw_inside import draw_activations as draw
+
+    read = activation_reader(subject.opened, [look.layer] if look.layer else None)
+    album = Album(folder)
+    records = []
+    with console.task("activations") as show:
+        for i, image in enumerate(images.decoded(subject)):
+            name = image.wanted.name
+            for j, each in enumerate(read(subject.as_input(image.pixels[None])[0])):
+                subject.opened.go_on()
+                file = f"{i:02d}-{j:02d}-{safe_name(each.layer)}"
+                album.draw(draw(each, printable(name)), f"{file}.png", f"{name}: {each.layer}")
+                if look.layer:
+                    np.save(folder / f"{file}.npy", each.maps)
+                records.append(
+                    {
+                        "file": name,
+                        "layer": each.layer,
+                        "shape": list(each.maps.shape),
+                        "dead": np.flatnonzero(each.dead).tolist(),
+                        "constant": np.flatnonzero(each.constant).tolist(),
+                        "picture": f"{file}.png",
+                    }
+                )
+            show(i + 1 + len(images.unreadable), len(images.wanted))
+    record = subject.describe() | {"seed": look.seed, "unreadable": images.unreadable}
+    record["activations"] = records
+    album.finish("activations", record)
+
+
+def draw_filters(
+    subject: Subject,
+    images: Images,  # noqa: ARG001 - every look takes the same
+    look: Look,
+    folder: Path,
+    *,
+    console: Console,
+) -> None:
+    """The image that excites each filter most, of one layer or of three: low, middle and high."""
+    from cvtrain.visuals.draw_inside import draw_filters as draw
+    from cvtrain.visuals.filters import filter_images
+    from cvtrain.visuals.opened import find_layer
+
+    given = [find_layer(subject.opened, look.layer)] if look.layer else None
+    layers = given or _low_middle_high(subject)
+    style = look.style or "book"
+    album = Album(folder)
+    records = []
+    for layer in layers:
+        precision = _fastest_precision(subject, layer)
+        with console.task(f"filters of {layer}") as show:
+            found = filter_images(
+                subject.opened,
+                layer,
+                style=style,
+                pixel_range=subject.pixel_range,
+                precision=precision,
+                seed=look.seed,
+                on_step=lambda share, show=show: show(round(100 * share), 100),
+            )
+        file = safe_name(layer)
+        album.draw(draw(found), f"{file}.png", f"{layer}: {len(found.images)} filters")
+        np.save(folder / f"{file}.npy", found.images)
+        if found.dead.any():
+            console.remark(f"{layer}: {found.dead.sum()} of {len(found.dead)} filters are dead")
+        records.append(
+            {
+                "layer": layer,
+                "precision": precision,
+                "filters": found.filters.tolist(),
+                "values": found.values.astype(float).tolist(),
+                "dead": found.filters[found.dead].tolist(),
+                "picture": f"{file}.png",
+                "images": f"{file}.npy",
+            }
+        )
+    record = subject.describe() | {"style": style, "seed": look.seed, "filters": records}
+    album.finish("filters", record)
+
+
+def draw_depth_story(
+    subject: Subject,
+    images: Images,
+    look: Look,
+    folder: Path,
+    *,
+    console: Console,
+) -> None:
+    """What the layers keep of images, by depth: how sparse, and how alike within a class."""
+    from cvtrain.visuals.depth import depth_story
+    from cvtrain.visuals.draw_inside import draw_depth
+
+    seen = list(images.decoded(subject))
+    pixels = subject.as_input(np.stack([image.pixels for image in seen]))
+    labels = np.array([image.wanted.true for image in seen])
+    with console.task("running the layers") as show:
+        story = depth_story(
+            subject.opened,
+            pixels,
+            labels,
+            on_batch=lambda share: show(round(share * len(seen)), len(seen)),
+        )
+    album = Album(folder)
+    name = seen[0].wanted.name
+    caption = f"{len(seen)} images, and one of them: {name}"
+    album.draw(draw_depth(story, 0, name), "depth.png", caption)
+    means = [each.mean(axis=1).tolist() for each in (story.sparsity, story.within, story.across)]
+    rows = list(zip(story.layers, *means, strict=True))
+    columns = ("layer", "zeros", "alike within a class", "across classes")
+    console.table(columns, [(layer, *(f"{mean:.2f}" for mean in means)) for layer, *means in rows])
+    files = [image.wanted.name for image in seen]
+    found = {"unreadable": images.unreadable, "files": files}
+    found["depth"] = [
+        dict(zip(("layer", "sparsity", "within", "across"), row, strict=True)) for row in rows
+    ]
+    album.finish("what the layers keep", subject.describe() | {"seed": look.seed} | found)
+
+
+def _low_middle_high(subject: Subject) -> list[str]:
+    """The first layer with filters, the one in the middle and the last."""
+    from cvtrain.visuals.activations import layers_with_filters
+
+    names = layers_with_filters(subject.opened)
+    return list(dict.fromkeys((names[0], names[len(names) // 2], names[-1])))
+
+
+def _fastest_precision(subject: Subject, layer: str) -> str:
+    """For the many passes up to a layer: pictures do not show the digits that bfloat16 lacks."""
+    from cvtrain.backend import keras
+    from cvtrain.models.transfer import in_precision
+    from cvtrain.training.precision import choose_precision
+
+    network = keras.Model(subject.opened.network.input, subject.opened.layers[layer])
+    if not all(type(each).__module__.startswith("keras.") for each in network.layers):
+        return "float32"  # What cannot be restored from its config keeps the precision it has.
+    choice = choose_precision(
+        "auto",
+        build=lambda precision: in_precision(network, precision),
+        batch_size=8,
+        device=subject.device,
+        training=False,
+        go_on=subject.opened.go_on,
+    )
+    return choice.precision

@@ -1,0 +1,133 @@
+"""`visualize --cam --evaluate --sanity`: can the maps be trusted?"""
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from cvtrain.commands.visualize.output import Album
+from cvtrain.system.console import Console
+
+if TYPE_CHECKING:
+    from cvtrain.visuals.explain import Explain
+    from cvtrain.visuals.faithfulness import Measure
+    from cvtrain.visuals.opened import OpenedModel
+    from cvtrain.visuals.page import Table
+
+    Measures = Mapping[str, Measure]
+
+NUM_IN_THE_CASCADE = 8
+_MEASURED = 24  # images
+
+
+class Faithfulness:
+    """How faithful the maps of the first images are, beside maps that know nothing.
+
+    Args:
+        opened: the model that is asked.
+        batch_size: images in one pass.
+    """
+
+    def __init__(self, opened: "OpenedModel", batch_size: int):
+        from cvtrain.visuals.faithfulness import probabilities_of
+
+        self._forward = probabilities_of(opened)
+        self._batch_size = batch_size
+        self._of_maps: list[Measures] = []
+        self._of_random: list[Measures] = []
+
+    @property
+    def num_images(self) -> int:
+        """How many were measured so far."""
+        return sum(len(measures["deletion"].values) for measures in self._of_maps)
+
+    def add(self, pixels: np.ndarray, classes: np.ndarray, maps: np.ndarray) -> None:
+        """Measure some images, unless there are enough; arguments as of `faithfulness.evaluate`."""
+        from cvtrain.visuals.faithfulness import evaluate, random_maps
+
+        seed = self.num_images
+        if seed >= _MEASURED:
+            return
+        random = random_maps(len(pixels), seed=seed)
+        for measured, each in ((self._of_maps, maps), (self._of_random, random)):
+            options = {"batch_size": self._batch_size, "seed": seed}
+            measured.append(evaluate(self._forward, pixels, classes, each, **options))
+
+    def tell(self, method: str, album: Album, console: Console) -> tuple[dict[str, Any], "Table"]:
+        """Print the means and draw the curves; returns the record, and a table for the page."""
+        from cvtrain.visuals.draw_explained import draw_faithfulness
+        from cvtrain.visuals.page import Table
+
+        of_maps, of_random = _joined(self._of_maps), _joined(self._of_random)
+        columns = ("measure", "better", method, "random maps")
+        rows = [
+            (name, measure.better, f"{measure.mean:.3f}", f"{of_random[name].mean:.3f}")
+            for name, measure in of_maps.items()
+        ]
+        title = f"faithfulness, {self.num_images} images"
+        console.table(columns, rows, title=title)
+        album.draw(draw_faithfulness(of_maps, of_random, method), "faithfulness.png", title)
+        record = {
+            name: {
+                "better": measure.better,
+                "mean": measure.mean,
+                "mean_of_random_maps": of_random[name].mean,
+                "values": measure.values.tolist(),
+            }
+            for name, measure in of_maps.items()
+        }
+        return record, Table(title, columns, rows)
+
+
+def check_sanity(
+    opened: "OpenedModel",
+    method: str,
+    explain: "Explain",
+    images: np.ndarray,
+    classes: np.ndarray,
+    *,
+    seed: int,
+    album: Album,
+    console: Console,
+) -> dict[str, Any]:
+    """Let the model forget what it has learnt, and see whether the maps follow.
+
+    Beside the method runs a control that has to fail. Arguments as of `sanity.randomise`. Returns
+    the record.
+    """
+    from cvtrain.visuals.draw_explained import draw_cascades
+    from cvtrain.visuals.sanity import ignore_the_model, randomise
+
+    methods = {method: explain, "a spot in the middle (has to fail)": ignore_the_model}
+    cascades = {
+        name: randomise(opened, each, images, classes, seed=seed) for name, each in methods.items()
+    }
+    for name, cascade in cascades.items():
+        console.result(f"sanity check: {name} {cascade.verdict}")
+    album.draw(draw_cascades(cascades), "sanity.png", "sanity check: cascading randomisation")
+    return {
+        name: {
+            "verdict": cascade.verdict,
+            "stages": list(cascade.stages),
+            "rank_correlations": cascade.means,
+            "maps_without_ranks": cascade.num_unranked,
+        }
+        for name, cascade in cascades.items()
+    }
+
+
+def _joined(parts: "Sequence[Measures]") -> "Measures":
+    """The measures of batches as those of all images."""
+    from cvtrain.visuals.faithfulness import Measure
+
+    def joined(name: str) -> Measure:
+        of_batches = [part[name] for part in parts]
+        first = of_batches[0]
+        return Measure(
+            first.better,
+            np.concatenate([each.values for each in of_batches]),
+            first.shares,
+            np.concatenate([each.curves for each in of_batches]),
+        )
+
+    return {name: joined(name) for name in parts[0]}

@@ -1,1 +1,0 @@
-"""One file per command: straight lines that read as the recipe."""

@@ -1,0 +1,339 @@
+"""The middle of every command with a frozen base: what it gives for the images, from the cache.
+
+Evaluation reads features that were computed and are kept in float32, because the numbers of a run
+are those of its saved model. Training reads them in the precision that is fastest here.
+"""
+
+import os
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from cvtrain.config import Backbone, Unfreeze
+from cvtrain.data.augment import Augmentation
+from cvtrain.data.index import Split
+from cvtrain.errors import ConfigError, DataError
+from cvtrain.runs.run import Run
+from cvtrain.steps.dataset import Dataset
+from cvtrain.steps.session import Job
+from cvtrain.steps.stage import Feed
+from cvtrain.system.console import duration
+
+if TYPE_CHECKING:
+    import keras
+
+    from cvtrain.config import Training
+    from cvtrain.features.extract import Views
+    from cvtrain.features.store import Rows
+
+BATCH_SIZE = 64
+MOST_TRAIN_IMAGES = 1000
+
+
+def open_base(
+    section: Backbone, *, image_size: tuple[int, int], seed: int, dataset: Dataset
+) -> "keras.Model":
+    """The base that a config names, flat and in float32: RGB pixels 0..255 in.
+
+    Args:
+        section: a network with Keras' ImageNet weights, those of a file, or random ones; or a run.
+        image_size: height, width in pixels.
+        seed: of random weights.
+        dataset: what it will be used on.
+
+    Raises:
+        ConfigError: the section contradicts itself, or the network cannot be built like that.
+        DataError: the run was trained on images that would now validate or test.
+        ResourceError: weights could not be fetched.
+        RunError: the file or the run is unusable.
+    """
+    from cvtrain.models.backbones import build_backbone
+    from cvtrain.models.weights import refuse_no_weights
+
+    path = Path(section.weights)
+    if (path / "run.json").is_file():
+        if section.name is not None:
+            raise ConfigError(
+                f"backbone: both the network {section.name} and the run {path} are named",
+                "Leave out name: the run knows its network.",
+            )
+        run = Run.open(path)
+        refuse_seen_images(run, dataset)
+        return open_model(run, image_size=image_size)
+    if section.name is None:
+        refuse_no_weights(path, name="a network")
+        raise ConfigError(
+            f"backbone.weights: {path} is no run folder, and backbone.name is missing",
+            "Name the network that the file is of, such as vgg16, or a run folder.",
+        )
+    return build_backbone(
+        section.name,
+        image_size=image_size,
+        weights={"imagenet": "imagenet", "none": None}.get(section.weights, path),
+        alpha=section.alpha,
+        seed=seed,
+    )
+
+
+def open_model(run: Run, *, image_size: tuple[int, int]) -> "keras.Model":
+    """The saved model of a run, to go on from.
+
+    Raises:
+        ConfigError: the images of the config have another size.
+        RunError: the model is missing or damaged.
+    """
+    from cvtrain.models.invariant import load_model
+
+    height, width = run.field("image_size", list)
+    if (height, width) != image_size:
+        raise ConfigError(
+            f"data.image_size: {list(image_size)}, and {run.path} was trained at {[height, width]}",
+            f"Go on at that size: --set data.image_size=[{height},{width}]",
+        )
+    num_classes = len(run.field("class_names", list))
+    return load_model(run.require_model(), image_size=image_size, num_classes=num_classes)
+
+
+def refuse_seen_images(run: Run, dataset: Dataset) -> None:
+    """Raise DataError when images that `run` was trained on would now validate or test.
+
+    Its weights know them: whatever is measured on them is too good. Files are compared by where
+    they are, whichever folder or manifest names them; a copy elsewhere is not recognised.
+    """
+    by_class = run.read_json("split.json").get("train", {})
+    of_run = _places(run.field("data", dict)["root"])
+    seen = {of_run(path) for paths in by_class.values() for path in paths}
+    here = _places(dataset.index.root)
+    for name in ("validation", "test"):
+        known = [path for path in dataset.index.splits[name].paths if here(path) in seen]
+        if known:
+            raise DataError(
+                f"{run.path} was trained on {len(known):,} of the {name} images, "
+                f"such as {known[0]}",
+                "Use the same split: the same seed, data.split and classes as in that run.",
+            )
+
+
+def _places(root: str | Path) -> Callable[[str], str]:
+    """Path of an image -> where it is. Links below `root` are not followed: that takes seconds."""
+    start = os.path.realpath(root)
+    return lambda path: os.path.normpath(os.path.join(start, path))  # noqa: PTH118 - many
+
+
+def how_to_unfreeze(step: Unfreeze) -> dict[str, Any]:
+    """What `models.transfer.unfreeze` takes, from one step of fine-tuning in a config."""
+    return {
+        "unfreeze_from": step.unfreeze_from,
+        "unfreeze_blocks": step.unfreeze_blocks,
+        "rate_decay": step.rate_decay,
+        "train_batch_normalization": step.batch_normalization == "train",
+    }
+
+
+@dataclass(frozen=True)
+class FrozenPart:
+    """The frozen part of a model, and which views of the training images are wanted.
+
+    Attributes:
+        job: whose images they are.
+        model: flat and in float32.
+        layer: whose output is the feature.
+        augmentation: by which views differ from the image; None, and a view is the image.
+        num_views: of each training image.
+        also: layers whose outputs are computed and kept on the way, for later.
+    """
+
+    job: Job
+    model: "keras.Model"
+    layer: str
+    augmentation: Augmentation | None
+    num_views: int
+    also: tuple[str, ...] = ()
+
+    def training_rows(self) -> "Rows":
+        """The features of the training images, view by view, in the fastest precision."""
+        from cvtrain.models.transfer import in_precision
+        from cvtrain.training.precision import choose_precision
+
+        job, prefix = self.job, self._prefix()
+        features = job.run.record.get("features", {})
+        recorded = features.get(self.layer, {}).get("precision", job.config.precision)
+        with job.watch.phase("precision"):
+            choice = choose_precision(
+                recorded,
+                build=lambda precision: in_precision(prefix, precision),
+                batch_size=BATCH_SIZE,
+                device=job.run.record["device"],
+                training=False,
+                go_on=partial(job.stop.go_on, "measuring the precision"),
+            )
+        # Plain features in float32 are needed for evaluation anyway: no image is computed twice.
+        shared = choice.precision == "float32" and self.augmentation is None
+        dtype = "float32" if shared else job.config.cached_features
+        views = replace(
+            views_of(job.dataset, job.dataset.index.splits["train"]),
+            augmentation=self.augmentation,
+            seed=job.config.seed,
+            num_views=self.num_views,
+        )
+        (rows,), num_computed = self._extract(
+            in_precision(prefix, choice.precision),
+            [views],
+            dtype,
+            choice.images_per_second.get(choice.precision),
+        )
+        what = {
+            "precision": choice.precision,
+            "dtype": dtype,
+            "views": self.num_views,
+            "num_computed": num_computed,
+        }
+        computed = dict.fromkeys((self.layer, *self.also), what)
+        job.run.update(features=features | computed)
+        return rows
+
+    def exact_rows(self, parts: Mapping[str, Split]) -> "dict[str, Rows]":
+        """The features of images as they are, in float32, by part."""
+        views = [views_of(self.job.dataset, split) for split in parts.values()]
+        rows, _ = self._extract(self._prefix(), views, "float32")
+        found = dict(zip(parts, rows, strict=True))
+        if are_constant(found["train"]):
+            known = self.job.run.record.get("constant_features", [])
+            self.job.run.update(constant_features=[*dict.fromkeys([*known, self.layer])])
+            self.job.console.warn(
+                f"the base gives the same at {self.layer} for all images; there is nothing in it "
+                "to learn from. Cut it lower, or give it trained weights (backbone.weights)"
+            )
+        return found
+
+    def _prefix(self) -> "keras.Model":
+        from cvtrain.models.transfer import prefix_of
+
+        return prefix_of(self.model, *dict.fromkeys((self.layer, *self.also)))
+
+    def _extract(
+        self,
+        prefix: "keras.Model",
+        views: "Sequence[Views]",
+        dtype: str,
+        images_per_second: float | None = None,
+    ) -> "tuple[list[Rows], int]":
+        """The rows of each of `views`, and how many images had to be computed for them."""
+        from cvtrain.features.extract import extract, open_stores
+
+        job = self.job
+        stores = open_stores(prefix, dtype=dtype, warn=job.console.warn)
+        total = sum(len(view.keys) for view in views)
+        missing = sum(len(stores[0].missing(view.keys)) for view in views)
+        speed = images_per_second
+        time = f", about {duration(missing / speed)}" if speed and missing else ""
+        job.console.remark(
+            f"features of {self.layer}: {missing:,} of {total:,} images to compute{time}"
+        )
+        with job.watch.phase("extract"), job.console.task("extracting features") as show:
+            computed = extract(
+                prefix, stores, job.dataset.pixels, views, stop=job.stop, on_progress=show
+            )
+        return [stores[0].rows(view.keys) for view in views], computed
+
+
+def are_constant(rows: "Rows") -> bool:
+    """Are the features of all images the same? The first one that differs ends the search."""
+    first = rows.take(np.array([0]))
+    parts = range(0, len(rows), BATCH_SIZE)
+    return len(rows) > 1 and all(
+        (rows.take(np.arange(i, min(i + BATCH_SIZE, len(rows)))) == first).all() for i in parts
+    )
+
+
+def views_of(dataset: Dataset, split: Split) -> "Views":
+    """The images of a split as they are."""
+    from cvtrain.features.extract import Views
+
+    return Views(split.paths, [dataset.pixels.digests[path] for path in split.paths])
+
+
+def feature_feed(
+    job: Job, stage: "Training", rows: "Rows", validation: "Rows", *, num_views: int
+) -> Feed:
+    """Batches of features: pass e over the data sees view e modulo the number of views."""
+    from cvtrain.features.batches import feature_training_batches, ordered_feature_batches
+
+    splits = job.dataset.index.splits
+    return Feed(
+        batches=lambda step: feature_training_batches(
+            rows,
+            splits["train"].labels,
+            batch_size=stage.batch_size,
+            seed=job.config.seed,
+            num_views=num_views,
+            steps_per_epoch=stage.steps_per_epoch,
+            start_step=step,
+        ),
+        validation=lambda: ordered_feature_batches(
+            validation, splits["validation"].labels, batch_size=BATCH_SIZE
+        ),
+        labels=splits["train"].labels,
+    )
+
+
+def evaluation_parts(dataset: Dataset) -> dict[str, Split]:
+    """What a run with a frozen base is measured on: of train at most a thousand images.
+
+    Each class has its share of them. That is enough to see over-fitting, and spares a float32 pass
+    over all.
+    """
+    splits = dict(dataset.index.splits)
+    train = splits["train"]
+    count = min(len(train.paths), MOST_TRAIN_IMAGES)
+    chosen = np.linspace(0, len(train.paths) - 1, count).round().astype(int)
+    splits["train"] = Split(tuple(train.paths[i] for i in chosen), train.labels[chosen])
+    return splits
+
+
+def feature_predictor(
+    job: Job, suffix: "keras.Model", rows: "Mapping[str, Rows]"
+) -> Callable[[str], np.ndarray]:
+    """The saved model as `finish` takes it, from the features of each part."""
+    from cvtrain.backend import inference
+
+    predict = inference(suffix)
+
+    def predict_part(name: str) -> np.ndarray:
+        part = rows[name]
+        results = []
+        for start in range(0, len(part), BATCH_SIZE):
+            job.stop.go_on("evaluating")
+            places = np.arange(start, min(start + BATCH_SIZE, len(part)))
+            results.append(predict(part.take(places)))
+        return np.concatenate(results)
+
+    return predict_part
+
+
+def record_proof(
+    job: Job,
+    before: Mapping[str, str],
+    after: Mapping[str, str],
+    trained: Collection[str],
+    excused: Collection[str] = (),
+) -> None:
+    """Prove what was frozen and what was trained, in run.json and for the person.
+
+    Arguments and errors as of `models.transfer.prove_freeze`.
+    """
+    from cvtrain.models.transfer import prove_freeze
+
+    proof = prove_freeze(before, after, trained, excused)
+    job.run.update(freeze_proof=proof)
+    layers = [layer for layer in proof.values() if layer["trained"]]
+    num_changed = sum(layer["before"] != layer["after"] for layer in layers)
+    kept = f", {len(layers) - num_changed} trained and kept as they were"
+    job.console.result(
+        f"freeze proof: {len(proof) - len(layers)} layers frozen and unchanged, "
+        f"{num_changed} trained and changed{kept * (num_changed < len(layers))}"
+    )

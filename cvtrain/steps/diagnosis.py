@@ -1,0 +1,47 @@
+"""What a training and its saved model say: told when it ends, and kept in `run.json`."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from textwrap import indent
+from typing import Any
+
+from cvtrain.evaluation.curve_diagnosis import read_curves
+from cvtrain.evaluation.metrics import AgainstGuessing
+from cvtrain.evaluation.remedies import Stage, Start
+from cvtrain.reports.folder import read_history
+from cvtrain.steps.session import Job
+from cvtrain.system.console import Console
+
+_MOST_TOLD = 2
+
+
+def readings_of(
+    job: Job, metrics: Mapping[str, Any], held_out: AgainstGuessing
+) -> list[dict[str, str]]:
+    """`reading` of run.json, the most important first.
+
+    Args:
+        metrics: as run.json will have them.
+        held_out: the saved model on the validation and test images.
+    """
+    record, counts = job.run.record, job.dataset.index.counts
+    start = record.get("start")
+    stage = Stage(
+        record["command"].replace("-", "_"),
+        job.config.model_dump(mode="json"),
+        {split: [*by_class.values()] for split, by_class in counts.items()},
+        held_out=held_out,
+        best_epoch=record.get("best_epoch"),
+        start=start and Start(**start, test_accuracy_now=metrics["test"]["accuracy"]),
+        constant=record.get("constant_features", ()),
+        without_gradient=record.get("without_gradient", ()),
+    )
+    return [asdict(reading) for reading in read_curves(read_history(job.run), stage)]
+
+
+def tell_readings(readings: Sequence[Mapping[str, str]], console: Console) -> None:
+    """Print the most important ones, with the YAML to try."""
+    for reading in readings[:_MOST_TOLD]:
+        console.result(f"\n{reading['detail']}")
+        if reading["proposal"]:
+            console.result(f"To try:\n{indent(reading['proposal'].rstrip(), '  ')}")

@@ -1,0 +1,117 @@
+"""How long a stage will take on this machine: its work in images, over speeds measured here."""
+
+from collections.abc import Callable
+from functools import partial
+from typing import TYPE_CHECKING
+
+from cvtrain.config import Config, Training
+from cvtrain.data.batches import num_steps
+from cvtrain.steps.cached_features import BATCH_SIZE, evaluation_parts, how_to_unfreeze
+from cvtrain.steps.session import Job
+
+if TYPE_CHECKING:
+    import keras
+
+
+_DOING = "measuring the steps"
+_OVERHEAD_SECONDS = 10.0
+"""What a stage takes besides its images, seen on two cores: compiling, saving, drawing, explaining
+mistakes. 5 s with images of 8 x 8 pixels, 14 s with photographs."""
+
+
+def estimate_fit(job: Job, config: Config) -> float:
+    """Seconds that `fit` will take: its steps, validation after each epoch, the evaluation."""
+    from cvtrain.commands.fit import builder
+
+    build = builder(config, len(job.dataset.index.class_names))
+    counts = _counts(job)
+    trained = _images_trained(config.fit, counts["train"])
+    evaluated = config.fit.epochs * counts["validation"] + sum(counts.values())
+    speed = _speed(job, partial(build, for_training=True), config.fit.batch_size)
+    steps = trained / speed
+    return steps + evaluated / _forward_speed(job, build) + _OVERHEAD_SECONDS
+
+
+def estimate_features(job: Job, config: Config, *, finetuning: bool = False) -> float:
+    """Seconds that `extract-features` will take, or `finetune` after it: what its steps train, and
+    for the former the extraction.
+    """
+    from cvtrain.commands.extract_features import cut_base, finetuning_splits, with_dense_head
+    from cvtrain.models.transfer import (
+        in_precision,
+        prefix_of,
+        set_trainable,
+        suffix_of,
+        unfreeze,
+    )
+
+    stage = config.extract_features
+    base, cut = cut_base(job, config)
+    model = with_dense_head(job, base, cut)
+    counts = _counts(job)
+    if finetuning:
+        seconds = _OVERHEAD_SECONDS
+        for step in (config.finetune, *config.finetune.then):
+            unfrozen = unfreeze(model, **how_to_unfreeze(step))
+            set_trainable(model, unfrozen.layers)
+            upper = suffix_of(model, unfrozen.split) if unfrozen.split else model
+            seconds += _seconds_of_upper(job, partial(in_precision, upper), step, counts)
+        return seconds
+    prefix = prefix_of(model, *dict.fromkeys((cut, *finetuning_splits(config, model))))
+    views = _forward_speed(job, partial(in_precision, prefix), job.config.precision)
+    exact = sum(len(part.paths) for part in evaluation_parts(job.dataset).values())
+    seconds = _OVERHEAD_SECONDS + counts["train"] * stage.views / views
+    seconds += exact / _forward_speed(job, partial(in_precision, prefix))
+    if stage.head.name == "dense":
+        head = suffix_of(model, cut)
+        set_trainable(model, [layer.name for layer in head.layers])
+        seconds += _seconds_of_upper(job, lambda _: in_precision(head, "float32"), stage, counts)
+    return seconds
+
+
+def _seconds_of_upper(
+    job: Job, build: Callable[[str], "keras.Model"], stage: Training, counts: dict[str, int]
+) -> float:
+    """Of training the upper part of a network on features: its steps, validation after each
+    epoch.
+    """
+    trained = _images_trained(stage, counts["train"]) / _speed(job, build, stage.batch_size)
+    return trained + stage.epochs * counts["validation"] / _forward_speed(job, build)
+
+
+def _counts(job: Job) -> dict[str, int]:
+    return {name: len(split.paths) for name, split in job.dataset.index.splits.items()}
+
+
+def _images_trained(stage: Training, num_samples: int) -> int:
+    steps = stage.steps_per_epoch or num_steps(num_samples, stage.batch_size)
+    return stage.epochs * steps * stage.batch_size
+
+
+def _speed(job: Job, build: Callable[[str], "keras.Model"], batch_size: int) -> float:
+    """Images per second of training steps."""
+    from cvtrain.training.precision import images_per_second
+
+    return images_per_second(
+        job.config.precision,
+        build=build,
+        batch_size=batch_size,
+        device=job.run.record["device"],
+        go_on=partial(job.stop.go_on, _DOING),
+    )
+
+
+def _forward_speed(
+    job: Job, build: Callable[[str], "keras.Model"], precision: str = "float32"
+) -> float:
+    """Images per second of the forward pass."""
+    from cvtrain.training.precision import images_per_second
+
+    return images_per_second(
+        precision,
+        build=build,
+        batch_size=BATCH_SIZE,
+        device=job.run.record["device"],
+        training=False,
+        go_on=partial(job.stop.go_on, _DOING),
+    )

@@ -1,0 +1,165 @@
+"""Which images are likely labelled wrongly: asked at the end of every command that trains.
+
+Validation and test images are judged by the model itself, which has not learnt them. Training
+images are judged where a frozen base has features of them, by classifiers that are fitted on the
+other images; a network that was trained on an image knows its label, right or wrong.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from cvtrain.errors import RunError
+from cvtrain.evaluation.metrics import against_guessing
+from cvtrain.evaluation.mislabels import Suspect, mislabels_csv, ranked, read_mislabels, suspects
+from cvtrain.runs.run import Run
+from cvtrain.steps.session import Job
+from cvtrain.system.console import Console
+from cvtrain.system.files import commit_text, printable
+
+if TYPE_CHECKING:
+    from cvtrain.features.store import Rows
+
+FILE = "mislabels.csv"
+_FOLDS = 5
+_MOST_JUDGED = 20_000  # training images: half a minute
+_ROWS_AT_ONCE = 256
+_MOST_SHOWN = 3
+
+
+@dataclass(frozen=True)
+class Judged:
+    """Training images that were judged.
+
+    Attributes:
+        num_images: how many.
+        suspects: those of them that are likely labelled wrongly.
+    """
+
+    num_images: int = 0
+    suspects: tuple[Suspect, ...] = ()
+
+
+NONE_JUDGED = Judged()
+"""Where there are no features, or nobody was asked."""
+
+
+def judge_training_images(job: Job, rows: "Rows") -> Judged:
+    """Ask of each training image what logistic regression on the others' features makes of it.
+
+    Copies of an image are in one fold. Classes with fewer images than there are folds are left out:
+    of one or two images a classifier learns little. A base that was itself trained on these images
+    has learnt their labels, and finds less.
+
+    Of classifiers that are no better than guessing nothing is asked.
+
+    Args:
+        rows: maps (n, height, width, channels) of the training images; of several views the first
+            counts.
+    """
+    from cvtrain.models.heads import pooled
+    from cvtrain.training.linear_probe import out_of_fold
+
+    index = job.dataset.index
+    split = index.splits["train"]
+    digests = np.array([job.dataset.pixels.digests[path] for path in split.paths])
+    places = np.flatnonzero(_num_different(digests, split.labels)[split.labels] >= _FOLDS)
+    if len(places) > _MOST_JUDGED:
+        places = places[np.linspace(0, len(places) - 1, _MOST_JUDGED).round().astype(int)]
+    labels = split.labels[places]
+    if len(np.unique(labels)) < 2:
+        return NONE_JUDGED
+    with job.watch.phase("judge"):
+        parts = np.split(places, range(_ROWS_AT_ONCE, len(places), _ROWS_AT_ONCE))
+        features = np.concatenate([pooled(rows.take(part), "average") for part in parts])
+        probabilities, _ = out_of_fold(
+            features,
+            labels,
+            folds=_FOLDS,
+            seed=job.config.seed,
+            groups=digests[places],
+            go_on=partial(job.stop.go_on, "judging the labels"),
+        )
+    if not against_guessing(labels, probabilities).is_better:
+        return NONE_JUDGED
+    files = [split.paths[i] for i in places]
+    found = suspects(files, ["train"] * len(files), labels, probabilities, index.class_names)
+    return Judged(len(files), tuple(found))
+
+
+def judged_before(source: Run, job: Job) -> Judged:
+    """What the run that this one goes on from found about the same training images."""
+    if source.record.get("data", {}).get("digest") != job.dataset.digest:
+        return NONE_JUDGED
+    num_images = source.record.get("mislabels", {}).get("judged", {}).get("train", 0)
+    if not num_images:
+        return NONE_JUDGED
+    try:
+        found = read_mislabels(source.path / FILE)
+    except RunError as error:
+        job.console.warn(f"{error.message}: the training images are not judged")
+        return NONE_JUDGED
+    return Judged(num_images, tuple(suspect for suspect in found if suspect.split == "train"))
+
+
+def find_mislabels(
+    job: Job,
+    probabilities: Mapping[str, np.ndarray],
+    training: Judged,
+    *,
+    left_out: str = "",
+) -> dict[str, Any]:
+    """Commit `mislabels.csv`, and return `mislabels` of run.json.
+
+    Args:
+        probabilities: (n, classes) of the saved model, by split; validation and test count.
+        training: what is known of the training images.
+        left_out: why that model judges nothing, where it does not.
+    """
+    found, judged = list(training.suspects), {"train": training.num_images}
+    if not left_out:
+        index = job.dataset.index
+        parts = {name: index.splits[name] for name in ("validation", "test")}
+        found += suspects(
+            [path for part in parts.values() for path in part.paths],
+            [name for name, part in parts.items() for _ in part.paths],
+            np.concatenate([part.labels for part in parts.values()]),
+            np.concatenate([probabilities[name] for name in parts]),
+            index.class_names,
+        )
+        judged |= {name: len(part.paths) for name, part in parts.items()}
+    found = ranked(found)
+    commit_text(job.run.path / FILE, mislabels_csv(found))
+    judged = {name: num for name, num in judged.items() if num}
+    record: dict[str, Any] = {"num": len(found), "judged": judged}
+    return record | ({"left_out": left_out} if left_out else {})
+
+
+def tell_mislabels(run: Run, console: Console) -> None:
+    """Print how many images are likely labelled wrongly, and the likeliest of them."""
+    num, judged = (run.record["mislabels"][key] for key in ("num", "judged"))
+    if left_out := run.record["mislabels"].get("left_out"):
+        console.result(
+            f"\nNo validation or test images are listed as likely mislabels or worst mistakes: "
+            f"{left_out}."
+        )
+    if not num:
+        return
+    console.result(
+        f"\n{num:,} of {sum(judged.values()):,} images may be labelled wrongly; the likeliest "
+        f"first: {run.path / FILE}"
+    )
+    for each in read_mislabels(run.path / FILE)[:_MOST_SHOWN]:
+        console.result(
+            f"  {printable(each.file)}: labelled {each.label}, looks like {each.suggestion}"
+        )
+
+
+def _num_different(digests: np.ndarray, labels: np.ndarray) -> np.ndarray:
+    """How many images of each class differ, (classes,)."""
+    return np.array(
+        [len(np.unique(digests[labels == label])) for label in range(int(labels.max()) + 1)]
+    )

@@ -1,0 +1,177 @@
+"""The end of every command that trains: the saved model is measured, drawn and recorded."""
+
+import shutil
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from cvtrain.commands.calibrate import record_calibration
+from cvtrain.commands.evaluate import show_metrics, write_confusion_matrix
+from cvtrain.data.index import Split
+from cvtrain.errors import TrainingError
+from cvtrain.evaluation.metrics import (
+    against_guessing,
+    classification_report,
+    mcnemar,
+    summarize,
+    worst_mistakes,
+)
+from cvtrain.runs.predictions import predictions_csv
+from cvtrain.runs.run import Run
+from cvtrain.steps.diagnosis import readings_of, tell_readings
+from cvtrain.steps.find_mislabels import NONE_JUDGED, Judged, find_mislabels, tell_mislabels
+from cvtrain.steps.session import Job
+from cvtrain.steps.worst_mistakes import explain_mistakes
+from cvtrain.system.console import Console, duration
+from cvtrain.system.files import commit_text, quoted
+
+_UNLEARNT = (
+    "the saved model is not significantly better than guessing on images that it has not learnt, "
+    "so its mistakes say nothing about them"
+)
+"""Why some lists are left out."""
+
+
+@dataclass(frozen=True)
+class Untuned:
+    """The model that fine-tuning started from.
+
+    Attributes:
+        validated: its `val_loss` and `val_accuracy`; None in runs begun by an earlier version.
+        test: (n, classes) its probabilities of the test images.
+    """
+
+    validated: Mapping[str, float] | None
+    test: np.ndarray
+
+
+def finish(
+    job: Job,
+    parts: Mapping[str, Split],
+    predict: Callable[[str], np.ndarray],
+    training: Judged = NONE_JUDGED,
+    *,
+    start: Untuned | None = None,
+) -> None:
+    """Measure the saved model, draw, and complete `run.json`.
+
+    Args:
+        parts: the samples to measure it on: train (all or some of them), validation, test.
+        predict: name of a part -> probabilities (n, classes) of the model as it was saved.
+        training: what is known about the labels of the training images.
+        start: what the model is held against.
+
+    Raises:
+        TrainingError: the saved model gives probabilities that are not finite; it is removed.
+        Stopped: on request; the model is saved, `--resume` measures it.
+    """
+    run, watch = job.run, job.watch
+    with watch.phase("evaluate"):
+        probabilities = {name: predict(name) for name in parts}
+    refuse_infinite(run, probabilities)
+    metrics = measure(job, parts, probabilities)
+    if start is not None and start.validated is not None:
+        run.update(start=_against_start(start, parts["test"].labels, probabilities["test"]))
+    held_out = [(parts[name].labels, probabilities[name]) for name in ("validation", "test")]
+    against = against_guessing(*map(np.concatenate, zip(*held_out, strict=True)))
+    left_out = "" if against.is_better else _UNLEARNT
+    with watch.phase("draw"):
+        for name, split in parts.items():
+            text = predictions_csv(split, probabilities[name], job.dataset.index.class_names)
+            commit_text(run.path / f"predictions-{name}.csv", text)
+        matrix = metrics["test"]["confusion_matrix"]
+        write_confusion_matrix(run.path, matrix, job.dataset.index.class_names)
+        calibration = record_calibration(run, parts, probabilities)
+    if not left_out:
+        draw_worst_mistakes(job, probabilities["test"])
+        mistakes = explain_mistakes(job, probabilities["test"])
+    else:
+        mistakes = {"num": 0, "left_out": left_out}
+    found = {
+        "metrics": metrics,
+        "learnt": not left_out,
+        "calibration": calibration,
+        "mistakes": mistakes,
+        "mislabels": find_mislabels(job, probabilities, training, left_out=left_out),
+        "reading": readings_of(job, metrics, against),
+    }
+    run.update(status="finished", **found, seconds=watch.seconds)
+    # Nothing is left to resume, and they are several times the size of the model.
+    shutil.rmtree(run.checkpoints, ignore_errors=True)
+    tell(run, watch.seconds["total"], job.console)
+
+
+def measure(
+    job: Job, parts: Mapping[str, Split], probabilities: Mapping[str, np.ndarray]
+) -> dict[str, dict[str, Any]]:
+    """`metrics` of run.json; arguments as in `finish`."""
+    metrics = {name: summarize(split.labels, probabilities[name]) for name, split in parts.items()}
+    labels, names = parts["test"].labels, job.dataset.index.class_names
+    return metrics | {"test": classification_report(labels, probabilities["test"], names)}
+
+
+def tell(run: Run, seconds: float, console: Console) -> None:
+    """Print what came out, and what one can do with it."""
+    show_metrics(run.record["metrics"]["test"], console)
+    tell_mislabels(run, console)
+    tell_readings(run.record["reading"], console)
+    console.result(
+        f"\n{run.path}/ holds model.keras, run.json, history.csv, predictions-*.csv and figures/ "
+        f"({duration(seconds)})"
+    )
+    path = quoted(run.path)
+    figures = [run.figures / f"{name}.png" for name in ("curves", "worst_mistakes")]
+    drawn = [figure.name for figure in figures if figure.exists()]
+    look = f"  look at      {run.figures}/{', '.join(drawn)}\n" if drawn else ""
+    console.result(
+        "Next:\n"
+        f"  everything   cvtrain report {path}\n"
+        f"{look}"
+        f"  classify     cvtrain predict {path} YOUR_IMAGES\n"
+        f"  measure      cvtrain evaluate {path} --data OTHER_IMAGES\n"
+        f"  abstain      cvtrain calibrate {path}"
+    )
+
+
+def refuse_infinite(run: Run, probabilities: Mapping[str, np.ndarray]) -> None:
+    """Raise TrainingError where a saved model has finite weights, and sums of them are not.
+
+    The model is removed, because no later command could use it.
+    """
+    for name, rows in probabilities.items():
+        num = int((~np.isfinite(rows).all(axis=1)).sum())
+        if num:
+            run.model_path.unlink(missing_ok=True)
+            raise TrainingError(
+                f"the model gives probabilities that are not finite for {num:,} of {len(rows):,} "
+                f"{name} images",
+                "Its weights are too large. Lower the learning rate, and train again.",
+            )
+
+
+def _against_start(start: Untuned, labels: np.ndarray, probabilities: np.ndarray) -> dict[str, Any]:
+    """`start` of run.json: the model before, and whether the test images tell the two apart."""
+    before, now = (rows.argmax(axis=1) == labels for rows in (start.test, probabilities))
+    p = mcnemar(before, now)["p"]
+    return {**start.validated, "test_accuracy": float(before.mean()), "p": p}
+
+
+def draw_worst_mistakes(job: Job, probabilities: np.ndarray) -> None:
+    """Draw the test images that cost the most, with true and predicted class."""
+    from cvtrain.visuals import draw
+
+    index, pixels = job.dataset.index, job.dataset.pixels
+    split, names = index.splits["test"], index.class_names
+    predicted = probabilities.argmax(axis=1)
+    worst = worst_mistakes(split.labels, probabilities)
+    captions = [
+        f"{names[predicted[i]]} {probabilities[i, predicted[i]]:.0%}\n"
+        f"is {names[split.labels[i]]} {probabilities[i, split.labels[i]]:.0%}\n"
+        f"{split.paths[i].rpartition('/')[2]}"
+        for i in worst
+    ]
+    with job.watch.phase("draw"):
+        figure = draw.draw_mistakes([pixels[split.paths[i]] for i in worst], captions)
+        draw.save(figure, job.run.figures / "worst_mistakes.png")

@@ -1,0 +1,249 @@
+"""What a run's results depend on, and what of that is no longer as it was when the run was started.
+
+A run goes on bit by bit as if it had never been interrupted, or it is refused with every
+difference, or a person accepts those, and then `run.json` says that the run is not exact.
+"""
+
+import hashlib
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from cvtrain.config import Config, config_values, load_config
+from cvtrain.errors import RunError
+from cvtrain.reports.folder import flat
+from cvtrain.reports.record import Started, checked
+from cvtrain.runs.run import Run
+from cvtrain.steps.environment import (
+    differences,
+    environment,
+    installed_versions,
+    processor_as_device,
+)
+from cvtrain.system.files import file_digest, printable
+
+Places = Mapping[str, Mapping[str, Sequence[str]]]
+"""{split: {class: [path, ...]}}, as split.json has it."""
+
+_OPTION = "--accept-changes"
+_NO_FILE = {"imagenet", "none"}  # `weights:` that are words of the config
+_WITHOUT_EFFECT = {"log", "data.source"}  # the content of images is compared, not where they lie
+# Variables of other shapes, a best value of something else, other rows of a table.
+_OTHER_RUN = re.compile(
+    r"data\.image_size|precision|fit\.model\..*|extract_features\.(backbone|head)\..*"
+    r"|finetune\.(unfreeze_from|unfreeze_blocks|batch_normalization|then)"
+    r"|(.*\.)(optimizer\.(name|momentum)|ema|monitor|views)|probe\..*|learning_curve\..*"
+)
+_TABLES = ("probe", "learning-curve", "ladder")  # all of whose rows are of the same images
+
+
+class Change(NamedTuple):
+    """One thing that is not as it was.
+
+    Attributes:
+        what: one line: `fit.epochs: 10 -> 20`.
+        is_other_run: nobody can accept it: what was computed so far is of no use with it.
+    """
+
+    what: str
+    is_other_run: bool = False
+
+
+def started(run: Run) -> Started:
+    """What a run was started with, its types checked; RunError where `run.json` is damaged."""
+    return checked(Started, run.record, f"{printable(run.path)}/run.json")
+
+
+def identity_of(
+    config_text: str, data_digest: str, weights: Mapping[str, str]
+) -> dict[str, str | dict[str, str]]:
+    """The field `identity` of run.json.
+
+    Args:
+        config_text: content of config.yaml.
+        data_digest: of the images, as `data.digest`.
+        weights: as `weights_digests` has them.
+    """
+    config = hashlib.sha256(config_text.encode()).hexdigest()
+    return {"config": config, "data": data_digest, "weights": dict(weights)}
+
+
+def weights_digests(config: Config, command: str, source: Run | None = None) -> dict[str, str]:
+    """SHA-256 of each file of weights that a run starts from, by the key of the config that names
+    it; `source` is the model of the run that fine-tuning starts from.
+
+    A file that is missing is left out: who opens it says so best.
+    """
+    named = dict(_weights_in(config_values(config, command)))
+    if source is not None:
+        named["source"] = str(source.path)
+    files = {key: _weights_file(Path(name)) for key, name in named.items() if name not in _NO_FILE}
+    words = {key: name for key, name in named.items() if name in _NO_FILE}
+    return words | {key: file_digest(file) for key, file in files.items() if file.is_file()}
+
+
+def changes_since_start(
+    run: Run,
+    config: Config,
+    places: Places,
+    data_digest: str,
+    weights: Mapping[str, str],
+) -> list[Change]:
+    """All that is known before the engine is loaded; what the run did not record is not compared.
+
+    Args:
+        run: to go on with.
+        config: to go on with.
+        places: which images are of which split and class now.
+        data_digest: of those images.
+        weights: of what the run starts from, as `weights_digests` has them.
+
+    Raises:
+        RunError: what the run recorded is damaged.
+    """
+    before = started(run)
+    changes = [*config_changes(run, config)]
+    changes += map(Change, weights_changes(before.identity.weights, weights))
+    changes += data_changes(run, places, data_digest)
+    now = {
+        "versions": installed_versions(before.versions),
+        "environment": environment(),
+        "device": processor_as_device(before.device, config.device),
+    }
+    return changes + [Change(line) for line in differences(before.model_dump(), now)]
+
+
+def weights_changes(before: Mapping[str, str], now: Mapping[str, str]) -> Iterator[str]:
+    """A line for each file of weights, as `weights_digests` has them, that is another now."""
+    for key, digest in before.items():
+        if now.get(key, digest) != digest:
+            yield f"{key}: other weights than at the start"
+
+
+def engine_changes(run: Run, engine: Mapping[str, Any], known: Sequence[Change]) -> list[Change]:
+    """What is known once the engine is loaded, besides what was `known` before.
+
+    Args:
+        engine: `versions` and `device` as run.json has them.
+    """
+    before = started(run).model_dump()
+    versions = dict.fromkeys(before["versions"], "not used") | engine["versions"]
+    lines = differences(before, {**engine, "versions": versions})
+    return [Change(line) for line in lines if Change(line) not in known]
+
+
+def config_changes(run: Run, config: Config) -> Iterator[Change]:
+    """The keys whose values differ from those in the run's config.yaml, where it has one."""
+    path, before = run.path / "config.yaml", started(run)
+    if not path.exists():
+        return
+    old = flat(config_values(load_config(path), before.command))
+    new = flat(config_values(config, before.command))
+    if was_edited(run):
+        yield Change("config.yaml: edited in the run folder since the run was started")
+    compared_by_content = _WITHOUT_EFFECT | set(before.identity.weights)
+    for key in [*old, *(key for key in new if key not in old)]:
+        if old.get(key) != new.get(key) and key not in compared_by_content:
+            values = (printable(each.get(key, "not set")) for each in (old, new))
+            yield Change(f"{key}: {' -> '.join(values)}", bool(_OTHER_RUN.fullmatch(key)))
+
+
+def was_edited(run: Run) -> bool:
+    """Is config.yaml in the run folder another than the run wrote, as far as it recorded that?"""
+    recorded = started(run).identity.config
+    return recorded not in ("", file_digest(run.path / "config.yaml"))
+
+
+def data_changes(run: Run, places: Places, data_digest: str) -> list[Change]:
+    """What can be said about images that are not those that the run was started with.
+
+    Raises:
+        RunError: split.json is missing or damaged.
+    """
+    start = started(run)
+    if start.data.digest in ("", data_digest):
+        return []
+    names = list(next(iter(places.values())))
+    if names != start.class_names:
+        both = (printable(", ".join(each)) for each in (start.class_names, names))
+        return [Change(f"classes: {' -> '.join(both)}", is_other_run=True)]
+    before, now = dict(_by_path(run.read_json("split.json"))), dict(_by_path(places))
+    seen = {path for path, (split, _) in before.items() if split == "train"}
+    moved = [path for path in before if path in now and before[path] != now[path]]
+    spoilt = [path for path in moved if path in seen and now[path][0] != "train"]
+    found = {
+        "added": [path for path in now if path not in before],
+        "removed": [path for path in before if path not in now],
+        "moved to another split or class": moved,
+        "trained on, and now in validation or test": spoilt,
+    }
+    in_table = start.command in _TABLES
+    changes = [
+        Change(
+            f"images: {len(paths):,} {what}, such as {printable(paths[0])}",
+            in_table or paths is spoilt,
+        )
+        for what, paths in found.items()
+        if paths
+    ]
+    return changes or [Change("images: the content of files changed", in_table)]
+
+
+def accept(
+    run: Run, changes: Sequence[Change], *, accepted: bool, warn: Callable[[str], None]
+) -> None:
+    """Refuse changes, or record in `run.record` that the run goes on in spite of them.
+
+    Args:
+        run: whose `run.json` is committed by the next update.
+        accepted: a person asked for it.
+        warn: told of each change that is accepted.
+
+    Raises:
+        RunError: with every change, one a line; nothing was written.
+    """
+    if not changes:
+        return
+    impossible = [change for change in changes if change.is_other_run]
+    if impossible or not accepted:
+        lines = [f"{c.what}{' (cannot be accepted)' * c.is_other_run}" for c in changes]
+        raise RunError(
+            f"{run.path}: not as it was when the run was started:\n  " + "\n  ".join(lines),
+            "Resume as it was started, or start a new run."
+            if impossible
+            else f"Resume as it was started, start a new run, or add {_OPTION}: the run then goes "
+            "on, and says that it is not exact.",
+        )
+    for change in changes:
+        warn(f"accepted: {change.what}")
+    warn("from here on the run is not what it would be without interruption")
+    entry = {
+        "when": datetime.now(UTC).isoformat(timespec="seconds"),
+        "changes": [change.what for change in changes],
+    }
+    earlier = run.record.get("accepted_changes", [])
+    run.record |= {"exact": False, "accepted_changes": [*earlier, entry]}
+
+
+def _weights_in(value: Any, name: str = "") -> Iterator[tuple[str, str]]:
+    """Every `weights` of a config by its full key."""
+    pairs = value.items() if isinstance(value, dict) else enumerate(value)
+    for key, inner in pairs:
+        if key == "weights" and isinstance(inner, str):
+            yield f"{name}{key}", inner
+        elif isinstance(inner, dict | list):
+            yield from _weights_in(inner, f"{name}{key}.")
+
+
+def _weights_file(path: Path) -> Path:
+    return path / "model.keras" if path.is_dir() else path
+
+
+def _by_path(places: Places) -> Iterator[tuple[str, tuple[str, str]]]:
+    """Path -> its split and class."""
+    for split, classes in places.items():
+        for name, paths in classes.items():
+            for path in paths:
+                yield path, (split, name)

@@ -1,0 +1,374 @@
+"""The middle of every command that trains on images: a run is started, a model trained in it."""
+
+import contextlib
+import itertools
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from cvtrain.config import Augment, Schedule, Training
+from cvtrain.data.augment import Augmentation, augment
+from cvtrain.data.batches import num_steps, ordered_batches, training_batches
+from cvtrain.data.mix import Mixing, mix, mixed_batches
+from cvtrain.data.rand_augment import RandAugment
+from cvtrain.errors import Stopped, TrainingError
+from cvtrain.runs.run import Run
+from cvtrain.steps.session import Job
+from cvtrain.steps.training_outcome import (
+    Course,
+    against_overflow,
+    continued,
+    joined,
+    record_course,
+    write_history,
+)
+from cvtrain.system.commit_interval import asked_spacing
+from cvtrain.system.console import duration
+
+if TYPE_CHECKING:
+    import keras
+
+    from cvtrain.training.schedules import Plateau
+    from cvtrain.training.state import Batches, Row, Trained
+
+VALIDATION_BATCH_SIZE = 64
+_MOST_ASKED = 4  # batches, whether a layer gets a gradient
+
+
+@dataclass(frozen=True)
+class Feed:
+    """What a training reads.
+
+    Attributes:
+        batches: from a global step on, the endless training batches, mixed ones too.
+        validation: the validation batches, once through.
+        labels: (n,) of the training samples.
+    """
+
+    batches: "Callable[[int], Batches]"
+    validation: "Callable[[], Batches]"
+    labels: np.ndarray
+
+
+def image_feed(
+    job: Job, stage: Training, augmentation: Augmentation | None, mixing: Mixing | None
+) -> Feed:
+    """Batches of pixels; the training images are augmented and mixed anew in every pass."""
+    pixels, splits = job.dataset.pixels, job.dataset.index.splits
+    samples, validation = splits["train"], splits["validation"]
+
+    def batches(start_step: int) -> "Batches":
+        stream = training_batches(
+            pixels,
+            samples,
+            batch_size=stage.batch_size,
+            seed=job.config.seed,
+            steps_per_epoch=stage.steps_per_epoch,
+            start_step=start_step,
+            augmentation=augmentation,
+        )
+        if mixing is None:
+            return stream
+        return mixed_batches(
+            stream,
+            mixing,
+            num_classes=len(job.dataset.index.class_names),
+            seed=job.config.seed,
+            start_step=start_step,
+        )
+
+    return Feed(
+        batches=batches,
+        validation=lambda: ordered_batches(pixels, validation, batch_size=VALIDATION_BATCH_SIZE),
+        labels=samples.labels,
+    )
+
+
+def train_stage(
+    job: Job,
+    model: "keras.Model",
+    saved: "keras.Model",
+    stage: Training,
+    feed: Feed,
+    *,
+    rates: Sequence[float] | None = None,
+    number: int = 1,
+    earlier: Course | None = None,
+) -> Course:
+    """Train a model, carry its best weights into the one that is saved, save and record that.
+
+    Args:
+        model: what is trained, whole or the upper part; its precision is the run's.
+        saved: the whole, computing in float32, with layers of the same names.
+        stage: how to train.
+        rates: factor of the learning rate of each trainable variable; None for ones.
+        number: of the stage in its run, from 1.
+        earlier: what the stages before have led to, of a model that was good before the first of
+            them: where no epoch is better, it stays as it is. None for a model that knows nothing.
+
+    Returns:
+        What all stages up to this one have led to.
+
+    Raises:
+        TrainingError: something is not finite any more. What was learnt before is saved.
+        ResourceError, RunError: as `training.loop.train` does.
+        Stopped: on request. What was learnt is saved.
+    """
+    digests = _trainable_digests(model)
+    trained = _train(job, model, stage, feed, rates, number, earlier)
+    course = continued(earlier, trained)
+    has_diverged = trained.outcome == "diverged"
+    # Without an epoch there are only the weights of the last step, which may not be finite.
+    if not has_diverged or course.best_epoch is not None:
+        save(job.run, saved, model)
+    record_course(job.run, course, trained.outcome)
+    if has_diverged:
+        step = f"step {number}: " if number > 1 else ""
+        raise TrainingError(
+            f"{step}{trained.reason}",
+            against_overflow(job.run, stage, number, course, from_start=trained.from_start),
+        )
+    if trained.outcome == "stopped":
+        raise Stopped(
+            f"stopped in epoch {len(course.history) + 1}; what was learnt is in {job.run.path}",
+            job.stop.advice,
+        )
+    return replace(course, idle=_idle(job, model, feed, digests))
+
+
+def _idle(job: Job, model: "keras.Model", feed: Feed, digests: Mapping[str, str]) -> frozenset[str]:
+    """The layers that were trained in vain, as no gradient reaches them; told to the person.
+
+    Args:
+        digests: of the layers, before training.
+    """
+    from cvtrain.models.transfer import without_gradient
+
+    now = _trainable_digests(model)
+    still = {name for name in now if now[name] == digests[name]}
+    if not still:
+        return frozenset()
+    with contextlib.closing(feed.batches(0)) as stream:
+        idle = still & without_gradient(model, itertools.islice(stream, _MOST_ASKED))
+    if idle:
+        names = [layer.name for layer in model.layers if layer.name in idle]
+        known = job.run.record.get("without_gradient", [])
+        job.run.update(without_gradient=[*dict.fromkeys([*known, *names])])
+        job.console.warn(
+            f"training did not change {', '.join(names)}: the loss does not depend on these "
+            "weights, because what the layers read or give is zero for all images"
+        )
+    return frozenset(idle)
+
+
+def _trainable_digests(model: "keras.Model") -> dict[str, str]:
+    from cvtrain.models.transfer import layer_digest
+
+    return {layer.name: layer_digest(layer) for layer in model.layers if layer.trainable_weights}
+
+
+def _train(
+    job: Job,
+    model: "keras.Model",
+    stage: Training,
+    feed: Feed,
+    rates: Sequence[float] | None,
+    number: int,
+    earlier: Course | None,
+) -> "Trained":
+    """Train a model as its section says; arguments as of `train_stage`."""
+    from cvtrain.training.checkpoint import Checkpoints
+    from cvtrain.training.loop import train
+    from cvtrain.training.optimizers import build_optimizer
+    from cvtrain.training.schedules import build_schedule
+
+    run, steps = job.run, steps_of(stage, feed)
+    settings = stage.optimizer.model_dump()
+    with job.watch.phase("train"), job.console.training(stage.epochs) as view:
+
+        def on_epoch(rows: "list[Row]") -> None:
+            history = joined(earlier.history if earlier else (), rows)
+            write_history(run, history)
+            job.tracking.log_epoch(history[-1])
+            view.epoch(rows[-1])
+
+        return train(
+            model,
+            batches=feed.batches,
+            validation=feed.validation,
+            epochs=stage.epochs,
+            steps_per_epoch=steps,
+            optimizer=build_optimizer(**settings, precision=run.record["precision"]),
+            schedule=build_schedule(**schedule_settings(stage, steps)),
+            plateau=plateau_of(stage.schedule),
+            class_weights=class_weights_of(stage, feed.labels),
+            label_smoothing=stage.label_smoothing,
+            rates=rates,
+            ema=stage.ema,
+            monitor=stage.monitor,
+            patience=stage.early_stopping,
+            keep_start=earlier is not None,
+            checkpoints=Checkpoints(
+                run.checkpoints / str(number),
+                every_seconds=asked_spacing(),
+                warn=job.console.warn,
+            ),
+            stop=job.stop,
+            on_start=view.start,
+            on_step=view.step,
+            on_epoch=on_epoch,
+        )
+
+
+def steps_of(stage: Training, feed: Feed) -> int:
+    """Batches in an epoch."""
+    return stage.steps_per_epoch or num_steps(len(feed.labels), stage.batch_size)
+
+
+def in_best_precision(
+    job: Job, build: "Callable[[str], keras.Model]", stage: Training, feed: Feed
+) -> "keras.Model":
+    """Choose the precision, record it, say how long training will take, and build the model.
+
+    A run that is continued keeps its precision, whatever would be measured today.
+
+    Args:
+        build: precision -> model.
+    """
+    from cvtrain import backend
+    from cvtrain.training.precision import choose_precision
+
+    device = job.run.record["device"]
+    with job.watch.phase("precision"), backend.memory_errors():
+        choice = choose_precision(
+            job.run.record.get("precision", job.config.precision),
+            build=build,
+            batch_size=stage.batch_size,
+            device=device,
+            go_on=partial(job.stop.go_on, "measuring the precision"),
+        )
+        model = build(choice.precision)
+    job.run.update(precision=choice.precision)
+    size = model.count_params()
+    job.console.remark(f"{size:,} parameters, {choice.precision} ({choice.reason}), {device}")
+    if speed := choice.images_per_second.get(choice.precision):
+        steps = steps_of(stage, feed)
+        seconds = stage.epochs * steps * stage.batch_size / speed
+        job.console.remark(f"{stage.epochs} epochs of {steps} steps: about {duration(seconds)}")
+    return model
+
+
+def save(run: Run, saved: "keras.Model", trained: "keras.Model") -> None:
+    """Carry the trained weights over to the model that is saved, and commit that."""
+    from cvtrain.models.invariant import copy_weights, save_model, weights_digest
+
+    copy_weights(trained, saved)
+    about = {key: run.record[key] for key in ("class_names", "image_size", "decoder")}
+    save_model(saved, run.model_path, about=about)
+    run.update(weights_sha256=weights_digest(saved), num_parameters=saved.count_params())
+
+
+def draw_augmentation(
+    job: Job,
+    augmentation: Augmentation | None,
+    mixing: Mixing | None = None,
+    views: int | str = "unlimited",
+) -> None:
+    """Draw one image of each class (eight at most) as the first passes of training see it.
+
+    Nothing is drawn where nothing is changed.
+
+    Args:
+        augmentation: of each image.
+        mixing: of those that stand in one column, as training mixes those of a batch.
+        views: how many there are of each image; seven at most are drawn.
+    """
+    if augmentation is None and mixing is None:
+        return
+    from cvtrain.visuals import draw
+
+    index, seed = job.dataset.index, job.config.seed
+    num_views = 7 if views == "unlimited" else min(7, int(views))
+    samples = index.splits["train"]
+    _, firsts = np.unique(samples.labels, return_index=True)
+    chosen = firsts[:8]
+    labels = samples.labels[chosen]
+    originals = np.stack([job.dataset.pixels[samples.paths[i]] for i in chosen])
+    columns, titles = [originals], ["original"]
+    for epoch in range(num_views):
+        images, title = originals, "augmented"
+        if augmentation is not None:
+            changed = [
+                augment(pixels, augmentation, seed=seed, epoch=epoch, sample=i)
+                for pixels, i in zip(originals, chosen.tolist(), strict=True)
+            ]
+            images = np.stack(changed)
+        if mixing is not None:
+            num_classes = len(index.class_names)
+            images, shares = mix(
+                images, labels, mixing, num_classes=num_classes, seed=seed, step=epoch
+            )
+            title = f"{shares[0, labels[0]]:.0%} its own"
+        columns.append(images)
+        titles.append(title)
+    rows, names = list(zip(*columns, strict=True)), [index.class_names[i] for i in labels]
+    figure = draw.draw_augmented_samples(rows, names, titles)
+    draw.save(figure, job.run.figures / "augmented_samples.png")
+
+
+def augmentation_of(section: Augment | None) -> Augmentation | None:
+    """The augmentation of single images in a config; None when nothing is changed."""
+    if section is None:
+        return None
+    settings = section.model_dump(exclude={"rand_augment", "mixup", "cutmix"})
+    rand_augment = (
+        RandAugment(**section.rand_augment.model_dump()) if section.rand_augment else None
+    )
+    augmentation = Augmentation(**settings, rand_augment=rand_augment)
+    unchanged = Augmentation(fill=augmentation.fill)
+    return None if augmentation == unchanged else augmentation
+
+
+def mixing_of(section: Augment | None) -> Mixing | None:
+    """The mixing of batches in a config; None when nothing is mixed."""
+    if section is None or not section.mixes:
+        return None
+    return Mixing(section.mixup, section.cutmix)
+
+
+def schedule_settings(stage: Training, steps_per_epoch: int) -> dict[str, Any]:
+    """What `build_schedule` takes, in steps, from what a config says in epochs."""
+    schedule = stage.schedule
+    period = schedule.every if schedule.name == "step" else 1
+    return {
+        "learning_rate": stage.optimizer.learning_rate,
+        # Plateau lowers a constant rate.
+        "name": "constant" if schedule.name == "plateau" else schedule.name,
+        "total_steps": stage.epochs * steps_per_epoch,
+        "warmup_steps": round(schedule.warmup_epochs * steps_per_epoch),
+        "decay_steps": period * steps_per_epoch,
+        "factor": schedule.factor,
+    }
+
+
+def plateau_of(schedule: Schedule) -> "Plateau | None":
+    """The plateau rule of a config; None for other schedules."""
+    from cvtrain.training.schedules import Plateau
+
+    if schedule.name != "plateau":
+        return None
+    return Plateau(factor=schedule.factor, patience=schedule.patience)
+
+
+def class_weights_of(stage: Training, labels: np.ndarray) -> np.ndarray | None:
+    """Weights (classes,) by which every class counts the same in the loss; None for no weights.
+
+    n / (classes * n_c), the heuristic of King and Zeng (2001) that scikit-learn calls balanced.
+    """
+    if stage.class_weights == "none":
+        return None
+    counts = np.bincount(labels)
+    return len(labels) / (len(counts) * counts)

@@ -1,0 +1,141 @@
+"""The worst mistakes and where the model looked when it made them, `mistakes/` of a run."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from cvtrain.data.decode import Decoder, read_image
+from cvtrain.data.index import Split
+from cvtrain.errors import ConfigError, CvtrainError, ResourceError, Stopped
+from cvtrain.evaluation.metrics import worst_mistakes
+from cvtrain.steps.inspected_model import open_run
+from cvtrain.steps.session import Job
+from cvtrain.system.files import commit_json, committed_folder
+
+LIST = "mistakes.json"
+METHOD = "gradcam"
+_BATCH_SIZE = 8
+_DOING = "explaining the mistakes"
+_MOST_PIXELS, _FEWEST_PIXELS = 480, 160  # of the longer side of a picture
+
+
+def explain_mistakes(job: Job, probabilities: np.ndarray) -> dict[str, Any]:
+    """Write the worst mistakes among the test images, each with two class-activation maps.
+
+    The maps are Grad-CAM's, of the true and of the predicted class. They are made with a copy of
+    the saved model. Whatever goes wrong is told and costs the pictures alone.
+
+    Args:
+        probabilities: (n, classes) of the test images, of the saved model.
+
+    Returns:
+        `mistakes` of run.json: `num`, `method`, and `layer` or `without_maps`, which says why there
+        are none.
+
+    Raises:
+        ResourceError: the disk is full.
+        Stopped: on request; `--resume` explains them.
+    """
+    split = job.dataset.index.splits["test"]
+    worst = worst_mistakes(split.labels, probabilities)
+    record: dict[str, Any] = {"num": len(worst), "method": METHOD}
+    try:
+        with job.watch.phase("explain"):
+            return record | _write(job, split, worst, probabilities)
+    except (Stopped, ResourceError):
+        raise
+    except Exception as error:  # Hours of training must not be lost for pictures.
+        reason = error.message if isinstance(error, CvtrainError) else repr(error)
+        job.console.warn(f"the worst mistakes are not explained: {reason}")
+        return record | {"without_maps": reason}
+
+
+def _write(
+    job: Job, split: Split, worst: Sequence[int], probabilities: np.ndarray
+) -> dict[str, Any]:
+    """Commit the folder `mistakes/`, and return which layer the maps are of, or why none is."""
+    names = job.dataset.index.class_names
+    predicted = probabilities.argmax(axis=1)
+    classes = np.stack([split.labels, predicted], axis=1)[worst]
+    pixels = [job.dataset.pixels[split.paths[i]] for i in worst]
+    try:
+        found, how = _maps(job, pixels, classes) if worst else (None, {})
+    except ResourceError as error:  # too little memory; a full disk is met below
+        job.console.warn(f"no maps of the worst mistakes: {error.message}")
+        found, how = None, {"without_maps": error.message}
+    entries = []
+    with committed_folder(job.run.path / "mistakes", mark=LIST) as folder:
+        for number, i in enumerate(worst):
+            job.stop.go_on(_DOING)
+            maps = None if found is None else found[number]
+            files = _pictures(job, split.paths[i], maps, folder, f"{number:02d}")
+            true = split.labels[i]
+            entries.append(
+                {
+                    "file": split.paths[i],
+                    "true": names[true],
+                    "predicted": names[predicted[i]],
+                    "p_true": float(probabilities[i, true]),
+                    "p_predicted": float(probabilities[i, predicted[i]]),
+                    **files,
+                }
+            )
+        commit_json(folder / LIST, entries)
+    return how
+
+
+def _maps(
+    job: Job, pixels: Sequence[np.ndarray], classes: np.ndarray
+) -> tuple[np.ndarray | None, dict[str, Any]]:
+    """Maps (n, 2, height, width) at the size of the model's input, and the layer they are of."""
+    from cvtrain.visuals.explain import explainer
+    from cvtrain.visuals.fields import placed
+    from cvtrain.visuals.opened import last_spatial_layer
+
+    opened = open_run(job.run, device=job.run.record["device"]).opened
+    opened = replace(opened, go_on=partial(job.stop.go_on, _DOING))
+    try:
+        layer = last_spatial_layer(opened)
+    except ConfigError as error:
+        job.console.remark(f"no maps of the worst mistakes: {error.message}")
+        return None, {"without_maps": error.message}
+    explain = explainer(opened, METHOD, layer=layer, batch_size=_BATCH_SIZE)
+    images = np.stack(pixels).astype(np.float32)
+    found = explain(images, classes)
+    return placed(found.maps, images.shape[1:3], found.box), {"layer": layer}
+
+
+def _pictures(
+    job: Job, path: str, maps: np.ndarray | None, folder: Path, stem: str
+) -> dict[str, str | None]:
+    """Write the photograph and the maps over it, and return the names of the files."""
+    from cvtrain.visuals.overlay import heatmap, overlay, seen_box, upsampled
+
+    decoder = job.dataset.pixels.decoder
+    photograph = _photograph(job.dataset.pixels.root / path, decoder)
+    size = photograph.shape[:2]
+    box = seen_box(size, decoder.size, decoder.resize)
+    pictures = {"picture": (f"{stem}.jpg", photograph)}
+    for number, role in enumerate(("true", "predicted") if maps is not None else ()):
+        heat = upsampled(heatmap(maps[number]), size, box)
+        pictures[f"map_{role}"] = f"{stem}-{role}.jpg", overlay(photograph, heat)
+    for name, picture in pictures.values():
+        Image.fromarray(picture).save(folder / name, quality=88)
+    files = {key: name for key, (name, _) in pictures.items()}
+    return {"map_true": None, "map_predicted": None, **files}
+
+
+def _photograph(path: Path, decoder: Decoder) -> np.ndarray:
+    """RGB uint8 in the photograph's own proportions, at a size that one can look at."""
+    content = read_image(path)
+    decoded = decoder(content)
+    scale = min(1.0, _MOST_PIXELS / max(decoded.height, decoded.width))
+    size = [max(1, round(side * scale)) for side in (decoded.height, decoded.width)]
+    pixels = replace(decoder, size=(size[0], size[1]), resize="stretch")(content).pixels
+    times = -(-_FEWEST_PIXELS // max(size))  # whole ones, so that pixels stay squares
+    return pixels.repeat(times, axis=0).repeat(times, axis=1)
