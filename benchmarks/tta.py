@@ -12,7 +12,6 @@ from pathlib import Path
 
 import numpy as np
 
-from cvtrain.commands.evaluate import decoder_of_run, load_predictor
 from cvtrain.config import load_config
 from cvtrain.data.augment import Change, apply
 from cvtrain.data.index import recorded_index
@@ -20,6 +19,7 @@ from cvtrain.data.pixels import Pixels
 from cvtrain.data.views import view_changes
 from cvtrain.evaluation.metrics import summarize
 from cvtrain.runs.run import Run
+from cvtrain.steps.inference import decoder_of_run, load_predictor
 from cvtrain.steps.stage import augmentation_of
 
 BATCH_SIZE = 64

@@ -8,9 +8,10 @@ import pytest
 
 from cvtrain.commands.extract_features import extract_features
 from cvtrain.commands.finetune import finetune
-from cvtrain.commands.fit import builder, fit
+from cvtrain.commands.fit import fit
 from cvtrain.config import load_config
 from cvtrain.runs.run import RunRequest
+from cvtrain.steps.network import builder
 from cvtrain.system.console import Console
 
 FOLDER = Path(__file__).parents[1] / "configs"

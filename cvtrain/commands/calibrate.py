@@ -1,38 +1,33 @@
 """`cvtrain calibrate`: below which confidence should a run answer "unknown"?"""
 
-from collections.abc import Mapping
-from dataclasses import asdict, replace
 from typing import Any
 
-import numpy as np
-
-from cvtrain.data.index import Split
-from cvtrain.errors import ConfigError, RunError
+from cvtrain.errors import ConfigError
 from cvtrain.evaluation.calibration import (
     CONFIDENCE,
     COVERAGES,
-    HIGHEST_TEMPERATURE,
-    LOWEST_TEMPERATURE,
-    Abstention,
     coverage_and_risk,
     coverage_to_come,
-    fit_temperature,
     risk_bounds,
     threshold_for_coverage,
     threshold_for_risk,
-    with_temperature,
 )
-from cvtrain.evaluation.metrics import calibration_error
 from cvtrain.runs.predictions import Predictions, read_predictions
 from cvtrain.runs.run import Run
+from cvtrain.steps.abstention import (
+    ABSTENTION_FILE,
+    FORMAT,
+    UNKNOWN,
+    apply_temperature,
+    describe_abstention,
+    describe_coverage,
+    draw_reliability,
+    measure_calibration,
+    read_abstention,
+)
 from cvtrain.system.console import Console
-from cvtrain.system.files import commit_json, disk_errors, printable, quoted
+from cvtrain.system.files import commit_json, disk_errors, quoted
 
-FORMAT = 1
-UNKNOWN = "unknown"
-"""What is answered below the threshold."""
-
-_FILE = "abstention.json"
 _COLUMNS = ("coverage", "95 % interval", "risk", "95 % interval")
 
 
@@ -58,20 +53,20 @@ def calibrate(
     names = run.field("class_names", list)
     validation = read_predictions(run.path / "predictions-validation.csv", names)
     test = read_predictions(run.path / "predictions-test.csv", names)
-    calibration = _measure(validation, test)
+    calibration = measure_calibration(validation, test)
     temperature = calibration["temperature"]
     console.result(
         f"calibration error of the test images: {calibration['error_before']:.4f}, "
         f"at temperature {temperature:.2f} {calibration['error_after']:.4f}"
     )
     parts = {
-        "validation": _with_temperature(validation, temperature),
-        "test": _with_temperature(test, temperature),
+        "validation": apply_temperature(validation, temperature),
+        "test": apply_temperature(test, temperature),
     }
     with run.locked():
         if off:
             with disk_errors(run.path):
-                (run.path / _FILE).unlink(missing_ok=True)
+                (run.path / ABSTENTION_FILE).unlink(missing_ok=True)
         elif target:
             threshold = _threshold(run, parts["validation"], target)
             record = {
@@ -81,106 +76,14 @@ def calibrate(
                 "target": target,
                 **{name: _at(part, threshold) for name, part in parts.items()},
             }
-            commit_json(run.path / _FILE, record)
+            commit_json(run.path / ABSTENTION_FILE, record)
             _show(record, console)
         else:
             _show_choices(run, parts, console)
         abstention = read_abstention(run)
-        console.result(f"now: {in_words(abstention)}")
-        _draw(run, test, parts["test"], abstention)
+        console.result(f"now: {describe_abstention(abstention)}")
+        draw_reliability(run, test, parts["test"], abstention)
         run.update(calibration=calibration)
-
-
-def record_calibration(
-    run: Run, parts: Mapping[str, Split], probabilities: Mapping[str, np.ndarray]
-) -> dict[str, float]:
-    """Fit the temperature of a run and draw `figures/calibration.png`.
-
-    Args:
-        parts: the samples of at least validation and test.
-        probabilities: (n, classes) of each part.
-
-    Returns:
-        The part `calibration` of run.json: `temperature`, fitted on the validation images, and the
-        calibration error of the test images without and with it, `error_before` and `error_after`.
-    """
-    validation, test = (
-        Predictions(parts[name].paths, parts[name].labels, probabilities[name])
-        for name in ("validation", "test")
-    )
-    calibration = _measure(validation, test)
-    _draw(run, test, _with_temperature(test, calibration["temperature"]), None)
-    return calibration
-
-
-def read_abstention(run: Run) -> Abstention | None:
-    """When the run answers, as `calibrate` has set it; None when it always does.
-
-    Raises:
-        RunError: its abstention.json is damaged or of a later version.
-    """
-    path = run.path / _FILE
-    if not path.exists():
-        return None
-    record = run.read_json(_FILE)
-    fields = record if isinstance(record, dict) else {}
-    temperature, threshold = fields.get("temperature"), fields.get("threshold")
-    is_usable = (
-        fields.get("format") == FORMAT
-        and isinstance(temperature, float | int)
-        and isinstance(threshold, float | int)
-        and LOWEST_TEMPERATURE <= temperature <= HIGHEST_TEMPERATURE
-        and 0 <= threshold <= 1
-    )
-    if not is_usable:
-        raise RunError(
-            f"{printable(path)}: damaged, or written by another version of cvtrain",
-            f"Set it anew: cvtrain calibrate {quoted(run.path)} --coverage 0.9, or --off",
-        )
-    return Abstention(temperature, threshold)
-
-
-def measure_abstention(
-    run: Run, labels: np.ndarray, probabilities: np.ndarray
-) -> dict[str, dict[str, Any]]:
-    """The part of metrics.json on how often a run abstains; empty for one that never does.
-
-    Args:
-        labels: (n,) true class indices.
-        probabilities: (n, classes) of the model.
-
-    Returns:
-        `abstention`: temperature, threshold and what `coverage_and_risk` says.
-    """
-    abstention = read_abstention(run)
-    if abstention is None:
-        return {}
-    tempered = with_temperature(probabilities, abstention.temperature)
-    result = coverage_and_risk(labels, tempered, abstention.threshold)
-    return {"abstention": asdict(abstention) | result}
-
-
-def in_words(abstention: Abstention | None) -> str:
-    """What `predict` will do, for a person."""
-    if abstention is None:
-        return "every image is answered"
-    if abstention.threshold == 0:
-        return f"every image is answered, at temperature {abstention.temperature:.2f}"
-    return (
-        f"'{UNKNOWN}' below a confidence of {abstention.threshold:.4f} "
-        f"at temperature {abstention.temperature:.2f}"
-    )
-
-
-def plain_words(part: dict[str, Any]) -> str:
-    """What `calibration.coverage_and_risk` returned, for a person."""
-    answered, wrong = (
-        round(100 * part[key] / part["num_images"]) for key in ("num_answered", "num_wrong")
-    )
-    return (
-        f"of 100 images like these it answers about {answered}, "
-        f"and about {wrong} of those answers {'is' if wrong == 1 else 'are'} wrong"
-    )
 
 
 def _target(coverage: float | None, risk: float | None) -> dict[str, float]:
@@ -193,33 +96,6 @@ def _target(coverage: float | None, risk: float | None) -> dict[str, float]:
                 "For example: --coverage 0.9 or --risk 0.05",
             )
     return target
-
-
-def _measure(validation: Predictions, test: Predictions) -> dict[str, float]:
-    temperature = fit_temperature(validation.labels, validation.probabilities)
-    tempered = _with_temperature(test, temperature)
-    return {
-        "temperature": temperature,
-        "error_before": calibration_error(test.labels, test.probabilities),
-        "error_after": calibration_error(test.labels, tempered.probabilities),
-    }
-
-
-def _with_temperature(predictions: Predictions, temperature: float) -> Predictions:
-    tempered = with_temperature(predictions.probabilities, temperature)
-    return replace(predictions, probabilities=tempered)
-
-
-def _draw(run: Run, test: Predictions, tempered: Predictions, now: Abstention | None) -> None:
-    from cvtrain.visuals import draw, draw_calibration
-
-    figure = draw_calibration.draw_calibration(
-        test.labels,
-        test.probabilities,
-        tempered.probabilities,
-        threshold=now.threshold if now else None,
-    )
-    draw.save(figure, run.figures / "calibration.png")
 
 
 def _threshold(run: Run, validation: Predictions, target: dict[str, float]) -> float:
@@ -250,7 +126,7 @@ def _show(record: dict[str, Any], console: Console) -> None:
     parts = {name: record[name] for name in ("validation", "test")}
     rows = [(name, f"{part['num_images']:,}", *_cells(part)) for name, part in parts.items()]
     console.table(("split", "images", *_COLUMNS), rows)
-    console.result(plain_words(record["test"]))
+    console.result(describe_coverage(record["test"]))
     if record["threshold"] and "coverage" in record["target"]:
         chosen_by = record["validation"]
         low, high = coverage_to_come(chosen_by["num_answered"], chosen_by["num_images"])

@@ -1,41 +1,33 @@
 """`cvtrain evaluate`: how good is a run, on its own images or on others."""
 
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-import numpy as np
-
-from cvtrain.commands.calibrate import measure_abstention, plain_words
 from cvtrain.config import Columns, load_config
-from cvtrain.data.batches import ordered_batches
 from cvtrain.data.check import resolve
-from cvtrain.data.decode import Decoder
-from cvtrain.data.index import Index, Split, build_index, recorded_index
+from cvtrain.data.index import Index, build_index, recorded_index
 from cvtrain.data.labels import compile_pattern
 from cvtrain.data.manifest import has_columns
 from cvtrain.data.metadata import find_manifests
-from cvtrain.data.pixels import Pixels
 from cvtrain.data.sources import locate_source
-from cvtrain.errors import CvtrainError, DataError, RunError
+from cvtrain.errors import DataError
 from cvtrain.evaluation.metrics import classification_report
 from cvtrain.runs.moved_images import holds_recorded, recorded_root
 from cvtrain.runs.predictions import predictions_csv
 from cvtrain.runs.run import Run
+from cvtrain.steps.abstention import measure_abstention
 from cvtrain.steps.dataset import DATA_DIR, check, columns_of, show_notes
-from cvtrain.steps.session import Job
+from cvtrain.steps.inference import decoder_of_run, load_predictor, predict_split
+from cvtrain.steps.scores import show_metrics, write_confusion_matrix
 from cvtrain.steps.tta import view_average
 from cvtrain.system.console import Console
-from cvtrain.system.files import commit_text, committed_folder, csv_text, printable, reason_of
+from cvtrain.system.files import commit_text, committed_folder, printable
 from cvtrain.system.outputs import commit_mark, refuse_foreign
 from cvtrain.system.signals import Stop, stop_on_signals
 
-if TYPE_CHECKING:
-    import keras
-
-BATCH_SIZE = 64
 _MARK = "metrics.json"
 
 
@@ -95,121 +87,6 @@ def evaluate(
     show_metrics(metrics, console)
     console.result(f"written to {folder}/")
     return metrics
-
-
-def load_predictor(run: Run, num_classes: int, stop: Stop) -> Callable[[np.ndarray], np.ndarray]:
-    """The saved model of a run, compiled: images (n, h, w, 3) uint8 -> probabilities (n, classes).
-
-    `stop` is polled before every pass, of which views of images take many; Stopped is raised then.
-
-    Raises:
-        RunError: the model is damaged, or not the one that the run recorded.
-    """
-    from cvtrain import backend
-    from cvtrain.models.invariant import load_model
-
-    backend.set_up(seed=0)
-    height, width = run.field("image_size", list)
-    model = load_model(run.require_model(), image_size=(height, width), num_classes=num_classes)
-    infer = backend.inference(model)
-
-    def predict(images: np.ndarray) -> np.ndarray:
-        stop.go_on("evaluating")
-        try:
-            with backend.memory_errors():
-                probabilities = infer(images)
-        except CvtrainError:
-            raise
-        except Exception as error:  # A file that somebody has edited may be a model of anything.
-            raise RunError(
-                f"{run.model_path}: cannot be run: {reason_of(error)}",
-                "It is damaged. Restore the file from a copy, or train again.",
-            ) from error
-        if not np.isfinite(probabilities).all():
-            raise RunError(
-                f"{run.model_path}: returns probabilities that are not finite",
-                "Its weights are damaged. Restore the file from a copy, or train again.",
-            )
-        return probabilities
-
-    return predict
-
-
-def decoder_of_run(run: Run) -> Decoder:
-    """The decoder that made the pixels a run was trained on."""
-    return Decoder.recorded(run.field("image_size", list), run.field("decoder", dict))
-
-
-def image_predictor(job: Job, model: "keras.Model") -> Callable[[str], np.ndarray]:
-    """The saved model as `finish` takes it: name of a split -> probabilities."""
-    from cvtrain.backend import inference
-
-    predict, dataset = inference(model), job.dataset
-    return lambda name: predict_split(
-        predict, dataset.pixels, dataset.index.splits[name], job.stop, job.console
-    )
-
-
-def predict_split(
-    predict: Callable[[np.ndarray], np.ndarray],
-    pixels: Pixels,
-    split: Split,
-    stop: Stop,
-    console: Console,
-) -> np.ndarray:
-    """Probabilities (n, classes) float32 of every image of a split, in its order.
-
-    Args:
-        predict: as `load_predictor` makes it.
-
-    Raises:
-        Stopped: a stop was requested.
-    """
-    results = []
-    with console.task("evaluating") as show:
-        for i, (images, _) in enumerate(ordered_batches(pixels, split, batch_size=BATCH_SIZE)):
-            stop.go_on("evaluating")
-            results.append(predict(images))
-            show(min((i + 1) * BATCH_SIZE, len(split.paths)), len(split.paths))
-    return np.concatenate(results)
-
-
-def write_confusion_matrix(
-    folder: Path, matrix: list[list[int]], class_names: Sequence[str]
-) -> None:
-    """Commit `confusion_matrix.csv` (rows are true classes) and its figure."""
-    from cvtrain.visuals import draw
-
-    rows = [[name, *counts] for name, counts in zip(class_names, matrix, strict=True)]
-    text = csv_text([["true class", *class_names], *rows])
-    commit_text(folder / "confusion_matrix.csv", text)
-    figure = draw.draw_confusion_matrix(np.array(matrix), class_names)
-    draw.save(figure, folder / "figures" / "confusion_matrix.png")
-
-
-def show_metrics(metrics: dict[str, Any], console: Console) -> None:
-    """Print the headline and the table of classes."""
-    low, high = metrics["accuracy_interval"]
-    rows = [
-        (
-            name,
-            f"{row['num_images']:,}",
-            *(_share(row[key]) for key in ("precision", "recall", "f1")),
-        )
-        for name, row in metrics["per_class"].items()
-    ]
-    console.table(("class", "images", "precision", "recall", "F1"), rows)
-    console.result(
-        f"accuracy {metrics['accuracy']:.4f} (95 % interval {low:.4f} to {high:.4f}) "
-        f"on {metrics['num_images']:,} images, loss {metrics['loss']:.4f}, "
-        f"calibration error {metrics['calibration_error']:.4f}"
-    )
-    if abstention := metrics.get("abstention"):
-        console.result(plain_words(abstention))
-
-
-def _share(value: float | None) -> str:
-    return "-" if value is None else f"{value:.3f}"
 
 
 def _index_of(

@@ -5,7 +5,6 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from cvtrain.commands.evaluate import image_predictor
 from cvtrain.config import Config
 from cvtrain.errors import ConfigError
 from cvtrain.runs.run import Run, RunRequest
@@ -14,12 +13,12 @@ from cvtrain.steps.cached_features import (
     evaluation_parts,
     feature_feed,
     feature_predictor,
-    how_to_unfreeze,
-    open_base,
     record_proof,
 )
 from cvtrain.steps.find_mislabels import NONE_JUDGED, judge_training_images
 from cvtrain.steps.finish import finish
+from cvtrain.steps.heads import cut_base, finetuning_splits, with_dense_head
+from cvtrain.steps.inference import image_predictor
 from cvtrain.steps.session import Job, finished_run, start_job
 from cvtrain.steps.stage import (
     augmentation_of,
@@ -120,44 +119,6 @@ def extract_features(
         record_proof(job, before, layer_digests(model), trained, excused=course.idle)
         finish(job, parts, predict, judged)
     return job.run
-
-
-def cut_base(job: Job, config: Config) -> "tuple[keras.Model, str]":
-    """The base that a config names, and the layer where it is cut."""
-    from cvtrain.models.blocks import find_cut
-
-    section = config.extract_features.backbone
-    base = open_base(
-        section, image_size=config.data.image_size, seed=config.seed, dataset=job.dataset
-    )
-    return base, find_cut(base, section.cut)
-
-
-def finetuning_splits(config: Config, model: "keras.Model") -> tuple[str, ...]:
-    """Layers whose outputs `finetune` of the same config will need of the same views."""
-    from cvtrain.models.transfer import unfreeze
-
-    section = config.finetune
-    if section is None or section.views not in (None, config.extract_features.views):
-        return ()
-    splits = (unfreeze(model, **how_to_unfreeze(step)).split for step in (section, *section.then))
-    return tuple(split for split in splits if split)
-
-
-def with_dense_head(job: Job, base: "keras.Model", cut: str) -> "keras.Model":
-    """The base up to its cut, and new dense layers."""
-    from cvtrain.models.heads import attach_dense
-
-    head = job.config.extract_features.head
-    return attach_dense(
-        base,
-        cut,
-        num_classes=len(job.dataset.index.class_names),
-        pooling=head.pooling,
-        dense=head.dense,
-        dropout=head.dropout,
-        seed=job.config.seed,
-    )
 
 
 def with_closed_head(

@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from cvtrain.commands.fit import builder, output_sizes
 from cvtrain.config import Config
 from cvtrain.errors import TrainingError
 from cvtrain.runs.run import Run, RunRequest
+from cvtrain.steps.network import builder, output_sizes
 from cvtrain.steps.session import Job, start_job
 from cvtrain.steps.stage import augmentation_of, class_weights_of, image_feed, mixing_of
 from cvtrain.system.console import Console

@@ -5,7 +5,6 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from cvtrain.commands.evaluate import image_predictor
 from cvtrain.config import Config, FineTune, Unfreeze
 from cvtrain.data.augment import Augmentation
 from cvtrain.data.index import Split
@@ -24,6 +23,7 @@ from cvtrain.steps.cached_features import (
 )
 from cvtrain.steps.find_mislabels import judged_before
 from cvtrain.steps.finish import Untuned, finish
+from cvtrain.steps.inference import image_predictor
 from cvtrain.steps.session import Job, finished_run, start_job
 from cvtrain.steps.stage import (
     augmentation_of,

@@ -11,8 +11,6 @@ from typing import Any
 
 import numpy as np
 
-from cvtrain.commands.extract_features import cut_base
-from cvtrain.commands.probe import copies, pooled_features, samples
 from cvtrain.config import Config
 from cvtrain.data.shares import choose
 from cvtrain.errors import DataError, Stopped
@@ -24,6 +22,8 @@ from cvtrain.evaluation.learning_curve_fit import (
 )
 from cvtrain.evaluation.metrics import scores_against_guessing
 from cvtrain.runs.run import Run, RunRequest
+from cvtrain.steps.heads import cut_base
+from cvtrain.steps.pooled_features import copies, pooled_features, samples
 from cvtrain.steps.session import Job, finished_run, start_job
 from cvtrain.system.console import Console, duration
 from cvtrain.system.files import commit_text, committed, csv_text, printable, seal, unsealed

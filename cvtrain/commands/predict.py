@@ -12,14 +12,14 @@ from typing import Any, TextIO
 
 import numpy as np
 
-from cvtrain.commands.calibrate import UNKNOWN, in_words, read_abstention
-from cvtrain.commands.evaluate import decoder_of_run, load_predictor
 from cvtrain.data.decode import DecodeError, Decoder, read_image
 from cvtrain.data.scan import Found, LeftOut, find_images
 from cvtrain.errors import DataError
 from cvtrain.evaluation.calibration import Abstention, with_temperature
 from cvtrain.runs.run import Run
+from cvtrain.steps.abstention import UNKNOWN, describe_abstention, read_abstention
 from cvtrain.steps.dataset import show_left_out
+from cvtrain.steps.inference import decoder_of_run, load_predictor
 from cvtrain.steps.tta import view_average
 from cvtrain.system.console import Console
 from cvtrain.system.files import committed, csv_text, printable, quoted
@@ -93,7 +93,8 @@ def predict(
     average, abstention = view_average(run, tta), read_abstention(run)
     if abstention:
         console.remark(
-            f"{in_words(abstention)} (cvtrain calibrate {quoted(run.path)} --off ends that)"
+            f"{describe_abstention(abstention)} "
+            f"(cvtrain calibrate {quoted(run.path)} --off ends that)"
         )
         if tta > 1:
             console.warn("the threshold was chosen without --tta")

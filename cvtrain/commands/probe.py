@@ -10,15 +10,13 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 from cvtrain.config import Backbone, Config
-from cvtrain.data.index import Index
 from cvtrain.errors import ConfigError, DataError, Stopped
 from cvtrain.evaluation.metrics import scores_against_guessing
 from cvtrain.runs.run import Run, RunRequest
-from cvtrain.steps.cached_features import open_base, views_of
+from cvtrain.steps.cached_features import open_base
 from cvtrain.steps.dataset import Dataset, check
+from cvtrain.steps.pooled_features import copies, pooled_features, samples
 from cvtrain.steps.session import Job, finished_run, start_job
 from cvtrain.system.console import Console, duration
 from cvtrain.system.files import commit_text, csv_text, printable, quoted
@@ -151,27 +149,6 @@ def describe(base: "keras.Model", name: str) -> list[Row]:
     return rows
 
 
-def pooled_features(
-    job: Job,
-    dataset: Dataset,
-    base: "keras.Model",
-    layers: Sequence[str],
-    splits: Sequence[str] = ("train", "validation"),
-) -> "list[FeatureStore]":
-    """Average the outputs of some layers over their maps, all in one pass over the images."""
-    from cvtrain.backend import keras
-    from cvtrain.features.extract import extract, open_stores
-
-    pool = keras.layers.GlobalAveragePooling2D
-    outputs = [pool(name=f"{layer}_average")(base.get_layer(layer).output) for layer in layers]
-    taps = keras.Model(base.input, outputs)
-    stores = open_stores(taps, dtype="float32", warn=job.console.warn)
-    views = [views_of(dataset, dataset.index.splits[name]) for name in splits]
-    with job.watch.phase("extract"), job.console.task("extracting features") as on_progress:
-        extract(taps, stores, dataset.pixels, views, stop=job.stop, on_progress=on_progress)
-    return stores
-
-
 def classify(
     job: Job,
     dataset: Dataset,
@@ -199,25 +176,6 @@ def classify(
             rows.append(row | accuracy)
             job.run.update(blocks=rows, seconds=job.watch.seconds)
             on_progress(number, len(found))
-
-
-def copies(index: Index) -> list[str] | None:
-    """What image each training file is of, to keep copies in one fold; None where all differ."""
-    image_of = {
-        path: image
-        for images in index.different_images().values()
-        for image, paths in images.items()
-        for path in paths
-    }
-    groups = [image_of[path] for path in index.splits["train"].paths]
-    return groups if len(set(groups)) < len(groups) else None
-
-
-def samples(store: "FeatureStore", dataset: Dataset, name: str) -> tuple[np.ndarray, np.ndarray]:
-    """The features (n, channels) and labels (n,) of a split."""
-    split = dataset.index.splits[name]
-    rows = store.rows(views_of(dataset, split).keys)
-    return rows.take(np.arange(len(rows))), split.labels
 
 
 def write(run: Run, rows: Sequence[Row], best: Row, cut: Row) -> None:

@@ -78,7 +78,7 @@ def _network(config: Config, stage: str, num_classes: int) -> "tuple[keras.Model
 
     backend.set_up(seed=config.seed, device="cpu")
     if stage == "fit":
-        from cvtrain.commands.fit import builder
+        from cvtrain.steps.network import builder
 
         model = builder(config, num_classes)("float32")
         return model, {layer.name for layer in model.layers if layer.trainable}

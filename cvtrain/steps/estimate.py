@@ -21,7 +21,7 @@ mistakes. 5 s with images of 8 x 8 pixels, 14 s with photographs."""
 
 def estimate_fit(job: Job, config: Config) -> float:
     """Seconds that `fit` will take: its steps, validation after each epoch, the evaluation."""
-    from cvtrain.commands.fit import builder
+    from cvtrain.steps.network import builder
 
     build = builder(config, len(job.dataset.index.class_names))
     counts = _counts(job)
@@ -36,7 +36,6 @@ def estimate_features(job: Job, config: Config, *, finetuning: bool = False) -> 
     """Seconds that `extract-features` will take, or `finetune` after it: what its steps train, and
     for the former the extraction.
     """
-    from cvtrain.commands.extract_features import cut_base, finetuning_splits, with_dense_head
     from cvtrain.models.transfer import (
         in_precision,
         prefix_of,
@@ -44,6 +43,7 @@ def estimate_features(job: Job, config: Config, *, finetuning: bool = False) -> 
         suffix_of,
         unfreeze,
     )
+    from cvtrain.steps.heads import cut_base, finetuning_splits, with_dense_head
 
     stage = config.extract_features
     base, cut = cut_base(job, config)

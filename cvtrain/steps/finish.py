@@ -7,8 +7,6 @@ from typing import Any
 
 import numpy as np
 
-from cvtrain.commands.calibrate import record_calibration
-from cvtrain.commands.evaluate import show_metrics, write_confusion_matrix
 from cvtrain.data.index import Split
 from cvtrain.errors import TrainingError
 from cvtrain.evaluation.metrics import (
@@ -20,8 +18,10 @@ from cvtrain.evaluation.metrics import (
 )
 from cvtrain.runs.predictions import predictions_csv
 from cvtrain.runs.run import Run
+from cvtrain.steps.abstention import record_calibration
 from cvtrain.steps.diagnosis import readings_of, tell_readings
 from cvtrain.steps.find_mislabels import NONE_JUDGED, Judged, find_mislabels, tell_mislabels
+from cvtrain.steps.scores import show_metrics, write_confusion_matrix
 from cvtrain.steps.session import Job
 from cvtrain.steps.worst_mistakes import explain_mistakes
 from cvtrain.system.console import Console, duration

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from cvtrain.commands.evaluate import decoder_of_run
 from cvtrain.data.decode import DecodeError, Decoder, largest_size, read_image
 from cvtrain.data.index import Split, recorded_index
 from cvtrain.data.scan import LeftOut, find_images
@@ -20,6 +19,7 @@ from cvtrain.runs.run import Run
 from cvtrain.runs.validation import check_about
 from cvtrain.steps.dataset import show_left_out
 from cvtrain.steps.environment import library_versions
+from cvtrain.steps.inference import decoder_of_run
 from cvtrain.system.console import Console
 from cvtrain.system.files import csv_cell, printable
 

@@ -8,17 +8,17 @@ import pytest
 from PIL import Image
 from tiny_runs import make_run
 
-from cvtrain.commands.calibrate import (
-    calibrate,
-    in_words,
-    measure_abstention,
-    plain_words,
-    read_abstention,
-)
+from cvtrain.commands.calibrate import calibrate
 from cvtrain.errors import ConfigError, RunError
 from cvtrain.evaluation.calibration import Abstention, fit_temperature
 from cvtrain.evaluation.metrics import calibration_error
 from cvtrain.runs.run import Run
+from cvtrain.steps.abstention import (
+    describe_abstention,
+    describe_coverage,
+    measure_abstention,
+    read_abstention,
+)
 from cvtrain.system.console import Console
 
 
@@ -215,12 +215,12 @@ def test_a_damaged_abstention_is_told(run, content):
         read_abstention(run)
 
 
-def test_plain_words():
+def test_describe_coverage():
     part = {"num_images": 372, "num_answered": 338, "num_wrong": 12}
     words = "of 100 images like these it answers about 91, and about 3 of those answers are wrong"
-    assert plain_words(part) == words
-    assert in_words(None) == "every image is answered"
-    assert in_words(Abstention(1.234, 0.5)) == (
+    assert describe_coverage(part) == words
+    assert describe_abstention(None) == "every image is answered"
+    assert describe_abstention(Abstention(1.234, 0.5)) == (
         "'unknown' below a confidence of 0.5000 at temperature 1.23"
     )
 

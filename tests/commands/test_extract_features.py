@@ -127,7 +127,7 @@ import keras, numpy as np
 model = keras.saving.load_model(sys.argv[1])
 print(json.dumps(model.predict(np.load(sys.argv[2]), verbose=0).tolist()))
 """
-    from cvtrain.commands.evaluate import decoder_of_run
+    from cvtrain.steps.inference import decoder_of_run
 
     root, decoder = run.record["data"]["root"], decoder_of_run(run)
     pixels = [decoder((Path(root) / f).read_bytes()).pixels for f in files]

@@ -2,9 +2,9 @@
 
 import pytest
 
-from cvtrain.commands.fit import builder
 from cvtrain.commands.summary import summary
 from cvtrain.config import load_config
+from cvtrain.steps.network import builder
 from cvtrain.system.console import Console
 
 QUIET = Console(quiet=True)

@@ -9,10 +9,11 @@ import numpy as np
 import pytest
 
 from cvtrain.backend import keras
-from cvtrain.commands.evaluate import decoder_of_run, evaluate
+from cvtrain.commands.evaluate import evaluate
 from cvtrain.commands.predict import predict
 from cvtrain.errors import ConfigError, RunError
 from cvtrain.runs.run import Run
+from cvtrain.steps.inference import decoder_of_run
 from cvtrain.steps.tta import view_average
 from cvtrain.system.console import Console
 

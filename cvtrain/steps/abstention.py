@@ -1,0 +1,157 @@
+"""Temperature and threshold of a run: measured when it ends, read where it answers."""
+
+from collections.abc import Mapping
+from dataclasses import asdict, replace
+from typing import Any
+
+import numpy as np
+
+from cvtrain.data.index import Split
+from cvtrain.errors import RunError
+from cvtrain.evaluation.calibration import (
+    HIGHEST_TEMPERATURE,
+    LOWEST_TEMPERATURE,
+    Abstention,
+    coverage_and_risk,
+    fit_temperature,
+    with_temperature,
+)
+from cvtrain.evaluation.metrics import calibration_error
+from cvtrain.runs.predictions import Predictions
+from cvtrain.runs.run import Run
+from cvtrain.system.files import printable, quoted
+
+FORMAT = 1
+UNKNOWN = "unknown"
+"""What is answered below the threshold."""
+ABSTENTION_FILE = "abstention.json"
+
+
+def record_calibration(
+    run: Run, parts: Mapping[str, Split], probabilities: Mapping[str, np.ndarray]
+) -> dict[str, float]:
+    """Fit the temperature of a run and draw `figures/calibration.png`.
+
+    Args:
+        parts: the samples of at least validation and test.
+        probabilities: (n, classes) of each part.
+
+    Returns:
+        The part `calibration` of run.json: `temperature`, fitted on the validation images, and the
+        calibration error of the test images without and with it, `error_before` and `error_after`.
+    """
+    validation, test = (
+        Predictions(parts[name].paths, parts[name].labels, probabilities[name])
+        for name in ("validation", "test")
+    )
+    calibration = measure_calibration(validation, test)
+    draw_reliability(run, test, apply_temperature(test, calibration["temperature"]), None)
+    return calibration
+
+
+def read_abstention(run: Run) -> Abstention | None:
+    """When the run answers, as `calibrate` has set it; None when it always does.
+
+    Raises:
+        RunError: its abstention.json is damaged or of a later version.
+    """
+    path = run.path / ABSTENTION_FILE
+    if not path.exists():
+        return None
+    record = run.read_json(ABSTENTION_FILE)
+    fields = record if isinstance(record, dict) else {}
+    temperature, threshold = fields.get("temperature"), fields.get("threshold")
+    is_usable = (
+        fields.get("format") == FORMAT
+        and isinstance(temperature, float | int)
+        and isinstance(threshold, float | int)
+        and LOWEST_TEMPERATURE <= temperature <= HIGHEST_TEMPERATURE
+        and 0 <= threshold <= 1
+    )
+    if not is_usable:
+        raise RunError(
+            f"{printable(path)}: damaged, or written by another version of cvtrain",
+            f"Set it anew: cvtrain calibrate {quoted(run.path)} --coverage 0.9, or --off",
+        )
+    return Abstention(temperature, threshold)
+
+
+def measure_abstention(
+    run: Run, labels: np.ndarray, probabilities: np.ndarray
+) -> dict[str, dict[str, Any]]:
+    """The part of metrics.json on how often a run abstains; empty for one that never does.
+
+    Args:
+        labels: (n,) true class indices.
+        probabilities: (n, classes) of the model.
+
+    Returns:
+        `abstention`: temperature, threshold and what `coverage_and_risk` says.
+    """
+    abstention = read_abstention(run)
+    if abstention is None:
+        return {}
+    tempered = with_temperature(probabilities, abstention.temperature)
+    result = coverage_and_risk(labels, tempered, abstention.threshold)
+    return {"abstention": asdict(abstention) | result}
+
+
+def describe_abstention(abstention: Abstention | None) -> str:
+    """What `predict` will do, for a person."""
+    if abstention is None:
+        return "every image is answered"
+    if abstention.threshold == 0:
+        return f"every image is answered, at temperature {abstention.temperature:.2f}"
+    return (
+        f"'{UNKNOWN}' below a confidence of {abstention.threshold:.4f} "
+        f"at temperature {abstention.temperature:.2f}"
+    )
+
+
+def describe_coverage(part: dict[str, Any]) -> str:
+    """What `calibration.coverage_and_risk` returned, for a person."""
+    answered, wrong = (
+        round(100 * part[key] / part["num_images"]) for key in ("num_answered", "num_wrong")
+    )
+    return (
+        f"of 100 images like these it answers about {answered}, "
+        f"and about {wrong} of those answers {'is' if wrong == 1 else 'are'} wrong"
+    )
+
+
+def measure_calibration(validation: Predictions, test: Predictions) -> dict[str, float]:
+    """Fit a temperature on `validation`; calibration error of `test` without and with it."""
+    temperature = fit_temperature(validation.labels, validation.probabilities)
+    tempered = apply_temperature(test, temperature)
+    return {
+        "temperature": temperature,
+        "error_before": calibration_error(test.labels, test.probabilities),
+        "error_after": calibration_error(test.labels, tempered.probabilities),
+    }
+
+
+def apply_temperature(predictions: Predictions, temperature: float) -> Predictions:
+    """The same predictions, their probabilities at another temperature."""
+    tempered = with_temperature(predictions.probabilities, temperature)
+    return replace(predictions, probabilities=tempered)
+
+
+def draw_reliability(
+    run: Run, test: Predictions, tempered: Predictions, now: Abstention | None
+) -> None:
+    """Draw `figures/calibration.png`: accuracy by confidence, risk by coverage.
+
+    Args:
+        run: gets the figure.
+        test, tempered: predictions of the test images, without and with temperature.
+        now: when the run answers; None where it always does.
+    """
+    from cvtrain.visuals import draw, draw_calibration
+
+    figure = draw_calibration.draw_calibration(
+        test.labels,
+        test.probabilities,
+        tempered.probabilities,
+        threshold=now.threshold if now else None,
+    )
+    draw.save(figure, run.figures / "calibration.png")

@@ -1,0 +1,99 @@
+"""The saved model of a run as a function of pixels, and what it says of a split."""
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from cvtrain.data.batches import ordered_batches
+from cvtrain.data.decode import Decoder
+from cvtrain.data.index import Split
+from cvtrain.data.pixels import Pixels
+from cvtrain.errors import CvtrainError, RunError
+from cvtrain.runs.run import Run
+from cvtrain.steps.session import Job
+from cvtrain.system.console import Console
+from cvtrain.system.files import reason_of
+from cvtrain.system.signals import Stop
+
+if TYPE_CHECKING:
+    import keras
+
+BATCH_SIZE = 64
+
+
+def load_predictor(run: Run, num_classes: int, stop: Stop) -> Callable[[np.ndarray], np.ndarray]:
+    """The saved model of a run, compiled: images (n, h, w, 3) uint8 -> probabilities (n, classes).
+
+    `stop` is polled before every pass, of which views of images take many; Stopped is raised then.
+
+    Raises:
+        RunError: the model is damaged, or not the one that the run recorded.
+    """
+    from cvtrain import backend
+    from cvtrain.models.invariant import load_model
+
+    backend.set_up(seed=0)
+    height, width = run.field("image_size", list)
+    model = load_model(run.require_model(), image_size=(height, width), num_classes=num_classes)
+    infer = backend.inference(model)
+
+    def predict(images: np.ndarray) -> np.ndarray:
+        stop.go_on("evaluating")
+        try:
+            with backend.memory_errors():
+                probabilities = infer(images)
+        except CvtrainError:
+            raise
+        except Exception as error:  # A file that somebody has edited may be a model of anything.
+            raise RunError(
+                f"{run.model_path}: cannot be run: {reason_of(error)}",
+                "It is damaged. Restore the file from a copy, or train again.",
+            ) from error
+        if not np.isfinite(probabilities).all():
+            raise RunError(
+                f"{run.model_path}: returns probabilities that are not finite",
+                "Its weights are damaged. Restore the file from a copy, or train again.",
+            )
+        return probabilities
+
+    return predict
+
+
+def decoder_of_run(run: Run) -> Decoder:
+    """The decoder that made the pixels a run was trained on."""
+    return Decoder.recorded(run.field("image_size", list), run.field("decoder", dict))
+
+
+def image_predictor(job: Job, model: "keras.Model") -> Callable[[str], np.ndarray]:
+    """The saved model as `finish` takes it: name of a split -> probabilities."""
+    from cvtrain.backend import inference
+
+    predict, dataset = inference(model), job.dataset
+    return lambda name: predict_split(
+        predict, dataset.pixels, dataset.index.splits[name], job.stop, job.console
+    )
+
+
+def predict_split(
+    predict: Callable[[np.ndarray], np.ndarray],
+    pixels: Pixels,
+    split: Split,
+    stop: Stop,
+    console: Console,
+) -> np.ndarray:
+    """Probabilities (n, classes) float32 of every image of a split, in its order.
+
+    Args:
+        predict: as `load_predictor` makes it.
+
+    Raises:
+        Stopped: a stop was requested.
+    """
+    results = []
+    with console.task("evaluating") as show:
+        for i, (images, _) in enumerate(ordered_batches(pixels, split, batch_size=BATCH_SIZE)):
+            stop.go_on("evaluating")
+            results.append(predict(images))
+            show(min((i + 1) * BATCH_SIZE, len(split.paths)), len(split.paths))
+    return np.concatenate(results)

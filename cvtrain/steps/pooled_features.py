@@ -1,0 +1,56 @@
+"""Pooled features of images, and their samples, for linear classifiers."""
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from cvtrain.data.index import Index
+from cvtrain.steps.cached_features import views_of
+from cvtrain.steps.dataset import Dataset
+from cvtrain.steps.session import Job
+
+if TYPE_CHECKING:
+    import keras
+
+    from cvtrain.features.store import FeatureStore
+
+
+def pooled_features(
+    job: Job,
+    dataset: Dataset,
+    base: "keras.Model",
+    layers: Sequence[str],
+    splits: Sequence[str] = ("train", "validation"),
+) -> "list[FeatureStore]":
+    """Average the outputs of some layers over their maps, all in one pass over the images."""
+    from cvtrain.backend import keras
+    from cvtrain.features.extract import extract, open_stores
+
+    pool = keras.layers.GlobalAveragePooling2D
+    outputs = [pool(name=f"{layer}_average")(base.get_layer(layer).output) for layer in layers]
+    taps = keras.Model(base.input, outputs)
+    stores = open_stores(taps, dtype="float32", warn=job.console.warn)
+    views = [views_of(dataset, dataset.index.splits[name]) for name in splits]
+    with job.watch.phase("extract"), job.console.task("extracting features") as on_progress:
+        extract(taps, stores, dataset.pixels, views, stop=job.stop, on_progress=on_progress)
+    return stores
+
+
+def copies(index: Index) -> list[str] | None:
+    """What image each training file is of, to keep copies in one fold; None where all differ."""
+    image_of = {
+        path: image
+        for images in index.different_images().values()
+        for image, paths in images.items()
+        for path in paths
+    }
+    groups = [image_of[path] for path in index.splits["train"].paths]
+    return groups if len(set(groups)) < len(groups) else None
+
+
+def samples(store: "FeatureStore", dataset: Dataset, name: str) -> tuple[np.ndarray, np.ndarray]:
+    """The features (n, channels) and labels (n,) of a split."""
+    split = dataset.index.splits[name]
+    rows = store.rows(views_of(dataset, split).keys)
+    return rows.take(np.arange(len(rows))), split.labels
