@@ -22,9 +22,9 @@ import numpy as np
 from PIL import Image
 
 from cvtrain.data.check import check_index
-from cvtrain.data.decode import Decoder
 from cvtrain.data.index import build_index
-from cvtrain.data.pixels import Pixels
+from cvtrain.images.decode import Decoder
+from cvtrain.images.pixel_cache import Pixels
 
 IMAGE_SIZE = (64, 64)
 FILES_PER_FOLDER = 1000

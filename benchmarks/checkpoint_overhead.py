@@ -20,9 +20,9 @@ import numpy as np
 
 from cvtrain import backend
 from cvtrain.backend import keras
-from cvtrain.data.augment import Augmentation
 from cvtrain.data.batches import ordered_batches, training_batches
 from cvtrain.data.index import Split
+from cvtrain.images.augment import Augmentation
 from cvtrain.models.convnet import build_convnet
 from cvtrain.system.signals import Stop
 from cvtrain.training.checkpoint import Checkpoints, Snapshot

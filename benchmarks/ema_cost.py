@@ -14,9 +14,9 @@ import numpy as np
 
 from cvtrain import backend
 from cvtrain.models.convnet import build_convnet
-from cvtrain.models.invariant import logits_model
+from cvtrain.models.saved_model import logits_model
 from cvtrain.models.separable import build_separable
-from cvtrain.training.average import WeightAverage
+from cvtrain.training.ema import WeightAverage
 from cvtrain.training.optimizers import build_optimizer
 
 LEARNING_RATE = 1e-4

@@ -22,12 +22,12 @@ from pathlib import Path
 import numpy as np
 
 from cvtrain.backend import inference, keras
-from cvtrain.data.augment import Augmentation
 from cvtrain.data.check import check_index
-from cvtrain.data.decode import Decoder
 from cvtrain.data.index import build_index
-from cvtrain.data.pixels import Pixels
 from cvtrain.features.extract import Views, extract, open_stores
+from cvtrain.images.augment import Augmentation
+from cvtrain.images.decode import Decoder
+from cvtrain.images.pixel_cache import Pixels
 from cvtrain.models.backbones import build_backbone
 from cvtrain.models.transfer import in_precision
 

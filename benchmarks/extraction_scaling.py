@@ -21,11 +21,11 @@ from pathlib import Path
 from check_scaling import Clock, write_images
 
 from cvtrain.data.check import check_index
-from cvtrain.data.decode import Decoder
 from cvtrain.data.index import build_index
-from cvtrain.data.pixels import Pixels
 from cvtrain.features.batches import feature_training_batches
 from cvtrain.features.extract import BATCH_SIZE, Views, extract, open_stores
+from cvtrain.images.decode import Decoder
+from cvtrain.images.pixel_cache import Pixels
 from cvtrain.models.backbones import build_backbone
 
 IMAGE_SIZE = (64, 64)

@@ -68,8 +68,8 @@ def own_turn(options: argparse.Namespace) -> float:
     """Seconds of all filters by cvtrain, in this process."""
     from cvtrain import backend
     from cvtrain.backend import keras
-    from cvtrain.visuals.filters import filter_images
-    from cvtrain.visuals.opened import open_model
+    from cvtrain.explain.filters import filter_images
+    from cvtrain.explain.flat_model import open_model
 
     backend.set_up(seed=0)
     shape = (options.size, options.size, 3)

@@ -64,11 +64,11 @@ def main() -> None:
 def prepare(folder: Path, options: argparse.Namespace) -> str:
     """Save a model and images; the layer whose maps are asked for."""
     from cvtrain.backend import keras
-    from cvtrain.data.decode import Decoder, read_image
+    from cvtrain.explain.flat_model import last_spatial_layer, open_model
+    from cvtrain.images.decode import Decoder, read_image
     from cvtrain.models.backbones import build_backbone
     from cvtrain.models.convnet import build_convnet
     from cvtrain.models.heads import attach_dense
-    from cvtrain.visuals.opened import last_spatial_layer, open_model
 
     keras.utils.set_random_seed(0)
     if options.base == "convnet":
@@ -92,9 +92,9 @@ def prepare(folder: Path, options: argparse.Namespace) -> str:
 def measure(folder: Path) -> None:
     """Our own turn."""
     from cvtrain.backend import keras
-    from cvtrain.visuals.explain import explainer
-    from cvtrain.visuals.opened import open_model
-    from cvtrain.visuals.overlay import heatmap, upsampled
+    from cvtrain.explain.explain import explainer
+    from cvtrain.explain.flat_model import open_model
+    from cvtrain.explain.overlay import heatmap, upsampled
 
     model = keras.models.load_model(folder / "model.keras")
     images = np.load(folder / "images.npy")

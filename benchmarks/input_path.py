@@ -19,11 +19,11 @@ from dataclasses import replace
 
 import numpy as np
 
-from cvtrain.data.augment import Augmentation, augment
 from cvtrain.data.batches import training_batches
 from cvtrain.data.index import Split
-from cvtrain.data.mix import Mixing, mixed_batches
-from cvtrain.data.rand_augment import RandAugment
+from cvtrain.images.augment import Augmentation, augment
+from cvtrain.images.mixup_cutmix import Mixing, mixed_batches
+from cvtrain.images.rand_augment import RandAugment
 
 RECIPE = Augmentation(flip="horizontal", rotate=40, shift=0.2, shear=0.2, zoom=0.2)
 

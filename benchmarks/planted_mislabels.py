@@ -19,11 +19,11 @@ import numpy as np
 
 from cvtrain.backend import keras
 from cvtrain.data.check import check_index
-from cvtrain.data.decode import Decoder
 from cvtrain.data.index import build_index
-from cvtrain.data.pixels import Pixels
 from cvtrain.evaluation.mislabels import likely_mislabels
 from cvtrain.features.extract import Views, extract, open_stores
+from cvtrain.images.decode import Decoder
+from cvtrain.images.pixel_cache import Pixels
 from cvtrain.models.backbones import build_backbone
 from cvtrain.training.linear_probe import out_of_fold
 

@@ -23,10 +23,10 @@ import numpy as np
 
 from cvtrain import backend
 from cvtrain.backend import keras
-from cvtrain.visuals.explain import METHODS, explainer
-from cvtrain.visuals.explanation import Explain, explanation
-from cvtrain.visuals.opened import open_model
-from cvtrain.visuals.overlay import heatmap, upsampled
+from cvtrain.explain.explain import METHODS, explainer
+from cvtrain.explain.explanation import Explain, explanation
+from cvtrain.explain.flat_model import open_model
+from cvtrain.explain.overlay import heatmap, upsampled
 
 SIZE = 48
 KINDS = {

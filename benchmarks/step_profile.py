@@ -21,7 +21,7 @@ import numpy as np
 from cvtrain import backend
 from cvtrain.backend import keras, tf
 from cvtrain.models.convnet import build_convnet
-from cvtrain.models.invariant import logits_model
+from cvtrain.models.saved_model import logits_model
 from cvtrain.training.optimizers import build_optimizer
 
 LEARNING_RATE = 1e-4

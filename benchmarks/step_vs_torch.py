@@ -157,7 +157,7 @@ def cvtrain_step(size: int, *, precision: str) -> Callable[[np.ndarray, np.ndarr
     """The step that `cvtrain fit` takes."""
     from cvtrain import backend
     from cvtrain.models.convnet import build_convnet
-    from cvtrain.models.invariant import logits_model
+    from cvtrain.models.saved_model import logits_model
     from cvtrain.training.optimizers import build_optimizer
 
     backend.set_up(seed=0, device="cpu")

@@ -13,11 +13,11 @@ from pathlib import Path
 import numpy as np
 
 from cvtrain.config import load_config
-from cvtrain.data.augment import Change, apply
 from cvtrain.data.index import recorded_index
-from cvtrain.data.pixels import Pixels
-from cvtrain.data.views import view_changes
 from cvtrain.evaluation.metrics import summarize
+from cvtrain.images.augment import Change, apply
+from cvtrain.images.pixel_cache import Pixels
+from cvtrain.images.tta_views import view_changes
 from cvtrain.runs.run import Run
 from cvtrain.steps.inference import decoder_of_run, load_predictor
 from cvtrain.steps.stage import augmentation_of

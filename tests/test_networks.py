@@ -13,11 +13,14 @@ import pytest
 
 from cvtrain import backend
 from cvtrain.backend import keras
+from cvtrain.explain.explain import explainer
+from cvtrain.explain.filters import filter_images
+from cvtrain.explain.flat_model import last_spatial_layer, open_model
 from cvtrain.models.architectures import ARCHITECTURES
 from cvtrain.models.backbones import build_backbone
 from cvtrain.models.blocks import find_cut
 from cvtrain.models.heads import attach_dense
-from cvtrain.models.invariant import copy_weights, logits_model
+from cvtrain.models.saved_model import copy_weights, logits_model
 from cvtrain.models.transfer import (
     in_precision,
     layer_digests,
@@ -27,9 +30,6 @@ from cvtrain.models.transfer import (
     suffix_of,
     unfreeze,
 )
-from cvtrain.visuals.explain import explainer
-from cvtrain.visuals.filters import filter_images
-from cvtrain.visuals.opened import last_spatial_layer, open_model
 
 LABELS = np.array([0, 2])
 ALPHAS = {"mobilenet": 0.25, "mobilenet_v2": 0.35}

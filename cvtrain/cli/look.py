@@ -9,7 +9,7 @@ import click
 from cvtrain.cli.named import is_run, open_model_for, open_run, open_run_for, typed_with
 from cvtrain.cli.options import columns_option, common_options, force_option
 from cvtrain.errors import ConfigError
-from cvtrain.visuals import METHOD_NAMES
+from cvtrain.explain import METHOD_NAMES
 
 if TYPE_CHECKING:
     from cvtrain.system.console import Console

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 import click
 
 from cvtrain.errors import DataError, RunError
-from cvtrain.models import formats
+from cvtrain.models import foreign_models as formats
 
 if TYPE_CHECKING:
     from cvtrain.runs.run import Run
@@ -322,7 +322,7 @@ def _holds_images(folder: Path) -> bool:
 
 def _no_image_either(path: Path) -> str:
     """What is no image, for a person; empty where there are images."""
-    from cvtrain.data.kinds import DecodeError, kind_of
+    from cvtrain.images.file_types import DecodeError, kind_of
 
     if os.path.isdir(path):  # noqa: PTH112 - as above
         return "" if _holds_images(path) else " and no images"

@@ -8,11 +8,11 @@ from pathlib import Path
 
 from cvtrain import __version__
 from cvtrain.errors import ConfigError
-from cvtrain.reports import words
+from cvtrain.reports import text as words
 from cvtrain.reports.curve_plots import History, curves_of_runs
-from cvtrain.reports.folder import flat, read_history, read_settings
-from cvtrain.reports.pairs import Answers, Pair, answers, paired
-from cvtrain.reports.record import Record, read_record, read_rungs
+from cvtrain.reports.paired_test import Answers, Pair, answers, paired
+from cvtrain.reports.run_files import flat, read_history, read_settings
+from cvtrain.reports.run_record import Record, read_record, read_rungs
 from cvtrain.runs.predictions import read_predictions
 from cvtrain.runs.run import Run
 from cvtrain.system.console import Console

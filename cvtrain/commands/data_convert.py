@@ -8,11 +8,11 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from cvtrain.data.convert import to_png
-from cvtrain.data.decode import Decoder, read_image
-from cvtrain.data.kinds import Convertible, DecodeError, advice_in, none_readable
 from cvtrain.data.scan import listed, natural_key
 from cvtrain.errors import ConfigError, DataError
+from cvtrain.images.convert import to_png
+from cvtrain.images.decode import Decoder, read_image
+from cvtrain.images.file_types import Convertible, DecodeError, advice_in, none_readable
 from cvtrain.system.console import Console
 from cvtrain.system.files import commit_json, committed_folder, printable, quoted
 from cvtrain.system.machine import num_threads

@@ -12,7 +12,7 @@ from cvtrain.data.index import Index, recorded_index
 from cvtrain.data.labels import compile_pattern, named_in, refuse_wrong_patterns
 from cvtrain.data.manifest import manifest_text
 from cvtrain.data.scan import listed
-from cvtrain.data.shares import divide_groups
+from cvtrain.data.splitting import divide_groups
 from cvtrain.errors import ConfigError, DataError
 from cvtrain.steps.dataset import scan, show_notes, summary
 from cvtrain.system.console import Console

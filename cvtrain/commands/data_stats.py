@@ -9,13 +9,13 @@ from statistics import median
 from typing import Any
 
 from cvtrain.config import Config
-from cvtrain.data.decode import read_image
 from cvtrain.data.index import Index
-from cvtrain.data.look_alikes import SMALLEST
+from cvtrain.data.near_duplicates import SMALLEST
 from cvtrain.data.problems import same_classes, too_few_different
-from cvtrain.data.shares import choose
+from cvtrain.data.splitting import choose
 from cvtrain.data.statistics import Statistics, collect_statistics
 from cvtrain.errors import DataError
+from cvtrain.images.decode import read_image
 from cvtrain.steps.dataset import check, decoder_of, find_to_look, show_notes
 from cvtrain.system.console import Console
 from cvtrain.system.files import commit_text, committed_folder, csv_text, printable
@@ -225,8 +225,8 @@ def _duplicate_rows(found: Statistics, places: Mapping[str, _Place]) -> Iterable
 def _draw(
     index: Index, found: Statistics, places: Mapping[str, _Place], folder: Path, config: Config
 ) -> None:
-    from cvtrain.visuals.draw import save
-    from cvtrain.visuals.draw_sheet import draw_contact_sheet
+    from cvtrain.explain.draw import save
+    from cvtrain.explain.draw_sheet import draw_contact_sheet
 
     decode = replace(decoder_of(config), size=_PICTURE, resize="pad")
 

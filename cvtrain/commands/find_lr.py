@@ -17,7 +17,7 @@ from cvtrain.system.console import Console
 from cvtrain.system.files import commit_text, csv_text
 
 if TYPE_CHECKING:
-    from cvtrain.training.rate_finder import RangeTest
+    from cvtrain.training.lr_range_test import RangeTest
 
 
 def find_lr(config: Config, request: RunRequest, console: Console) -> Run:
@@ -38,7 +38,7 @@ def find_lr(config: Config, request: RunRequest, console: Console) -> Run:
     output_sizes(config)
     with start_job("find-lr", config, request, console) as job:
         from cvtrain import backend
-        from cvtrain.training.rate_finder import range_test
+        from cvtrain.training.lr_range_test import range_test
 
         with (
             job.stop.advising("Start it again; a --run-dir must be a new one."),
@@ -73,7 +73,7 @@ def find_lr(config: Config, request: RunRequest, console: Console) -> Run:
 def training_step(job: Job) -> Iterator[Callable[[float], float]]:
     """A step of the config's `fit` on the next batch, as a function: rate -> loss before it."""
     from cvtrain import backend
-    from cvtrain.models.invariant import logits_model
+    from cvtrain.models.saved_model import logits_model
     from cvtrain.training.optimizers import build_optimizer
     from cvtrain.training.precision import choose_precision
 
@@ -112,7 +112,7 @@ def training_step(job: Job) -> Iterator[Callable[[float], float]]:
 
 def write(run: Run, found: "RangeTest") -> None:
     """Commit `lr.csv` and the figure."""
-    from cvtrain.visuals import draw
+    from cvtrain.explain import draw
 
     columns = (found.rates, found.losses, found.smoothed)
     rows = [[f"{value:.7g}" for value in row] for row in zip(*columns, strict=True)]

@@ -6,10 +6,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from cvtrain.config import Config, FineTune, Unfreeze
-from cvtrain.data.augment import Augmentation
 from cvtrain.data.index import Split
-from cvtrain.data.mix import Mixing
 from cvtrain.errors import ConfigError
+from cvtrain.images.augment import Augmentation
+from cvtrain.images.mixup_cutmix import Mixing
 from cvtrain.runs.run import Run, RunRequest
 from cvtrain.steps.cached_features import (
     FrozenPart,

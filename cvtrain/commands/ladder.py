@@ -186,7 +186,7 @@ def correct(run: Run) -> np.ndarray:
 
 def write(run: Run, rows: Sequence[dict[str, Any]]) -> None:
     """Commit `ladder.csv` and its figure."""
-    from cvtrain.visuals import draw
+    from cvtrain.explain import draw
 
     columns = ["rung", "accuracy", "low", "high", "p", "minutes", "estimated", "parameters"]
     commit_text(run.path / "ladder.csv", csv_text([columns, *map(_cells, rows)]))

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from cvtrain.config import Config
-from cvtrain.data.shares import choose
+from cvtrain.data.splitting import choose
 from cvtrain.errors import DataError, Stopped
 from cvtrain.evaluation.learning_curve_fit import (
     FARTHEST,
@@ -219,8 +219,8 @@ def write(
     forecast: Sequence[dict[str, Any]],
 ) -> None:
     """Commit `learning_curve.csv`, one line a subset, and the figure."""
-    from cvtrain.visuals import draw
-    from cvtrain.visuals.draw_learning_curve import draw_learning_curve
+    from cvtrain.explain import draw
+    from cvtrain.explain.draw_learning_curve import draw_learning_curve
 
     lines = [[*list(point.values())[:-1], f"{point['accuracy']:.9g}"] for point in points]
     commit_text(run.path / "learning_curve.csv", csv_text([list(points[0]), *lines]))

@@ -12,10 +12,10 @@ from typing import Any, TextIO
 
 import numpy as np
 
-from cvtrain.data.decode import DecodeError, Decoder, read_image
 from cvtrain.data.scan import Found, LeftOut, find_images
 from cvtrain.errors import DataError
 from cvtrain.evaluation.calibration import Abstention, with_temperature
+from cvtrain.images.decode import DecodeError, Decoder, read_image
 from cvtrain.runs.run import Run
 from cvtrain.steps.abstention import UNKNOWN, describe_abstention, read_abstention
 from cvtrain.steps.dataset import show_left_out

@@ -180,7 +180,7 @@ def classify(
 
 def write(run: Run, rows: Sequence[Row], best: Row, cut: Row) -> None:
     """Commit `probe.csv`, one line a block, and its figure."""
-    from cvtrain.visuals import draw
+    from cvtrain.explain import draw
 
     columns = [*rows[0], "recommended"]
     lines = [[*map(_cell, row.values()), int(row == cut)] for row in rows]

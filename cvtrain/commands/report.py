@@ -6,16 +6,19 @@ from pathlib import Path
 from typing import Any
 
 from cvtrain import __version__
-from cvtrain.data.decode import Decoder
 from cvtrain.evaluation.calibration import with_temperature
 from cvtrain.evaluation.curve_diagnosis import Reading, read_curves
 from cvtrain.evaluation.metrics import NUM_CALIBRATION_BINS, calibration_bins, worst_mistakes
 from cvtrain.evaluation.mislabels import Suspect, read_mislabels
 from cvtrain.evaluation.remedies import Stage, held_out_of
-from cvtrain.reports import words
+from cvtrain.images.decode import Decoder
+from cvtrain.reports import text as words
 from cvtrain.reports.confusion import by_turns, confusion, images_by_cell
 from cvtrain.reports.curve_plots import curves_of_run
-from cvtrain.reports.folder import (
+from cvtrain.reports.mistakes import explained_cards, plain_cards
+from cvtrain.reports.plots import Plot
+from cvtrain.reports.reliability import reliability_plot
+from cvtrain.reports.run_files import (
     flat,
     image_paths,
     read_abstention,
@@ -25,10 +28,7 @@ from cvtrain.reports.folder import (
     read_mistakes,
     read_settings,
 )
-from cvtrain.reports.mistakes import explained_cards, plain_cards
-from cvtrain.reports.plots import Plot
-from cvtrain.reports.record import Record, read_record
-from cvtrain.reports.reliability import reliability_plot
+from cvtrain.reports.run_record import Record, read_record
 from cvtrain.reports.thumbnails import thumbnails
 from cvtrain.runs.moved_images import MOVED, folder_of
 from cvtrain.runs.predictions import Predictions, read_predictions

@@ -10,7 +10,7 @@ from pydantic import (
     model_validator,
 )
 
-from cvtrain.config.section import (
+from cvtrain.config.base import (
     Byte,
     ClassNames,
     ColumnName,

@@ -13,9 +13,9 @@ from typing import Any
 from pydantic import ValidationError
 
 from cvtrain.config import yaml
-from cvtrain.config.mistakes import in_words, mistakes, shown
 from cvtrain.config.origins import KeyPath, Origins
 from cvtrain.config.project import STAGES, Config
+from cvtrain.config.validation_messages import in_words, mistakes, shown
 from cvtrain.errors import ConfigError
 
 _MOST_LISTED = 20

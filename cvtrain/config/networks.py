@@ -9,7 +9,7 @@ from pydantic import (
     model_validator,
 )
 
-from cvtrain.config.section import (
+from cvtrain.config.base import (
     PerStage,
     Positive,
     Rate,

@@ -8,9 +8,9 @@ from pydantic import (
     model_validator,
 )
 
+from cvtrain.config.base import Section
 from cvtrain.config.images import Augment, Data
 from cvtrain.config.origins import Origins
-from cvtrain.config.section import Section
 from cvtrain.config.stages import ExtractFeatures, FineTune, Fit, LearningCurve, Probe
 
 STAGES = {

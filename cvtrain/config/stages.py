@@ -7,8 +7,8 @@ from pydantic import (
     model_validator,
 )
 
+from cvtrain.config.base import ImageSize, Part, Positive, Rate, Section, Share
 from cvtrain.config.networks import Backbone, Convnet, Head, Net
-from cvtrain.config.section import ImageSize, Part, Positive, Rate, Section, Share
 
 
 class Optimizer(Section):

@@ -15,8 +15,8 @@ from typing import Protocol
 
 import numpy as np
 
-from cvtrain.data.augment import Augmentation, augment
 from cvtrain.data.index import Split
+from cvtrain.images.augment import Augmentation, augment
 
 _IMAGES_PER_TASK = 8  # enough tasks to share one batch among threads, few enough to cost nothing
 

@@ -12,12 +12,9 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
+from cvtrain.data.check_cache import Facts, Finding, FindingsCache, file_state
 from cvtrain.data.contrast import LOW, advised, examine_contrast, range_of_all
-from cvtrain.data.decode import ADVICE_ON, Decoded, DecodeError, read_image
-from cvtrain.data.findings import Facts, Finding, FindingsCache, file_state
 from cvtrain.data.index import Index
-from cvtrain.data.kinds import CONVERT, advice_in
-from cvtrain.data.pixels import Pixels
 from cvtrain.data.problems import (
     Problem,
     Sample,
@@ -27,6 +24,9 @@ from cvtrain.data.problems import (
     too_few_different,
 )
 from cvtrain.errors import DataError
+from cvtrain.images.decode import ADVICE_ON, Decoded, DecodeError, read_image
+from cvtrain.images.file_types import CONVERT, advice_in
+from cvtrain.images.pixel_cache import Pixels
 from cvtrain.system.files import printable
 from cvtrain.system.machine import num_threads
 from cvtrain.system.signals import NEVER, Stop

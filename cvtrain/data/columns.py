@@ -9,8 +9,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from pathlib import PurePath
 
-from cvtrain.data.scan import listed
-from cvtrain.data.whereabouts import (
+from cvtrain.data.path_resolution import (
     Files,
     Place,
     beginning_of,
@@ -19,6 +18,7 @@ from cvtrain.data.whereabouts import (
     has_image_suffix,
     same_number,
 )
+from cvtrain.data.scan import listed
 from cvtrain.system.files import printable, quoted
 
 SPLIT_NAMES = {

@@ -10,8 +10,8 @@ from dataclasses import replace
 
 import numpy as np
 
-from cvtrain.data.decode import Decoded, Decoder, stored_values
-from cvtrain.data.findings import Facts, Finding, Values
+from cvtrain.data.check_cache import Facts, Finding, Values
+from cvtrain.images.decode import Decoded, Decoder, stored_values
 
 LOW = "hardly any contrast"
 _LEAST = 16  # grey levels; of a file of 8 bits, or where `data.range` says what the values mean

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
-from cvtrain.data.arrays import MAX_BYTES, Arrays, check_arrays
+from cvtrain.data.array_datasets import MAX_BYTES, Arrays, check_arrays
 from cvtrain.errors import DataError
 from cvtrain.system.files import printable
 

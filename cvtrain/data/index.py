@@ -26,7 +26,7 @@ from cvtrain.data.scan import (
     listed,
     natural_key,
 )
-from cvtrain.data.shares import Dealing, too_few_error
+from cvtrain.data.splitting import Dealing, too_few_error
 from cvtrain.errors import DataError
 from cvtrain.system.files import printable
 

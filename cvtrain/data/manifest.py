@@ -23,9 +23,9 @@ from cvtrain.data.columns import (
     propose_place,
     usual_columns,
 )
+from cvtrain.data.path_resolution import Files, Place, spelling_of
 from cvtrain.data.scan import listed
 from cvtrain.data.tables import Rows, read_rows
-from cvtrain.data.whereabouts import Files, Place, spelling_of
 from cvtrain.errors import DataError
 from cvtrain.system.files import csv_cell, csv_text, printable
 

@@ -6,9 +6,9 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from cvtrain.data.index import Index
-from cvtrain.data.kinds import CONVERT, EXPORT
 from cvtrain.data.scan import listed, natural_key
 from cvtrain.errors import DataError
+from cvtrain.images.file_types import CONVERT, EXPORT
 from cvtrain.system.files import printable
 
 

@@ -13,8 +13,8 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from cvtrain.data.kinds import HEAD_BYTES, is_photograph
 from cvtrain.errors import DataError
+from cvtrain.images.file_types import HEAD_BYTES, is_photograph
 from cvtrain.system.files import printable
 from cvtrain.system.outputs import FETCHED_SET, mark_of_output
 

@@ -8,8 +8,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from cvtrain.data.array_files import load_npz
-from cvtrain.data.arrays import (
+from cvtrain.data.array_datasets import (
     CIFAR10_CLASSES,
     FASHION_CLASSES,
     Arrays,
@@ -17,10 +16,11 @@ from cvtrain.data.arrays import (
     load_digits,
     write_arrays,
 )
+from cvtrain.data.array_files import load_npz
+from cvtrain.data.cats_vs_dogs import write_pets
 from cvtrain.data.containers import refuse_container
 from cvtrain.data.download import Copy, Published, Show, Task, obtain, silent_task
 from cvtrain.data.idx import find_idx, load_idx
-from cvtrain.data.pets import write_pets
 from cvtrain.errors import ConfigError, DataError, ResourceError
 from cvtrain.system.files import commit_json, committed_folder, file_digest, printable, sha256_bytes
 from cvtrain.system.outputs import FETCHED_SET

@@ -11,8 +11,7 @@ import cv2
 import numpy as np
 
 from cvtrain.data.contrast import has_contrast
-from cvtrain.data.decode import DecodeError, Decoder, read_image
-from cvtrain.data.look_alikes import (
+from cvtrain.data.near_duplicates import (
     SMALLEST,
     Pair,
     can_be_compared,
@@ -20,6 +19,7 @@ from cvtrain.data.look_alikes import (
     find_look_alikes,
     thumbnail,
 )
+from cvtrain.images.decode import DecodeError, Decoder, read_image
 from cvtrain.system.machine import num_threads
 from cvtrain.system.signals import NEVER, Stop
 

@@ -16,11 +16,11 @@ import numpy as np
 
 from cvtrain import backend
 from cvtrain.backend import keras
-from cvtrain.data.augment import Augmentation
 from cvtrain.data.batches import PixelSource, drawn_batches
 from cvtrain.errors import ResourceError, Stopped, TrainingError
 from cvtrain.features.keys import image_keys, model_keys
 from cvtrain.features.store import KEY_BYTES, FeatureStore
+from cvtrain.images.augment import Augmentation
 from cvtrain.system.commit_interval import asked_spacing
 from cvtrain.system.files import cache_dir
 from cvtrain.system.signals import Stop

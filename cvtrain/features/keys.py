@@ -16,7 +16,7 @@ import cv2
 
 from cvtrain import backend
 from cvtrain.backend import keras
-from cvtrain.data.augment import AUGMENT_VERSION, Augmentation
+from cvtrain.images.augment import AUGMENT_VERSION, Augmentation
 from cvtrain.models.transfer import layer_digest
 
 # Of a layer's config. What its weights are drawn and trained by is in the weights themselves.

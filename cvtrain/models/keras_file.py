@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from cvtrain.errors import RunError
-from cvtrain.models import formats
+from cvtrain.models import foreign_models as formats
 from cvtrain.models.hdf5 import check_file
 from cvtrain.system.files import printable, reason_of
 

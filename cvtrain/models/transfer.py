@@ -17,7 +17,7 @@ from cvtrain.backend import keras
 from cvtrain.errors import ConfigError, TrainingError
 from cvtrain.models.blocks import blocks, find_cut, narrow_layers
 from cvtrain.models.heads import FEATURES
-from cvtrain.models.invariant import copy_weights, logits_model
+from cvtrain.models.saved_model import copy_weights, logits_model
 
 _ENORMOUS = 1e6
 """A learning rate that shows a gradient of 1e-13 in a weight of 1."""

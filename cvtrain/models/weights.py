@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from cvtrain.errors import RunError
-from cvtrain.models import formats
+from cvtrain.models import foreign_models as formats
 from cvtrain.models.hdf5 import check_array, child, is_hdf5, opened
 from cvtrain.system.files import printable, reason_of
 

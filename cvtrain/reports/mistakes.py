@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from cvtrain.reports.folder import Mistake
+from cvtrain.reports.run_files import Mistake
 from cvtrain.reports.thumbnails import thumbnails
 from cvtrain.runs.predictions import Predictions
 from cvtrain.runs.run import Run

@@ -6,7 +6,7 @@ from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
-from cvtrain.data.decode import DecodeError, Decoder, read_image
+from cvtrain.images.decode import DecodeError, Decoder, read_image
 from cvtrain.system.html import picture
 from cvtrain.system.signals import Stop
 

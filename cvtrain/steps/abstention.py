@@ -146,7 +146,7 @@ def draw_reliability(
         test, tempered: predictions of the test images, without and with temperature.
         now: when the run answers; None where it always does.
     """
-    from cvtrain.visuals import draw, draw_calibration
+    from cvtrain.explain import draw, draw_calibration
 
     figure = draw_calibration.draw_calibration(
         test.labels,

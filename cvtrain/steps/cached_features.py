@@ -14,9 +14,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from cvtrain.config import Backbone, Unfreeze
-from cvtrain.data.augment import Augmentation
 from cvtrain.data.index import Split
 from cvtrain.errors import ConfigError, DataError
+from cvtrain.images.augment import Augmentation
 from cvtrain.runs.run import Run
 from cvtrain.steps.dataset import Dataset
 from cvtrain.steps.session import Job
@@ -86,7 +86,7 @@ def open_model(run: Run, *, image_size: tuple[int, int]) -> "keras.Model":
         ConfigError: the images of the config have another size.
         RunError: the model is missing or damaged.
     """
-    from cvtrain.models.invariant import load_model
+    from cvtrain.models.saved_model import load_model
 
     height, width = run.field("image_size", list)
     if (height, width) != image_size:

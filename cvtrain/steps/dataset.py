@@ -10,13 +10,13 @@ from cvtrain import config as sections
 from cvtrain.config import Config, Split
 from cvtrain.data.check import Report, check_index, resolve
 from cvtrain.data.columns import Columns
-from cvtrain.data.decode import Decoder
 from cvtrain.data.index import Index, build_index
 from cvtrain.data.labels import compile_pattern
-from cvtrain.data.pixels import Pixels
 from cvtrain.data.scan import describe_left_out, is_ordinary
 from cvtrain.data.sources import locate_source
 from cvtrain.errors import ConfigError, DataError
+from cvtrain.images.decode import Decoder
+from cvtrain.images.pixel_cache import Pixels
 from cvtrain.system.console import Console
 from cvtrain.system.files import printable
 from cvtrain.system.signals import Stop

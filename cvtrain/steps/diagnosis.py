@@ -8,7 +8,7 @@ from typing import Any
 from cvtrain.evaluation.curve_diagnosis import read_curves
 from cvtrain.evaluation.metrics import AgainstGuessing
 from cvtrain.evaluation.remedies import Stage, Start
-from cvtrain.reports.folder import read_history
+from cvtrain.reports.run_files import read_history
 from cvtrain.steps.session import Job
 from cvtrain.system.console import Console
 

@@ -160,7 +160,7 @@ def _against_start(start: Untuned, labels: np.ndarray, probabilities: np.ndarray
 
 def draw_worst_mistakes(job: Job, probabilities: np.ndarray) -> None:
     """Draw the test images that cost the most, with true and predicted class."""
-    from cvtrain.visuals import draw
+    from cvtrain.explain import draw
 
     index, pixels = job.dataset.index, job.dataset.pixels
     split, names = index.splits["test"], index.class_names

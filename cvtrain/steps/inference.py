@@ -6,10 +6,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from cvtrain.data.batches import ordered_batches
-from cvtrain.data.decode import Decoder
 from cvtrain.data.index import Split
-from cvtrain.data.pixels import Pixels
 from cvtrain.errors import CvtrainError, RunError
+from cvtrain.images.decode import Decoder
+from cvtrain.images.pixel_cache import Pixels
 from cvtrain.runs.run import Run
 from cvtrain.steps.session import Job
 from cvtrain.system.console import Console
@@ -31,7 +31,7 @@ def load_predictor(run: Run, num_classes: int, stop: Stop) -> Callable[[np.ndarr
         RunError: the model is damaged, or not the one that the run recorded.
     """
     from cvtrain import backend
-    from cvtrain.models.invariant import load_model
+    from cvtrain.models.saved_model import load_model
 
     backend.set_up(seed=0)
     height, width = run.field("image_size", list)

@@ -13,8 +13,8 @@ from typing import Any, NamedTuple
 
 from cvtrain.config import Config, config_values, load_config
 from cvtrain.errors import RunError
-from cvtrain.reports.folder import flat
-from cvtrain.reports.record import Started, checked
+from cvtrain.reports.run_files import flat
+from cvtrain.reports.run_record import Started, checked
 from cvtrain.runs.run import Run
 from cvtrain.steps.environment import (
     differences,

@@ -15,7 +15,7 @@ def write_confusion_matrix(
     folder: Path, matrix: list[list[int]], class_names: Sequence[str]
 ) -> None:
     """Commit `confusion_matrix.csv` (rows are true classes) and its figure."""
-    from cvtrain.visuals import draw
+    from cvtrain.explain import draw
 
     rows = [[name, *counts] for name, counts in zip(class_names, matrix, strict=True)]
     text = csv_text([["true class", *class_names], *rows])

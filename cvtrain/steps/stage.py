@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from cvtrain.config import Augment, Schedule, Training
-from cvtrain.data.augment import Augmentation, augment
 from cvtrain.data.batches import num_steps, ordered_batches, training_batches
-from cvtrain.data.mix import Mixing, mix, mixed_batches
-from cvtrain.data.rand_augment import RandAugment
 from cvtrain.errors import Stopped, TrainingError
+from cvtrain.images.augment import Augmentation, augment
+from cvtrain.images.mixup_cutmix import Mixing, mix, mixed_batches
+from cvtrain.images.rand_augment import RandAugment
 from cvtrain.runs.run import Run
 from cvtrain.steps.session import Job
 from cvtrain.steps.training_outcome import (
@@ -263,7 +263,7 @@ def in_best_precision(
 
 def save(run: Run, saved: "keras.Model", trained: "keras.Model") -> None:
     """Carry the trained weights over to the model that is saved, and commit that."""
-    from cvtrain.models.invariant import copy_weights, save_model, weights_digest
+    from cvtrain.models.saved_model import copy_weights, save_model, weights_digest
 
     copy_weights(trained, saved)
     about = {key: run.record[key] for key in ("class_names", "image_size", "decoder")}
@@ -288,7 +288,7 @@ def draw_augmentation(
     """
     if augmentation is None and mixing is None:
         return
-    from cvtrain.visuals import draw
+    from cvtrain.explain import draw
 
     index, seed = job.dataset.index, job.config.seed
     num_views = 7 if views == "unlimited" else min(7, int(views))

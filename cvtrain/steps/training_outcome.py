@@ -115,7 +115,7 @@ def write_history(run: Run, rows: "Sequence[Row]") -> None:
 
 def draw_history(run: Run, course: Course) -> None:
     """Draw the curves of loss and accuracy, once there is an epoch."""
-    from cvtrain.visuals import draw
+    from cvtrain.explain import draw
 
     if course.history:
         figure = draw.draw_curves(course.history, course.best_epoch, course.start)

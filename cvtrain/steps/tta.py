@@ -5,9 +5,9 @@ from collections.abc import Callable
 import numpy as np
 
 from cvtrain.config import load_config
-from cvtrain.data.augment import Augmentation, apply
-from cvtrain.data.views import view_changes
 from cvtrain.errors import ConfigError, RunError
+from cvtrain.images.augment import Augmentation, apply
+from cvtrain.images.tta_views import view_changes
 from cvtrain.runs.run import Run
 from cvtrain.steps.stage import augmentation_of
 

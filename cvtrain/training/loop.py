@@ -18,10 +18,10 @@ import numpy as np
 from cvtrain import backend
 from cvtrain.backend import keras
 from cvtrain.errors import ConfigError, RunError
-from cvtrain.models.invariant import logits_model
+from cvtrain.models.saved_model import logits_model
 from cvtrain.system.signals import Stop
-from cvtrain.training.average import WeightAverage
 from cvtrain.training.checkpoint import Checkpoints, Snapshot
+from cvtrain.training.ema import WeightAverage
 from cvtrain.training.schedules import Plateau, PlateauState, Schedule
 from cvtrain.training.state import Batches, Progress, Row, State, Trained, Validated
 

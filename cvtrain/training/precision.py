@@ -18,7 +18,7 @@ import numpy as np
 from cvtrain import backend
 from cvtrain.backend import keras
 from cvtrain.errors import ResourceError
-from cvtrain.models.invariant import logits_model
+from cvtrain.models.saved_model import logits_model
 from cvtrain.system import files
 from cvtrain.training.optimizers import build_optimizer
 

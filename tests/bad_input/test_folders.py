@@ -12,10 +12,10 @@ from commands import run_all
 from odd_folders import REFUSED, TAKEN, images
 
 from cvtrain.data.check import check_index
-from cvtrain.data.decode import Decoder
 from cvtrain.data.index import build_index
-from cvtrain.data.pixels import Pixels
 from cvtrain.errors import DataError
+from cvtrain.images.decode import Decoder
+from cvtrain.images.pixel_cache import Pixels
 
 SHARES = {"validation": 0.2, "test": 0.2, "seed": 0}
 DECODER = Decoder((20, 24))

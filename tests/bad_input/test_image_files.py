@@ -11,7 +11,7 @@ from odd_pngs import pngs
 from odd_strangers import strangers
 from tiny_images import make_images
 
-from cvtrain.data.decode import DecodeError, Decoder
+from cvtrain.images.decode import DecodeError, Decoder
 
 ROWS = [*jpegs(), *pngs(), *bmps(), *gifs(), *webps(), *strangers()]
 MOST_LISTED = 20

@@ -72,7 +72,7 @@ def test_the_same_config_finds_the_same(found, tmp_path, config_path):
 def test_a_loss_that_is_never_finite_is_told(tmp_path, config_path):
     settings = load_config(config_path, ["fit.model.batch_normalization=false"])
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("cvtrain.training.rate_finder.math.isfinite", lambda _: False)
+        patch.setattr("cvtrain.training.lr_range_test.math.isfinite", lambda _: False)
         with pytest.raises(TrainingError, match="not finite from the start"):
             find_lr(settings, RunRequest(tmp_path / "run", "tiny"), Console(quiet=True))
     assert Run.open(tmp_path / "run").record["status"] == "failed"

@@ -30,7 +30,7 @@ from cvtrain.errors import (
     Stopped,
     TrainingError,
 )
-from cvtrain.models.invariant import load_model, weights_digest
+from cvtrain.models.saved_model import load_model, weights_digest
 from cvtrain.runs.run import Run, RunRequest
 from cvtrain.system.console import Console
 from cvtrain.system.signals import Stop

@@ -9,10 +9,10 @@ from PIL import Image
 from cvtrain.backend import keras
 from cvtrain.commands.visualize import visualize
 from cvtrain.commands.visualize.request import Look
-from cvtrain.data.decode import Decoder
 from cvtrain.errors import ConfigError, DataError
+from cvtrain.explain.activation_maximization import STYLES
+from cvtrain.images.decode import Decoder
 from cvtrain.system.console import Console
-from cvtrain.visuals.ascent import STYLES
 
 
 def look_at(run, *paths, console=None, **look):

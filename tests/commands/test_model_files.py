@@ -13,10 +13,10 @@ from tiny_models import SHAPE, VARIANTS, early, flat, layers, seeded, top
 from cvtrain.backend import keras
 from cvtrain.commands.visualize import visualize
 from cvtrain.commands.visualize.request import Look
-from cvtrain.data.decode import Decoder
 from cvtrain.errors import RunError
+from cvtrain.explain.explain import METHODS
+from cvtrain.images.decode import Decoder
 from cvtrain.system.console import Console
-from cvtrain.visuals.explain import METHODS
 
 HEIGHT, WIDTH = SHAPE[:2]
 
@@ -198,7 +198,7 @@ def test_pixels_are_scaled_as_a_person_says(look_at, photo, pixel_range, scaled,
 
 @pytest.mark.parametrize("name", METHODS)
 def test_every_method_explains_a_tiny_model(look_at, photo, name, monkeypatch):
-    from cvtrain.visuals import attributions
+    from cvtrain.explain import attributions
 
     monkeypatch.setattr(attributions, "NUM_MASKS", 64)
     record, folder = look_at(flat(), photo, method=name, classes="top:2")

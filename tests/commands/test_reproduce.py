@@ -16,7 +16,7 @@ from cvtrain.commands.finetune import finetune
 from cvtrain.commands.reproduce import reproduce, reproduction_path
 from cvtrain.config import load_config
 from cvtrain.errors import ConfigError, DataError, NotReproduced, RunError, Stopped
-from cvtrain.models.invariant import open_keras_file, save_model
+from cvtrain.models.saved_model import open_keras_file, save_model
 from cvtrain.runs.run import Run, RunRequest
 from cvtrain.system.console import Console
 from cvtrain.system.files import cache_dir
@@ -45,7 +45,7 @@ QUIET = Console(quiet=True)
 def _no_figures():
     """Drawing takes a third of a tiny run, and is compared nowhere."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("cvtrain.visuals.draw.save", lambda *_: None)
+        patch.setattr("cvtrain.explain.draw.save", lambda *_: None)
         yield
 
 

@@ -7,7 +7,7 @@ from web_pages import Tables
 
 from cvtrain.commands.compare import all_pairs, open_contenders, render_comparison
 from cvtrain.commands.report import render_report
-from cvtrain.reports.record import read_record
+from cvtrain.reports.run_record import read_record
 from cvtrain.system.signals import Stop
 
 

@@ -18,8 +18,8 @@ from cvtrain.commands.predict import predict
 from cvtrain.commands.visualize import cam as explain_images
 from cvtrain.commands.visualize import visualize
 from cvtrain.commands.visualize.request import Look
-from cvtrain.data.decode import Decoder
 from cvtrain.errors import ConfigError, DataError, ResourceError, RunError, Stopped
+from cvtrain.images.decode import Decoder
 from cvtrain.runs.run import Run
 from cvtrain.system.console import Console
 from cvtrain.system.files import commit_json

@@ -4,7 +4,7 @@ import pytest
 import yaml
 
 from cvtrain.config import Config, config_for_source, dump_config, load_config
-from cvtrain.config.section import field_docs, sections_in
+from cvtrain.config.base import field_docs, sections_in
 from cvtrain.errors import ConfigError
 
 MINIMAL = "data: {source: digits}\n"

@@ -29,7 +29,7 @@ _FRAME = re.compile(r'  File "(.*)", line \d+ in (.+)')
 _PHASES = (
     ("import", "<frozen importlib._bootstrap>", "_find_and_load"),
     ("checkpoint", "training/checkpoint.py", "save"),
-    ("model file", "models/invariant.py", "save_model"),
+    ("model file", "models/saved_model.py", "save_model"),
     ("restoring", "training/checkpoint.py", "load"),
     ("restoring", "training/loop.py", "restore"),
     ("validation", "training/loop.py", "_validate"),
@@ -41,7 +41,7 @@ _PHASES = (
     ("judging", "steps/find_mislabels.py", ""),
     ("evaluation", "steps/cached_features.py", "predict_part"),
     ("evaluation", "steps/inference.py", ""),
-    ("drawing", "visuals/", ""),
+    ("drawing", "explain/", ""),
     ("data check", "steps/dataset.py", "open_dataset"),
     ("finishing", "steps/finish.py", "finish"),
     ("building", "commands/", ""),

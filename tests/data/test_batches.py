@@ -5,7 +5,6 @@ import time
 import numpy as np
 import pytest
 
-from cvtrain.data.augment import Augmentation, augment
 from cvtrain.data.batches import (
     batch_span,
     image_batches,
@@ -16,6 +15,7 @@ from cvtrain.data.batches import (
 )
 from cvtrain.data.index import Split
 from cvtrain.errors import DataError
+from cvtrain.images.augment import Augmentation, augment
 
 MODEST = Augmentation(flip="both", rotate=20, zoom=0.1, brightness=0.2)
 

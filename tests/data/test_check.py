@@ -7,12 +7,13 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from cvtrain.data import check, findings
+from cvtrain.data import check
+from cvtrain.data import check_cache as findings
 from cvtrain.data.check import check_index, resolve
-from cvtrain.data.decode import Decoder
 from cvtrain.data.index import build_index
-from cvtrain.data.pixels import Pixels
 from cvtrain.errors import DataError, Stopped
+from cvtrain.images.decode import Decoder
+from cvtrain.images.pixel_cache import Pixels
 from cvtrain.system.files import cache_dir
 from cvtrain.system.signals import Stop
 

@@ -6,7 +6,7 @@ import pytest
 
 from cvtrain.config import config_for_source
 from cvtrain.data.columns import Columns, propose_columns, usual_columns
-from cvtrain.data.whereabouts import Files
+from cvtrain.data.path_resolution import Files
 
 
 @pytest.mark.parametrize(

@@ -8,11 +8,11 @@ import pytest
 from PIL import Image, ImageDraw
 
 from cvtrain.data.check import check_index, resolve
+from cvtrain.data.check_cache import Facts, Values
 from cvtrain.data.contrast import examine_contrast, range_of_all
-from cvtrain.data.decode import Decoder
-from cvtrain.data.findings import Facts, Values
 from cvtrain.data.index import build_index
-from cvtrain.data.pixels import Pixels
+from cvtrain.images.decode import Decoder
+from cvtrain.images.pixel_cache import Pixels
 
 SQUARE = Decoder((64, 64))
 

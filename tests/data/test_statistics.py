@@ -3,9 +3,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from cvtrain.data.decode import Decoder
 from cvtrain.data.statistics import collect_statistics
 from cvtrain.errors import Stopped
+from cvtrain.images.decode import Decoder
 from cvtrain.system.signals import Stop
 
 DECODER = Decoder((40, 50))

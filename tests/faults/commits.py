@@ -176,7 +176,7 @@ def _read_run(folder: Path) -> str:
 def _draw(folder: Path, what: str) -> None:
     from matplotlib.figure import Figure
 
-    from cvtrain.visuals import draw
+    from cvtrain.explain import draw
 
     figure = Figure(figsize=(2, 1) if what == OLD else (1, 2))
     draw.save(figure, folder / "figures" / "curves.png")
@@ -209,7 +209,7 @@ CASES = {
     "the first shard": Case(_commit_features, _read_features, begins_empty=True),
     "a new run": Case(_begin_run, _read_new_run, begins_empty=True),
     "run.json": Case(_update_run, _read_run),
-    "a figure": Case(_draw, _read_figure, module="cvtrain.visuals.draw"),
+    "a figure": Case(_draw, _read_figure, module="cvtrain.explain.draw"),
 }
 
 

@@ -59,8 +59,8 @@ _SPLITS = {"train": 12, "validation": 4, "test": 5}
 _IMAGES = {f"{split}/{name}": n for split, n in _SPLITS.items() for name in ("ab", "ba", "c")}
 
 TRAINING = {"loop.train", "loop.run_steps", "loop._validate"}
-FEATURES = {"check.examine", "extract.extract", "frozen.predict_part"}
-MISTAKES = {"mistakes._write", "cams.explain"}
+FEATURES = {"check.examine", "extract.extract", "cached_features.predict_part"}
+MISTAKES = {"worst_mistakes._write", "cams.explain"}
 
 
 @dataclass(frozen=True)
@@ -83,7 +83,7 @@ class Command:
 COMMANDS = {
     "fit": Command(
         "fit tiny.yaml --run-dir fit",
-        {"check.examine", "evaluate.predict_split"} | TRAINING | MISTAKES,
+        {"check.examine", "inference.predict_split"} | TRAINING | MISTAKES,
         run="fit",
     ),
     "find-lr": Command(
@@ -126,15 +126,15 @@ COMMANDS = {
         "ladder tiny.yaml --run-dir ladder", {"precision._measure"} | TRAINING, "base", run="ladder"
     ),
     "evaluate": Command(
-        "evaluate base --tta 2", {"check.examine", "evaluate.predict_split"}, "base"
+        "evaluate base --tta 2", {"check.examine", "inference.predict_split"}, "base"
     ),
-    "predict": Command("predict base images/test", {"evaluate.predict", "predict.predict"}, "base"),
+    "predict": Command(
+        "predict base images/test", {"inference.predict", "predict.predict"}, "base"
+    ),
     "visualize": Command("visualize base --cam --evaluate --sanity", {"cams.explain"}, "base"),
-    "activations": Command(
-        "visualize base --activations", {"look_inside.draw_activations"}, "base"
-    ),
+    "activations": Command("visualize base --activations", {"layers.draw_activations"}, "base"),
     "filters": Command("visualize base --filters", {"precision._measure"}, "base"),
-    "depth": Command("visualize base --depth", {"depth.depth_story"}, "base"),
+    "depth": Command("visualize base --depth", {"layer_statistics.depth_story"}, "base"),
     "report": Command("report base", {"thumbnails.thumbnails"}, "base"),
     "data check": Command("data check images", {"check.examine"}),
     "data stats": Command("data stats images --output stats", {"statistics.look"}),

@@ -14,10 +14,10 @@ import pytest
 
 from cvtrain import backend
 from cvtrain.backend import keras
-from cvtrain.data.augment import Augmentation, augment
 from cvtrain.errors import DataError, ResourceError, Stopped
 from cvtrain.features import extract as module
 from cvtrain.features.extract import Views, extract, open_stores
+from cvtrain.images.augment import Augmentation, augment
 from cvtrain.system.files import cache_dir
 from cvtrain.system.signals import Stop
 

@@ -7,10 +7,10 @@ import pytest
 
 from cvtrain import backend
 from cvtrain.backend import keras
-from cvtrain.data.augment import Augmentation
-from cvtrain.data.rand_augment import RandAugment
 from cvtrain.features import keys as module
 from cvtrain.features.keys import image_keys, model_keys
+from cvtrain.images.augment import Augmentation
+from cvtrain.images.rand_augment import RandAugment
 
 layers = keras.layers
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from cvtrain.commands.compare import all_pairs, open_contenders, render_comparison
 from cvtrain.commands.report import read_suspects, render_report
-from cvtrain.reports.folder import (
+from cvtrain.reports.run_files import (
     flat,
     image_paths,
     read_abstention,
@@ -14,7 +14,7 @@ from cvtrain.reports.folder import (
     read_mistakes,
     read_settings,
 )
-from cvtrain.reports.record import read_record
+from cvtrain.reports.run_record import read_record
 from cvtrain.runs.predictions import read_predictions
 from cvtrain.runs.run import Run
 from cvtrain.system.signals import Stop

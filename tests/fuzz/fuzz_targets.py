@@ -21,7 +21,6 @@ from fuzz_runs import read_all, show_all
 from cvtrain.config import dump_config, load_config, yaml
 from cvtrain.config.loader import config_for_source
 from cvtrain.data.array_files import load_npz
-from cvtrain.data.decode import MAX_JPEG_PIXELS, MAX_PIXELS, Decoded, DecodeError, Decoder
 from cvtrain.data.idx import load_idx
 from cvtrain.data.labels import compile_pattern, named_in
 from cvtrain.data.manifest import (
@@ -33,6 +32,7 @@ from cvtrain.data.manifest import (
 )
 from cvtrain.errors import ConfigError, CvtrainError, DataError, RunError
 from cvtrain.features.store import FeatureStore
+from cvtrain.images.decode import MAX_JPEG_PIXELS, MAX_PIXELS, Decoded, DecodeError, Decoder
 from cvtrain.models.keras_file import check_keras_file
 from cvtrain.models.weights import load_weights
 from cvtrain.runs.run import Run

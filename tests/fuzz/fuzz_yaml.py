@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from pydantic import BeforeValidator
 
 from cvtrain.config import Config
-from cvtrain.config.section import Section, sections_in
+from cvtrain.config.base import Section, sections_in
 from cvtrain.models.architectures import ARCHITECTURES
 
 # Texts that YAML 1.1 or 1.2 would take for something else, and texts that need quotes.

@@ -9,9 +9,9 @@ import zipfile
 import numpy as np
 import pytest
 
+from cvtrain.data.array_datasets import load_cifar10
 from cvtrain.data.array_files import load_npz
-from cvtrain.data.arrays import load_cifar10
-from cvtrain.data.pets import write_pets
+from cvtrain.data.cats_vs_dogs import write_pets
 from cvtrain.errors import DataError
 
 BATCH = "cifar-10-batches-py/data_batch_1"

@@ -10,7 +10,7 @@ from cvtrain.backend import keras
 from cvtrain.errors import ConfigError, ResourceError
 from cvtrain.models.architectures import ARCHITECTURES
 from cvtrain.models.backbones import build_backbone
-from cvtrain.models.invariant import weights_digest
+from cvtrain.models.saved_model import weights_digest
 
 FAMILIES = {
     "vgg16": keras.applications.vgg16,

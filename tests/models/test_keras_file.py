@@ -11,8 +11,8 @@ from tiny_models import VARIANTS, flat, images
 
 from cvtrain.backend import keras
 from cvtrain.errors import RunError
-from cvtrain.models.invariant import open_keras_file, weights_digest
 from cvtrain.models.keras_file import check_keras_file, layer_names
+from cvtrain.models.saved_model import open_keras_file, weights_digest
 
 
 @pytest.mark.parametrize("name", VARIANTS)

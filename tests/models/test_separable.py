@@ -9,7 +9,7 @@ from cvtrain.backend import keras
 from cvtrain.errors import ConfigError
 from cvtrain.models.blocks import blocks, narrow_layers
 from cvtrain.models.cost import multiply_adds
-from cvtrain.models.invariant import load_model, save_model
+from cvtrain.models.saved_model import load_model, save_model
 from cvtrain.models.separable import build_separable, output_sizes
 
 

@@ -8,7 +8,7 @@ from cvtrain import backend
 from cvtrain.backend import keras
 from cvtrain.errors import ConfigError, TrainingError
 from cvtrain.models.convnet import build_convnet
-from cvtrain.models.invariant import copy_weights
+from cvtrain.models.saved_model import copy_weights
 from cvtrain.models.transfer import (
     in_precision,
     layer_digests,

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from cvtrain.data.decode import Decoder
 from cvtrain.errors import Stopped
+from cvtrain.images.decode import Decoder
 from cvtrain.reports.thumbnails import thumbnail, thumbnails
 from cvtrain.system.signals import Stop
 

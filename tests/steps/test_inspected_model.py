@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from cvtrain.data.decode import Decoder
 from cvtrain.data.index import Split
 from cvtrain.errors import DataError, RunError
+from cvtrain.images.decode import Decoder
 from cvtrain.runs.predictions import predictions_csv
 from cvtrain.runs.run import Run
 from cvtrain.steps.inspected_model import (

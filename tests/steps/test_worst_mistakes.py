@@ -12,6 +12,10 @@ from PIL import Image
 from cvtrain.config import load_config
 from cvtrain.errors import ResourceError
 from cvtrain.evaluation.metrics import worst_mistakes
+from cvtrain.explain.cams import gradcam
+from cvtrain.explain.flat_model import open_model
+from cvtrain.explain.map_placement import placed
+from cvtrain.explain.overlay import heatmap, overlay, upsampled
 from cvtrain.runs.run import Run
 from cvtrain.steps import worst_mistakes as mistakes
 from cvtrain.steps.dataset import open_dataset
@@ -20,10 +24,6 @@ from cvtrain.steps.worst_mistakes import explain_mistakes
 from cvtrain.system.console import Console
 from cvtrain.system.signals import Stop
 from cvtrain.system.stopwatch import Stopwatch
-from cvtrain.visuals.cams import gradcam
-from cvtrain.visuals.fields import placed
-from cvtrain.visuals.opened import open_model
-from cvtrain.visuals.overlay import heatmap, overlay, upsampled
 
 
 @pytest.fixture

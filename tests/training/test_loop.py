@@ -7,10 +7,10 @@ import pytest
 
 from cvtrain import backend
 from cvtrain.backend import keras
-from cvtrain.data.mix import Mixing, mixed_batches
 from cvtrain.errors import ConfigError, ResourceError, RunError
+from cvtrain.images.mixup_cutmix import Mixing, mixed_batches
 from cvtrain.models.convnet import build_convnet
-from cvtrain.models.invariant import weights_digest
+from cvtrain.models.saved_model import weights_digest
 from cvtrain.system.signals import Stop
 from cvtrain.training import loop
 from cvtrain.training.checkpoint import Checkpoints

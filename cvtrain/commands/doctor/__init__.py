@@ -19,9 +19,9 @@ from typing import NamedTuple
 import numpy as np
 
 from cvtrain import __version__
-from cvtrain.data.augment import Augmentation, augment
-from cvtrain.data.decode import Decoder
 from cvtrain.errors import ResourceError
+from cvtrain.images.augment import Augmentation, augment
+from cvtrain.images.decode import Decoder
 from cvtrain.models.imagenet import BASES, keras_home, network_of, problem_fetching
 from cvtrain.system import machine
 from cvtrain.system.console import Console

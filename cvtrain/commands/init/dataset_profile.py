@@ -11,15 +11,15 @@ import numpy as np
 
 from cvtrain.config import Columns, Config, Data, Split
 from cvtrain.data.check import resolve
-from cvtrain.data.decode import Decoded, DecodeError, Decoder, Range, read_image
 from cvtrain.data.index import Index
-from cvtrain.data.kinds import none_readable
 from cvtrain.data.labels import suggest_pattern
 from cvtrain.data.manifest import SPLIT_NAMES, UnreadManifest, read_manifest
 from cvtrain.data.metadata import find_manifests
 from cvtrain.data.problems import Problem
 from cvtrain.data.scan import list_folder
 from cvtrain.errors import DataError
+from cvtrain.images.decode import Decoded, DecodeError, Decoder, Range, read_image
+from cvtrain.images.file_types import none_readable
 from cvtrain.steps.dataset import check, find
 from cvtrain.system.console import Console
 from cvtrain.system.files import printable

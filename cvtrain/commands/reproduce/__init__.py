@@ -15,7 +15,7 @@ from cvtrain.commands.reproduce.run_diff import compare_runs, rows_of
 from cvtrain.config import Config, dump_config, load_config
 from cvtrain.data.sources import NAMED_SETS
 from cvtrain.errors import DataError, NotReproduced, RunError, Stopped
-from cvtrain.reports.record import read_record
+from cvtrain.reports.run_record import read_record
 from cvtrain.runs.moved_images import MOVED, refuse_gone
 from cvtrain.runs.run import Run, RunRequest, new_run_path, newest_run
 from cvtrain.steps.dataset import open_dataset
@@ -181,7 +181,7 @@ def command_of(first: Run, config: Config) -> Callable[..., Run]:
 def refuse_other_weights(run: Run, digest: str, config: Config) -> None:
     """Raise RunError unless the model of `run` has the weights of that digest."""
     from cvtrain import backend
-    from cvtrain.models.invariant import weights_digest
+    from cvtrain.models.saved_model import weights_digest
     from cvtrain.steps.cached_features import open_model
 
     backend.set_up(seed=config.seed, device=config.device)

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from cvtrain.reports.folder import flat, read_history
+from cvtrain.reports.run_files import flat, read_history
 from cvtrain.runs.predictions import Predictions, read_predictions
 from cvtrain.runs.run import Run
 

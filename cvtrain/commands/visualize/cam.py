@@ -17,9 +17,9 @@ from cvtrain.system.console import Console
 from cvtrain.system.files import safe_name
 
 if TYPE_CHECKING:
-    from cvtrain.visuals.draw_sheet import Panel
-    from cvtrain.visuals.explain import Explain
-    from cvtrain.visuals.page import Card
+    from cvtrain.explain.draw_sheet import Panel
+    from cvtrain.explain.explain import Explain
+    from cvtrain.explain.page import Card
 
 BATCH_SIZE = 16
 _MAP_BYTES = 2**26  # of the maps of a batch
@@ -51,10 +51,10 @@ def explain_images(
 
     Memory holds one batch, whatever the number of images.
     """
-    from cvtrain.visuals.draw import save
-    from cvtrain.visuals.draw_sheet import draw_contact_sheet
-    from cvtrain.visuals.explain import METHODS, explainer
-    from cvtrain.visuals.opened import last_spatial_layer
+    from cvtrain.explain.draw import save
+    from cvtrain.explain.draw_sheet import draw_contact_sheet
+    from cvtrain.explain.explain import METHODS, explainer
+    from cvtrain.explain.flat_model import last_spatial_layer
 
     opened, method = subject.opened, look.method or "gradcam"
     choice = chosen_classes(look.classes, subject.class_names)
@@ -128,7 +128,7 @@ def _asker(
     It returns the pixels as the model takes them, the probabilities (n, classes), and for each
     image the answers, one for each of its classes.
     """
-    from cvtrain.visuals.fields import placed
+    from cvtrain.explain.map_placement import placed
 
     def ask(batch):
         # Always of one size, so that nothing is compiled twice.
@@ -163,7 +163,7 @@ def _of_predicted(answers: Sequence[_Answer], probabilities: np.ndarray) -> _Ans
 
 def _images_at_once(subject: Subject, look: Look, num_classes: int) -> int:
     """What takes many passes for an image is done one at a time, to show how far it is."""
-    from cvtrain.visuals.explain import METHODS
+    from cvtrain.explain.explain import METHODS
 
     if look.evaluate or METHODS[look.method or "gradcam"].many_passes:
         return 1
@@ -180,9 +180,9 @@ def _write(
     found: _Findings,
 ) -> None:
     """The maps and overlays of one image, its record, and its card for the page."""
+    from cvtrain.explain.overlay import heatmap, overlay, seen_box, upsampled
+    from cvtrain.explain.page import Card, View
     from cvtrain.system.html import picture
-    from cvtrain.visuals.overlay import heatmap, overlay, seen_box, upsampled
-    from cvtrain.visuals.page import Card, View
 
     original = image.original()
     size = original.shape[:2]

@@ -23,8 +23,8 @@ def draw_activations(
 
     With a named layer its activations are written as well, (h, w, channels) float32.
     """
-    from cvtrain.visuals.activations import activation_reader
-    from cvtrain.visuals.draw_inside import draw_activations as draw
+    from cvtrain.explain.activations import activation_reader
+    from cvtrain.explain.draw_inside import draw_activations as draw
 
     read = activation_reader(subject.opened, [look.layer] if look.layer else None)
     album = Album(folder)
@@ -63,9 +63,9 @@ def draw_filters(
     console: Console,
 ) -> None:
     """The image that excites each filter most, of one layer or of three: low, middle and high."""
-    from cvtrain.visuals.draw_inside import draw_filters as draw
-    from cvtrain.visuals.filters import filter_images
-    from cvtrain.visuals.opened import find_layer
+    from cvtrain.explain.draw_inside import draw_filters as draw
+    from cvtrain.explain.filters import filter_images
+    from cvtrain.explain.flat_model import find_layer
 
     given = [find_layer(subject.opened, look.layer)] if look.layer else None
     layers = given or _low_middle_high(subject)
@@ -113,8 +113,8 @@ def draw_depth_story(
     console: Console,
 ) -> None:
     """What the layers keep of images, by depth: how sparse, and how alike within a class."""
-    from cvtrain.visuals.depth import depth_story
-    from cvtrain.visuals.draw_inside import draw_depth
+    from cvtrain.explain.draw_inside import draw_depth
+    from cvtrain.explain.layer_statistics import depth_story
 
     seen = list(images.decoded(subject))
     pixels = subject.as_input(np.stack([image.pixels for image in seen]))
@@ -144,7 +144,7 @@ def draw_depth_story(
 
 def _low_middle_high(subject: Subject) -> list[str]:
     """The first layer with filters, the one in the middle and the last."""
-    from cvtrain.visuals.activations import layers_with_filters
+    from cvtrain.explain.activations import layers_with_filters
 
     names = layers_with_filters(subject.opened)
     return list(dict.fromkeys((names[0], names[len(names) // 2], names[-1])))

@@ -9,10 +9,10 @@ from cvtrain.commands.visualize.output import Album
 from cvtrain.system.console import Console
 
 if TYPE_CHECKING:
-    from cvtrain.visuals.explain import Explain
-    from cvtrain.visuals.faithfulness import Measure
-    from cvtrain.visuals.opened import OpenedModel
-    from cvtrain.visuals.page import Table
+    from cvtrain.explain.explain import Explain
+    from cvtrain.explain.faithfulness import Measure
+    from cvtrain.explain.flat_model import OpenedModel
+    from cvtrain.explain.page import Table
 
     Measures = Mapping[str, Measure]
 
@@ -29,7 +29,7 @@ class Faithfulness:
     """
 
     def __init__(self, opened: "OpenedModel", batch_size: int):
-        from cvtrain.visuals.faithfulness import probabilities_of
+        from cvtrain.explain.faithfulness import probabilities_of
 
         self._forward = probabilities_of(opened)
         self._batch_size = batch_size
@@ -43,7 +43,7 @@ class Faithfulness:
 
     def add(self, pixels: np.ndarray, classes: np.ndarray, maps: np.ndarray) -> None:
         """Measure some images, unless there are enough; arguments as of `faithfulness.evaluate`."""
-        from cvtrain.visuals.faithfulness import evaluate, random_maps
+        from cvtrain.explain.faithfulness import evaluate, random_maps
 
         seed = self.num_images
         if seed >= _MEASURED:
@@ -55,8 +55,8 @@ class Faithfulness:
 
     def tell(self, method: str, album: Album, console: Console) -> tuple[dict[str, Any], "Table"]:
         """Print the means and draw the curves; returns the record, and a table for the page."""
-        from cvtrain.visuals.draw_explained import draw_faithfulness
-        from cvtrain.visuals.page import Table
+        from cvtrain.explain.draw_explained import draw_faithfulness
+        from cvtrain.explain.page import Table
 
         of_maps, of_random = _joined(self._of_maps), _joined(self._of_random)
         columns = ("measure", "better", method, "random maps")
@@ -95,8 +95,8 @@ def check_sanity(
     Beside the method runs a control that has to fail. Arguments as of `sanity.randomise`. Returns
     the record.
     """
-    from cvtrain.visuals.draw_explained import draw_cascades
-    from cvtrain.visuals.sanity import ignore_the_model, randomise
+    from cvtrain.explain.draw_explained import draw_cascades
+    from cvtrain.explain.sanity import ignore_the_model, randomise
 
     methods = {method: explain, "a spot in the middle (has to fail)": ignore_the_model}
     cascades = {
@@ -118,7 +118,7 @@ def check_sanity(
 
 def _joined(parts: "Sequence[Measures]") -> "Measures":
     """The measures of batches as those of all images."""
-    from cvtrain.visuals.faithfulness import Measure
+    from cvtrain.explain.faithfulness import Measure
 
     def joined(name: str) -> Measure:
         of_batches = [part[name] for part in parts]

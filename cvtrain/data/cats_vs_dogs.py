@@ -1,0 +1,105 @@
+"""Microsoft's archive of cats and dogs -> class folders, without the files that are no images."""
+
+import re
+import zipfile
+import zlib
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+from cvtrain.data.download import Show
+from cvtrain.errors import DataError
+from cvtrain.images.decode import DecodeError, Decoder
+from cvtrain.system.files import printable
+
+_PHOTO = re.compile(r"PetImages/(Cat|Dog)/([0-9]{1,6})\.jpg")
+_MAX_PHOTO = 2**24  # bytes; the largest of the published ones has 0.2 MB
+_DECODER = Decoder((64, 64))  # the smaller, the faster; damage shows at any size
+
+Counts = Mapping[str, int]  # split -> photographs of each class
+
+
+def write_pets(folder: Path, archive: Path, counts: Counts | None, show: Show) -> list[str]:
+    """Write the photographs as they are, as CLASS/NUMBER.jpg, below SPLIT/ where there are splits.
+
+    Names are made from the numbers in the archive, whatever else its names may say.
+
+    Args:
+        folder: that the classes cat and dog go into.
+        archive: the zip file.
+        counts: how many of each class go to each split, in the order of the numbers; None: all
+            photographs, without splits.
+        show: called after each photograph.
+
+    Returns:
+        What is left out because it is no usable image, and why.
+
+    Raises:
+        DataError: this is another archive, a damaged one, or it has too few photographs.
+    """
+    left_out: list[str] = []
+    try:
+        with zipfile.ZipFile(archive) as photos:
+            found = _photos(photos)
+            if not all(found.values()):
+                raise DataError(
+                    f"{printable(archive)}: there are no files PetImages/Cat/NUMBER.jpg and "
+                    "PetImages/Dog/NUMBER.jpg in it",
+                    "Name the archive as Microsoft publishes it: kagglecatsanddogs_5340.zip.",
+                )
+            places = sum(counts.values()) if counts else max(map(len, found.values()))
+            done, total = 0, sum(min(places, len(members)) for members in found.values())
+            for name, members in found.items():
+                usable = _usable(photos, members, left_out)
+                for target in _targets(folder, name, counts):
+                    number, content = next(usable, (None, b""))
+                    if number is None:
+                        break
+                    target.mkdir(parents=True, exist_ok=True)
+                    (target / f"{number}.jpg").write_bytes(content)
+                    done += 1
+                    show(done, total)
+                if counts and number is None:
+                    raise DataError(
+                        f"{printable(archive)}: fewer than {places:,} usable photographs of {name}",
+                        "Name the whole archive, or leave the subset out.",
+                    )
+    except (zipfile.BadZipFile, zlib.error, EOFError, RuntimeError) as error:
+        raise DataError(
+            f"{printable(archive)}: {printable(error)}", "Download it again."
+        ) from error
+    return left_out
+
+
+def _photos(archive: zipfile.ZipFile) -> dict[str, dict[int, zipfile.ZipInfo]]:
+    """The photographs of each class by their numbers, in ascending order."""
+    found: dict[str, dict[int, zipfile.ZipInfo]] = {"cat": {}, "dog": {}}
+    for member in archive.infolist():
+        if match := _PHOTO.fullmatch(member.filename):
+            found[match[1].lower()][int(match[2])] = member
+    return {name: dict(sorted(members.items())) for name, members in found.items()}
+
+
+def _targets(folder: Path, name: str, counts: Counts | None) -> Iterator[Path]:
+    """The folder of each photograph of a class, in turn."""
+    if counts is None:
+        while True:
+            yield folder / name
+    for split, count in counts.items():
+        for _ in range(count):
+            yield folder / split / name
+
+
+def _usable(
+    archive: zipfile.ZipFile, members: Mapping[int, zipfile.ZipInfo], left_out: list[str]
+) -> Iterator[tuple[int, bytes]]:
+    for number, member in members.items():
+        if member.file_size > _MAX_PHOTO:
+            left_out.append(f"{member.filename}: {member.file_size:,} bytes")
+            continue
+        content = archive.read(member)
+        try:
+            _DECODER(content)
+        except DecodeError as error:
+            left_out.append(f"{member.filename}: {error.message}")
+        else:
+            yield number, content

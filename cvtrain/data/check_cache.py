@@ -1,0 +1,166 @@
+"""What was found about files before, remembered between commands until a file changes."""
+
+import contextlib
+import hashlib
+import json
+import os
+import sqlite3
+from collections.abc import Iterable
+from pathlib import Path
+from typing import NamedTuple
+
+import PIL
+
+from cvtrain.images.decode import DECODER_VERSION, Decoder
+from cvtrain.system.files import cache_dir
+
+FINDINGS_VERSION = 3
+"""Raised by whoever changes what is found about a file: older findings are then forgotten."""
+
+_MOST_ROWS = 2_000_000
+_WAIT_SECONDS = 2
+_SCHEMA = """
+CREATE TABLE IF NOT EXISTS findings (
+    path BLOB, decoder BLOB, size INTEGER, mtime_ns INTEGER, ctime_ns INTEGER,
+    content BLOB, pixels BLOB, findings TEXT,
+    PRIMARY KEY (path, decoder)
+)
+"""
+
+
+class Finding(NamedTuple):
+    """One thing about a file: severity is "bad" or "doubtful"."""
+
+    severity: str
+    what: str
+    advice: str
+
+
+class Values(NamedTuple):
+    """The lowest and the highest value in a file, and the largest that it can store."""
+
+    low: int
+    high: int
+    full_scale: int
+
+
+class Facts(NamedTuple):
+    """All that was found about a file.
+
+    Attributes:
+        content: SHA-256 of its bytes; empty when it could not be read.
+        pixels: SHA-256 of its decoded pixels; empty when it could not be decoded.
+        findings: what a person should know; empty for an ordinary image.
+        values: in its file, where it has 16 bits or no contrast; else None.
+        is_empty: nothing is seen of it.
+    """
+
+    content: bytes
+    pixels: bytes
+    findings: tuple[Finding, ...] = ()
+    values: Values | None = None
+    is_empty: bool = False
+
+    @property
+    def image(self) -> bytes:
+        """Equal for copies of one image; where nothing is seen, only equal files are copies."""
+        return self.content if self.pixels and self.is_empty else self.pixels
+
+
+class FileState(NamedTuple):
+    """By these a file counts as unchanged. Nobody sets ctime_ns but the file system itself."""
+
+    path: Path
+    size: int
+    mtime_ns: int
+    ctime_ns: int
+
+
+def file_state(path: Path) -> FileState | None:
+    """State of the file at `path` (absolute), None when there is no way to tell."""
+    try:
+        status = path.stat()
+    except OSError:
+        return None
+    return FileState(path, status.st_size, status.st_mtime_ns, status.st_ctime_ns)
+
+
+class FindingsCache:
+    """Facts by file state, for one decoder, in an SQLite file of the cache folder.
+
+    A help and never a need: where the file is damaged, locked or cannot be written, nothing is
+    remembered and nothing fails. For one thread; use it as a context manager.
+    """
+
+    def __init__(self, decoder: Decoder):
+        identity = f"{FINDINGS_VERSION} {DECODER_VERSION} {PIL.__version__} {decoder}"
+        self._decoder = hashlib.sha256(identity.encode()).digest()[:16]
+        self._path = cache_dir() / "findings.sqlite"
+        self._database: sqlite3.Connection | None = None
+
+    def __enter__(self) -> "FindingsCache":
+        with contextlib.suppress(OSError, sqlite3.Error):
+            self._path.parent.mkdir(parents=True, exist_ok=True)
+            try:
+                self._open()
+            except sqlite3.OperationalError:  # locked, or not ours to write
+                raise
+            except sqlite3.DatabaseError:  # damaged
+                self._path.unlink()
+                self._open()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._database is not None:
+            with contextlib.suppress(sqlite3.Error):
+                self._database.execute(
+                    "DELETE FROM findings WHERE rowid <= (SELECT max(rowid) FROM findings) - ?",
+                    (_MOST_ROWS,),
+                )
+                self._database.commit()
+            self._database.close()
+
+    def get(self, state: FileState) -> Facts | None:
+        """What was found about a file in this state, if anything was."""
+        if self._database is None:
+            return None
+        try:
+            row = self._database.execute(
+                "SELECT content, pixels, findings FROM findings WHERE path = ? AND decoder = ? "
+                "AND size = ? AND mtime_ns = ? AND ctime_ns = ?",
+                (os.fsencode(state.path), self._decoder, *state[1:]),
+            ).fetchone()
+            if row is None:
+                return None
+            content, pixels, more = row
+            findings, values, is_empty = json.loads(more)
+            findings = tuple(Finding(*finding) for finding in findings)
+            return Facts(content, pixels, findings, values and Values(*values), is_empty)
+        except (sqlite3.Error, ValueError, TypeError):
+            return None
+
+    def put(self, found: Iterable[tuple[FileState, Facts]]) -> None:
+        """Remember facts about files in the states that they had before they were read."""
+        if self._database is None:
+            return
+        rows = [
+            (os.fsencode(state.path), self._decoder, *state[1:], *facts[:2], json.dumps(facts[2:]))
+            for state, facts in found
+        ]
+        with contextlib.suppress(sqlite3.Error):
+            self._database.executemany(
+                "INSERT OR REPLACE INTO findings VALUES (?, ?, ?, ?, ?, ?, ?, ?)", rows
+            )
+            self._database.commit()
+
+    def _open(self) -> None:
+        database = sqlite3.connect(self._path, timeout=_WAIT_SECONDS)
+        try:
+            # Losing the latest findings to a power cut only means to look again.
+            database.execute("PRAGMA synchronous = OFF")
+            database.execute(_SCHEMA)
+            database.commit()
+        except sqlite3.Error:
+            database.close()
+            raise
+        self._database = database

@@ -1,0 +1,191 @@
+"""What each channel of a network's layers makes of an image, and which channels make nothing."""
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from cvtrain import backend
+from cvtrain.backend import keras
+from cvtrain.errors import ConfigError
+from cvtrain.explain.flat_model import (
+    OpenedModel,
+    check_visible,
+    find_layer,
+    learns_something,
+    node_of,
+    operation_of,
+)
+from cvtrain.explain.graphs import operator_of
+
+_layers = keras.layers
+# The layers, and the operators of `keras.ops` that do the same.
+_CONVOLUTIONS = (
+    (
+        _layers.Conv2D,
+        _layers.Conv2DTranspose,
+        _layers.DepthwiseConv2D,
+        _layers.SeparableConv2D,
+    ),
+    {"Conv", "ConvTranspose", "DepthwiseConv", "SeparableConv"},
+)
+_POOLINGS = (
+    (
+        _layers.MaxPooling2D,
+        _layers.AveragePooling2D,
+        _layers.GlobalMaxPooling2D,
+        _layers.GlobalAveragePooling2D,
+    ),
+    {"MaxPool", "AveragePool"},
+)
+_FOLLOWING = (
+    (
+        _layers.BatchNormalization,
+        _layers.LayerNormalization,
+        _layers.GroupNormalization,
+        _layers.UnitNormalization,
+        _layers.Activation,
+        _layers.ReLU,
+        _layers.LeakyReLU,
+        _layers.PReLU,
+        _layers.ELU,
+    ),
+    {name.title().replace("_", "") for name in dir(keras.activations) if name[0] != "_"},
+)
+_LEAST_CHANGE = 1e-6  # of a channel's greatest value: less is rounding
+
+
+@dataclass(frozen=True)
+class LayerActivations:
+    """What a layer makes of one image.
+
+    Attributes:
+        layer: its name.
+        maps: (h, w, channels) float32, or (channels,) where the layer has no map.
+        dead: (channels,) bool: zero everywhere. One image cannot say that a channel always is.
+        constant: (channels,) bool: another value, and the same everywhere. False without a map.
+    """
+
+    layer: str
+    maps: np.ndarray
+    dead: np.ndarray
+    constant: np.ndarray
+
+
+def activation_reader(
+    opened: OpenedModel, layers: Sequence[str] | None = None
+) -> Callable[[np.ndarray], list[LayerActivations]]:
+    """Compile what computes the activations of all layers in one pass for each image.
+
+    Memory holds those of one image at a time.
+
+    Args:
+        opened: the model.
+        layers: names; None for those of `default_layers`.
+
+    Returns:
+        A function of one image, (height, width, channels) as the model takes it.
+
+    Raises:
+        ConfigError: there is no such layer, or its output is neither a map nor a vector.
+    """
+    names = default_layers(opened) if layers is None else [find_layer(opened, n) for n in layers]
+    for name in names:
+        if len(opened.layers[name].shape) not in (2, 4):
+            raise ConfigError(
+                f"layer: the output of {name} is {opened.layers[name].shape}, no map of channels",
+                f"Layers that have one: {', '.join(default_layers(opened))}.",
+            )
+    outputs = [opened.layers[name] for name in names]
+    infer = opened.inference(keras.Model(opened.network.input, outputs))
+
+    def read(image: np.ndarray) -> list[LayerActivations]:
+        with backend.memory_errors():
+            batches = infer(np.asarray(image, np.float32)[None])
+        if len(names) == 1:  # Keras makes of a list of one output that output.
+            batches = [batches]
+        return [
+            layer_activations(name, batch[0]) for name, batch in zip(names, batches, strict=True)
+        ]
+
+    return read
+
+
+def layer_activations(layer: str, maps: np.ndarray) -> LayerActivations:
+    """Tell the channels that are dead or constant; values that are not finite become zeros."""
+    maps = np.nan_to_num(maps, nan=0, posinf=0, neginf=0)
+    flat = maps.reshape(-1, maps.shape[-1])
+    greatest = np.abs(flat).max(axis=0)
+    dead = greatest == 0
+    constant = (np.ptp(flat, axis=0) <= _LEAST_CHANGE * greatest) & ~dead & (len(flat) > 1)
+    return LayerActivations(layer, maps, dead, constant)
+
+
+def default_layers(opened: OpenedModel) -> list[str]:
+    """Every convolution and pooling, in the order of computation, as the next layers receive it.
+
+    Where a convolution goes into nothing but a normalisation or an activation of its own, the last
+    of these stands for it: what relu will cut off is not yet known before it. In a model without
+    convolutions the other layers that learn stand for them.
+
+    Raises:
+        ConfigError: as `layers_with_filters` does.
+    """
+    learning = layers_with_filters(opened)
+    pooling = [name for name, tensor in opened.layers.items() if _is_one(tensor, _POOLINGS)]
+    return settled(opened, [name for name in opened.layers if name in (*learning, *pooling)])
+
+
+def layers_with_filters(opened: OpenedModel) -> list[str]:
+    """The convolutions; where there are none, all layers that learn and return channels.
+
+    Raises:
+        ConfigError: there is none of them either, or the layers of this model cannot be seen.
+    """
+    check_visible(opened)
+    tensors = {name: x for name, x in opened.layers.items() if name != "preprocess"}
+    found = [name for name, tensor in tensors.items() if _is_one(tensor, _CONVOLUTIONS)]
+    found = found or [
+        name
+        for name, tensor in tensors.items()
+        if learns_something(operation_of(tensor))
+        and len(tensor.shape) in (2, 4)
+        and not _is_one(tensor, _FOLLOWING)
+    ]
+    if not found:
+        raise ConfigError(
+            f"{opened.network.name} has no convolution, and no other layer of channels that learns",
+            "Name a layer with channels: --layer NAME.",
+        )
+    return found
+
+
+def settled(opened: OpenedModel, names: Iterable[str]) -> list[str]:
+    """Instead of each layer the last of those that normalise and activate its output alone."""
+    followers = _followers(opened)
+
+    def last(name: str) -> str:
+        if len(followers[name]) == 1:
+            (follower,) = followers[name]
+            if _is_one(opened.layers[follower], _FOLLOWING):
+                return last(follower)
+        return name
+
+    return list(dict.fromkeys(map(last, names)))
+
+
+def _is_one(tensor: keras.KerasTensor, kinds: tuple[tuple[type, ...], set[str]]) -> bool:
+    operation, (layers, operators) = operation_of(tensor), kinds
+    wrapped = getattr(operation, "layer", operation)  # in spectral normalisation
+    return isinstance(wrapped, layers) or operator_of(operation) in operators
+
+
+def _followers(opened: OpenedModel) -> dict[str, list[str]]:
+    """For each layer those that take its output."""
+    names = {id(tensor): name for name, tensor in opened.layers.items()}
+    followers: dict[str, list[str]] = {name: [] for name in opened.layers}
+    for name, tensor in opened.layers.items():
+        for source in node_of(tensor).input_tensors:
+            if id(source) in names:
+                followers[names[id(source)]].append(name)
+    return followers

@@ -1,0 +1,1 @@
+"""One image: bytes -> pixels, its file type, the cache of pixels, augmentation."""

@@ -1,0 +1,225 @@
+"""Augmentation: (seed, epoch, sample) -> one change of geometry and one change of colour.
+
+All randomness is in `draw`, a pure function of counters: an augmented image is the same whatever
+the threads do, whatever else is in its batch, and after a resume. All geometry is one affine map
+and so one resampling; all colour is one 3x4 matrix, and what RandAugment draws.
+"""
+
+import math
+from dataclasses import dataclass
+from typing import Literal
+
+import cv2
+import numpy as np
+
+from cvtrain.images.rand_augment import (
+    Operation,
+    RandAugment,
+    backward_matrix,
+    draw_operations,
+    recolour,
+)
+from cvtrain.images.random_erasing import NUM_NUMBERS, Erased, draw_erased, erase
+
+AUGMENT_VERSION = 1
+"""Raised by whoever changes what `augment` returns: remembered results depend on it."""
+
+_FLIPS = {  # flip -> (may mirror left and right, may mirror top and bottom)
+    "none": (False, False),
+    "horizontal": (True, False),
+    "vertical": (False, True),
+    "both": (True, True),
+}
+_BORDERS = {
+    "nearest": cv2.BORDER_REPLICATE,
+    "reflect": cv2.BORDER_REFLECT,
+    "wrap": cv2.BORDER_WRAP,
+    "constant": cv2.BORDER_CONSTANT,
+}
+_LUMA = np.array([0.299, 0.587, 0.114])  # ITU-R BT.601, the weights of Pillow's mode L
+
+
+@dataclass(frozen=True)
+class Augmentation:
+    """The ranges that changes are drawn from, uniformly and independently of each other.
+
+    Attributes:
+        flip: directions that are mirrored with probability 1/2 each.
+        rotate: degrees, 0..180; the angle is in [-rotate, rotate].
+        shift: fraction of height and of width; both shifts are in [-shift, shift].
+        shear: tangent of the shear angle; in [-shear, shear].
+        zoom: in [0, 1); both axes are scaled by one factor in [1 - zoom, 1 + zoom].
+        brightness: fraction of 255 that is added, in [-brightness, brightness].
+        contrast: in [0, 1]; factor in [1 - contrast, 1 + contrast] about the image's mean grey.
+        saturation: in [0, 1]; factor in [1 - saturation, 1 + saturation] on the distance to grey.
+        fill: what lies outside the image: its nearest pixel, its mirror image without a gap, the
+            image again, or black.
+        erase: probability that a rectangle becomes noise, see `data.erase`.
+        rand_augment: operations besides all these, see `data.rand_augment`; None for none.
+    """
+
+    flip: Literal["none", "horizontal", "vertical", "both"] = "none"
+    rotate: float = 0.0
+    shift: float = 0.0
+    shear: float = 0.0
+    zoom: float = 0.0
+    brightness: float = 0.0
+    contrast: float = 0.0
+    saturation: float = 0.0
+    fill: Literal["nearest", "reflect", "wrap", "constant"] = "nearest"
+    erase: float = 0.0
+    rand_augment: RandAugment | None = None
+
+
+@dataclass(frozen=True)
+class Change:
+    """One change drawn from an `Augmentation`; the default changes nothing.
+
+    Attributes:
+        mirror_x, mirror_y: mirror left and right, top and bottom.
+        rotate: degrees, counter-clockwise.
+        shift_x, shift_y: fractions of width (to the right) and height (down).
+        shear: pixels to the right per pixel down.
+        zoom: magnification of both axes.
+        brightness: fraction of 255, added.
+        contrast, saturation: factors, 1 is unchanged.
+        operations: of RandAugment, one after the other and after the above.
+        erased: the rectangle that becomes noise at last; None for none.
+    """
+
+    mirror_x: bool = False
+    mirror_y: bool = False
+    rotate: float = 0.0
+    shift_x: float = 0.0
+    shift_y: float = 0.0
+    shear: float = 0.0
+    zoom: float = 1.0
+    brightness: float = 0.0
+    contrast: float = 1.0
+    saturation: float = 1.0
+    operations: tuple[Operation, ...] = ()
+    erased: Erased | None = None
+
+
+def augment(
+    pixels: np.ndarray,
+    augmentation: Augmentation,
+    *,
+    seed: int,
+    epoch: int,
+    sample: int,
+) -> np.ndarray:
+    """Change an image at random; a pure function of its arguments.
+
+    Args:
+        pixels: uint8 (height, width, 3), RGB; left as it is.
+        augmentation: the ranges to draw from.
+        seed, epoch, sample: what the random numbers depend on; all in 0..2**64 - 1.
+
+    Returns:
+        uint8 (height, width, 3).
+    """
+    change = draw(augmentation, seed=seed, epoch=epoch, sample=sample)
+    return apply(pixels, change, augmentation.fill)
+
+
+def draw(augmentation: Augmentation, *, seed: int, epoch: int, sample: int) -> Change:
+    """Draw the change of one sample in one epoch.
+
+    Every parameter has its own place among the random numbers: the angle that a sample is turned by
+    does not depend on whether it is also zoomed.
+    """
+    # Philox is a function of key and counter (Salmon et al., Parallel random numbers: as easy as
+    # 1, 2, 3, SC 2011). The counter's last word keeps clear of the numbers that order the samples.
+    key = np.array([seed, epoch], np.uint64)
+    counter = np.array([0, 0, sample, 1], np.uint64)
+    generator = np.random.Generator(np.random.Philox(key=key, counter=counter))
+    may_mirror_x, may_mirror_y = _FLIPS[augmentation.flip]
+    side_x, side_y, *signed = (2.0 * generator.random(10) - 1.0).tolist()
+    rotate, shift_x, shift_y, shear, zoom, brightness, contrast, saturation = signed
+    erased = draw_erased(augmentation.erase, generator.random(NUM_NUMBERS).tolist())
+    rand_augment = augmentation.rand_augment
+    return Change(
+        mirror_x=may_mirror_x and side_x < 0,
+        mirror_y=may_mirror_y and side_y < 0,
+        rotate=augmentation.rotate * rotate,
+        shift_x=augmentation.shift * shift_x,
+        shift_y=augmentation.shift * shift_y,
+        shear=augmentation.shear * shear,
+        zoom=1.0 + augmentation.zoom * zoom,
+        brightness=augmentation.brightness * brightness,
+        contrast=1.0 + augmentation.contrast * contrast,
+        saturation=1.0 + augmentation.saturation * saturation,
+        operations=draw_operations(rand_augment, generator) if rand_augment else (),
+        erased=erased,
+    )
+
+
+def apply(pixels: np.ndarray, change: Change, fill: str) -> np.ndarray:
+    """Apply one change: its colours, then its geometry, so that a constant fill stays black, then
+    what is erased.
+
+    Pixels and result as in `augment`. A change that only mirrors moves pixels and blends none.
+    """
+    height, width = pixels.shape[:2]
+    if (change.brightness, change.contrast, change.saturation) != (0.0, 1.0, 1.0):
+        mean_grey = float(_LUMA @ cv2.mean(pixels)[:3])
+        pixels = cv2.transform(pixels, colour_matrix(change, mean_grey))
+    for operation in change.operations:
+        pixels = recolour(pixels, operation)
+    result = cv2.warpAffine(
+        pixels,
+        affine_matrix(change, height, width),
+        (width, height),
+        flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP,
+        borderMode=_BORDERS[fill],
+    )
+    if change.erased is not None:
+        erase(result, change.erased)
+    return result
+
+
+def affine_matrix(change: Change, height: int, width: int) -> np.ndarray:
+    """Matrix from a pixel of the result to where it lies in the image.
+
+    The image is mirrored, zoomed, sheared and rotated about its centre, then shifted, and goes then
+    through the operations of RandAugment. Pixel (x, y) has its centre at (x, y), so the image's
+    centre is ((width - 1) / 2, (height - 1) / 2).
+
+    Returns:
+        float64 (2, 3): (x, y) of the image = matrix @ (x, y, 1) of the result.
+    """
+    # Backwards, so the inverses in reverse order: mirror @ unzoom @ unshear @ unrotate. Multiplied
+    # out, because NumPy's products of 2x2 matrices would cost a tenth of the whole augmentation.
+    angle = math.radians(change.rotate)
+    cos, sin = math.cos(angle) / change.zoom, math.sin(angle) / change.zoom
+    side_x, side_y = -1.0 if change.mirror_x else 1.0, -1.0 if change.mirror_y else 1.0
+    xx, xy = side_x * (cos - change.shear * sin), side_x * (-sin - change.shear * cos)
+    yx, yy = side_y * sin, side_y * cos
+
+    centre_x, centre_y = (width - 1) / 2, (height - 1) / 2
+    moved_x, moved_y = centre_x + change.shift_x * width, centre_y + change.shift_y * height
+    matrix = np.array(
+        [
+            [xx, xy, centre_x - xx * moved_x - xy * moved_y],
+            [yx, yy, centre_y - yx * moved_x - yy * moved_y],
+        ]
+    )
+    for operation in change.operations:
+        backward = backward_matrix(operation, height, width)
+        if backward is not None:
+            matrix = matrix @ backward
+    return matrix
+
+
+def colour_matrix(change: Change, mean_grey: float) -> np.ndarray:
+    """Matrix that changes colours.
+
+    Brightness, contrast about `mean_grey` and saturation commute, so their order is no question.
+
+    Returns:
+        float64 (3, 4): RGB of the result = matrix @ (R, G, B, 1), before limiting to 0..255.
+    """
+    saturate = change.saturation * np.eye(3) + (1.0 - change.saturation) * _LUMA
+    offset = 255.0 * change.brightness + (1.0 - change.contrast) * mean_grey
+    return np.column_stack([change.contrast * saturate, np.full(3, offset)])

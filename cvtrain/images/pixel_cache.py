@@ -1,0 +1,72 @@
+"""Decoded pixels of the files under one folder, kept in bounded memory."""
+
+import hashlib
+import threading
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+
+from cvtrain.errors import DataError
+from cvtrain.images.decode import DecodeError, Decoder, read_image
+from cvtrain.images.file_types import advice_in
+from cvtrain.system.files import printable
+from cvtrain.system.machine import available_memory
+
+
+class Pixels:
+    """The pixels of each file, decoded at first use and kept while there is room.
+
+    What does not fit into `memory_limit` is decoded again at each use, so a limit costs time and
+    never correctness. Any number of threads may use one instance.
+
+    Args:
+        root: folder that paths are relative to.
+        decoder: gives each image its size.
+        memory_limit: bytes of pixels to keep; None is a quarter of the memory that is available.
+
+    Attributes:
+        kept_bytes: how many bytes of pixels are kept.
+        digests: SHA-256 of the pixels by path, set by whoever has checked the files; one that
+            decodes to something else by now is refused.
+    """
+
+    def __init__(self, root: Path, decoder: Decoder, *, memory_limit: int | None = None):
+        self.root = Path(root)
+        self.decoder = decoder
+        self.memory_limit = available_memory() // 4 if memory_limit is None else memory_limit
+        self.kept_bytes = 0
+        self.digests: Mapping[str, bytes] = {}
+        self._kept: dict[str, np.ndarray] = {}
+        self._lock = threading.Lock()
+
+    def __getitem__(self, path: str) -> np.ndarray:
+        """Pixels of the file at `path`: uint8 RGB of shape (height, width, 3), read-only.
+
+        Raises:
+            DataError: the file cannot be read or decoded, or it changed since it was checked; the
+                message names it.
+        """
+        pixels = self._kept.get(path)
+        if pixels is not None:
+            return pixels
+        try:
+            pixels = self.decoder(read_image(self.root / path)).pixels
+        except DecodeError as error:
+            advice = advice_in(self.root, error.advice)
+            raise DataError(f"{printable(path)}: {error.message}", advice) from error
+        expected = self.digests.get(path)
+        if expected is not None and hashlib.sha256(pixels).digest() != expected:
+            raise DataError(
+                f"{printable(path)}: changed since it was checked",
+                "Leave the images as they are while a command runs; start it again.",
+            )
+        self.keep(path, pixels)
+        return pixels
+
+    def keep(self, path: str, pixels: np.ndarray) -> None:
+        """Keep `pixels` as those of the file at `path` if there is room."""
+        with self._lock:
+            if path not in self._kept and self.kept_bytes + pixels.nbytes <= self.memory_limit:
+                self._kept[path] = pixels
+                self.kept_bytes += pixels.nbytes

@@ -1,0 +1,184 @@
+"""The other files of a run folder as a report reads them; what a run lacks is None or empty."""
+
+import csv
+import itertools
+import json
+import math
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from cvtrain.errors import RunError
+from cvtrain.reports.run_record import Read, Scores, Share, Text, checked
+from cvtrain.runs.run import Run
+from cvtrain.runs.validation import FileName
+from cvtrain.system.files import csv_cell, printable
+
+_MOST_BYTES = 1_000_000  # of a config, as when it is loaded
+
+
+class Mistake(Read):
+    """One entry of `mistakes/mistakes.json`; pictures are files beside it."""
+
+    file: Text
+    true: Text
+    predicted: Text
+    p_true: Share
+    p_predicted: Share
+    picture: FileName
+    map_true: FileName | None = None
+    map_predicted: FileName | None = None
+
+
+class Answered(Read):
+    """What a threshold does to some images."""
+
+    coverage: Share
+    risk: Share | None
+
+
+class Abstaining(Read):
+    """`abstention.json`: below which confidence the run answers "unknown"."""
+
+    threshold: Share
+    test: Answered
+
+
+class Measurement(Scores):
+    """`evaluate/NAME/metrics.json`: the run on other images."""
+
+    split: Text
+    source: Text
+
+
+def read_history(run: Run) -> dict[str, list[float]]:
+    """`history.csv` by column, one value an epoch; empty where nothing was trained by epochs."""
+    path = run.path / "history.csv"
+    if not path.exists():
+        return {}
+    rows = _csv_rows(path)
+    with _readable(path):
+        columns = {name: [float(row[name]) for row in rows] for name in rows[0]} if rows else {}
+        if not all(map(math.isfinite, itertools.chain(*columns.values()))):
+            raise ValueError("it has values that are not finite")
+        if missing := {"epoch", "loss", "accuracy", "val_loss", "val_accuracy"} - set(columns):
+            raise ValueError(f"it lacks {', '.join(sorted(missing))}")
+    return columns
+
+
+def read_mistakes(run: Run) -> list[Mistake] | None:
+    """`mistakes/mistakes.json`, the worst first; None where the run has none."""
+    path = run.path / "mistakes" / "mistakes.json"
+    if not path.exists():
+        return None
+    content = run.read_json("mistakes/mistakes.json")
+    if not isinstance(content, list):
+        raise RunError(f"{printable(path)}: not a list", "Delete it, or train again.")
+    return [checked(Mistake, entry, printable(path)) for entry in content]
+
+
+def read_abstention(run: Run) -> Abstaining | None:
+    """`abstention.json`; None where the run answers every image."""
+    path = run.path / "abstention.json"
+    if not path.exists():
+        return None
+    return checked(Abstaining, run.read_json(path.name), printable(path))
+
+
+def read_measurements(run: Run) -> dict[str, Measurement]:
+    """What `cvtrain evaluate` left in the run, by the name of its folder."""
+    paths = sorted(run.path.glob("evaluate/*/metrics.json"))
+    return {
+        path.parent.name: checked(
+            Measurement, run.read_json(str(path.relative_to(run.path))), printable(path)
+        )
+        for path in paths
+    }
+
+
+def read_config(run: Run) -> str:
+    """The text of `config.yaml`; empty where there is none."""
+    path = run.path / "config.yaml"
+    if not path.exists():
+        return ""
+    with _readable(path):
+        if path.stat().st_size > _MOST_BYTES:
+            raise ValueError("it is larger than a config may be")
+        return path.read_text("utf-8")
+
+
+def read_settings(run: Run) -> dict[str, Any]:
+    """The sections of `config.yaml`; empty where there is none."""
+    text = read_config(run)
+    path = run.path / "config.yaml"
+    with _readable(path):
+        sections = yaml.load(text, _Loader) or {}
+        if not isinstance(sections, dict):
+            raise ValueError("it has no sections")
+    return sections
+
+
+def flat(settings: Mapping[str, Any]) -> dict[str, str]:
+    """Every key that is set by its full name, with its value as text: `fit.epochs`: `30`."""
+    return dict(_flat(settings))
+
+
+def image_paths(run: Run, root: Path) -> dict[str, Path]:
+    """Where the image is that a CSV file of the run names, by that name.
+
+    Args:
+        root: that the paths in split.json count from.
+    """
+    with _readable(run.path / "split.json"):
+        names = [
+            name
+            for classes in run.read_json("split.json").values()
+            for files in classes.values()
+            for name in files
+        ]
+        return {csv_cell(name): root / name for name in names}
+
+
+class _Loader(yaml.SafeLoader):
+    """Of YAML without aliases: a few of them stand for more than any memory holds."""
+
+    def compose_node(self, parent: yaml.Node | None, index: Any) -> yaml.Node | None:
+        if self.check_event(yaml.AliasEvent):
+            raise yaml.YAMLError("it has aliases, and cvtrain writes none")
+        return super().compose_node(parent, index)
+
+
+def _csv_rows(path: Path) -> list[dict[str, str]]:
+    with _readable(path), path.open(encoding="utf-8", newline="") as file:
+        return list(csv.DictReader(file, strict=True))
+
+
+def _flat(value: Any, name: str = "") -> Iterator[tuple[str, str]]:
+    if isinstance(value, Mapping):
+        for key, inner in value.items():
+            yield from _flat(inner, f"{name}.{key}" if name else str(key))
+    elif value is not None:
+        shown = value if isinstance(value, str) else json.dumps(value, default=str)
+        yield name, shown
+
+
+_UNREADABLE = (
+    *(OSError, ValueError, TypeError, AttributeError, RecursionError),
+    *(csv.Error, yaml.YAMLError),
+)
+
+
+@contextmanager
+def _readable(path: Path) -> Iterator[None]:
+    """Turn what reading a missing or damaged file raises into a RunError that names it."""
+    try:
+        yield
+    except _UNREADABLE as error:
+        what = (error.strerror or "") if isinstance(error, OSError) else str(error)
+        raise RunError(
+            f"{printable(path)}: cannot be used: {printable(what.partition(chr(10))[0]).lower()}",
+            "Restore it from a copy, or train again.",
+        ) from error
