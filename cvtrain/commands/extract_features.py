@@ -125,22 +125,12 @@ def with_closed_head(
     job: Job, base: "keras.Model", cut: str, rows: "Rows", validation: "Rows"
 ) -> "keras.Model":
     """The base up to its cut, and a classifier that is computed from all features at once."""
-    from cvtrain.models.heads import attach_logistic, attach_neighbors, fit_logistic, pooled
+    from cvtrain.models.heads import attach_logistic, fit_logistic, pooled
 
     head, index = job.config.extract_features.head, job.dataset.index
     labels = index.splits["train"].labels
     with job.watch.phase("train"):
         features = pooled(rows.take(np.arange(len(rows))), head.pooling)
-        if head.name == "knn":
-            return attach_neighbors(
-                base,
-                cut,
-                pooling=head.pooling,
-                examples=features,
-                labels=labels,
-                num_classes=len(index.class_names),
-                neighbors=head.neighbors,
-            )
         held_out = pooled(validation.take(np.arange(len(validation))), head.pooling)
         coefficients, intercepts, strength = fit_logistic(
             (features, labels),

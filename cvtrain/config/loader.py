@@ -19,6 +19,11 @@ from cvtrain.config.validation_messages import in_words, mistakes, shown
 from cvtrain.errors import ConfigError
 
 _MOST_LISTED = 20
+_RETIRED: dict[KeyPath, Any] = {
+    ("cached_features",): "bfloat16",
+    ("extract_features", "head", "neighbors"): 20,
+}
+"""Keys that runs of earlier versions have written out, and the value that changes nothing now."""
 
 
 def load_config(path: Path, overrides: Iterable[str] = ()) -> Config:
@@ -100,7 +105,17 @@ def _read_file(path: Path) -> tuple[dict[str, Any], Origins]:
             f"{path}:1: must be sections such as `data:`; received {shown(in_words(value))}",
             "The least is: data: {source: FOLDER}; a space belongs after each colon.",
         )
+    for key, harmless in _RETIRED.items():
+        _drop(value, key, harmless)
     return value, Origins(str(path), lines)
+
+
+def _drop(section: Any, path: KeyPath, value: Any) -> None:
+    """Take a key out of a section where it has this value."""
+    for part in path[:-1]:
+        section = section.get(part) if isinstance(section, dict) else None
+    if isinstance(section, dict) and section.get(path[-1]) == value:
+        del section[path[-1]]
 
 
 def _advice_for_missing(path: Path) -> str:

@@ -111,13 +111,11 @@ class Backbone(Section):
 class Head(Section):
     """What stands on the features: layers that are trained, or a closed form."""
 
-    name: Literal["dense", "logistic", "knn"] = "dense"
-    """`dense` layers, `logistic` regression, or a vote of the nearest neighbours (`knn`)."""
+    name: Literal["dense", "logistic"] = "dense"
+    """`dense` layers, or `logistic` regression."""
     pooling: Literal["average", "max", "flatten"] = "average"
     """How the map becomes a vector; `flatten` keeps where things are, and has more weights."""
     dense: tuple[Positive, ...] = (256,)
     """Units of the dense ReLU layers before the classifier; [] for none."""
     dropout: Annotated[float, Field(ge=0, lt=1)] = 0.5
     """Share of the values that is dropped in training, before the classifier and between layers."""
-    neighbors: Positive = 20
-    """How many neighbours vote, by cosine similarity (`knn`)."""

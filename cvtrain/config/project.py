@@ -34,8 +34,6 @@ class Config(Section):
     """Where to compute; auto takes a GPU when there is one."""
     precision: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
     """Of training; auto measures on this machine. The saved model computes in float32 always."""
-    cached_features: Literal["bfloat16", "float32"] = "bfloat16"
-    """Number format of the features that training reads from the cache."""
     log: tuple[Literal["tensorboard", "mlflow"], ...] = ()
     """Where training is logged besides the run folder: `tensorboard` writes RUN/tensorboard/,
     `mlflow` goes where MLFLOW_TRACKING_URI says."""

@@ -139,7 +139,7 @@ def _refuse_infinite(prefix: keras.Model, outputs: Sequence[np.ndarray], num_ima
             raise TrainingError(
                 f"the base gives values at {prefix.output_names[number]} that are not finite",
                 "Its weights are too large, or not of this network: give it others, cut it lower, "
-                "or compute in float32 (precision: float32, cached_features: float32).",
+                "or compute in float32 (precision: float32).",
             )
 
 

@@ -82,47 +82,6 @@ def attach_logistic(
     return model
 
 
-def attach_neighbors(
-    base: keras.Model,
-    cut: str,
-    *,
-    pooling: str,
-    examples: np.ndarray,
-    labels: np.ndarray,
-    num_classes: int,
-    neighbors: int,
-) -> keras.Model:
-    """The base up to a layer, and a vote of the examples that are nearest by cosine similarity.
-
-    With n_c of k neighbours in class c of C, its probability is (n_c + 1/C) / (k + 1): one vote
-    more is spread evenly, so that none is zero.
-
-    Args:
-        examples: (n, channels) pooled features.
-        labels: (n,) their classes.
-        neighbors: k; at most n vote.
-
-    Other arguments and errors as in `attach_dense`.
-    """
-    layers = keras.layers
-    count = min(neighbors, len(labels))
-    unit = examples / np.maximum(np.linalg.norm(examples, axis=1, keepdims=True), 1e-12)
-
-    x = layers.UnitNormalization(name="unit_length")(_gather(base, cut, pooling))
-    similarities = layers.Dense(len(labels), use_bias=False, trainable=False, name="similarities")
-    votes = layers.Embedding(len(labels), num_classes, trainable=False, name="votes")
-    _, nearest = keras.ops.top_k(similarities(x), count)
-    shares = layers.GlobalAveragePooling1D(name="shares")(votes(nearest))
-    smooth = layers.Rescaling(
-        count / (count + 1), offset=1 / (num_classes * (count + 1)), name="one_vote_more"
-    )
-    logits = layers.Activation("linear", name="logits")(keras.ops.log(smooth(shares)))
-    model = _classifier(base, logits)
-    similarities.set_weights([unit.T.astype(np.float32)])
-    votes.set_weights([np.eye(num_classes, dtype=np.float32)[labels]])
-    return model
-
-
 def fit_logistic(
     train: tuple[np.ndarray, np.ndarray],
     validation: tuple[np.ndarray, np.ndarray],

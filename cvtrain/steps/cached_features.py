@@ -173,7 +173,7 @@ class FrozenPart:
             )
         # Plain features in float32 are needed for evaluation anyway: no image is computed twice.
         shared = choice.precision == "float32" and self.augmentation is None
-        dtype = "float32" if shared else job.config.cached_features
+        dtype = "float32" if shared else "bfloat16"
         views = replace(
             views_of(job.dataset, job.dataset.index.splits["train"]),
             augmentation=self.augmentation,

@@ -26,6 +26,17 @@ def mistakes(path, overrides=()):
     return caught.value.message.replace(str(path), "config.yaml").splitlines()
 
 
+def test_what_a_run_of_an_earlier_version_has_written_out_is_still_read(write):
+    written = (
+        "cached_features: bfloat16\n"
+        "data: {source: digits}\n"
+        "extract_features: {backbone: {name: vgg16}, head: {neighbors: 20}}\n"
+    )
+    assert load_config(write(written)).extract_features.head.name == "dense"
+    other = written.replace("20", "3").replace("bfloat16", "float32")
+    assert len(mistakes(write(other))) == 2
+
+
 def test_the_least_config_has_all_defaults(write):
     config = load_config(write(MINIMAL))
     assert config.data.source == "digits"

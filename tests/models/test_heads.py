@@ -3,13 +3,12 @@
 import numpy as np
 import pytest
 from sklearn.linear_model import LogisticRegression
-from sklearn.neighbors import KNeighborsClassifier
 from sklearn.preprocessing import StandardScaler
 
 from cvtrain.backend import keras
 from cvtrain.errors import ConfigError
 from cvtrain.models.convnet import build_convnet
-from cvtrain.models.heads import attach_dense, attach_logistic, attach_neighbors, fit_logistic
+from cvtrain.models.heads import attach_dense, attach_logistic, fit_logistic
 from cvtrain.models.heads import pooled as pooled_like
 from cvtrain.models.transfer import layers_above
 
@@ -73,29 +72,6 @@ def test_logistic_regression_is_scikit_learns(base, num_classes, tmp_path):
     np.testing.assert_allclose(
         model.predict(batch, verbose=0), oracle.predict_proba(asked), atol=2e-3
     )
-    assert_reopens(model, batch, tmp_path)
-
-
-@pytest.mark.parametrize("neighbors", [1, 5, 1000])
-def test_the_vote_is_scikit_learns(base, neighbors, tmp_path):
-    train, batch = images(40), images(9)
-    body = keras.Model(base.input, base.get_layer("pool2").output)
-    labels = RNG.integers(0, 3, 40)
-    examples = pooled_like(body.predict(train, verbose=0), "average")
-    model = attach_neighbors(
-        base,
-        "pool2",
-        pooling="average",
-        examples=examples,
-        labels=labels,
-        num_classes=3,
-        neighbors=neighbors,
-    )
-    count = min(neighbors, 40)
-    oracle = KNeighborsClassifier(count, metric="cosine", algorithm="brute").fit(examples, labels)
-    shares = oracle.predict_proba(pooled_like(body.predict(batch, verbose=0), "average"))
-    expected = (shares * count + 1 / 3) / (count + 1)
-    np.testing.assert_allclose(model.predict(batch, verbose=0), expected, atol=1e-5)
     assert_reopens(model, batch, tmp_path)
 
 
