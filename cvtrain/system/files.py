@@ -45,7 +45,6 @@ _REFUSALS = {
 # Spreadsheets take full-width signs for signs, too. A number of ours may begin with a minus.
 _FORMULA = re.compile(r"[=+@\t\r\uff1d\uff0b\uff0d\uff20]|-(?!\d*\.?\d+(e[-+]?\d+)?\Z)")
 _DIGITS = 64  # of a SHA-256
-_AT_FDCWD, _RENAME_EXCHANGE = -100, 2  # as Linux' headers have them
 
 
 @contextlib.contextmanager
@@ -82,7 +81,7 @@ def committed_folder(path: Path, *, mark: str) -> Iterator[Path]:
     # Where a link leads to a folder on another disk, the link stays.
     path = Path(os.path.realpath(path)) if path.is_symlink() else path
     with disk_errors(path):
-        _finish_exchange(path)
+        restore_folder(path)
         is_free = not path.exists() or (path.is_dir() and not any(path.iterdir()))
         if not is_free and not (path / mark).is_file():
             raise ResourceError(
@@ -101,7 +100,7 @@ def committed_folder(path: Path, *, mark: str) -> Iterator[Path]:
             except OSError as error:
                 if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
                     raise
-                _exchange(temporary, path)
+                _replace_folder(path, temporary)
             _fsync(path.parent)
 
 
@@ -312,46 +311,29 @@ def _remove(path: Path) -> None:
         path.unlink()
 
 
-def _exchange(new: Path, old: Path) -> None:
-    """Let two folders exchange their names, in one step where the system has it."""
-    if _exchanged_at_once(new, old):
-        return
-    before = _before(old)
-    old.rename(before)
+def _replace_folder(old: Path, new: Path) -> None:
+    """Let `new` take the name of `old`, which is removed; if it cannot, `old` stays."""
+    aside = _aside(old)
+    old.rename(aside)
     try:
         new.rename(old)
     except OSError:
-        before.rename(old)
+        aside.rename(old)
         raise
-    before.rename(new)
+    _fsync(old.parent)  # or a power cut could leave neither
+    _remove(aside)
 
 
-def _exchanged_at_once(a: Path, b: Path) -> bool:
-    """Exchange two names by renameat2(2); False where C library or file system do not have it."""
-    import ctypes
-
-    renameat2 = getattr(ctypes.CDLL(None, use_errno=True), "renameat2", None)
-    if renameat2 is None:
-        return False
-    names = _AT_FDCWD, os.fsencode(a), _AT_FDCWD, os.fsencode(b)
-    if renameat2(*names, _RENAME_EXCHANGE) == 0:
-        return True
-    code = ctypes.get_errno()
-    if code in (errno.EINVAL, errno.ENOSYS, errno.ENOTSUP):
-        return False
-    raise OSError(code, os.strerror(code), str(a), None, str(b))
-
-
-def _finish_exchange(path: Path) -> None:
-    """Put back what an exchange in steps had put aside when it was killed."""
-    if (before := _before(path)).is_dir():
+def restore_folder(path: Path) -> None:
+    """Put back the folder that was put aside when a replacement was killed between two renames."""
+    if (aside := _aside(path)).is_dir():
         if path.exists():
-            _remove(before)
+            _remove(aside)
         else:
-            before.rename(path)
+            aside.rename(path)
 
 
-def _before(path: Path) -> Path:
+def _aside(path: Path) -> Path:
     return path.with_name(f".cvtrain-before-{path.name}")
 
 

@@ -160,7 +160,7 @@ def lose_power(operations: Sequence[Operation]) -> None:
         elif name == "fsync":
             unwritten.discard(path)
             unnamed = [each for each in unnamed if each[1].parent != path]
-        elif name in ("rename", "replace", "exchange"):
+        elif name in ("rename", "replace"):
             unwritten = {_moved(each, path, other) for each in unwritten}
     for path in unwritten:
         if path.is_file():

@@ -15,7 +15,6 @@ from pathlib import Path
 import pytest
 
 from cvtrain.errors import DataError, ResourceError
-from cvtrain.system import files
 from cvtrain.system.files import (
     cache_dir,
     commit_bytes,
@@ -149,22 +148,9 @@ def test_two_that_fill_one_folder_at_once_both_succeed(tmp_path):
     assert names_below(tmp_path) == ["folder", "folder/mark"]
 
 
-def without_exchange(monkeypatch):
-    """As on a file system that cannot exchange two names at once."""
-    monkeypatch.setattr(files, "_exchanged_at_once", lambda *_: False)
-
-
-def test_a_folder_is_exchanged_in_steps_where_it_cannot_be_at_once(tmp_path, monkeypatch):
-    without_exchange(monkeypatch)
-    for name in ("old", "new"):
-        write_folder(tmp_path / "folder", name)
-    assert names_below(tmp_path) == ["folder", "folder/mark", "folder/sub", "folder/sub/new"]
-
-
-def test_a_failed_exchange_brings_the_old_folder_back(tmp_path, monkeypatch):
+def test_a_failed_replacement_brings_the_old_folder_back(tmp_path, monkeypatch):
     path = tmp_path / "folder"
     write_folder(path, "old")
-    without_exchange(monkeypatch)
     rename = Path.rename
 
     def refuse_the_new(self, target):
@@ -178,7 +164,7 @@ def test_a_failed_exchange_brings_the_old_folder_back(tmp_path, monkeypatch):
     assert names_below(tmp_path) == ["folder", "folder/mark", "folder/sub", "folder/sub/old"]
 
 
-def test_an_exchange_that_was_killed_in_the_middle_is_undone_by_the_next(tmp_path):
+def test_a_replacement_that_was_killed_in_the_middle_is_undone_by_the_next(tmp_path):
     write_folder(tmp_path / "folder", "old")
     (tmp_path / "folder").rename(tmp_path / ".cvtrain-before-folder")
     with pytest.raises(KeyboardInterrupt), committed_folder(tmp_path / "folder", mark="mark"):
