@@ -1,4 +1,4 @@
-"""The commands that look at images before training: `cvtrain data`."""
+"""The commands on images before training: `cvtrain data`."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -6,7 +6,13 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from cvtrain.cli.options import columns_option, common_options, force_option, set_option
+from cvtrain.cli.options import (
+    WholeSentences,
+    columns_option,
+    common_options,
+    force_option,
+    set_option,
+)
 from cvtrain.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -20,13 +26,13 @@ def _share_option(name: str) -> Callable[[Callable[..., None]], Callable[..., No
         type=click.FloatRange(0, 1, max_open=True),
         default=0.15,
         show_default=True,
-        help=f"Share of the images for {name.removeprefix('--')}, where the source has none.",
+        help=f"Share of the images for {name.removeprefix('--')}, if the source has no such split.",
     )
 
 
-@click.group()
+@click.group(cls=WholeSentences)
 def data() -> None:
-    """Look at images before training."""
+    """Check, measure, split, convert and download images."""
 
 
 @data.command(
@@ -37,13 +43,16 @@ Examples:
   cvtrain data check config.yaml --set data.source=photos/
 
 \b
-The exit code is 3 when a file is bad, 0 when files are at most doubtful.""",
+The exit code is 3 if a file is damaged, and 0 if files are at most doubtful.""",
 )
 @click.argument("path", default="config.yaml", metavar="[PATH|CONFIG]")
 @set_option
 @common_options
 def check(console: "Console", path: str, overrides: tuple[str, ...]) -> None:
-    """Name every bad or doubtful image file of a folder, manifest, named set or config."""
+    """List every damaged or doubtful image file.
+
+    PATH is a folder, a manifest or a named set.
+    """
     from cvtrain.commands.data_check import data_check
 
     data_check(_config_of(path, overrides), console=console)
@@ -64,12 +73,12 @@ compressed again or slightly changed. DIR then holds stats.json, duplicates.csv 
     "--output",
     type=click.Path(file_okay=False, path_type=Path),
     metavar="DIR",
-    help="Where figures and pictures go; default: stats/NAME.",
+    help="Folder for figures and images (default: stats/NAME).",
 )
 @set_option
 @common_options
 def stats(console: "Console", path: str, overrides: tuple[str, ...], output: Path | None) -> None:
-    """Count, measure and compare images: classes, sizes, colours, duplicates, look-alikes."""
+    """Report classes, sizes, colours, duplicates and near duplicates."""
     from cvtrain.commands.data_stats import data_stats
 
     data_stats(_config_of(path, overrides), output=output, console=console)
@@ -93,7 +102,7 @@ parentheses. To train on the split: data: {source: manifest.csv}""",
     required=True,
     type=click.Path(dir_okay=False, path_type=Path),
     metavar="FILE.csv",
-    help="The manifest to write: path,label,split.",
+    help="Manifest to write, with the columns path,label,split.",
 )
 @_share_option("--validation")
 @_share_option("--test")
@@ -102,18 +111,22 @@ parentheses. To train on the split: data: {source: manifest.csv}""",
     type=click.IntRange(0, 2**32 - 1),
     default=0,
     show_default=True,
-    help="Another one draws another split.",
+    help="Random seed of the split.",
 )
-@click.option("--group", metavar="PATTERN", help="What belongs together: kept in one split.")
-@click.option("--label", metavar="PATTERN", help="Take the class from the file name.")
+@click.option(
+    "--group",
+    metavar="PATTERN",
+    help="Pattern that finds the group of a file; a group is kept in one split.",
+)
+@click.option("--label", metavar="PATTERN", help="Pattern that finds the class in a file name.")
 @force_option
 @columns_option
 @common_options
 def split(console: "Console", path: str, output: Path, **options: Any) -> None:
-    """Draw a split, class by class, and write it to a manifest.
+    """Write a stratified, group-aware split to a CSV manifest.
 
-    All copies of an image and all images of a group fall into one split. Images that cannot be
-    used are named and left out.
+    All copies of an image and all images of a group are kept in one split. Images that cannot be
+    used are listed and left out.
     """
     from cvtrain.commands.data_split import data_split
 
@@ -133,20 +146,21 @@ Examples:
 \b
 AVIF, DDS, icons, JPEG 2000, PCX, Photoshop, PNM, QOI, SGI, TGA and TIFF become PNG; HEIC with
 pip install 'cvtrain[heif]', DICOM with pip install 'cvtrain[dicom]'. 16 bits stay 16 bits.
-Convert what you trust: the code that reads these formats is less hardened.""",
+Convert only files that you trust: the code that reads these formats is less hardened.""",
 )
 @click.argument("folder")
 @click.option(
     "--output",
     type=click.Path(file_okay=False, path_type=Path),
     metavar="DIR",
-    help="The folder to write; default: FOLDER-png beside it.",
+    help="Folder to write (default: FOLDER-png beside it).",
 )
 @common_options
 def convert(console: "Console", folder: str, output: Path | None) -> None:
-    """Make a folder that cvtrain reads of images in other formats, with the same folders in it.
+    """Convert a folder of images in other formats to PNG.
 
-    Images that are read already are copied. Damaged files are named and left out.
+    The new folder has the same subfolders. Images that cvtrain can read are copied. Damaged files
+    are listed and left out.
     """
     from cvtrain.commands.data_convert import data_convert
 
@@ -158,28 +172,31 @@ def convert(console: "Console", folder: str, output: Path | None) -> None:
 Examples:
   cvtrain data fetch digits                              needs no network
   cvtrain data fetch fashion_mnist
-  cvtrain data fetch cats_vs_dogs --subset book2         1,000, 500 and 1,000 photographs a class
+  cvtrain data fetch cats_vs_dogs --subset book2         1,000, 500, 1,000 photographs of each class
   cvtrain data fetch cifar10 --file cifar-10-python.tar.gz
 
 \b
 Sets: digits, mnist, fashion_mnist, cifar10, cats_vs_dogs (subsets: book1, book2).
-Downloads go on where they were interrupted, and are checked by their published digests.""",
+Downloads continue where they were interrupted, and are checked by their published digests.""",
 )
 @click.argument("name")
 @click.argument("folder", required=False, metavar="[DIR]", type=click.Path(path_type=Path))
-@click.option("--subset", metavar="SUBSET", help="A named part of the set.")
+@click.option("--subset", metavar="SUBSET", help="Named subset to take.")
 @click.option(
     "--file",
     "local",
     type=click.Path(path_type=Path),
     metavar="FILE",
-    help="A local copy of what would be downloaded, or a folder of it.",
+    help="Local copy of the download, or a folder with it.",
 )
 @common_options
 def fetch(
     console: "Console", name: str, folder: Path | None, subset: str | None, local: Path | None
 ) -> None:
-    """Make a folder of images of a data set that goes by a name; default: data/NAME."""
+    """Download a named data set, as a folder of images.
+
+    DIR defaults to data/NAME.
+    """
     from cvtrain.commands.data_fetch import data_fetch
 
     data_fetch(name, folder, subset=subset, local=local, console=console)

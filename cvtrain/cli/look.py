@@ -1,4 +1,4 @@
-"""The commands that look at a run: how good is it, what does it say, why?"""
+"""The commands that use a run or explain it: evaluate, predict, calibrate, visualize, ..."""
 
 from functools import partial
 from pathlib import Path
@@ -20,7 +20,7 @@ tta_option = click.option(
     default=1,
     show_default=True,
     metavar="N",
-    help="Average over N views of each image (test-time augmentation), as training changed it.",
+    help="Average the predictions over N augmented views of each image (test-time augmentation).",
 )
 
 
@@ -28,7 +28,7 @@ moved_option = click.option(
     "--data",
     type=click.Path(path_type=Path),
     metavar="FOLDER",
-    help="Where the run's images are now; default: where they were.",
+    help="New location of the run's images (default: the recorded one).",
 )
 
 
@@ -45,29 +45,30 @@ Examples:
     "--data",
     "source",
     metavar="SOURCE",
-    help="Other images: a folder of class folders, a CSV manifest or a named set; or the run's own "
-    "ones, where they are now.",
+    help="Images to measure instead: a folder of class folders, a CSV manifest or a named set; or "
+    "the new location of the run's own images.",
 )
 @click.option(
     "--split",
     type=click.Choice(["train", "validation", "test"]),
     default="test",
     show_default=True,
-    help="Which images, where the source has splits.",
+    help="Split to measure, where the images are split.",
 )
 @click.option(
     "--output",
     type=click.Path(file_okay=False, path_type=Path),
     metavar="DIR",
-    help="Where the CSV files and figures go; default: RUN/evaluate/SPLIT-or-SOURCE.",
+    help="Folder for the CSV files and figures (default: RUN/evaluate/SPLIT-or-SOURCE).",
 )
 @columns_option
 @tta_option
 @common_options
 def evaluate(console: "Console", run: Path | None, **options: Any) -> None:
-    """Measure RUN (default: the newest): accuracy with its interval, per class, calibration.
+    """Measure accuracy, class scores and calibration of a run.
 
-    Every prediction goes into a CSV with its file, so that each number can be recomputed.
+    RUN defaults to the newest run. The predictions of all files are written to a CSV file, so that
+    each number can be recomputed.
     """
     from cvtrain.commands.evaluate import evaluate as run_evaluate
 
@@ -85,15 +86,25 @@ Examples:
 A file that cannot be read is reported and does not stop the others; the exit code is then 3.""",
 )
 @click.argument("paths", nargs=-1, required=True, metavar="[RUN] PATHS...")
-@click.option("--top", type=click.IntRange(1), default=3, show_default=True, help="Classes a file.")
+@click.option(
+    "--top",
+    type=click.IntRange(1),
+    default=3,
+    show_default=True,
+    help="Number of classes to list for each file.",
+)
 @click.option(
     "--output",
     type=click.Path(dir_okay=False, path_type=Path),
     metavar="FILE",
-    help="Write a .csv or .json file with all probabilities instead of a table.",
+    help="Write all probabilities to a .csv or .json file instead of printing a table.",
 )
 @click.option(
-    "--batch-size", type=click.IntRange(1), default=32, show_default=True, help="Images at once."
+    "--batch-size",
+    type=click.IntRange(1),
+    default=32,
+    show_default=True,
+    help="Number of images in a batch.",
 )
 @tta_option
 @force_option
@@ -101,7 +112,10 @@ A file that cannot be read is reported and does not stop the others; the exit co
 def predict(
     console: "Console", paths: tuple[str, ...], output: Path | None, **options: Any
 ) -> None:
-    """Classify files, folders or globs with RUN (default: the newest)."""
+    """Classify image files, folders or glob patterns.
+
+    RUN defaults to the newest run.
+    """
     from cvtrain.commands.predict import predict as run_predict
 
     if output is not None and output.suffix.lower() not in (".csv", ".json"):
@@ -121,32 +135,34 @@ def predict(
 @click.command(
     epilog="""\b
 Examples:
-  cvtrain calibrate                              what would the newest run gain?
-  cvtrain calibrate RUN --coverage 0.9           answer 9 of 10 images, the surest
-  cvtrain calibrate RUN --risk 0.05              at most 5 % of the answers wrong
-  cvtrain calibrate RUN --off                    answer everything again
+  cvtrain calibrate                              show the possible thresholds
+  cvtrain calibrate RUN --coverage 0.9           answer the most confident 90 % of the images
+  cvtrain calibrate RUN --risk 0.05              at most 5 % of the answers are wrong
+  cvtrain calibrate RUN --off                    answer every image
 
 \b
 The model stays as it is; `predict` and `evaluate` read RUN/abstention.json.""",
 )
 @click.argument("run", required=False, type=click.Path(path_type=Path))
-@click.option("--coverage", type=float, metavar="SHARE", help="Which share to answer, 0 to 1.")
+@click.option(
+    "--coverage", type=float, metavar="SHARE", help="Share of the images to answer, 0 to 1."
+)
 @click.option(
     "--risk",
     type=float,
     metavar="SHARE",
-    help="Which share of the answers may be wrong, 0 to 1; kept with 95 % confidence.",
+    help="Largest share of wrong answers, 0 to 1, kept with 95 % confidence.",
 )
-@click.option("--off", is_flag=True, help="Answer every image again.")
+@click.option("--off", is_flag=True, help="Remove the threshold: answer every image.")
 @common_options
 def calibrate(
     console: "Console", run: Path | None, coverage: float | None, risk: float | None, off: bool
 ) -> None:
-    """Let RUN (default: the newest) answer "unknown" where it is not sure.
+    """Set a confidence below which a run answers "unknown".
 
-    A temperature makes the confidences honest, a threshold on them says what is sure enough; both
-    come from the validation images, what they do to the test images is shown. Without an option
-    nothing is decided, and the choices are shown.
+    RUN defaults to the newest run. Temperature scaling and the threshold are fitted on the
+    validation images, and their effect is measured on the test images. Without an option, the
+    command shows the possible thresholds and changes nothing.
     """
     from cvtrain.commands.calibrate import calibrate as run_calibrate
 
@@ -163,53 +179,58 @@ def calibrate(
 Examples:
   cvtrain visualize                              class-activation maps of the newest run
   cvtrain visualize RUN photos/ --method layercam --class top:3
-  cvtrain visualize --evaluate --sanity          can these maps be trusted?
+  cvtrain visualize --evaluate --sanity          measure how reliable the maps are
   cvtrain visualize --activations photo.jpg
   cvtrain visualize --filters --style distill --layer conv3
-  cvtrain visualize --depth                      what the layers keep
+  cvtrain visualize --depth                      what each layer keeps of the images
   cvtrain visualize model.keras photos/ --pixel-range 0..1""",
 )
 @click.argument("paths", nargs=-1, metavar="[RUN|MODEL.keras] [IMAGES]...")
-@click.option("--cam", is_flag=True, help="Where it looks (default).")
-@click.option("--activations", is_flag=True, help="What the channels make of it.")
-@click.option("--filters", is_flag=True, help="What excites the filters of a layer.")
-@click.option("--depth", is_flag=True, help="What the layers keep, by depth.")
-@click.option("--layer", metavar="NAME", help="Of which layer; default: chosen, and told.")
+@click.option("--cam", is_flag=True, help="Draw class-activation maps (default).")
+@click.option("--activations", is_flag=True, help="Draw the activations of each channel.")
+@click.option("--filters", is_flag=True, help="Draw images that activate each filter most.")
+@click.option("--depth", is_flag=True, help="Measure by depth what the layers keep of the images.")
+@click.option(
+    "--layer", metavar="NAME", help="Layer to inspect (default: chosen automatically and printed)."
+)
 @click.option(
     "--class",
     "classes",
     metavar="CLASS",
-    help="A name, an index, top:K or all; default: the predicted class, beside it the true one.",
+    help="Class to explain: a name, an index, top:K or all (default: the predicted class, and the "
+    "true class where it is known).",
 )
 @click.option(
     "--method",
     type=click.Choice(METHOD_NAMES),
-    help="How maps are made; default: gradcam. The last five are by the pixels.",
+    help="Explanation method (default: gradcam). The last five work on the input pixels.",
 )
 @click.option(
     "--style",
     type=click.Choice(["book", "distill"]),
-    help="Of filters: quick (default), or slow and smooth.",
+    help="Style of filter images: book (fast, default) or distill (slower and smoother).",
 )
 @click.option("--evaluate", is_flag=True, help="Measure how faithful the maps are to the model.")
-@click.option("--sanity", is_flag=True, help="Check that maps depend on what the model has learnt.")
+@click.option(
+    "--sanity", is_flag=True, help="Test whether the maps change when the weights are randomized."
+)
 @click.option(
     "--pixel-range",
     type=click.Choice(["0..255", "0..1", "-1..1"]),
-    help="What MODEL.keras takes, if no layer in it scales pixels.",
+    help="Pixel range that MODEL.keras expects, where it does not scale pixels itself.",
 )
 @click.option(
     "--seed",
     type=click.IntRange(0, 2**32 - 1),
     default=0,
     show_default=True,
-    help="Of the sample and of all that is drawn at random.",
+    help="Random seed of the image sample and of random methods.",
 )
 @click.option(
     "--output",
     type=click.Path(file_okay=False, path_type=Path),
     metavar="DIR",
-    help="Where pictures go; default: RUN/visualize/METHOD, ./visualize/MODEL/METHOD.",
+    help="Folder for the images (default: RUN/visualize/METHOD, ./visualize/MODEL/METHOD).",
 )
 @moved_option
 @common_options
@@ -221,10 +242,11 @@ def visualize(
     data: Path | None,
     **options: Any,
 ) -> None:
-    """Look into RUN (default: the newest) or any Keras model: where does it look, what does it see?
+    """Draw class-activation maps, activations and filters of a model.
 
-    Without IMAGES a sample of the run's test images is taken, right and wrong ones. The folder then
-    holds index.html, sheet.png, and for each image overlays and raw maps.
+    RUN defaults to the newest run; MODEL.keras is any Keras model of images. Without IMAGES, a
+    sample of correctly and wrongly classified test images is used. The output folder holds
+    index.html, sheet.png, and the overlays and raw maps of each image.
     """
     from cvtrain.commands.visualize import visualize as run_visualize
     from cvtrain.commands.visualize.request import Look
@@ -252,17 +274,18 @@ Examples:
     "--output",
     type=click.Path(dir_okay=False, path_type=Path),
     metavar="FILE",
-    help="The page to write; default: RUN/report.html.",
+    help="HTML file to write (default: RUN/report.html).",
 )
 @moved_option
 @force_option
 @common_options
 def report(console: "Console", run: Path | None, **options: Any) -> None:
-    """Show all that RUN (default: the newest) has found on one page that needs no network.
+    """Write all results of a run to one HTML page.
 
-    Accuracy with its interval, curves and what they say, confusion matrix whose cells open their
-    images, scores by class, calibration, worst mistakes, labels to look at, data, freeze proof,
-    time, and how to reproduce it.
+    RUN defaults to the newest run. The page needs no network. It shows accuracy with its interval,
+    learning curves with a diagnosis, the confusion matrix with the images of each cell, scores of
+    each class, calibration, worst mistakes, likely mislabels, data, freeze proof, time, and how to
+    reproduce the run.
     """
     from cvtrain.commands.report import report as run_report
 
@@ -274,7 +297,7 @@ def report(console: "Console", run: Path | None, **options: Any) -> None:
 Examples:
   cvtrain compare runs/scratch runs/augmented
   cvtrain compare runs/*-fit-* --output rates.html
-  cvtrain compare RUN_OF_LADDER                  its rungs""",
+  cvtrain compare RUN_OF_LADDER                  the stages of a ladder""",
 )
 @click.argument("runs", nargs=-1, required=True, type=click.Path(path_type=Path), metavar="RUN...")
 @click.option(
@@ -283,15 +306,15 @@ Examples:
     metavar="FILE",
     default=Path("compare.html"),
     show_default=True,
-    help="The page to write.",
+    help="HTML file to write.",
 )
 @force_option
 @common_options
 def compare(console: "Console", runs: tuple[Path, ...], output: Path, force: bool) -> None:
-    """Hold several RUNs against the first: is one better, by more than chance, and what differs?
+    """Compare runs by paired tests on the same test images.
 
-    Accuracy with its interval, McNemar's paired test on the same test images, agreement, curves
-    over each other and differences of the configs; as a table, and on a page.
+    A table and an HTML page show accuracy with its interval, McNemar's paired test, agreement,
+    learning curves in one plot, and the differences between the configs.
     """
     from cvtrain.commands.compare import compare as run_compare
     from cvtrain.system.files import quoted

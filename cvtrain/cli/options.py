@@ -1,7 +1,7 @@
 """What several commands share: options, and the config of a project."""
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,11 +17,33 @@ if TYPE_CHECKING:
     from cvtrain.system.console import Console
 
 
+class WholeSentences(click.Group):
+    """Lists its commands, in groups if it has any, with the whole first sentence of their help.
+
+    Attributes:
+        groups: names of commands by the title of their group; empty: all are `Commands`.
+    """
+
+    groups: Mapping[str, Sequence[str]] = {}
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Write the commands into a help page."""
+        groups = self.groups or {"Commands": self.list_commands(ctx)}
+        width = max(map(len, self.commands))
+        for title, names in groups.items():
+            rows = []
+            for name in names:
+                sentence = (self.commands[name].help or "").partition("\n")[0]
+                rows.append((f"{name:<{width}}", sentence))
+            with formatter.section(title):
+                formatter.write_dl(rows)
+
+
 def common_options(command: Callable[..., None]) -> Callable[..., None]:
     """--quiet and --debug, and a `console` as first argument."""
 
-    @click.option("-q", "--quiet", is_flag=True, help="Print results and warnings only.")
-    @click.option("--debug", is_flag=True, help="Show the traceback of an error.")
+    @click.option("-q", "--quiet", is_flag=True, help="Print only results and warnings.")
+    @click.option("--debug", is_flag=True, help="Print the traceback of an error.")
     @functools.wraps(command)
     def wrapper(quiet: bool, debug: bool, **arguments: Any) -> None:
         from cvtrain.system.console import Console
@@ -37,9 +59,9 @@ set_option = click.option(
     "overrides",
     multiple=True,
     metavar="KEY.PATH=VALUE",
-    help="Override the config; may be repeated. Paths count from the current folder.",
+    help="Override a key of the config; can be repeated. Paths are relative to the current folder.",
 )
-force_option = click.option("--force", is_flag=True, help="Replace the file that is there.")
+force_option = click.option("--force", is_flag=True, help="Replace an existing file.")
 
 
 def _columns_of(_context: click.Context, _option: click.Parameter, text: str | None) -> Any:
@@ -55,14 +77,14 @@ columns_option = click.option(
     "--columns",
     metavar="COLUMNS",
     callback=_columns_of,
-    help="Which column of a manifest is what, as data.columns: '{path: id, label: breed, "
+    help="Meaning of the columns of a manifest, as in data.columns: '{path: id, label: breed, "
     "suffix: .jpg}'.",
 )
 run_dir_option = click.option(
     "--run-dir",
     type=click.Path(file_okay=False, path_type=Path),
     metavar="DIR",
-    help="The run folder to write; default: runs/DATE-COMMAND-CONFIG.",
+    help="Run folder to write (default: runs/DATE-COMMAND-CONFIG).",
 )
 
 
@@ -134,10 +156,10 @@ def project_options(command: Callable[..., None]) -> Callable[..., None]:
         click.option(
             "--accept-changes",
             is_flag=True,
-            help="With --resume: go on though config, images, versions or machine changed, such as "
-            "--set fit.epochs=20. The run then says that it is not exact.",
+            help="With --resume: continue although the config (such as --set fit.epochs=20), "
+            "images, versions or machine have changed. The run is then recorded as not exact.",
         ),
-        click.option("--resume", is_flag=True, help="Go on with an unfinished run."),
+        click.option("--resume", is_flag=True, help="Continue an unfinished run."),
         run_dir_option,
         set_option,
         click.argument("config", default="config.yaml", type=click.Path(path_type=Path)),

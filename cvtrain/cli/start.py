@@ -23,7 +23,7 @@ An editor with a YAML language server then completes and checks a config that be
 )
 @common_options
 def schema(console: "Console") -> None:
-    """Print what a config may say as JSON Schema, for editors."""
+    """Print the JSON Schema of the config, for editors."""
     import json
 
     from cvtrain.config.schema import config_schema
@@ -37,7 +37,7 @@ Examples:
   cvtrain init photos/                           writes ./config.yaml
   cvtrain init photos/ --output projects/pets.yaml
   cvtrain init photos/ --weights mobilenet_2_5_224_tf_no_top.h5
-  cvtrain init flat/ --label '(cat|dog)\\.'       classes that stand in the paths below PATH
+  cvtrain init flat/ --label '(cat|dog)\\.'       classes are found in the paths below PATH
   cvtrain init digits --no-estimate
   cvtrain init list.csv --columns '{path: id, label: breed, folder: train, suffix: .jpg}'
 
@@ -55,19 +55,23 @@ Then, in this order:
     default="config.yaml",
     show_default=True,
     metavar="FILE",
-    help="The config to write.",
+    help="Config to write.",
 )
 @click.option(
     "--weights",
     type=click.Path(path_type=Path),
     metavar="FILE",
-    help="Keras' file of pretrained weights; default: what Keras has or can fetch.",
+    help="File of pretrained Keras weights (default: those that Keras has or can download).",
 )
-@click.option("--label", metavar="PATTERN", help="Take the class from the path of each file.")
+@click.option(
+    "--label", metavar="PATTERN", help="Pattern that finds the class in the path of each file."
+)
 @force_option
 @columns_option
 @click.option(
-    "--no-estimate", is_flag=True, help="Do not measure how long each stage will take here."
+    "--no-estimate",
+    is_flag=True,
+    help="Do not measure how long each stage will take on this machine.",
 )
 @common_options
 def init(
@@ -80,9 +84,9 @@ def init(
     force: bool,
     no_estimate: bool,
 ) -> None:
-    """Look at the images of PATH and write a commented config that trains as it is.
+    """Inspect images and write a config that is ready to train.
 
-    PATH is what data.source may be: a folder, a CSV manifest, an .npz file or a named set.
+    PATH is a folder, a CSV manifest, an .npz file or a named set.
     """
     from cvtrain.commands.init import init as run_init
 
@@ -105,12 +109,12 @@ Examples:
   cvtrain doctor --json > doctor.json
 
 \b
-The exit code is 5 when something is bad, 0 otherwise.""",
+The exit code is 5 if a check fails, and 0 otherwise.""",
 )
 @click.option("--json", "as_json", is_flag=True, help="Print JSON instead of a table.")
 @common_options
 def doctor(console: "Console", as_json: bool) -> None:
-    """Tell what this machine can do, and what to fix: versions, devices, speed, room, weights."""
+    """Check versions, devices, speed, disk and weights."""
     from cvtrain.commands.doctor import doctor as run_doctor
 
     run_doctor(as_json=as_json, console=console)
@@ -120,14 +124,14 @@ def doctor(console: "Console", as_json: bool) -> None:
     epilog="""\b
 Examples:
   cvtrain summary                                the convnet of ./config.yaml
-  cvtrain summary --set fit.model.padding=same   what does padding change?
+  cvtrain summary --set fit.model.padding=same   the effect of padding
   cvtrain summary --set fit.model.strides=2 --set fit.model.pooling=1
-  cvtrain summary --stage finetune               what is frozen, what is trained
+  cvtrain summary --stage finetune               which layers are frozen and trained
   cvtrain summary --stage extract-features --set extract_features.backbone.name=vgg16 --layers
 
 \b
-A cell sees more of the image with every window above it, and twice as fast after a pooling of 2:
-compare what the last map sees with the size of what you want to tell apart.""",
+The receptive field grows with every layer, and twice as fast after a pooling of 2. Compare that of
+the last feature map with the size of the objects to classify.""",
 )
 @click.argument("config", default="config.yaml", type=click.Path(path_type=Path))
 @click.option(
@@ -135,16 +139,16 @@ compare what the last map sees with the size of what you want to tell apart.""",
     type=click.Choice(["fit", "extract-features", "finetune"]),
     default="fit",
     show_default=True,
-    help="Whose network.",
+    help="Stage whose network to show.",
 )
 @click.option(
     "--classes",
     "num_classes",
     type=click.IntRange(2),
     metavar="N",
-    help="How many classes; default: those of data.classes, or 10.",
+    help="Number of classes (default: those of data.classes, or 10).",
 )
-@click.option("--layers", "every_layer", is_flag=True, help="Every layer of a large base.")
+@click.option("--layers", "every_layer", is_flag=True, help="Show every layer of a large backbone.")
 @set_option
 @common_options
 def summary(
@@ -155,9 +159,9 @@ def summary(
     every_layer: bool,
     overrides: tuple[str, ...],
 ) -> None:
-    """Show a network layer by layer: shapes, parameters, multiply-adds, receptive fields.
+    """Show the layers of a network, with shapes and parameters.
 
-    No image is needed: this is a place to try padding, strides and pooling.
+    No image is needed, so that padding, strides and pooling can be tried out.
     """
     from cvtrain.commands.summary import summary as run_summary
     from cvtrain.config import load_config

@@ -19,24 +19,25 @@ Examples:
   cvtrain fit                                    ./config.yaml
   cvtrain fit configs/digits.yaml                offline, in a minute
   cvtrain fit configs/scratch.yaml --set data.source=photos/ --set fit.epochs=5
-  cvtrain fit config.yaml --find-lr              which learning rate? a minute, no model
-  cvtrain fit config.yaml --resume               go on with the newest unfinished run of it
+  cvtrain fit config.yaml --find-lr              suggest a learning rate
+  cvtrain fit config.yaml --resume               continue its newest unfinished run
   cvtrain fit runs/20260101-120000-fit-config --resume
   cvtrain fit runs/20260101-120000-fit-config --resume --set fit.epochs=50 --accept-changes
 
 \b
-The run folder then holds model.keras, run.json, history.csv, predictions-*.csv, figures/.""",
+The run folder holds model.keras, run.json, history.csv, predictions-*.csv and figures/.""",
 )
 @click.option(
     "--find-lr",
     is_flag=True,
-    help="Train a hundred steps at rising learning rates, and suggest one; keep no model.",
+    help="Suggest a learning rate by a short training at rising rates; no model is kept.",
 )
 @project_options
 def fit(console: "Console", project: Project, find_lr: bool) -> None:
-    """Train a convnet from scratch on the images of CONFIG, evaluate it and draw how it went.
+    """Train a convnet from scratch and evaluate it.
 
-    With an `augment:` section each epoch sees the images changed at random.
+    If the config has an `augment:` section, the training images are changed at random in each
+    epoch.
     """
     if find_lr:
         if project.resume:
@@ -55,20 +56,21 @@ def fit(console: "Console", project: Project, find_lr: bool) -> None:
 @click.command(
     epilog="""\b
 Examples:
-  cvtrain probe                                  where to cut the base of ./config.yaml?
+  cvtrain probe                                  the backbone of ./config.yaml
   cvtrain probe --set 'probe.image_sizes=[96, 160, 224]'
   cvtrain probe --set 'probe.backbones=[{name: vgg16}, {name: mobilenet, alpha: 0.25}]'
-  cvtrain probe --set data.train_per_class=100   sooner, less exact
+  cvtrain probe --set data.train_per_class=100   faster and less exact
 
 \b
-The run folder then holds probe.csv and figures/probe.png, and no model.""",
+The run folder holds probe.csv and figures/probe.png, but no model.""",
 )
 @project_options
 def probe(console: "Console", project: Project) -> None:
-    """Measure how well each block of a base tells the classes apart, and recommend where to cut.
+    """Measure which block of a backbone has the best features.
 
-    A linear classifier on the pooled features of each block, cross-validated on the training
-    images: early blocks are generic and cheap, late ones specific to what the base was trained on.
+    A linear classifier on the pooled features of each block is cross-validated on the training
+    images. Early blocks are generic and fast; late ones are specialized to the pretraining classes.
+    The command recommends a value of `backbone.cut`.
     """
     config, request = project.open("probe")
     from cvtrain.commands.probe import probe as run_probe
@@ -80,20 +82,20 @@ def probe(console: "Console", project: Project) -> None:
     "learning-curve",
     epilog="""\b
 Examples:
-  cvtrain learning-curve                         would more images like those of ./config.yaml help?
+  cvtrain learning-curve                         for the images of ./config.yaml
   cvtrain learning-curve --set learning_curve.seeds=10
   cvtrain learning-curve --set 'learning_curve.shares=[0.1, 0.25, 0.5, 1]'
   cvtrain learning-curve --resume
 
 \b
-The run folder then holds learning_curve.csv and figures/learning_curve.png, and no model.""",
+The run folder holds learning_curve.csv and figures/learning_curve.png, but no model.""",
 )
 @project_options
 def learning_curve(console: "Console", project: Project) -> None:
-    """Would more data help? Train on growing shares of the images, and say what twice as many do.
+    """Estimate how much more training images would help.
 
-    A linear classifier on the features of the base of `extract_features:`, on several subsets of
-    each size, measured on the validation and test images.
+    A linear classifier on the features of the backbone of `extract_features:` is trained on
+    several subsets of each size and measured on the validation and test images.
     """
     config, request = project.open("learning-curve")
     from cvtrain.commands.learning_curve import learning_curve as run_learning_curve
@@ -112,17 +114,21 @@ Examples:
   cvtrain extract-features config.yaml --features-only
 
 \b
-Features are kept in $CVTRAIN_CACHE, by default ~/.cache/cvtrain: a second head costs seconds.""",
+Features are cached in $CVTRAIN_CACHE (default: ~/.cache/cvtrain), so that a second head takes
+seconds.""",
 )
 @click.option(
-    "--features-only", is_flag=True, help="Write the features as .npy and .parquet; train nothing."
+    "--features-only",
+    is_flag=True,
+    help="Write the features to .npy and .parquet files, and train nothing.",
 )
 @project_options
 def extract_features(console: "Console", project: Project, features_only: bool) -> None:
-    """Train a head on the features of a pretrained base, which is run once for each image.
+    """Train a head on features of a frozen, pretrained backbone.
 
-    The base stays frozen, and the run proves it. With `views:` above 1 and an `augment:` section
-    so many augmented views of each training image are computed and kept.
+    The backbone computes the features of each image once. Digests of its layers prove that it stays
+    frozen. With `views: N` and an `augment:` section, the features of N augmented views of each
+    training image are computed and cached.
     """
     config, request = project.open("extract-features")
     from cvtrain.commands.extract_features import extract_features as run_extract_features
@@ -143,13 +149,14 @@ Examples:
     "source",
     type=click.Path(path_type=Path),
     metavar="RUN",
-    help="The run to start from; default: the newest extract-features run.",
+    help="Run to start from (default: the newest extract-features run).",
 )
 @project_options
 def finetune(console: "Console", project: Project, source: Path | None) -> None:
-    """Train the top of a run's network on, at a low learning rate; what is below stays frozen.
+    """Continue training the top layers of a run.
 
-    The frozen part comes from the cache, so that only the top is computed in every step.
+    The learning rate is low, and the layers below stay frozen. Their features are read from the
+    cache, so that each step computes the top layers alone.
     """
     config, request = project.open("finetune")
     from cvtrain.runs.run import Run, newest_run
@@ -171,14 +178,15 @@ def finetune(console: "Console", project: Project, source: Path | None) -> None:
 Examples:
   cvtrain ladder                                 ./config.yaml
   cvtrain ladder configs/digits-transfer.yaml    offline, in minutes
-  cvtrain ladder config.yaml --resume            go on with the rung that was stopped""",
+  cvtrain ladder config.yaml --resume            continue with the stage that was stopped""",
 )
 @project_options
 def ladder(console: "Console", project: Project) -> None:
-    """Climb from a convnet from scratch to a fine-tuned base, and tell what each rung gains.
+    """Run all stages, from scratch to fine-tuned, and compare them.
 
-    Scratch, augmented, features, features with views, fine-tuned: all on one split, each compared
-    with the one below by a paired test. Says first how long it will take.
+    The stages are: from scratch, augmented, features, features of augmented views, fine-tuned. All
+    use the same split, and a paired test compares each with the one before. The command first
+    prints how long it will take.
     """
     config, request = project.open("ladder")
     from cvtrain.commands.ladder import ladder as run_ladder
@@ -191,11 +199,11 @@ def ladder(console: "Console", project: Project) -> None:
 Examples:
   cvtrain reproduce                              the newest run with a model
   cvtrain reproduce RUN
-  cvtrain reproduce RUN --data photos/           its images lie elsewhere now
+  cvtrain reproduce RUN --data photos/           the images have moved
   cvtrain reproduce RUN --run-dir AGAIN --resume
 
 \b
-Exit codes: 0 bit for bit the same, 7 something differs; AGAIN/reproduction.json says what.""",
+Exit codes: 0 identical bit for bit, 7 different; AGAIN/reproduction.json lists the differences.""",
 )
 @click.argument("run", required=False, type=click.Path(path_type=Path))
 @click.option(
@@ -203,16 +211,20 @@ Exit codes: 0 bit for bit the same, 7 something differs; AGAIN/reproduction.json
     "--source",
     "source",
     metavar="SOURCE",
-    help="Where its images are now; default: where they were.",
+    help="New location of the images (default: the recorded one).",
 )
 @click.option(
     "--run-dir",
     type=click.Path(file_okay=False, path_type=Path),
     metavar="DIR",
-    help="The run folder to write; default: DATE-reproduce-CONFIG beside RUN.",
+    help="Run folder to write (default: DATE-reproduce-CONFIG beside RUN).",
 )
-@click.option("--resume", is_flag=True, help="Go on with an unfinished reproduction of RUN.")
-@click.option("--accept-changes", is_flag=True, help="Go on with other images, too.")
+@click.option("--resume", is_flag=True, help="Continue an unfinished reproduction of RUN.")
+@click.option(
+    "--accept-changes",
+    is_flag=True,
+    help="Continue even if the images differ from those of the run.",
+)
 @common_options
 def reproduce(
     console: "Console",
@@ -222,10 +234,11 @@ def reproduce(
     resume: bool,
     accept_changes: bool,
 ) -> None:
-    """Do RUN again from its config, images and environment, and report what differs.
+    """Repeat a run from its config, and report any difference.
 
-    A run of fit, extract-features or finetune. Everything is computed anew, in a run folder and a
-    cache of its own: weights, epochs, metrics and predictions are then compared bit for bit.
+    RUN is a run of fit, extract-features or finetune (default: the newest with a model). Everything
+    is computed again in a new run folder and a new cache. Weights, epochs, metrics and predictions
+    are then compared bit for bit.
     """
     first = open_run(run, console)
     from cvtrain.commands.reproduce import reproduce as run_reproduce
