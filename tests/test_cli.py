@@ -126,7 +126,7 @@ def test_a_run_that_changed_is_refused_before_the_engine_is_loaded(tmp_path, ima
     done = run(*arguments, "--run-dir", "./run", cwd=tmp_path)
     assert done.returncode == 4
     assert done.stderr.endswith(
-        "run: not as it was when the run was started:\n  fit.epochs: 30 -> 7\n"
+        "run: its inputs have changed since it was started:\n  fit.epochs: 30 -> 7\n"
         "  Resume as it was started, start a new run, or add --accept-changes: the run then goes "
         "on, and says that it is not exact.\n"
     )
@@ -139,7 +139,7 @@ def test_resume_takes_the_newest_run_that_is_not_finished(tmp_path, image_folder
         made = Run.create(tmp_path / "runs" / name, "fit", files={"config.yaml": config})
         made.update(name="config", status=status, started=f"2026-01-0{ord(name) - 96}")
     done = run("fit", "--resume", "--set", "fit.epochs=7", cwd=tmp_path)
-    assert "runs/a: not as it was when the run was started" in done.stderr
+    assert "runs/a: its inputs have changed since it was started" in done.stderr
     made = Run.open(tmp_path / "runs" / "a")
     made.update(status="finished")
     done = run("fit", "--resume", cwd=tmp_path)

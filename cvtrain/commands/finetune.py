@@ -109,8 +109,8 @@ def refuse_other_classes(source: Run, job: Job) -> None:
     known, names = source.field("class_names", list), list(job.dataset.index.class_names)
     if known != names:
         raise ConfigError(
-            f"{source.path} tells {', '.join(known)} apart, and the images are of "
-            f"{', '.join(names)}",
+            f"{source.path} was trained on the classes {', '.join(known)}, and the images have the "
+            f"classes {', '.join(names)}",
             "For other classes put a new head on it: extract_features.backbone.weights names "
             "the run.",
         )

@@ -264,8 +264,8 @@ def show(run: Run, console: Console) -> None:
                 f"{most:.1f} points more ({_on_others(row)})"
             )
         console.result(
-            "Points more are of the same images, now and then. Other images may be easier or "
-            "harder, now as then: that is why their accuracy is less sure."
+            "The gain is estimated on the same test images. On new images the accuracy itself is "
+            "less certain, because they may be easier or harder."
         )
     console.result(
         f"\n{run.path}/ holds learning_curve.csv, run.json and figures/learning_curve.png "

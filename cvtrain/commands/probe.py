@@ -211,8 +211,8 @@ def show(run: Run, base: Backbone, config: Path | None, console: Console) -> Non
     last = [row for row in rows if _series(row) == _series(cut)][-1]
     if last["accuracy"] < least_accuracy(best):
         console.result(
-            f"Above it the blocks do worse, {last['accuracy']:.4f} at the end: they know what is "
-            "special to the classes that the base was trained on."
+            f"Later blocks do worse, {last['accuracy']:.4f} at the end: they are specialized to "
+            "the pretraining classes."
         )
     settings = {
         "data": {"image_size": cut["image_size"]},

@@ -40,12 +40,12 @@ from cvtrain.system.outputs import PAGE, refuse_replacing
 from cvtrain.system.signals import Stop, stop_on_signals
 
 SECTIONS = {
-    "curves": "Learning",
-    "confusion": "What is taken for what",
-    "classes": "By class",
-    "calibration": "Confidence",
+    "curves": "Learning curves",
+    "confusion": "Confusion matrix",
+    "classes": "Scores of each class",
+    "calibration": "Calibration",
     "mistakes": "Worst mistakes",
-    "mislabels": "Labels to look at",
+    "mislabels": "Likely mislabels",
     "data": "Data",
     "freeze": "Freeze proof",
     "time": "Time",

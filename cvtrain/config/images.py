@@ -146,7 +146,7 @@ class Augment(Section):
     saturation: Annotated[float, Field(ge=0, le=1)] = 0.0
     """Factor against grey, uniform in 1-saturation..1+saturation."""
     fill: Literal["nearest", "reflect", "wrap", "constant"] = "nearest"
-    """What stands where the image does not reach; `constant` is black."""
+    """How points outside of the image are filled; `constant` is black."""
     rand_augment: RandAugment | None = None
     """A few operations of fourteen besides all the above; {} has the defaults, left out: none."""
     erase: Annotated[float, Field(ge=0, le=1)] = 0.0

@@ -41,7 +41,7 @@ class Convnet(Section):
     dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0
     """Share of the flattened features that is dropped in training."""
     grayscale: bool = False
-    """Look at the brightness alone."""
+    """Convert the images to grayscale in the network."""
 
     @model_validator(mode="after")
     def _one_value_per_stage(self) -> "Convnet":

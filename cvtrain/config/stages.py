@@ -53,7 +53,7 @@ class Training(Section):
     """How long and by what rules a network is trained; the same keys in every stage."""
 
     epochs: Positive = 30
-    """How often the network sees the data."""
+    """Number of epochs."""
     steps_per_epoch: Positive | None = None
     """Batches in an epoch, whatever the size of the data; left out: one pass over the data."""
     batch_size: Positive = 32
@@ -140,7 +140,7 @@ class FineTune(Unfreeze):
     """`cvtrain finetune`: the top of a run's network is trained on, what is below stays frozen."""
 
     views: Views | None = None
-    """As in `extract_features`, and left out: what it has there."""
+    """As `extract_features.views`, which is the default."""
     then: tuple[Unfreeze, ...] = ()
     """Further steps, one after the other, each on the result of the one before."""
 

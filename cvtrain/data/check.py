@@ -44,7 +44,7 @@ class Report:
     """What a check has found.
 
     Attributes:
-        index: that was checked, after it was dealt out among different, usable images.
+        index: the checked index, split among different, usable images.
         problems: in the order of the index, duplicates last.
         same_classes, too_few: why nothing can be trained on what is left without bad files, if so:
             classes hold the same images, or have too few different ones to be dealt out.
@@ -122,7 +122,7 @@ def resolve(index: Index, report: Report, *, on_bad: str, on_leak: str) -> tuple
     """The index as training may use it, and what a person should be told about that.
 
     Args:
-        index: that was checked.
+        index: the checked index.
         report: of its check.
         on_bad: "error", or "skip" to go on without bad files; of a leak, the later split keeps the
             image.
@@ -136,7 +136,9 @@ def resolve(index: Index, report: Report, *, on_bad: str, on_leak: str) -> tuple
     messages = _told_of_contrast(report)
     if num_leaks and on_leak == "allow":
         bad = [problem for problem in bad if not problem.is_leak]
-        messages.append(f"{num_leaks:,} images are in two splits: the figures will flatter")
+        messages.append(
+            f"{num_leaks:,} images appear in two splits: the metrics will be too optimistic"
+        )
     if report.same_classes:
         raise report.same_classes
     # Where nothing is left because the format is not read, to know the class says too little.

@@ -123,10 +123,10 @@ def _why_never_learnt(curves: _Curves, stage: Stage) -> tuple[str, str]:
     end, val_end = curves.end_losses
     if end < (1 - _FELL) * stage.guessing and val_end > (1 + _BARELY) * end:
         return (
-            f"Of the training images it has learnt something (their loss ends at {_nats(end)}), "
-            "but nothing that holds for others."
+            f"It has learnt something about the training images (their loss ends at {_nats(end)}), "
+            "but nothing that generalizes to others."
         ), against_over_fitting(stage)
-    said = f"The training loss ends at {_nats(end)}, where guessing has {_nats(stage.guessing)}"
+    said = f"The training loss ends at {_nats(end)} (guessing: {_nats(stage.guessing)})"
     why, proposal = _why_not_fitted(curves, stage)
     return f"{said}{why}", proposal
 
@@ -240,8 +240,8 @@ def _collapsed(curves: _Curves, stage: Stage) -> Reading | None:
     return Reading(
         "collapsed",
         f"Training collapsed at epoch {epoch}: its loss was {least:.2f} and ends at {_nats(end)}, "
-        f"where guessing among {stage.num_classes} classes has {guessing:.2f}. Most often a "
-        "step was too large. The best epoch was kept.",
+        f"which is that of guessing among {stage.num_classes} classes ({guessing:.2f}). The usual "
+        "reason is a step that was too large. The best epoch was kept.",
         stage.lower_rate(1 / 3),
     )
 
@@ -344,9 +344,9 @@ def _validation_too_small(curves: _Curves, stage: Stage) -> Reading | None:
         return None
     return Reading(
         "validation-too-small",
-        f"{stage.num_validation} validation images know an accuracy of {accuracy:.0%} to "
-        f"+-{100 * half_width:.0f} points: smaller differences between epochs or settings are "
-        "chance.",
+        f"With {stage.num_validation} validation images, the accuracy of {accuracy:.0%} is known "
+        f"only to +-{100 * half_width:.0f} points: smaller differences between epochs or settings "
+        "may be chance.",
     )
 
 

@@ -82,7 +82,7 @@ def what_is(path: Path) -> str:
         return "is the beginning of a Keras model, whose end is missing"
     kind = _no_model(beginning(path)) or model_at(path) or "no file of a model"
     if kind == MODELS[".keras"] and not zipfile.is_zipfile(path):
-        kind = "no archive, whatever its name says"
+        kind = "no archive, despite its name"
     inside = nested_base(path)
     within = f" with the model {printable(inside[-1])} inside it" if inside else ""
     packed = f" with {printable(_packed_model(path))} in it" if _packed_model(path) else ""
@@ -221,7 +221,7 @@ def how_to_unpack(path: Path) -> str:
 
 
 def how_to_restore(path: Path) -> str:
-    """What to do about a file that is no model, whatever its name says."""
+    """What to do about a file that is no model, despite its name."""
     if beginning(path).startswith(b"version https://git-lfs"):
         return "Fetch it with: git lfs pull"
     return "Fetch or copy it again."

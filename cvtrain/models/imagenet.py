@@ -1,4 +1,4 @@
-"""Keras' files of ImageNet weights: what they are called, where they are, which network one is of.
+"""Keras' files of ImageNet weights: file names, addresses, and the network of a file name.
 
 Plain data and the standard library, so that weights can be looked for before Keras is loaded.
 """

@@ -222,7 +222,9 @@ def _check_object(value: Mapping[str, Any]) -> None:
         raise ValueError("it names no class")
     is_class = name[:1].isupper() and not is_function
     if name not in HARMLESS.get(module, ()) and not (module in _ALL_HARMLESS and is_class):
-        raise ValueError(f"it asks for {module}.{name}, none of Keras' own layers for images")
+        raise ValueError(
+            f"unsupported {module}.{name}: only Keras' own layers for images are allowed"
+        )
 
 
 def _names_in(config: Mapping[str, Any]) -> Iterator[str]:

@@ -69,7 +69,7 @@ class Cell:
 
 @dataclass(frozen=True)
 class Confusion:
-    """What is taken for what.
+    """The confusion matrix.
 
     Attributes:
         rows: of the whole matrix, true classes; empty where there are more than `MOST_CLASSES`.

@@ -210,7 +210,7 @@ def accept(
     if impossible or not accepted:
         lines = [f"{c.what}{' (cannot be accepted)' * c.is_other_run}" for c in changes]
         raise RunError(
-            f"{run.path}: not as it was when the run was started:\n  " + "\n  ".join(lines),
+            f"{run.path}: its inputs have changed since it was started:\n  " + "\n  ".join(lines),
             "Resume as it was started, or start a new run."
             if impossible
             else f"Resume as it was started, start a new run, or add {_OPTION}: the run then goes "
@@ -218,7 +218,7 @@ def accept(
         )
     for change in changes:
         warn(f"accepted: {change.what}")
-    warn("from here on the run is not what it would be without interruption")
+    warn("from here on, the results will differ from those of an uninterrupted run")
     entry = {
         "when": datetime.now(UTC).isoformat(timespec="seconds"),
         "changes": [change.what for change in changes],

@@ -255,4 +255,4 @@ def test_a_gain_and_an_accuracy_are_told_as_what_they_are(measured, capsys):
     assert re.fullmatch(r"now [\d.]+% \(on other images \d+% to \d+%\), with 3,000 images", now)
     (twice,) = (line for line in lines if line.startswith("twice the data"))
     assert re.search(r"about [\d.]+ to [\d.]+ points more \(on other images \d+% to \d+%\)$", twice)
-    assert any(line.startswith("Points more are of the same images") for line in lines)
+    assert any(line.startswith("The gain is estimated on the same test images") for line in lines)

@@ -242,7 +242,7 @@ class TestWhatARunMayLack:
             "Every file was decoded before training",
         ):
             assert words in text
-        assert "stayed frozen" not in text
+        assert "Freeze proof" not in text
         # Its curves are read now.
         assert "Validation loss still fell when training ended" in text
 

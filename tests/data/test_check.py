@@ -189,7 +189,7 @@ def test_resolve_allows_leaks_on_request(root):
     for on_bad in ("error", "skip"):
         kept, messages = resolve(index, report, on_bad=on_bad, on_leak="allow")
         assert kept is index
-        assert "1 images are in two splits" in messages[0]
+        assert "1 images appear in two splits" in messages[0]
 
 
 def test_resolve_passes_good_images(root):

@@ -403,13 +403,13 @@ def test_one_answer_for_all_images_of_uneven_classes_is_never_learnt():
     of = replace(stage(num_classes=2), counts={"train": [900, 100], "validation": [90, 10]})
     (reading,) = read_curves(known(loss, np.full(20, 0.9)), replace(of, held_out=model))
     assert reading.finding == "never-learnt"
-    assert "ends at 0.33, where guessing has 0.33" in reading.detail
+    assert "ends at 0.33 (guessing: 0.33)" in reading.detail
 
 
 def test_images_learnt_by_heart_are_no_matter_of_the_rate():
     of = stage(augment=None, found=unlearnt(loss=5.0))
     (reading,) = read_curves(known(FITTED, np.exp(-FITTED), 5.0, 0.1), of)
-    assert "nothing that holds for others" in reading.detail
+    assert "nothing that generalizes to others" in reading.detail
     assert "rotate" in yaml.safe_load(reading.proposal)["augment"]
 
 

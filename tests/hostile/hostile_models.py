@@ -35,7 +35,7 @@ from keras_archives import (
     with_layer,
 )
 
-NONE_OF_KERAS = "none of Keras' own layers for images"
+NONE_OF_KERAS = "only Keras' own layers for images are allowed"
 
 
 @dataclass(frozen=True)

@@ -65,7 +65,7 @@ def refused(begin, tmp_path):
             "cannot be accepted" not in caught.value.message and not options.get("accept")
         )
         first, *lines = caught.value.message.splitlines()
-        assert first == f"{tmp_path / 'run'}: not as it was when the run was started:"
+        assert first == f"{tmp_path / 'run'}: its inputs have changed since it was started:"
         return [line.removeprefix("  ") for line in lines]
 
     return resume

@@ -88,7 +88,7 @@ def software() -> Iterator[Finding]:
     elif required:
         yield Finding("packages", "ok", f"{len(required)}, all recent enough")
     else:
-        found = "cvtrain is not installed, so nobody knows what it needs"
+        found = "cvtrain is not installed as a package, so its requirements cannot be checked"
         yield Finding("packages", "warn", found, "pip install . in its folder")
     for name, rivals in _RIVALS.items():
         if found := [rival for rival in rivals if _version(name) and _version(rival)]:

@@ -106,12 +106,12 @@ def _base_of(file: Path) -> Base:
     base = network_of(file)
     if base is None:
         raise ConfigError(
-            f"--weights {printable(file)}: its name does not tell which network it is of",
+            f"--weights {printable(file)}: the network cannot be told from the file name",
             "Give it the name that Keras has for it, such as mobilenet_2_5_224_tf_no_top.h5.",
         )
     if not is_hdf5(file):
         raise ConfigError(
-            f"--weights {printable(file)}: no HDF5 file, whatever its name says",
+            f"--weights {printable(file)}: not an HDF5 file, despite its name",
             "Fetch it again: Keras' files of weights are HDF5.",
         )
     return base

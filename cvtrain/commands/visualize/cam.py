@@ -263,7 +263,7 @@ def _tell(found: _Findings, console: Console) -> None:
     blank = sum(note.startswith("all negative") for note in notes)
     if blank:
         console.warn(
-            f"{blank} of {len(notes)} maps are empty: no place speaks for that class, all against"
+            f"{blank} of {len(notes)} maps are empty: every region counts against the class"
         )
     known = [record for record in found.records if record["true"] is not None]
     wrong = sum(record["true"] != record["predicted"] for record in known)

@@ -90,7 +90,7 @@ def check_sanity(
     album: Album,
     console: Console,
 ) -> dict[str, Any]:
-    """Let the model forget what it has learnt, and see whether the maps follow.
+    """Randomize the weights layer by layer, and measure how much the maps change.
 
     Beside the method runs a control that has to fail. Arguments as of `sanity.randomise`. Returns
     the record.
