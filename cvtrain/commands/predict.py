@@ -25,7 +25,7 @@ from cvtrain.system.console import Console
 from cvtrain.system.files import committed, csv_text, printable, quoted
 from cvtrain.system.machine import num_threads
 from cvtrain.system.outputs import refuse_replacing
-from cvtrain.system.signals import stop_on_signals
+from cvtrain.system.signals import Stop, stop_on_signals
 
 Answer = Callable[[np.ndarray], tuple[np.ndarray, np.ndarray]]
 """Images (n, h, w, 3) uint8 -> probabilities (n, classes) and the name of what is answered (n,)."""
@@ -90,7 +90,7 @@ def predict(
         refuse_replacing(output, force=force, ours=_OURS)
     class_names = run.field("class_names", list)
     decoder = decoder_of_run(run)
-    average, abstention = view_average(run, tta), read_abstention(run)
+    abstention = read_abstention(run)
     if abstention:
         console.remark(
             f"{describe_abstention(abstention)} "
@@ -101,10 +101,10 @@ def predict(
     num_bad = num_done = 0
     to_write = _writer(output, class_names, top, console, abstains=abstention is not None)
     with stop_on_signals() as stop, to_write as write:
-        infer = average(load_predictor(run, len(class_names), stop))
-        answer = _answer(infer, class_names, abstention)
+        answer = classifier_of(run, stop, tta=tta)
         left_out: LeftOut = {}
-        for predictions in _predictions(answer, decoder, find_images(paths, left_out), batch_size):
+        found = find_images(paths, left_out)
+        for predictions in classify_files(answer, decoder, found, batch_size):
             stop.go_on("predicting")
             write(predictions)
             for prediction in predictions:
@@ -118,6 +118,23 @@ def predict(
     if num_bad:
         rest = ", the rest is done" if num_bad < num_done else ""
         raise DataError(f"{num_bad:,} of {num_done:,} files could not be read{rest}")
+
+
+def classifier_of(run: Run, stop: Stop, *, tta: int = 1) -> Answer:
+    """The saved model of a run, with its threshold if `cvtrain calibrate` has set one.
+
+    Args:
+        run: with a saved model.
+        stop: polled before every pass.
+        tta: views of each image that predictions are averaged over.
+
+    Raises:
+        ConfigError: the run's training did not make so many views.
+        RunError: the run is not usable.
+    """
+    class_names = run.field("class_names", list)
+    average, abstention = view_average(run, tta), read_abstention(run)
+    return _answer(average(load_predictor(run, len(class_names), stop)), class_names, abstention)
 
 
 def _answer(
@@ -138,10 +155,17 @@ def _answer(
     return answer
 
 
-def _predictions(
+def classify_files(
     answer: Answer, decoder: Decoder, found: Iterator[Found], batch_size: int
 ) -> Iterator[list[Prediction]]:
-    """Predictions batch by batch; the next batch is decoded while the model works on this one."""
+    """Predictions batch by batch; the next batch is decoded while the model works on this one.
+
+    Args:
+        answer: of `classifier_of`.
+        decoder: of the run.
+        found: the files, of `find_images`.
+        batch_size: images at once.
+    """
 
     def decode(one: Found) -> np.ndarray | str:
         if one.problem:

@@ -6,7 +6,7 @@ TensorFlow, so that it is told in a fraction of a second.
 
 import difflib
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -62,6 +62,27 @@ def config_for_source(
     if columns is not None:
         _apply(values, origins, f"data.columns={columns}", said=f"--columns {shown(columns)}")
     return _validate(values, origins, source, folder=Path())
+
+
+def config_from_values(values: Mapping[str, Any]) -> Config:
+    """Check a config in the form of its YAML file; relative paths count from the current folder.
+
+    Raises:
+        ConfigError: every mistake at once, or a value that YAML does not have.
+    """
+    try:
+        plain = json.loads(json.dumps(values, default=_plain))
+    except (TypeError, ValueError) as error:
+        raise ConfigError(
+            f"config: {error}", "Write it as in YAML: texts, numbers, lists."
+        ) from error
+    return _validate(plain, Origins("config", {}), "config", folder=Path())
+
+
+def _plain(value: object) -> object:
+    if isinstance(value, Path):
+        return str(value)
+    raise TypeError(f"{type(value).__name__} is no value of YAML")
 
 
 def dump_config(config: Config, command: str | None = None) -> str:
