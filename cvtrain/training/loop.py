@@ -4,6 +4,10 @@ Everything that the next step depends on is in `State`, in the variables of the 
 optimizer and of the moving average, and in the best weights; the batches are a function of the
 global step. So a training resumed from a checkpoint, in the middle of an epoch too, is the one that
 was never interrupted.
+
+Why not `keras.Model.fit`: it resumes at the beginning of an epoch, and not with the state of its
+callbacks; it has one learning rate for all layers; and XLA cannot compile the optimizer alone, which
+is faster on processors (`backend.steps`).
 """
 
 import contextlib
