@@ -89,7 +89,10 @@ def image_keys(
     """
     if augmentation is None:
         return [hashlib.sha256(digest).digest() for digest in pixels] * num_views
-    change = _digest([AUGMENT_VERSION, cv2.__version__, asdict(augmentation), seed])
+    # Without what changes nothing: a setting that a later version adds leaves the keys as they are.
+    neutral = asdict(type(augmentation)())
+    settings = {key: v for key, v in asdict(augmentation).items() if v != neutral[key]}
+    change = _digest([AUGMENT_VERSION, cv2.__version__, settings, seed])
     base = hashlib.sha256(change.encode())
     keys = []
     for view in range(num_views):

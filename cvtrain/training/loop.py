@@ -6,8 +6,8 @@ global step. So a training resumed from a checkpoint, in the middle of an epoch 
 was never interrupted.
 
 Why not `keras.Model.fit`: it resumes at the beginning of an epoch, and not with the state of its
-callbacks; it has one learning rate for all layers; and XLA cannot compile the optimizer alone, which
-is faster on processors (`backend.steps`).
+callbacks; it has one learning rate for all layers; and XLA cannot compile the optimizer alone,
+which is faster on processors (`backend.steps`).
 """
 
 import contextlib

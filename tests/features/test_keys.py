@@ -1,6 +1,6 @@
 import hashlib
 import itertools
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pytest
@@ -171,6 +171,17 @@ def test_views_come_view_by_view_and_more_of_them_leave_the_first():
     assert image_keys(DIGESTS, CHANGES, seed=1, num_views=2) == four[:6]
     changed = image_keys([DIGESTS[0], DIGESTS[2], DIGESTS[2]], CHANGES, seed=1, num_views=4)
     assert [i for i in range(12) if changed[i] != four[i]] == [1, 4, 7, 10]
+
+
+def test_a_setting_that_is_new_and_neutral_leaves_the_keys():
+    @dataclass(frozen=True)
+    class Later(Augmentation):
+        hue: float = 0.0
+
+    pixels = [b"a" * 32, b"b" * 32]
+    keys = image_keys(pixels, Augmentation(rotate=9.0), num_views=2)
+    assert image_keys(pixels, Later(rotate=9.0), num_views=2) == keys
+    assert set(image_keys(pixels, Later(rotate=9.0, hue=0.1), num_views=2)).isdisjoint(keys)
 
 
 def test_whatever_changes_a_view_changes_its_key(monkeypatch):
