@@ -299,8 +299,8 @@ def test_a_file_of_a_network_that_takes_no_small_images(image_folder, tmp_path):
 @pytest.mark.parametrize(
     ("name", "words"),
     [
-        ("a.h5", "does not tell"),
-        ("mobilenet_2_5_224_tf_no_top.h5", "no HDF5 file"),
+        ("a.h5", "cannot be told from the file name"),
+        ("mobilenet_2_5_224_tf_no_top.h5", "not an HDF5 file"),
         (None, "no such file"),
     ],
 )
