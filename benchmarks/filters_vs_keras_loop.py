@@ -1,4 +1,4 @@
-"""The filters of a VGG16 layer by `visuals.filters` against the book's loop, one filter at a time.
+"""The filters of a VGG16 layer by `explain.filters` against the book's loop, one filter at a time.
 
 Both ascend 30 steps on images of the same size through the same network with random weights: the
 arithmetic is that of trained ones. Counted is what comes after the network is built: opening it,

@@ -19,10 +19,12 @@ from pathlib import Path
 import numpy as np
 
 from cvtrain import backend
-from cvtrain.backend import keras, tf
+from cvtrain.backend import keras
 from cvtrain.models.convnet import build_convnet
 from cvtrain.models.saved_model import logits_model
 from cvtrain.training.optimizers import build_optimizer
+
+import tensorflow as tf  # isort: skip - after `cvtrain.backend`, which silences its start
 
 LEARNING_RATE = 1e-4
 

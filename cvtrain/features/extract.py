@@ -40,9 +40,9 @@ class Views:
 
     Attributes:
         paths: of the samples.
-        digests: SHA-256 of the decoded pixels of each sample, as `data.pixels.Pixels.digests`
+        digests: SHA-256 of the decoded pixels of each sample, as `pixel_cache.Pixels.digests`
             has them by path.
-        augmentation: what view v changes in sample i is what `data.augment.augment` changes in
+        augmentation: what view v changes in sample i is what `images.augment.augment` changes in
             pass v; None, and every view is the image itself.
         seed: of the augmentation.
         num_views: how many views each sample has.

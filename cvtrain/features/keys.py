@@ -79,10 +79,10 @@ def image_keys(
     """The keys of the views of some samples: 32 bytes each, view by view.
 
     Args:
-        pixels: SHA-256 of the decoded pixels of each sample: `data.pixels.Pixels.digests`.
+        pixels: SHA-256 of the decoded pixels of each sample: `images.pixel_cache.Pixels.digests`.
         augmentation: by which a view differs from the image; None, and every view is the image.
         seed: of the augmentation.
-        num_views: view v is the image as `data.augment.augment` changes it in pass v.
+        num_views: view v is the image as `images.augment.augment` changes it in pass v.
 
     Returns:
         The key of view v of sample i at v * len(pixels) + i.

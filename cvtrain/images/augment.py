@@ -54,8 +54,8 @@ class Augmentation:
         saturation: in [0, 1]; factor in [1 - saturation, 1 + saturation] on the distance to grey.
         fill: what lies outside the image: its nearest pixel, its mirror image without a gap, the
             image again, or black.
-        erase: probability that a rectangle becomes noise, see `data.erase`.
-        rand_augment: operations besides all these, see `data.rand_augment`; None for none.
+        erase: probability that a rectangle becomes noise, see `images.random_erasing`.
+        rand_augment: operations besides all these, see `images.rand_augment`; None for none.
     """
 
     flip: Literal["none", "horizontal", "vertical", "both"] = "none"

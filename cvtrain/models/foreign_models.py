@@ -104,7 +104,7 @@ def keras2_version(path: Path) -> str:
 def recorded_about(path: Path) -> dict[str, Any]:
     """What cvtrain wrote into a `.keras` file about the model, unchecked; empty where it did not.
 
-    See `invariant.save_model`.
+    See `saved_model.save_model`.
     """
     found = _json_in(path, "metadata.json").get("cvtrain")
     return found if isinstance(found, dict) else {}

@@ -60,7 +60,7 @@ def visualize(
         source: a run, or a `.keras` file.
         paths: images, folders, globs; none: a sample of the run's test images, right and wrong.
         look: how to look.
-        pixel_range: of `subject.PIXEL_RANGES`, what a model that is no run takes.
+        pixel_range: of `inspected_model.PIXEL_RANGES`, what a model that is no run takes.
         output: folder for what is written; None for one in the run, or in ./visualize.
         data: where the run's own images are; None for where they were.
 

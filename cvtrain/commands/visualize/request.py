@@ -24,8 +24,8 @@ class Look:
         what: `cam`, `activations`, `filters` or `depth`.
         layer: name; None: chosen, and told.
         classes: as `chosen_classes` takes it.
-        method: of `visuals.explain.METHODS`; None: gradcam.
-        style: of filters, of `visuals.ascent.STYLES`; None: book.
+        method: of `explain.explain.METHODS`; None: gradcam.
+        style: of filters, of `activation_maximization.STYLES`; None: book.
         evaluate: also measure how faithful the maps are.
         sanity: also check that they depend on what was learnt.
         seed: of the sample of images, of what a method draws, and of where filters start.
