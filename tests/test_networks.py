@@ -16,7 +16,6 @@ from cvtrain.backend import keras
 from cvtrain.explain.explain import explainer
 from cvtrain.explain.filters import filter_images
 from cvtrain.explain.flat_model import last_spatial_layer, open_model
-from cvtrain.models.architectures import ARCHITECTURES
 from cvtrain.models.backbones import build_backbone
 from cvtrain.models.blocks import find_cut
 from cvtrain.models.heads import attach_dense
@@ -30,6 +29,7 @@ from cvtrain.models.transfer import (
     suffix_of,
     unfreeze,
 )
+from cvtrain.sections.architectures import ARCHITECTURES
 
 LABELS = np.array([0, 2])
 ALPHAS = {"mobilenet": 0.25, "mobilenet_v2": 0.35}

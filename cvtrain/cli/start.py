@@ -8,7 +8,7 @@ import click
 from cvtrain.cli.options import columns_option, common_options, force_option, set_option
 
 if TYPE_CHECKING:
-    from cvtrain.config import Columns
+    from cvtrain.sections import Columns
     from cvtrain.system.console import Console
 
 

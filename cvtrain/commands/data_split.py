@@ -6,14 +6,16 @@ from collections import Counter
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
-from cvtrain.config import Columns, Config, Data, Split
+from cvtrain.config import Config
 from cvtrain.data.check import resolve
 from cvtrain.data.index import Index, recorded_index
-from cvtrain.data.labels import compile_pattern, named_in, refuse_wrong_patterns
+from cvtrain.data.labels import named_in, refuse_wrong_patterns
 from cvtrain.data.manifest import manifest_text
 from cvtrain.data.scan import listed
 from cvtrain.data.splitting import divide_groups
 from cvtrain.errors import ConfigError, DataError
+from cvtrain.sections import Columns, Data, SplitShares
+from cvtrain.sections.base import compile_pattern
 from cvtrain.steps.dataset import scan, show_notes, summary
 from cvtrain.system.console import Console
 from cvtrain.system.files import commit_text, printable
@@ -61,7 +63,7 @@ def data_split(
     refuse_replacing(output, force=force)
     # Groups can be drawn when it is known which of them share an image.
     drawn_now = (0.0, 0.0) if group else (validation, test)
-    split = Split(validation=drawn_now[0], test=drawn_now[1])
+    split = SplitShares(validation=drawn_now[0], test=drawn_now[1])
     data = Data(source=source, label_pattern=label, columns=columns, split=split)
     config = Config(seed=seed, data=data)
     with stop_on_signals() as stop:

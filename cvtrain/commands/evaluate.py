@@ -6,10 +6,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from cvtrain.config import Columns, load_config
+from cvtrain.config import load_config
 from cvtrain.data.check import resolve
 from cvtrain.data.index import Index, build_index, recorded_index
-from cvtrain.data.labels import compile_pattern
 from cvtrain.data.manifest import has_columns
 from cvtrain.data.metadata import find_manifests
 from cvtrain.data.sources import locate_source
@@ -18,6 +17,8 @@ from cvtrain.evaluation.metrics import classification_report
 from cvtrain.runs.moved_images import holds_recorded, recorded_root
 from cvtrain.runs.predictions import predictions_csv
 from cvtrain.runs.run import Run
+from cvtrain.sections import Columns
+from cvtrain.sections.base import compile_pattern
 from cvtrain.steps.abstention import measure_abstention
 from cvtrain.steps.dataset import DATA_DIR, check, columns_of, show_notes
 from cvtrain.steps.inference import decoder_of_run, load_predictor, predict_split

@@ -5,12 +5,13 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from cvtrain.config import Config, FineTune, Unfreeze
+from cvtrain.config import Config
 from cvtrain.data.index import Split
 from cvtrain.errors import ConfigError
 from cvtrain.images.augment import Augmentation
 from cvtrain.images.mixup_cutmix import Mixing
 from cvtrain.runs.run import Run, RunRequest
+from cvtrain.sections import FineTune, Unfreeze
 from cvtrain.steps.cached_features import (
     FrozenPart,
     evaluation_parts,

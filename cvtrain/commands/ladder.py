@@ -11,11 +11,12 @@ import numpy as np
 from cvtrain.commands.extract_features import extract_features
 from cvtrain.commands.finetune import finetune
 from cvtrain.commands.fit import fit
-from cvtrain.config import Config, FineTune
+from cvtrain.config import Config
 from cvtrain.errors import ConfigError, Stopped
 from cvtrain.evaluation.metrics import mcnemar
 from cvtrain.runs.predictions import read_predictions
 from cvtrain.runs.run import Run, RunRequest
+from cvtrain.sections import FineTune
 from cvtrain.steps.estimate import estimate_features, estimate_fit
 from cvtrain.steps.session import Job, finished_run, start_job
 from cvtrain.system.console import Console, duration

@@ -10,10 +10,11 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from cvtrain.config import Backbone, Config
+from cvtrain.config import Config
 from cvtrain.errors import ConfigError, DataError, Stopped
 from cvtrain.evaluation.metrics import scores_against_guessing
 from cvtrain.runs.run import Run, RunRequest
+from cvtrain.sections import Backbone
 from cvtrain.steps.cached_features import open_base
 from cvtrain.steps.dataset import Dataset, check
 from cvtrain.steps.pooled_features import copies, pooled_features, samples

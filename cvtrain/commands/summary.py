@@ -6,8 +6,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from cvtrain.config import Config, FineTune
+from cvtrain.config import Config
 from cvtrain.runs.run import Run
+from cvtrain.sections import FineTune
 from cvtrain.system.console import Console
 
 if TYPE_CHECKING:

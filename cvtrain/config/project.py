@@ -8,10 +8,10 @@ from pydantic import (
     model_validator,
 )
 
-from cvtrain.config.base import Section
-from cvtrain.config.images import Augment, Data
 from cvtrain.config.origins import Origins
-from cvtrain.config.stages import ExtractFeatures, FineTune, Fit, LearningCurve, Probe
+from cvtrain.sections.base import Section
+from cvtrain.sections.images import Augment, Data
+from cvtrain.sections.stages import ExtractFeatures, FineTune, Fit, LearningCurve, Probe
 
 STAGES = {
     "fit": {"fit"},

@@ -2,8 +2,8 @@
 
 from typing import Any
 
-from cvtrain.config.base import Section, field_docs
 from cvtrain.config.project import Config
+from cvtrain.sections.base import Section, field_docs
 
 DIALECT = "https://json-schema.org/draft/2020-12/schema"
 

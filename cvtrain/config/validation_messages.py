@@ -12,9 +12,9 @@ from typing import Any, Literal, get_args, get_origin
 from pydantic import ValidationError
 
 from cvtrain.config import yaml
-from cvtrain.config.base import Section, field_docs, sections_in
 from cvtrain.config.origins import KeyPath
 from cvtrain.config.project import Config
+from cvtrain.sections.base import Section, field_docs, sections_in
 from cvtrain.system.files import printable
 
 _MOST_CHARACTERS = 1000

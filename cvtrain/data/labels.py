@@ -7,13 +7,13 @@ group in parentheses around what is meant. `(cat|dog)\\.` finds the label of `tr
 
 import re
 import unicodedata
-import warnings
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from cvtrain.data.scan import LeftOut, images_below, listed
 from cvtrain.errors import ConfigError, DataError
+from cvtrain.sections.base import compile_pattern
 from cvtrain.system.files import printable
 
 _NEARLY_ALL = 0.9
@@ -29,28 +29,6 @@ _OF_ANYTHING = re.compile(
     r"_?(?:P|(?i:IMG[EP]?|MVIMG|DSC[FN]?|PXL|GOPR|DJI|VID|WhatsApp Image|image|photo|picture|pic"
     r"|scan|screen ?shot))(?![^\W\d_])"
 )
-
-
-def compile_pattern(pattern: str) -> re.Pattern[str]:
-    """The regular expression that `pattern` is.
-
-    Raises:
-        ValueError: it is none, or it has not exactly one group.
-    """
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("error", FutureWarning)  # its meaning is going to change
-            compiled = re.compile(pattern)
-    except (re.error, OverflowError, RecursionError, FutureWarning) as error:
-        raise ValueError(
-            f"must be a regular expression such as (cat|dog)\\. for cat.12.jpg ({error})"
-        ) from error
-    if compiled.groups != 1:
-        raise ValueError(
-            "must have one group in parentheses, as (cat|dog)\\. has for cat.12.jpg; "
-            f"it has {compiled.groups} (those for alternatives alone are written (?:...))"
-        )
-    return compiled
 
 
 def refuse_wrong_patterns(patterns: Mapping[str, str | None]) -> None:

@@ -15,10 +15,10 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 
 from cvtrain.errors import ConfigError, ResourceError
-from cvtrain.models.architectures import ARCHITECTURES, Architecture
 from cvtrain.models.convnet import seed_of
 from cvtrain.models.graph import nodes
 from cvtrain.models.weights import load_weights
+from cvtrain.sections.architectures import ARCHITECTURES, Architecture
 from cvtrain.system.files import printable
 
 if TYPE_CHECKING:

@@ -9,7 +9,7 @@ import threading
 from dataclasses import dataclass
 from pathlib import Path
 
-from cvtrain.models.architectures import ARCHITECTURES
+from cvtrain.sections.architectures import ARCHITECTURES
 from cvtrain.system.files import printable
 
 ADDRESS = "https://storage.googleapis.com/tensorflow/keras-applications"

@@ -13,11 +13,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from cvtrain.config import Backbone, Unfreeze
 from cvtrain.data.index import Split
 from cvtrain.errors import ConfigError, DataError
 from cvtrain.images.augment import Augmentation
 from cvtrain.runs.run import Run
+from cvtrain.sections import Backbone, Unfreeze
 from cvtrain.steps.dataset import Dataset
 from cvtrain.steps.session import Job
 from cvtrain.steps.stage import Feed
@@ -26,9 +26,9 @@ from cvtrain.system.console import duration
 if TYPE_CHECKING:
     import keras
 
-    from cvtrain.config import Training
     from cvtrain.features.extract import Views
     from cvtrain.features.store import Rows
+    from cvtrain.sections import Training
 
 BATCH_SIZE = 64
 MOST_TRAIN_IMAGES = 1000

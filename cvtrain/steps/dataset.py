@@ -6,17 +6,18 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from cvtrain import config as sections
-from cvtrain.config import Config, Split
+from cvtrain import sections
+from cvtrain.config import Config
 from cvtrain.data.check import Report, check_index, resolve
 from cvtrain.data.columns import Columns
 from cvtrain.data.index import Index, build_index
-from cvtrain.data.labels import compile_pattern
 from cvtrain.data.scan import describe_left_out, is_ordinary
 from cvtrain.data.sources import locate_source
 from cvtrain.errors import ConfigError, DataError
 from cvtrain.images.decode import Decoder
 from cvtrain.images.pixel_cache import Pixels
+from cvtrain.sections import SplitShares
+from cvtrain.sections.base import compile_pattern
 from cvtrain.system.console import Console
 from cvtrain.system.files import printable
 from cvtrain.system.signals import Stop
@@ -117,7 +118,7 @@ def find_to_look(config: Config, stop: Stop, console: Console) -> tuple[Index, D
     try:
         return find(config, stop, console), None
     except DataError as error:
-        split = Split(validation=0.0, test=0.0)
+        split = SplitShares(validation=0.0, test=0.0)
         data = config.data.model_copy(update={"split": split, "train_per_class": None})
         with contextlib.suppress(DataError):
             return find(config.model_copy(update={"data": data}), stop, console), error

@@ -4,8 +4,9 @@ from collections.abc import Callable
 from functools import partial
 from typing import TYPE_CHECKING
 
-from cvtrain.config import Config, Training
+from cvtrain.config import Config
 from cvtrain.data.batches import num_steps
+from cvtrain.sections import Training
 from cvtrain.steps.cached_features import BATCH_SIZE, evaluation_parts, how_to_unfreeze
 from cvtrain.steps.session import Job
 

@@ -3,8 +3,9 @@
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from cvtrain.config import Config, Separable
+from cvtrain.config import Config
 from cvtrain.models import convnet, separable
+from cvtrain.sections import Separable
 
 if TYPE_CHECKING:
     import keras

@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from cvtrain.config import Augment, Schedule, Training
 from cvtrain.data.batches import num_steps, ordered_batches, training_batches
 from cvtrain.errors import Stopped, TrainingError
 from cvtrain.images.augment import Augmentation, augment
 from cvtrain.images.mixup_cutmix import Mixing, mix, mixed_batches
 from cvtrain.images.rand_augment import RandAugment
 from cvtrain.runs.run import Run
+from cvtrain.sections import Augment, Schedule, Training
 from cvtrain.steps.session import Job
 from cvtrain.steps.training_outcome import (
     Course,

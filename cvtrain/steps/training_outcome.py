@@ -4,9 +4,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from cvtrain.config import Training
 from cvtrain.evaluation.remedies import is_absurd_rate, lower_rate
 from cvtrain.runs.run import Run
+from cvtrain.sections import Training
 from cvtrain.system.files import commit_text, csv_text
 
 if TYPE_CHECKING:

@@ -8,9 +8,10 @@ from tiny_images import make_images
 
 from cvtrain.commands.data_check import data_check
 from cvtrain.commands.data_split import data_split
-from cvtrain.config import Columns, Config, Data, config_for_source
+from cvtrain.config import Config, config_for_source
 from cvtrain.data.manifest import read_manifest
 from cvtrain.errors import ConfigError, DataError
+from cvtrain.sections import Columns, Data
 from cvtrain.steps.dataset import scan
 from cvtrain.system.console import Console
 from cvtrain.system.signals import Stop

@@ -9,9 +9,9 @@ import pytest
 
 from cvtrain.commands.calibrate import calibrate
 from cvtrain.commands.evaluate import evaluate
-from cvtrain.config import Columns
 from cvtrain.errors import DataError, ResourceError, RunError
 from cvtrain.runs.run import Run
+from cvtrain.sections import Columns
 from cvtrain.system.console import Console
 
 QUIET = Console(quiet=True)

@@ -13,8 +13,9 @@ from tiny_images import make_images
 
 from cvtrain.commands import init as init_module
 from cvtrain.commands.init import init
-from cvtrain.config import Columns, load_config
+from cvtrain.config import load_config
 from cvtrain.errors import ConfigError, DataError
+from cvtrain.sections import Columns
 from cvtrain.steps.dataset import open_dataset
 from cvtrain.system.console import Console
 from cvtrain.system.signals import Stop

@@ -18,12 +18,13 @@ from sklearn.preprocessing import StandardScaler
 from cvtrain.cli.options import Project
 from cvtrain.commands import probe as pipeline
 from cvtrain.commands.probe import bases_by_label, probe
-from cvtrain.config import Backbone, load_config
+from cvtrain.config import load_config
 from cvtrain.errors import ConfigError, DataError, RunError, Stopped
 from cvtrain.features import extract
 from cvtrain.models.backbones import build_backbone
 from cvtrain.models.blocks import blocks, find_cut
 from cvtrain.runs.run import Run, RunRequest, newest_run
+from cvtrain.sections import Backbone
 from cvtrain.system.console import Console
 
 CONFIG = """

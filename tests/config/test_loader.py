@@ -4,8 +4,8 @@ import pytest
 import yaml
 
 from cvtrain.config import Config, config_for_source, dump_config, load_config
-from cvtrain.config.base import field_docs, sections_in
 from cvtrain.errors import ConfigError
+from cvtrain.sections.base import field_docs, sections_in
 
 MINIMAL = "data: {source: digits}\n"
 

@@ -4,9 +4,10 @@ from collections import Counter
 import pytest
 
 from cvtrain.data.index import build_index
-from cvtrain.data.labels import compile_pattern, named_in, suggest_pattern
+from cvtrain.data.labels import named_in, suggest_pattern
 from cvtrain.data.layout import BESIDE_SPLITS
 from cvtrain.errors import DataError
+from cvtrain.sections.base import compile_pattern
 
 SHARES = {"validation": 0.2, "test": 0.2, "seed": 0}
 

@@ -5,9 +5,9 @@ import re
 import pytest
 
 from cvtrain.data.index import build_index
-from cvtrain.data.labels import compile_pattern
 from cvtrain.data.layout import BESIDE_SPLITS
 from cvtrain.errors import DataError
+from cvtrain.sections.base import compile_pattern
 
 SHARES = {"validation": 0.2, "test": 0.2, "seed": 0}
 CLASSES = ("cat", "dog")

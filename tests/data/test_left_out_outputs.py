@@ -6,11 +6,11 @@ import pytest
 from tiny_images import make_images
 
 from cvtrain.data.index import build_index
-from cvtrain.data.labels import compile_pattern
 from cvtrain.data.scan import OUTPUTS, find_images
 from cvtrain.data.sources import fetch
 from cvtrain.errors import DataError
 from cvtrain.runs.run import Run
+from cvtrain.sections.base import compile_pattern
 from cvtrain.system.outputs import FETCHED_SET, mark_of_output
 
 SHARES = {"validation": 0.2, "test": 0.2, "seed": 0}

@@ -22,7 +22,7 @@ from cvtrain.config import dump_config, load_config, yaml
 from cvtrain.config.loader import config_for_source
 from cvtrain.data.array_files import load_npz
 from cvtrain.data.idx import load_idx
-from cvtrain.data.labels import compile_pattern, named_in
+from cvtrain.data.labels import named_in
 from cvtrain.data.manifest import (
     SPLIT_NAMES,
     Columns,
@@ -36,6 +36,7 @@ from cvtrain.images.decode import MAX_JPEG_PIXELS, MAX_PIXELS, Decoded, DecodeEr
 from cvtrain.models.keras_file import check_keras_file
 from cvtrain.models.weights import load_weights
 from cvtrain.runs.run import Run
+from cvtrain.sections.base import compile_pattern
 from cvtrain.training.checkpoint import Checkpoints, Snapshot
 
 _LINE_BREAK = re.compile("\r\n|[\n\r\x85\u2028\u2029]")

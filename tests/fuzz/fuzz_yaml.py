@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 from pydantic import BeforeValidator
 
 from cvtrain.config import Config
-from cvtrain.config.base import Section, sections_in
-from cvtrain.models.architectures import ARCHITECTURES
+from cvtrain.sections.architectures import ARCHITECTURES
+from cvtrain.sections.base import Section, sections_in
 
 # Texts that YAML 1.1 or 1.2 would take for something else, and texts that need quotes.
 _WORDS = "08 1e3 0o17 0x1F .5 1_000 ~ null no True = << 12:30 ' \" \\ { [1 &a *a !b % @ ` #c é"

@@ -8,9 +8,9 @@ from plain_keras import network, write_h5, write_keras3
 
 from cvtrain.backend import keras
 from cvtrain.errors import ConfigError, ResourceError
-from cvtrain.models.architectures import ARCHITECTURES
 from cvtrain.models.backbones import build_backbone
 from cvtrain.models.saved_model import weights_digest
+from cvtrain.sections.architectures import ARCHITECTURES
 
 FAMILIES = {
     "vgg16": keras.applications.vgg16,

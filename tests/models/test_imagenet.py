@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from cvtrain.backend import keras
-from cvtrain.models.architectures import ARCHITECTURES
 from cvtrain.models.imagenet import BASES, Base, network_of, problem_fetching
+from cvtrain.sections.architectures import ARCHITECTURES
 
 
 class _Asked(Exception):

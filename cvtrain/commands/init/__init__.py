@@ -10,14 +10,15 @@ from pathlib import Path
 
 from cvtrain.commands.init.config_template import STAGES, Recipe, Timing, Weights
 from cvtrain.commands.init.dataset_profile import Survey, survey
-from cvtrain.config import Columns, load_config
+from cvtrain.config import load_config
 from cvtrain.data.labels import refuse_wrong_patterns
 from cvtrain.data.scan import listed
 from cvtrain.data.sources import NAMED_SETS
 from cvtrain.errors import ConfigError
-from cvtrain.models.architectures import ARCHITECTURES
 from cvtrain.models.hdf5 import is_hdf5
 from cvtrain.models.imagenet import BASES, Base, network_of, problem_fetching
+from cvtrain.sections import Columns
+from cvtrain.sections.architectures import ARCHITECTURES
 from cvtrain.steps.dataset import columns_of, show_notes, summary
 from cvtrain.system.console import Console, duration
 from cvtrain.system.files import commit_text, printable, quoted

@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from cvtrain.commands.init.dataset_profile import Survey
-from cvtrain.config import Split
 from cvtrain.data.scan import listed
 from cvtrain.models.imagenet import Base
+from cvtrain.sections import SplitShares
 from cvtrain.steps.dataset import columns_of, summary
 from cvtrain.system.console import duration
 from cvtrain.system.files import printable, quoted
@@ -193,7 +193,7 @@ def _data(recipe: Recipe) -> Iterator[str]:
             "Copies of one image stay together.",
             indent=2,
         )
-        shares = ", ".join(f"{name}: {getattr(Split(), name)}" for name in drawn)
+        shares = ", ".join(f"{name}: {getattr(SplitShares(), name)}" for name in drawn)
         yield f"  split: {{{shares}}}"
     if found.num_bad:
         kinds = ", ".join(f"{count:,} {kind}" for kind, count in found.bad_by_kind.items())

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from cvtrain.config import Columns, Config, Data, Split
+from cvtrain.config import Config
 from cvtrain.data.check import resolve
 from cvtrain.data.index import Index
 from cvtrain.data.labels import suggest_pattern
@@ -20,6 +20,7 @@ from cvtrain.data.scan import list_folder
 from cvtrain.errors import DataError
 from cvtrain.images.decode import Decoded, DecodeError, Decoder, Range, read_image
 from cvtrain.images.file_types import none_readable
+from cvtrain.sections import Columns, Data, SplitShares
 from cvtrain.steps.dataset import check, find
 from cvtrain.system.console import Console
 from cvtrain.system.files import printable
@@ -197,19 +198,19 @@ def _divided(
             those are.
     """
 
-    def index_of(split: Split, classes: list[str] | None = None) -> Index:
+    def index_of(split: SplitShares, classes: list[str] | None = None) -> Index:
         part = data.model_copy(update={"split": split, "classes": classes})
         return find(Config(data=part), stop, console)
 
-    whole = index_of(Split(validation=0.0, test=0.0))
+    whole = index_of(SplitShares(validation=0.0, test=0.0))
     num_missing = len({"validation", "test"} - set(whole.splits))
     counts = whole.counts["train"]
     too_rare = {name: count for name, count in counts.items() if count <= num_missing}
     too_rare |= spoilt
     classes = [name for name in whole.class_names if name not in too_rare]
     if not too_rare or len(classes) < 2:  # what one class leaves is no task: the index says so
-        return index_of(Split()), {}
-    return index_of(Split(), classes), too_rare
+        return index_of(SplitShares()), {}
+    return index_of(SplitShares(), classes), too_rare
 
 
 def _sample(index: Index) -> list[Decoded]:

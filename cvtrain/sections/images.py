@@ -10,7 +10,7 @@ from pydantic import (
     model_validator,
 )
 
-from cvtrain.config.base import (
+from cvtrain.sections.base import (
     Byte,
     ClassNames,
     ColumnName,
@@ -27,7 +27,7 @@ from cvtrain.config.base import (
 )
 
 
-class Split(Section):
+class SplitShares(Section):
     """Shares that are taken where the source has no such split of its own."""
 
     validation: Share = 0.15
@@ -36,7 +36,7 @@ class Split(Section):
     """Share of the images for the test; 0 only where the source has such a split."""
 
     @model_validator(mode="after")
-    def _leave_some(self) -> "Split":
+    def _leave_some(self) -> "SplitShares":
         if self.validation + self.test >= 1:
             raise ValueError(
                 "validation and test together must leave images for training (sum < 1)"
@@ -99,7 +99,7 @@ class Data(Section):
     range: Range = "auto"
     """Values of the files that become 0 and 255, such as [0, 4095] for 12 bits in files of 16;
     those beyond are clipped. auto: all that a file can hold, 0..255, or 0..65535 in 16 bits."""
-    split: Split = Split()
+    split: SplitShares = SplitShares()
     """Shares for validation and test where the source has no such splits."""
     on_bad: Literal["error", "skip"] = "error"
     """`error` stops before training when a file is unusable, `skip` goes on without it."""

@@ -4,6 +4,7 @@ import ast
 import inspect
 import itertools
 import re
+import warnings
 from typing import Annotated, Any, Literal, get_args
 
 from pydantic import (
@@ -91,9 +92,29 @@ def _suffix(value: str) -> str:
     return value
 
 
-def _label_pattern(value: str) -> str:
-    from cvtrain.data.labels import compile_pattern
+def compile_pattern(pattern: str) -> re.Pattern[str]:
+    """The regular expression that `pattern` is.
 
+    Raises:
+        ValueError: it is none, or it has not exactly one group.
+    """
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("error", FutureWarning)  # its meaning is going to change
+            compiled = re.compile(pattern)
+    except (re.error, OverflowError, RecursionError, FutureWarning) as error:
+        raise ValueError(
+            f"must be a regular expression such as (cat|dog)\\. for cat.12.jpg ({error})"
+        ) from error
+    if compiled.groups != 1:
+        raise ValueError(
+            "must have one group in parentheses, as (cat|dog)\\. has for cat.12.jpg; "
+            f"it has {compiled.groups} (those for alternatives alone are written (?:...))"
+        )
+    return compiled
+
+
+def _label_pattern(value: str) -> str:
     compile_pattern(value)
     return value
 

@@ -7,8 +7,8 @@ from pydantic import (
     model_validator,
 )
 
-from cvtrain.config.base import ImageSize, Part, Positive, Rate, Section, Share
-from cvtrain.config.networks import Backbone, Convnet, Head, Net
+from cvtrain.sections.base import ImageSize, Part, Positive, Rate, Section, Share
+from cvtrain.sections.networks import Backbone, Convnet, Head, Net
 
 
 class Optimizer(Section):

@@ -1,7 +1,7 @@
 import pytest
 
 from cvtrain.backend import keras
-from cvtrain.models.architectures import ARCHITECTURES, networks_like
+from cvtrain.sections.architectures import ARCHITECTURES, networks_like
 
 
 @pytest.mark.parametrize("name", ARCHITECTURES)

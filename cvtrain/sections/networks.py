@@ -9,7 +9,8 @@ from pydantic import (
     model_validator,
 )
 
-from cvtrain.config.base import (
+from cvtrain.sections.architectures import ARCHITECTURES, networks_like
+from cvtrain.sections.base import (
     PerStage,
     Positive,
     Rate,
@@ -97,8 +98,6 @@ class Backbone(Section):
             if self.weights in ("imagenet", "none"):
                 raise ValueError("name is missing, such as vgg16 or mobilenet")
             return self
-        from cvtrain.models.architectures import ARCHITECTURES, networks_like
-
         if self.name not in ARCHITECTURES:
             close = " or ".join(networks_like(self.name))
             hint = f"did you mean {close}?" if close else f"known: {', '.join(ARCHITECTURES)}"
