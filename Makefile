@@ -26,12 +26,12 @@ test: $(READY) lint ## lint, import contracts, every test
 
 crash: $(READY) ## kill commands at random moments, for hours; goes on where it was stopped
 	mkdir -p build
-	PYTHONPATH=tests $(BIN)/python -m crash --json build/crash.jsonl
-	PYTHONPATH=tests $(BIN)/python -m crash.stock --json build/crash-stock.jsonl
+	PYTHONPATH=tests $(BIN)/python -m robustness.crash --json build/crash.jsonl
+	PYTHONPATH=tests $(BIN)/python -m robustness.crash.stock --json build/crash-stock.jsonl
 
 fuzz: $(READY) ## look for inputs that break a promise: FUZZ_SECONDS for each target, see docs/fuzzing.md
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --only-binary :all: atheris || true
-	PYTHONPATH=tests $(BIN)/python tests/fuzz/campaign.py $(FUZZ_SECONDS)
+	PYTHONPATH=tests $(BIN)/python tests/robustness/fuzz/campaign.py $(FUZZ_SECONDS)
 
 lint: $(READY) ## format and lint, checked only
 	$(BIN)/ruff format --check .

@@ -14,7 +14,7 @@ from tiny_images import make_images
 
 from cvtrain.system.outputs import mark_of_output
 
-sys.path.insert(0, str(Path(__file__).parents[1] / "bad_input"))
+sys.path.insert(0, str(Path(__file__).parents[1] / "robustness" / "bad_input"))
 from commands import run_all
 
 GOOD = 6  # readable images of each class, besides the odd ones

@@ -1,4 +1,4 @@
-"""What Keras saves of models of images passes; what does not is in tests/hostile."""
+"""What Keras saves of models of images passes; what does not is in tests/robustness/hostile."""
 
 import io
 import zipfile

@@ -1,4 +1,4 @@
-"""What must hold of a run folder; hostile ones are in tests/hostile."""
+"""What must hold of a run folder; hostile ones are in tests/robustness/hostile."""
 
 import pytest
 

@@ -20,7 +20,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-TESTS = Path(__file__).parents[1]
+TESTS = Path(__file__).parents[2]
 _MOST_SECONDS = 600.0  # then it hangs
 _DUMP_SECONDS = 1.0  # that the stack may take to be written, at most
 _FRAME = re.compile(r'  File "(.*)", line \d+ in (.+)')
@@ -164,7 +164,7 @@ def _interpreter(
     output: int,
 ) -> int:
     # As if it had been called by name: what it imports counts as its life.
-    command = [sys.executable, "-c", "from crash import attempts; attempts.begin()"]
+    command = [sys.executable, "-c", "from robustness.crash import attempts; attempts.begin()"]
     path = {"PYTHONPATH": f"{TESTS}{os.pathsep}{TESTS.parent}"}
     process = subprocess.Popen(
         [*command, program, *arguments],

@@ -1,7 +1,7 @@
 """Damaged files that a resumed run reads: are they all noticed?
 
-`python tests/faults/mutations.py` prints a table; 1 is the exit code if anything was loaded as if
-nothing had happened.
+`python tests/robustness/faults/mutations.py` prints a table; 1 is the exit code if anything was
+loaded as if nothing had happened.
 """
 
 import csv

@@ -10,11 +10,10 @@ from collections import Counter
 import h5py
 import numpy as np
 import pytest
-
-from crash.attempts import TESTS, Attempt, phase_of
-from crash.chains import Chain, load_chains, run_chain, run_through, save_chains, tables
-from crash.outcomes import run_outcome
-from crash.scenarios import COMMANDS, Scenario
+from robustness.crash.attempts import TESTS, Attempt, phase_of
+from robustness.crash.chains import Chain, load_chains, run_chain, run_through, save_chains, tables
+from robustness.crash.outcomes import run_outcome
+from robustness.crash.scenarios import COMMANDS, Scenario
 
 # Counts to 30 and commits each number. Told so, it makes a mistake of its own on a resume.
 COUNTING = """
@@ -128,8 +127,9 @@ def test_whatever_was_learnt_or_left_is_a_difference(run, tmp_path, change):
 def test_killed_at_random_moments_every_command_ends_as_if_it_had_run_through(tmp_path):
     path = tmp_path / "chains.jsonl"
     few = ["--kills", "2", "--most", "2", "--seeds", "0", "--fresh", "0"]
+    command = [sys.executable, "-m", "robustness.crash", *few]
     done = subprocess.run(
-        [sys.executable, "-m", "crash", *few, "--json", path, "--work", tmp_path / "work"],
+        [*command, "--json", path, "--work", tmp_path / "work"],
         env={**os.environ, "PYTHONPATH": str(TESTS)},
         capture_output=True,
         text=True,

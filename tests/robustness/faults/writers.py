@@ -1,7 +1,7 @@
 """Several processes that start on one run folder at once: one of them gets it.
 
-python tests/faults/writers.py                  20 rounds of 8 processes that only take the lock
-python tests/faults/writers.py --command        of `cvtrain fit`
+python tests/robustness/faults/writers.py             20 rounds of 8 processes that only lock
+python tests/robustness/faults/writers.py --command   of `cvtrain fit`
 """
 
 import argparse
@@ -16,8 +16,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).parents[1]))
-from crash.attempts import preload
+sys.path.insert(0, str(Path(__file__).parents[2]))
+from robustness.crash.attempts import preload
 from tiny_images import make_images
 
 from cvtrain.__main__ import main as cvtrain

@@ -1,7 +1,7 @@
 """Whole commands on a disk that refuses an operation: one line, nothing lost, and it goes on.
 
-    python tests/faults/commands.py                        all commands, 40 faults each
-    python tests/faults/commands.py --sample 3 fit report  these, with 3
+    python tests/robustness/faults/commands.py                        all commands, 40 faults each
+    python tests/robustness/faults/commands.py --sample 3 fit report  these, with 3
 
 Each command is run once to count its operations. Some of these, evenly spread, are then refused, by
 each refusal in its turn, once or from then on. The command must end with exit code 5 and one line,
@@ -23,9 +23,9 @@ from pathlib import Path
 import interposed
 from interposed import FAILURES, Fault, Outcome, attempt
 
-sys.path.insert(0, str(Path(__file__).parents[1]))
-from crash.attempts import preload
-from crash.outcomes import run_outcome
+sys.path.insert(0, str(Path(__file__).parents[2]))
+from robustness.crash.attempts import preload
+from robustness.crash.outcomes import run_outcome
 from tiny_images import make_images
 
 _CONFIG = """

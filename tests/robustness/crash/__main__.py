@@ -1,10 +1,10 @@
-"""cvtrain under random kills: `PYTHONPATH=tests python -m crash --kills 200`."""
+"""cvtrain under random kills: `PYTHONPATH=tests python -m robustness.crash --kills 200`."""
 
 import sys
 
-from crash.attempts import preload
-from crash.campaign import arguments, campaign
-from crash.scenarios import COMMANDS, prepare
+from robustness.crash.attempts import preload
+from robustness.crash.campaign import arguments, campaign
+from robustness.crash.scenarios import COMMANDS, prepare
 
 
 def main() -> None:

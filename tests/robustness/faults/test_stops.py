@@ -1,5 +1,5 @@
 """Every long phase looks for a request to stop; wherever it finds one, the command ends with 75 and
-goes on as if nothing had been. All commands and places: `python tests/faults/stops.py`.
+goes on as if nothing had been. All commands and places: `python tests/robustness/faults/stops.py`.
 """
 
 import pytest

@@ -1,8 +1,9 @@
 """Commits against limits that the system itself sets: of a file's size, of a full and of a
 read-only disk.
 
-`python tests/faults/limits.py FOLDER` tries every commit of `commits.py` in FOLDER, a small file
-system of its own (`test_limits.py` mounts one), and prints how many attempts were refused.
+`python tests/robustness/faults/limits.py FOLDER` tries every commit of `commits.py` in FOLDER, a
+small file system of its own (`test_limits.py` mounts one), and prints how many attempts were
+refused.
 """
 
 import importlib

@@ -1,8 +1,8 @@
 """Where do commands look for a request to stop, and what becomes of one at each of these places?
 
-    python tests/faults/stops.py                        a request at each place of each command
-    python tests/faults/stops.py fit visualize          of these
-    python tests/faults/stops.py -- fit config.yaml     how long a command of yours does not look
+    python tests/robustness/faults/stops.py              a request at each place of each command
+    python tests/robustness/faults/stops.py fit          of this one
+    python tests/robustness/faults/stops.py -- ...       how long a command does not look
 
 `watched` takes the place of the flag that signals set: it counts who looks at it, and can be told
 to be a request from the Nth look on. A command that finds one must end with exit code 75; the same
@@ -23,8 +23,8 @@ from unittest import mock
 
 import pytest
 
-sys.path.insert(0, str(Path(__file__).parents[1]))
-from crash.outcomes import run_outcome
+sys.path.insert(0, str(Path(__file__).parents[2]))
+from robustness.crash.outcomes import run_outcome
 from tiny_images import make_images
 
 from cvtrain.__main__ import main as cvtrain

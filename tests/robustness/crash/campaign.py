@@ -6,8 +6,16 @@ import tempfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from crash.chains import MOST_KILLS, Chain, load_chains, run_chain, run_through, save_chains, tables
-from crash.scenarios import Scenario
+from robustness.crash.chains import (
+    MOST_KILLS,
+    Chain,
+    load_chains,
+    run_chain,
+    run_through,
+    save_chains,
+    tables,
+)
+from robustness.crash.scenarios import Scenario
 
 
 def arguments(description: str, names: Sequence[str]) -> argparse.ArgumentParser:

@@ -1,4 +1,4 @@
-"""libFuzzer for one target: `python tests/fuzz/guided.py TARGET SECONDS`; `campaign.py` starts it.
+"""libFuzzer for one target: `guided.py TARGET SECONDS`; `campaign.py` starts it.
 
 atheris counts what an input reaches in every module that is imported under its eyes, so nothing of
 cvtrain may be imported before.

@@ -1,4 +1,4 @@
-"""Fuzzing by hand: `python tests/fuzz/campaign.py SECONDS [TARGET ...]`, or `make fuzz`.
+"""Fuzzing by hand: `python tests/robustness/fuzz/campaign.py SECONDS [TARGET ...]`, or `make fuzz`.
 
 First Hypothesis draws new inputs for the tests in this folder until SECONDS are up. Then, where
 atheris is installed, libFuzzer has SECONDS for each target, guided by what the inputs reach in

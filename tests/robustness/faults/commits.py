@@ -1,6 +1,7 @@
 """Every operation of every kind of commit: killed before, after and amid it, refused by the disk,
-followed by a power cut. `python tests/faults/commits.py` prints a table; 1 is the exit code if
-anything was lost.
+followed by a power cut.
+
+`python tests/robustness/faults/commits.py` prints a table; 1 is the exit code if anything was lost.
 """
 
 import argparse

@@ -5,10 +5,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+from robustness.crash.attempts import attempt
+from robustness.crash.outcomes import run_outcome
 from tiny_images import make_images
-
-from crash.attempts import attempt
-from crash.outcomes import run_outcome
 
 PROGRAM = "cvtrain.__main__"
 COMMANDS = ("fit", "extract-features", "finetune")

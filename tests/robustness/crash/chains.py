@@ -9,9 +9,8 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 import numpy as np
-
-from crash.attempts import Attempt, attempt
-from crash.scenarios import Scenario, reference_folder, seed_folder
+from robustness.crash.attempts import Attempt, attempt
+from robustness.crash.scenarios import Scenario, reference_folder, seed_folder
 
 MOST_KILLS = 3
 """Of one run; then it may go on to its end."""

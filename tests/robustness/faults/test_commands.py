@@ -1,5 +1,5 @@
 """A whole command on a disk that refuses its operations. All commands, with many faults each:
-`python tests/faults/commands.py`.
+`python tests/robustness/faults/commands.py`.
 """
 
 import pytest

@@ -1,17 +1,16 @@
 """Plain Keras under random kills, with its own callbacks, like cvtrain:
 
-PYTHONPATH=tests python -m crash.stock --kills 100
+PYTHONPATH=tests python -m robustness.crash.stock --kills 100
 """
 
 import hashlib
 from pathlib import Path
 
 import numpy as np
-
-from crash.attempts import preload
-from crash.campaign import arguments, campaign
-from crash.outcomes import history_outcome, model_outcome
-from crash.scenarios import Scenario, prepare_images
+from robustness.crash.attempts import preload
+from robustness.crash.campaign import arguments, campaign
+from robustness.crash.outcomes import history_outcome, model_outcome
+from robustness.crash.scenarios import Scenario, prepare_images
 
 VARIANTS = {
     "every epoch": [],
@@ -38,7 +37,7 @@ def prepare(work: Path, variant: str, seed: int) -> Scenario:
     return Scenario(
         name=variant,
         seed=seed,
-        program="crash.stock_keras",
+        program="robustness.crash.stock_keras",
         arguments=command_line,
         environment=lambda _folder: {"TF_CPP_MIN_LOG_LEVEL": "2"},
         outcome=_outcome,

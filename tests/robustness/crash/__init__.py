@@ -1,8 +1,8 @@
 """Kill a command at random moments, resume it until it ends, compare it with one that ran through.
 
     make crash                                        cvtrain, 200 kills of each of three commands
-    PYTHONPATH=tests python -m crash --help           less, more, or one of them
-    PYTHONPATH=tests python -m crash.stock --help     plain Keras with its own callbacks
+    PYTHONPATH=tests python -m robustness.crash --help           less, more, or one of them
+    PYTHONPATH=tests python -m robustness.crash.stock --help     plain Keras with its own callbacks
 
 A *chain* is one run: it is started, killed, resumed, killed ... until an attempt outlives the
 moment at which it was to be killed, or there were three kills. The moments are drawn evenly over
