@@ -24,6 +24,20 @@ def _own_cache(tmp_path_factory):
         yield
 
 
+@pytest.fixture
+def fresh_cache(tmp_path, monkeypatch):
+    """A cache of its own for one test."""
+    monkeypatch.setenv("CVTRAIN_CACHE", str(tmp_path / "cache"))
+
+
+@pytest.fixture
+def seeded_engine():
+    """The engine on the CPU, its generators started anew."""
+    from cvtrain import backend
+
+    backend.set_up(seed=0, device="cpu")
+
+
 @pytest.fixture(autouse=True, scope="session")
 def _hears_signals():
     # A shell starts what it does not wait for deaf to Ctrl-C, and nohup deaf to a closing terminal;

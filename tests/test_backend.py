@@ -15,9 +15,7 @@ on_tensorflow = pytest.mark.skipif(
 )
 
 
-@pytest.fixture(autouse=True)
-def _seeded():
-    backend.set_up(seed=0, device="cpu")
+pytestmark = pytest.mark.usefixtures("seeded_engine")
 
 
 def _model() -> keras.Model:

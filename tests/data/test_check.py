@@ -17,10 +17,7 @@ from cvtrain.images.pixel_cache import Pixels
 from cvtrain.system.files import cache_dir
 from cvtrain.system.signals import Stop
 
-
-@pytest.fixture(autouse=True)
-def _fresh_cache(tmp_path, monkeypatch):
-    monkeypatch.setenv("CVTRAIN_CACHE", str(tmp_path / "cache"))
+pytestmark = pytest.mark.usefixtures("fresh_cache")
 
 
 @pytest.fixture

@@ -10,10 +10,7 @@ from cvtrain.errors import ConfigError
 from cvtrain.explain.activations import activation_reader, default_layers, layer_activations
 from cvtrain.explain.flat_model import open_model
 
-
-@pytest.fixture(autouse=True)
-def _seeded():
-    backend.set_up(seed=0, device="cpu")
+pytestmark = pytest.mark.usefixtures("seeded_engine")
 
 
 def residual():

@@ -18,9 +18,7 @@ CAMS = {name: method.function for name, method in METHODS.items() if method.need
 BY_GRADIENTS = ["gradcam", "gradcam++", "hirescam", "layercam"]
 
 
-@pytest.fixture(autouse=True)
-def _seeded():
-    backend.set_up(seed=0, device="cpu")
+pytestmark = pytest.mark.usefixtures("seeded_engine")
 
 
 def _flattening(activation="relu", units=3):

@@ -3,7 +3,6 @@ import pytest
 from engines import found_on
 from tiny_models import VARIANTS, borrowing, flat, images, state
 
-from cvtrain import backend
 from cvtrain.errors import ConfigError
 from cvtrain.explain import METHOD_NAMES, attributions
 from cvtrain.explain.explain import METHODS, explainer
@@ -13,9 +12,7 @@ from cvtrain.explain.flat_model import open_model
 CLASSES = np.array([[0, 2], [1, 0], [2, 1]])
 
 
-@pytest.fixture(autouse=True)
-def _seeded():
-    backend.set_up(seed=0, device="cpu")
+pytestmark = pytest.mark.usefixtures("seeded_engine")
 
 
 def test_the_command_line_knows_the_methods_by_name():

@@ -5,7 +5,6 @@ import pytest
 from engines import found_on
 from tiny_models import SHAPE, VARIANTS, layers, seeded, state, top
 
-from cvtrain import backend
 from cvtrain.backend import keras
 from cvtrain.errors import ConfigError
 from cvtrain.explain import activation_maximization as ascent
@@ -13,10 +12,7 @@ from cvtrain.explain import filters
 from cvtrain.explain.filters import filter_images
 from cvtrain.explain.flat_model import open_model
 
-
-@pytest.fixture(autouse=True)
-def _seeded():
-    backend.set_up(seed=0, device="cpu")
+pytestmark = pytest.mark.usefixtures("seeded_engine")
 
 
 class Recorder(ascent.Book):

@@ -16,7 +16,6 @@ from tiny_models import (
     top,
 )
 
-from cvtrain import backend
 from cvtrain.backend import keras
 from cvtrain.errors import ConfigError, RunError
 from cvtrain.explain.explain import METHODS
@@ -29,10 +28,7 @@ from cvtrain.explain.flat_model import (
 )
 from cvtrain.models.convnet import build_convnet
 
-
-@pytest.fixture(autouse=True)
-def _seeded():
-    backend.set_up(seed=0, device="cpu")
+pytestmark = pytest.mark.usefixtures("seeded_engine")
 
 
 def _computed(model, batch):

@@ -6,7 +6,6 @@ from sklearn.metrics.pairwise import cosine_similarity
 from test_activations import residual
 from tiny_models import SHAPE, images, layers, seeded, top
 
-from cvtrain import backend
 from cvtrain.backend import keras
 from cvtrain.errors import DataError
 from cvtrain.explain.flat_model import open_model
@@ -16,9 +15,7 @@ from cvtrain.models.convnet import build_convnet
 LABELS = np.array([0, 2, 1, 0, 2, 1, 0])
 
 
-@pytest.fixture(autouse=True)
-def _seeded():
-    backend.set_up(seed=0, device="cpu")
+pytestmark = pytest.mark.usefixtures("seeded_engine")
 
 
 def test_similarity_is_the_centred_cosine():

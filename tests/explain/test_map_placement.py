@@ -12,9 +12,7 @@ from cvtrain.explain.map_placement import field_box, placed
 SIZE = (41, 54)
 
 
-@pytest.fixture(autouse=True)
-def _seeded():
-    backend.set_up(seed=0, device="cpu")
+pytestmark = pytest.mark.usefixtures("seeded_engine")
 
 
 def _conv(kernel, stride=1, padding="valid", **kwargs):

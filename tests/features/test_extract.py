@@ -24,9 +24,7 @@ from cvtrain.system.signals import Stop
 CHANGES = Augmentation(flip="both", rotate=20, zoom=0.1, brightness=0.2)
 
 
-@pytest.fixture(autouse=True)
-def _fresh_cache(tmp_path, monkeypatch):
-    monkeypatch.setenv("CVTRAIN_CACHE", str(tmp_path / "cache"))
+pytestmark = pytest.mark.usefixtures("fresh_cache")
 
 
 class Images(dict):

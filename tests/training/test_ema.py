@@ -4,7 +4,6 @@ import numpy as np
 import pytest
 from test_loop import EPOCHS, STEPS, joined, small_model, train_small, validation
 
-from cvtrain import backend
 from cvtrain.models.transfer import in_precision, set_trainable
 from cvtrain.training import loop
 from cvtrain.training.ema import WeightAverage
@@ -12,9 +11,7 @@ from cvtrain.training.ema import WeightAverage
 DECAY = 0.6
 
 
-@pytest.fixture(autouse=True)
-def _seeded():
-    backend.set_up(seed=0, device="cpu")
+pytestmark = pytest.mark.usefixtures("seeded_engine")
 
 
 def averages_of(history, start):

@@ -24,9 +24,7 @@ BATCH = 5
 TIMES = {"seconds", "val_seconds", "images_per_second"}
 
 
-@pytest.fixture(autouse=True)
-def _seeded():
-    backend.set_up(seed=0, device="cpu")
+pytestmark = pytest.mark.usefixtures("seeded_engine")
 
 
 def _batch(step: int) -> tuple[np.ndarray, np.ndarray]:
