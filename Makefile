@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 FUZZ_SECONDS ?= 60
 
-.PHONY: help demo test crash fuzz lint format docs gallery wheel clean
+.PHONY: help demo test crash fuzz lint format docs gallery site wheel clean
 
 help: ## what can be made
 	@sed -n 's/^\([a-z]*\):.*## /  make \1: /p' Makefile
@@ -47,6 +47,10 @@ docs: $(READY) ## write the reference from the code
 
 gallery: $(READY) ## make the pictures of docs/gallery.md again
 	PATH="$(CURDIR)/$(BIN):$$PATH" sh docs/gallery.sh
+
+site: $(READY) ## build the documentation as a site: build/site/index.html
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --quiet --strict --config-file docs/site/mkdocs.yml
+	@echo 'To read it: open build/site/index.html'
 
 wheel: $(READY) ## build dist/cvtrain-*.whl
 	$(BIN)/python -m build --wheel

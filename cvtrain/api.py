@@ -34,7 +34,6 @@ AnyConfig = str | Path | Mapping[str, Any] | Config
 Images = PathLike | Sequence[PathLike] | np.ndarray | Sequence[np.ndarray]
 
 RUNS_DIR = Path("runs")
-_BATCH_SIZE = 32
 
 
 class Run:
@@ -108,9 +107,7 @@ class Run:
             num_classes=len(self.class_names),
         )
 
-    def predict(
-        self, images: Images, *, batch_size: int = _BATCH_SIZE, tta: int = 1
-    ) -> list[Prediction]:
+    def predict(self, images: Images, *, batch_size: int = 32, tta: int = 1) -> list[Prediction]:
         """Classify images, as `cvtrain predict` does.
 
         Args:
