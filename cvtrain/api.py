@@ -1,14 +1,18 @@
 """The commands as Python functions, and a run as an object. Imported as `cvtrain`.
 
 Each function takes a config as a path, as a dict in the form of the YAML file, or as a `Config`.
-Relative paths in a dict count from the current folder. Progress goes to standard error and results
-to standard output; `quiet=True` prints warnings alone. Errors are those of `cvtrain.errors`.
+Relative paths in a dict count from the current folder. Errors are those of `cvtrain.errors`.
+
+Where logging is configured, as by `logging.basicConfig(level="INFO")`, progress, results and
+warnings are records of the logger `cvtrain`. Otherwise they are printed as by the command line.
+With `quiet=True` there are only warnings.
 """
 
 import base64
 import csv
 import html
 import io
+import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -23,7 +27,7 @@ from cvtrain.errors import ConfigError
 from cvtrain.runs import run as runs
 from cvtrain.runs.run import RunRequest, new_run_path, newest_run
 from cvtrain.steps.inference import decoder_of_run
-from cvtrain.system.console import Console
+from cvtrain.system.console import Console, LoggingConsole
 from cvtrain.system.signals import stop_on_signals
 
 if TYPE_CHECKING:
@@ -34,6 +38,7 @@ AnyConfig = str | Path | Mapping[str, Any] | Config
 Images = PathLike | Sequence[PathLike] | np.ndarray | Sequence[np.ndarray]
 
 RUNS_DIR = Path("runs")
+_LOGGER = logging.getLogger("cvtrain")
 
 
 class Run:
@@ -203,7 +208,7 @@ def fit(
         config: path, dict or `Config`.
         run_dir: run folder to write (default: runs/DATE-fit-NAME).
         resume: continue the run in `run_dir`, or the newest unfinished one.
-        quiet: print warnings alone.
+        quiet: show only warnings.
 
     Raises:
         ConfigError, DataError, RunError: before anything is trained.
@@ -273,7 +278,7 @@ def evaluate(
         split: "train", "validation" or "test", where the images are split.
         output: folder for the CSV files and figures (default: in the run).
         tta: number of augmented views that predictions are averaged over.
-        quiet: print warnings alone.
+        quiet: show only warnings.
 
     Returns:
         The metrics, which are also in metrics.json of the output folder.
@@ -317,7 +322,7 @@ def visualize(
         method: one of `cvtrain.explain.METHOD_NAMES`.
         classes: a name, an index, top:K or all (default: the predicted class).
         output: folder to write (default: in the run).
-        quiet: print warnings alone.
+        quiet: show only warnings.
 
     Returns:
         The folder with index.html, overlays, and raw maps as .npy files.
@@ -367,6 +372,10 @@ def _config_of(config: AnyConfig) -> tuple[Config, str]:
 
 @contextmanager
 def _console(quiet: bool) -> Iterator[Console]:
+    level = logging.WARNING if quiet else logging.INFO
+    if _LOGGER.hasHandlers() and _LOGGER.isEnabledFor(level):
+        yield LoggingConsole(_LOGGER, quiet)
+        return
     console = Console(quiet)
     if not quiet:
         yield console

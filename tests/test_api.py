@@ -116,6 +116,24 @@ def test_an_evaluation_returns_the_recorded_metrics(run, tmp_path, capsys):
     assert capsys.readouterr().out == ""
 
 
+def test_progress_goes_to_logging_where_that_is_configured(run, tmp_path, caplog, capsys):
+    with caplog.at_level("INFO", logger="cvtrain"):
+        cvtrain.evaluate(run, output=tmp_path / "out")
+    lines = [record.getMessage() for record in caplog.records if record.name == "cvtrain"]
+    assert any(line.startswith("accuracy ") for line in lines)
+    caplog.clear()
+    with caplog.at_level("INFO", logger="cvtrain"):
+        cvtrain.evaluate(run, output=tmp_path / "out", quiet=True)
+    assert [record for record in caplog.records if record.name == "cvtrain"] == []
+    assert capsys.readouterr() == ("", "")
+
+
+def test_progress_is_printed_where_logging_is_not_configured(run, tmp_path, caplog, capsys):
+    with caplog.at_level("WARNING", logger="cvtrain"):
+        cvtrain.evaluate(run, output=tmp_path / "out")
+    assert "accuracy " in capsys.readouterr().out
+
+
 def test_an_explanation_is_a_folder_with_maps(run, photo, tmp_path):
     folder = run.explain(photo, method="layercam", output=tmp_path / "maps", quiet=True)
     assert (folder / "index.html").is_file()

@@ -22,6 +22,8 @@ from typing import TYPE_CHECKING, Any, Protocol
 from cvtrain.system.files import printable
 
 if TYPE_CHECKING:
+    from logging import Logger
+
     from rich.console import Console as RichConsole
     from rich.progress import Progress, ProgressColumn
 
@@ -182,6 +184,45 @@ class Console:
             with contextlib.suppress(OSError), self._log.open("a", encoding="utf-8") as file:
                 file.writelines(self._unlogged)
             self._unlogged.clear()
+
+
+class LoggingConsole(Console):
+    """Prints nothing: every line is a record of `logger`, at the level INFO or WARNING.
+
+    Args:
+        logger: receives the lines.
+        quiet: leave out results and remarks.
+    """
+
+    def __init__(self, logger: "Logger", quiet: bool = False):
+        super().__init__(quiet)
+        self._logger = logger
+
+    def result(self, text: str) -> None:
+        """A line that was asked for."""
+        self._write_log(text)
+        if not (self._part or self.quiet):
+            self._logger.info("%s", harmless(text))
+
+    def remark(self, text: str, *, always: bool = False) -> None:
+        """A line that is good to know."""
+        self._write_log(text)
+        if always or not self.quiet:
+            self._logger.info("%s", harmless(text))
+
+    def warn(self, text: str) -> None:
+        """A line that should be read."""
+        self._write_log(f"warning: {text}")
+        self._logger.warning("%s", harmless(text))
+
+    def table(self, columns: Sequence[str], rows: Sequence[Sequence[str]], title: str = "") -> None:
+        """One record for the title, the columns, and each row."""
+        for line in filter(None, (title, "  ".join(columns), *map("  ".join, rows))):
+            self.result(line)
+
+    @property
+    def _is_live(self) -> bool:
+        return False
 
 
 class _Stream:

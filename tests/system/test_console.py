@@ -1,6 +1,7 @@
 """What a person sees: results on standard output, the rest on standard error, all in the log."""
 
 import io
+import logging
 import os
 import re
 import subprocess
@@ -11,7 +12,7 @@ from types import SimpleNamespace
 import pytest
 from terminals import in_a_terminal_that_closes
 
-from cvtrain.system.console import Console, duration
+from cvtrain.system.console import Console, LoggingConsole, duration
 
 
 @pytest.mark.parametrize(
@@ -48,6 +49,36 @@ def test_quiet_leaves_results_and_warnings(capsys):
     captured = capsys.readouterr()
     assert captured.out == "the result\n"
     assert captured.err == "warning: careful\n"
+
+
+def test_lines_become_records(caplog, capsys, tmp_path):
+    caplog.set_level("INFO", logger="lines")
+    for quiet in (False, True):
+        console = LoggingConsole(logging.getLogger("lines"), quiet)
+        console.log_to(tmp_path / "log.txt")
+        console.result("the result")
+        console.remark("a remark\x1b")
+        console.remark("chosen", always=True)
+        console.warn("careful")
+        console.table(("class", "images"), [("a", "3")], title="by class")
+        with console.training(2) as view, console.task("drawing") as show:
+            show(1, 2)
+            view.start({"val_loss": 1.0, "val_accuracy": 0.5})
+    found = [(record.levelname, record.getMessage()) for record in caplog.records]
+    assert found == [
+        ("INFO", "the result"),
+        ("INFO", "a remark\\x1b"),
+        ("INFO", "chosen"),
+        ("WARNING", "careful"),
+        ("INFO", "by class"),
+        ("INFO", "class  images"),
+        ("INFO", "a  3"),
+        ("INFO", "before: val_loss 1.0000  val_accuracy 0.500"),
+        ("INFO", "chosen"),
+        ("WARNING", "careful"),
+    ]
+    assert capsys.readouterr() == ("", "")
+    assert (tmp_path / "log.txt").read_text().count("a remark") == 2
 
 
 def test_names_are_no_markup(capsys):
