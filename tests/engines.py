@@ -16,7 +16,7 @@ import numpy as np
 from cvtrain import backend
 engine, module, function, path = sys.argv[1:]
 backend.set_up(seed=0, device="cpu")
-assert backend.ENGINE == engine
+assert backend.engine_name() == engine
 np.savez(path, **getattr(importlib.import_module(module), function)())
 """
 

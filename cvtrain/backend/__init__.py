@@ -1,7 +1,7 @@
 """All that knows which engine Keras runs on: devices, compiled steps, memory errors.
 
-Whoever needs Keras takes it from here (`from cvtrain.backend import keras`), so that the engine's
-start-up chatter is silenced before it loads.
+Every other module imports Keras from here (`from cvtrain.backend import keras`): it is loaded at
+its first use, without the log messages of its engine.
 """
 
 from cvtrain.backend.devices import (
@@ -11,18 +11,19 @@ from cvtrain.backend.devices import (
     set_up,
     versions,
 )
-from cvtrain.backend.engine import ENGINE, keras
+from cvtrain.backend.engine import engine_name, keras, load
 from cvtrain.backend.functions import drawing, inference, value_and_gradient
 from cvtrain.backend.steps import TrainStep, moving_average, not_finite, train_step
 
 __all__ = [
-    "ENGINE",
     "TrainStep",
     "drawing",
+    "engine_name",
     "has_gpu_build",
     "inference",
     "is_out_of_memory",
     "keras",
+    "load",
     "memory_errors",
     "moving_average",
     "not_finite",

@@ -8,13 +8,10 @@ from collections.abc import Iterator
 import numpy as np
 
 from cvtrain import __version__
-from cvtrain.backend.engine import ENGINE, keras, quiet
+from cvtrain.backend.engine import engine_name, keras, quiet, tf
 from cvtrain.errors import ResourceError
 from cvtrain.system import machine
 from cvtrain.system.files import reason_of
-
-if ENGINE == "tensorflow":
-    import tensorflow as tf
 
 
 def set_up(*, seed: int, device: str = "auto") -> str:
@@ -37,13 +34,13 @@ def set_up(*, seed: int, device: str = "auto") -> str:
         gpus = _gpus()
         if device == "gpu" and not gpus:
             raise ResourceError(
-                f"device: a gpu was asked for, {ENGINE} sees none on this machine",
-                f"Install a build of {ENGINE} for your GPU, or set device to auto or cpu.",
+                f"device: a gpu was asked for, {engine_name()} sees none on this machine",
+                f"Install a build of {engine_name()} for your GPU, or set device to auto or cpu.",
             )
         if gpus and device == "cpu":
             _hide_gpus()
             gpus = []
-        if ENGINE == "tensorflow":
+        if engine_name() == "tensorflow":
             for gpu in tf.config.get_visible_devices("GPU"):
                 # Not growing means that TensorFlow takes the whole memory from every other process.
                 if not tf.config.experimental.get_memory_growth(gpu):
@@ -61,13 +58,13 @@ def versions() -> dict[str, str]:
         "cvtrain": __version__,
         "keras": keras.__version__,
         "numpy": np.__version__,
-        ENGINE: str(sys.modules[ENGINE].__version__),
+        engine_name(): str(sys.modules[engine_name()].__version__),
     }
 
 
 def has_gpu_build() -> bool:
     """Could this build of the engine use a GPU, if there were one? True where it does not tell."""
-    if ENGINE == "tensorflow":
+    if engine_name() == "tensorflow":
         return bool(tf.test.is_built_with_gpu_support())
     return True
 
@@ -95,11 +92,11 @@ def memory_errors() -> Iterator[None]:
 
 
 def _gpus() -> list[str]:
-    if ENGINE == "tensorflow":
+    if engine_name() == "tensorflow":
         gpus = tf.config.list_physical_devices("GPU")
         details = tf.config.experimental.get_device_details
         return [str(details(gpu).get("device_name", gpu.name)) for gpu in gpus]
-    if ENGINE == "jax":
+    if engine_name() == "jax":
         import jax
 
         return [device.device_kind for device in jax.devices() if device.platform != "cpu"]
@@ -110,9 +107,9 @@ def _gpus() -> list[str]:
 
 def _hide_gpus() -> None:
     try:
-        if ENGINE == "tensorflow":
+        if engine_name() == "tensorflow":
             tf.config.set_visible_devices([], "GPU")
-        elif ENGINE == "jax":
+        elif engine_name() == "jax":
             import jax
 
             jax.config.update("jax_default_device", jax.devices("cpu")[0])

@@ -1,15 +1,14 @@
 """Models as compiled functions: what they answer, how that changes with their input, its shapes."""
 
+from __future__ import annotations
+
 import contextlib
 from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
 
-from cvtrain.backend.engine import ENGINE, keras
-
-if ENGINE == "tensorflow":
-    import tensorflow as tf
+from cvtrain.backend.engine import engine_name, keras, tf
 
 
 def inference(model: keras.Model, *, dtype: str = "float32") -> Callable[[np.ndarray], Any]:
@@ -22,7 +21,7 @@ def inference(model: keras.Model, *, dtype: str = "float32") -> Callable[[np.nda
         dtype: of the arrays that come out: `float32` or `bfloat16`.
     """
     convert = keras.tree.map_structure
-    if ENGINE != "tensorflow":
+    if engine_name() != "tensorflow":
         return lambda batch: convert(
             lambda output: np.asarray(output).astype(dtype), model.predict_on_batch(batch)
         )
@@ -52,7 +51,7 @@ def value_and_gradient(
         derivative of each value by its row of x, both float32; zeros where x has no effect.
     """
     compiled = {"tensorflow": _tensorflow_gradient, "jax": _jax_gradient, "torch": _torch_gradient}
-    run = compiled[ENGINE](function, model)
+    run = compiled[engine_name()](function, model)
 
     def call(x, *others):
         results = run(np.asarray(x, np.float32), *others)
@@ -105,6 +104,6 @@ def _torch_gradient(function, _model):
 @contextlib.contextmanager
 def drawing() -> Iterator[None]:
     """Inside the block, models are made without memory: they have shapes, and no numbers."""
-    graph = tf.Graph().as_default() if ENGINE == "tensorflow" else contextlib.nullcontext()
+    graph = tf.Graph().as_default() if engine_name() == "tensorflow" else contextlib.nullcontext()
     with keras.StatelessScope(initialize_variables=False), graph:
         yield

@@ -5,15 +5,14 @@ optimizer alone: on processors its convolutions are half as fast. Any other engi
 `train_on_batch`.
 """
 
+from __future__ import annotations
+
 from collections.abc import Callable, Sequence
 from typing import Protocol
 
 import numpy as np
 
-from cvtrain.backend.engine import ENGINE, keras
-
-if ENGINE == "tensorflow":
-    import tensorflow as tf
+from cvtrain.backend.engine import engine_name, keras, tf
 
 
 class TrainStep(Protocol):
@@ -59,7 +58,7 @@ def train_step(
     """
     if not optimizer.built:
         optimizer.build(model.trainable_variables)
-    step = _TensorFlowStep if ENGINE == "tensorflow" else _KerasStep
+    step = _TensorFlowStep if engine_name() == "tensorflow" else _KerasStep
     rates = rates or [1.0] * len(model.trainable_variables)
     return step(model, optimizer, class_weights, label_smoothing, rates)
 
@@ -78,7 +77,7 @@ def moving_average(
         for average, variable in zip(averages, variables, strict=True):
             average.assign(average.value + share * (variable.value - average.value))
 
-    if ENGINE != "tensorflow":
+    if engine_name() != "tensorflow":
         return lambda decay: update(1 - decay)
     # As in the optimizer, XLA makes one pass over the memory out of several.
     on_cpu = not tf.config.get_visible_devices("GPU")

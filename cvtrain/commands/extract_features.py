@@ -1,12 +1,24 @@
 """`cvtrain extract-features`: a head on what a frozen base gives, computed once and cached."""
 
+from __future__ import annotations
+
 from functools import partial
-from typing import TYPE_CHECKING
 
 import numpy as np
 
+from cvtrain.backend import keras
 from cvtrain.config import Config
 from cvtrain.errors import ConfigError
+from cvtrain.features.store import Rows
+from cvtrain.models.heads import attach_logistic, fit_logistic, pooled
+from cvtrain.models.transfer import (
+    in_precision,
+    layer_digests,
+    layers_above,
+    prefix_of,
+    set_trainable,
+    suffix_of,
+)
 from cvtrain.runs.run import Run, RunRequest
 from cvtrain.steps.cached_features import (
     FrozenPart,
@@ -32,11 +44,6 @@ from cvtrain.steps.stage import (
 from cvtrain.steps.training_outcome import Course
 from cvtrain.system.console import Console
 from cvtrain.system.files import commit_bytes, committed
-
-if TYPE_CHECKING:
-    import keras
-
-    from cvtrain.features.store import Rows
 
 
 def extract_features(
@@ -67,14 +74,6 @@ def extract_features(
             "Say how many: --set extract_features.views=4",
         )
     with start_job("extract-features", config, request, console) as job:
-        from cvtrain.models.transfer import (
-            in_precision,
-            layer_digests,
-            layers_above,
-            prefix_of,
-            suffix_of,
-        )
-
         base, cut = cut_base(job, config)
         # A run that was begun for its arrays goes on for them, whatever it is asked.
         features_only = features_only or job.run.record.get("features_only") is True
@@ -122,10 +121,9 @@ def extract_features(
 
 
 def with_closed_head(
-    job: Job, base: "keras.Model", cut: str, rows: "Rows", validation: "Rows"
-) -> "keras.Model":
+    job: Job, base: keras.Model, cut: str, rows: Rows, validation: Rows
+) -> keras.Model:
     """The base up to its cut, and a classifier that is computed from all features at once."""
-    from cvtrain.models.heads import attach_logistic, fit_logistic, pooled
 
     head, index = job.config.extract_features.head, job.dataset.index
     labels = index.splits["train"].labels
@@ -144,9 +142,8 @@ def with_closed_head(
     )
 
 
-def train_end_to_end(job: Job, model: "keras.Model", cut: str) -> Course:
+def train_end_to_end(job: Job, model: keras.Model, cut: str) -> Course:
     """Run the frozen base in every step, so that every pass sees new views."""
-    from cvtrain.models.transfer import in_precision, layers_above, set_trainable
 
     stage = job.config.extract_features
     set_trainable(model, layers_above(model, cut))
@@ -164,8 +161,6 @@ def write_features(job: Job, frozen: FrozenPart) -> None:
     """
     import pyarrow
     from pyarrow import parquet
-
-    from cvtrain.models.heads import pooled
 
     head, index = job.config.extract_features.head, job.dataset.index
     rows = frozen.exact_rows(index.splits)

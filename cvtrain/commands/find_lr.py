@@ -3,21 +3,22 @@
 import contextlib
 from collections.abc import Callable, Iterator
 from functools import partial
-from typing import TYPE_CHECKING
 
 import numpy as np
 
+from cvtrain import backend
 from cvtrain.config import Config
 from cvtrain.errors import TrainingError
+from cvtrain.models.saved_model import logits_model
 from cvtrain.runs.run import Run, RunRequest
 from cvtrain.steps.network import builder, output_sizes
 from cvtrain.steps.session import Job, start_job
 from cvtrain.steps.stage import augmentation_of, class_weights_of, image_feed, mixing_of
 from cvtrain.system.console import Console
 from cvtrain.system.files import commit_text, csv_text
-
-if TYPE_CHECKING:
-    from cvtrain.training.lr_range_test import RangeTest
+from cvtrain.training.lr_range_test import RangeTest, range_test
+from cvtrain.training.optimizers import build_optimizer
+from cvtrain.training.precision import choose_precision
 
 
 def find_lr(config: Config, request: RunRequest, console: Console) -> Run:
@@ -37,9 +38,6 @@ def find_lr(config: Config, request: RunRequest, console: Console) -> Run:
     """
     output_sizes(config)
     with start_job("find-lr", config, request, console) as job:
-        from cvtrain import backend
-        from cvtrain.training.lr_range_test import range_test
-
         with (
             job.stop.advising("Start it again; a --run-dir must be a new one."),
             backend.memory_errors(),
@@ -72,10 +70,6 @@ def find_lr(config: Config, request: RunRequest, console: Console) -> Run:
 @contextlib.contextmanager
 def training_step(job: Job) -> Iterator[Callable[[float], float]]:
     """A step of the config's `fit` on the next batch, as a function: rate -> loss before it."""
-    from cvtrain import backend
-    from cvtrain.models.saved_model import logits_model
-    from cvtrain.training.optimizers import build_optimizer
-    from cvtrain.training.precision import choose_precision
 
     config, stage = job.config, job.config.fit
     build = partial(builder(config, len(job.dataset.index.class_names)), for_training=True)

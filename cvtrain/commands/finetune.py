@@ -1,15 +1,25 @@
 """`cvtrain finetune`: the top of a run's network is trained on, what is below stays frozen."""
 
+from __future__ import annotations
+
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING
 
 import numpy as np
 
+from cvtrain.backend import keras
 from cvtrain.config import Config
 from cvtrain.data.index import Split
 from cvtrain.errors import ConfigError
 from cvtrain.images.augment import Augmentation
 from cvtrain.images.mixup_cutmix import Mixing
+from cvtrain.models.transfer import (
+    in_precision,
+    layer_digests,
+    set_trainable,
+    suffix_of,
+    unfreeze,
+    variable_rates,
+)
 from cvtrain.runs.run import Run, RunRequest
 from cvtrain.sections import FineTune, Unfreeze
 from cvtrain.steps.cached_features import (
@@ -37,9 +47,6 @@ from cvtrain.steps.stage import (
 from cvtrain.steps.training_outcome import Course
 from cvtrain.system.console import Console
 
-if TYPE_CHECKING:
-    import keras
-
 
 def finetune(config: Config, request: RunRequest, console: Console, *, source: Run) -> Run:
     """Train the top of a run's network on, in one step or several.
@@ -65,8 +72,6 @@ def finetune(config: Config, request: RunRequest, console: Console, *, source: R
     augment = config.augment if views != 1 else None
     augmentation, mixing = augmentation_of(augment), mixing_of(augment)
     with start_job("finetune", config, request, console, source=source) as job:
-        from cvtrain.models.transfer import layer_digests
-
         refuse_other_classes(source, job)
         refuse_seen_images(source, job.dataset)
         model = open_model(source, image_size=config.data.image_size)
@@ -96,9 +101,8 @@ def finetune(config: Config, request: RunRequest, console: Console, *, source: R
     return job.run
 
 
-def refuse_impossible_steps(model: "keras.Model", section: FineTune) -> None:
+def refuse_impossible_steps(model: keras.Model, section: FineTune) -> None:
     """Raise ConfigError for a step that this network cannot take, before the first one trains."""
-    from cvtrain.models.transfer import unfreeze
 
     for number, step in enumerate((section, *section.then)):
         key = f"finetune.then.{number - 1}" if number else "finetune"
@@ -123,14 +127,13 @@ class _Stage:
     def __init__(
         self,
         job: Job,
-        model: "keras.Model",
+        model: keras.Model,
         step: Unfreeze,
         number: int,
         augmentation: Augmentation | None,
         mixing: Mixing | None,
         views: int | str,
     ):
-        from cvtrain.models.transfer import set_trainable, unfreeze
 
         self.job, self.model, self.step, self.number = job, model, step, number
         self.augmentation, self.mixing = augmentation, mixing
@@ -152,7 +155,6 @@ class _Stage:
 
     def train(self, earlier: Course) -> Course:
         """Train the upper part on cached features, or the whole on images; the whole course."""
-        from cvtrain.models.transfer import in_precision, suffix_of, variable_rates
 
         job, step = self.job, self.step
         upper = self.model
@@ -182,9 +184,8 @@ class _Stage:
             earlier=earlier,
         )
 
-    def evaluation(self) -> "tuple[Mapping[str, Split], Callable[[str], np.ndarray]]":
+    def evaluation(self) -> tuple[Mapping[str, Split], Callable[[str], np.ndarray]]:
         """What the model is measured on, and how: as `finish` takes it."""
-        from cvtrain.models.transfer import suffix_of
 
         if not self.frozen:
             return self.parts, image_predictor(self.job, self.model)

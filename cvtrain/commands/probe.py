@@ -4,15 +4,21 @@ Early blocks are generic, late ones specific to the classes that the base was tr
 cut for these images is measured here, before anything is trained.
 """
 
+from __future__ import annotations
+
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from cvtrain.backend import keras
 from cvtrain.config import Config
 from cvtrain.errors import ConfigError, DataError, Stopped
 from cvtrain.evaluation.metrics import scores_against_guessing
+from cvtrain.features.store import FeatureStore
+from cvtrain.models.blocks import blocks
+from cvtrain.models.cost import cost_up_to
 from cvtrain.runs.run import Run, RunRequest
 from cvtrain.sections import Backbone
 from cvtrain.steps.cached_features import open_base
@@ -22,11 +28,6 @@ from cvtrain.steps.session import Job, finished_run, start_job
 from cvtrain.system.console import Console, duration
 from cvtrain.system.files import commit_text, csv_text, printable, quoted
 from cvtrain.training.linear_probe import Row, least_accuracy, linear_accuracy, recommend
-
-if TYPE_CHECKING:
-    import keras
-
-    from cvtrain.features.store import FeatureStore
 
 
 def probe(config: Config, request: RunRequest, console: Console) -> Run:
@@ -128,10 +129,8 @@ def at_size(job: Job, image_size: tuple[int, int]) -> Dataset:
     return replace(dataset, pixels=pixels)
 
 
-def describe(base: "keras.Model", name: str) -> list[Row]:
+def describe(base: keras.Model, name: str) -> list[Row]:
     """Where the blocks of a base end and what they cost, from the input up."""
-    from cvtrain.models.blocks import blocks
-    from cvtrain.models.cost import cost_up_to
 
     rows = []
     for block in blocks(base):
@@ -154,7 +153,7 @@ def classify(
     job: Job,
     dataset: Dataset,
     found: Sequence[Row],
-    stores: "Sequence[FeatureStore]",
+    stores: Sequence[FeatureStore],
     rows: list[Row],
 ) -> None:
     """Complete the rows of one base by their accuracies, and record each."""

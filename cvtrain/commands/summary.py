@@ -1,20 +1,26 @@
 """`cvtrain summary`: a network of a config layer by layer, before there is an image."""
 
+from __future__ import annotations
+
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
+from cvtrain import backend
+from cvtrain.backend import keras
 from cvtrain.config import Config
+from cvtrain.models.backbones import build_backbone
+from cvtrain.models.blocks import blocks, find_cut
+from cvtrain.models.cost import multiply_adds
+from cvtrain.models.heads import attach_dense
+from cvtrain.models.receptive_field import Field, receptive_fields
+from cvtrain.models.transfer import unfreeze
 from cvtrain.runs.run import Run
 from cvtrain.sections import FineTune
+from cvtrain.steps.cached_features import how_to_unfreeze, open_model
+from cvtrain.steps.network import builder
 from cvtrain.system.console import Console
-
-if TYPE_CHECKING:
-    import keras
-
-    from cvtrain.models.receptive_field import Field
 
 STAGES = ("fit", "extract-features", "finetune")
 _COLUMNS = ("layer", "window", "output", "parameters", "multiply-adds", "sees", "step", "border")
@@ -40,7 +46,7 @@ class Row:
     parameters: int
     trained: int
     multiply_adds: int
-    fields: "tuple[Field, Field] | None"
+    fields: tuple[Field, Field] | None
 
 
 def summary(
@@ -61,7 +67,6 @@ def summary(
     if num_classes is None:
         num_classes = len(config.data.classes or ()) or 10
         console.remark(f"for {num_classes} classes; --classes for another number")
-    from cvtrain import backend
 
     with backend.memory_errors():
         model, trained = _network(config, stage, num_classes)
@@ -73,20 +78,13 @@ def summary(
     return rows
 
 
-def _network(config: Config, stage: str, num_classes: int) -> "tuple[keras.Model, set[str]]":
+def _network(config: Config, stage: str, num_classes: int) -> tuple[keras.Model, set[str]]:
     """The network that a stage trains, and the names of the layers that it trains."""
-    from cvtrain import backend
 
     backend.set_up(seed=config.seed, device="cpu")
     if stage == "fit":
-        from cvtrain.steps.network import builder
-
         model = builder(config, num_classes)("float32")
         return model, {layer.name for layer in model.layers if layer.trainable}
-    from cvtrain.models.blocks import find_cut
-    from cvtrain.models.heads import attach_dense
-    from cvtrain.models.transfer import unfreeze
-    from cvtrain.steps.cached_features import how_to_unfreeze
 
     section = config.extract_features
     base = _base(config)
@@ -107,10 +105,8 @@ def _network(config: Config, stage: str, num_classes: int) -> "tuple[keras.Model
     return model, {layer.name for layer in model.layers} - frozen
 
 
-def _base(config: Config) -> "keras.Model":
+def _base(config: Config) -> keras.Model:
     """The base without its weights, which tell nothing of shapes; or the model of a run."""
-    from cvtrain.models.backbones import build_backbone
-    from cvtrain.steps.cached_features import open_model
 
     backbone, size = config.extract_features.backbone, config.data.image_size
     if backbone.name is None:
@@ -118,9 +114,7 @@ def _base(config: Config) -> "keras.Model":
     return build_backbone(backbone.name, image_size=size, weights=None, alpha=backbone.alpha)
 
 
-def _layers(model: "keras.Model", trained: set[str]) -> Iterator[Row]:
-    from cvtrain.models.cost import multiply_adds
-    from cvtrain.models.receptive_field import receptive_fields
+def _layers(model: keras.Model, trained: set[str]) -> Iterator[Row]:
 
     costs = multiply_adds(model)
     rows, columns = (receptive_fields(model, axis) for axis in (1, 2))
@@ -138,7 +132,7 @@ def _layers(model: "keras.Model", trained: set[str]) -> Iterator[Row]:
         )
 
 
-def _window(layer: "keras.Layer") -> str:
+def _window(layer: keras.Layer) -> str:
     """`3 x 3 / 2 same`: window, strides where they are not 1, dilation, padding."""
     window = getattr(layer, "kernel_size", None) or getattr(layer, "pool_size", None)
     if window is None:
@@ -151,9 +145,8 @@ def _window(layer: "keras.Layer") -> str:
     return " ".join([*words, layer.padding])
 
 
-def _by_block(model: "keras.Model", rows: list[Row]) -> Iterator[Row]:
+def _by_block(model: keras.Model, rows: list[Row]) -> Iterator[Row]:
     """One row for each block of the base, then the layers of the head as they are."""
-    from cvtrain.models.blocks import blocks
 
     ends = {block.layer: block.name for block in blocks(model)}
     part: list[Row] = []
@@ -194,7 +187,7 @@ def _times(numbers) -> str:
 
 
 def _tell_totals(
-    config: Config, stage: str, model: "keras.Model", rows: list[Row], console: Console
+    config: Config, stage: str, model: keras.Model, rows: list[Row], console: Console
 ) -> None:
     total = sum(row.parameters for row in rows)
     trained = sum(row.trained for row in rows)

@@ -1,5 +1,8 @@
 """What each channel of a network's layers makes of an image, and which channels make nothing."""
 
+from __future__ import annotations
+
+import functools
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
@@ -18,40 +21,7 @@ from cvtrain.explain.flat_model import (
 )
 from cvtrain.explain.graphs import operator_of
 
-_layers = keras.layers
 # The layers, and the operators of `keras.ops` that do the same.
-_CONVOLUTIONS = (
-    (
-        _layers.Conv2D,
-        _layers.Conv2DTranspose,
-        _layers.DepthwiseConv2D,
-        _layers.SeparableConv2D,
-    ),
-    {"Conv", "ConvTranspose", "DepthwiseConv", "SeparableConv"},
-)
-_POOLINGS = (
-    (
-        _layers.MaxPooling2D,
-        _layers.AveragePooling2D,
-        _layers.GlobalMaxPooling2D,
-        _layers.GlobalAveragePooling2D,
-    ),
-    {"MaxPool", "AveragePool"},
-)
-_FOLLOWING = (
-    (
-        _layers.BatchNormalization,
-        _layers.LayerNormalization,
-        _layers.GroupNormalization,
-        _layers.UnitNormalization,
-        _layers.Activation,
-        _layers.ReLU,
-        _layers.LeakyReLU,
-        _layers.PReLU,
-        _layers.ELU,
-    ),
-    {name.title().replace("_", "") for name in dir(keras.activations) if name[0] != "_"},
-)
 _LEAST_CHANGE = 1e-6  # of a channel's greatest value: less is rounding
 
 
@@ -132,7 +102,7 @@ def default_layers(opened: OpenedModel) -> list[str]:
         ConfigError: as `layers_with_filters` does.
     """
     learning = layers_with_filters(opened)
-    pooling = [name for name, tensor in opened.layers.items() if _is_one(tensor, _POOLINGS)]
+    pooling = [name for name, tensor in opened.layers.items() if _is_one(tensor, _poolings())]
     return settled(opened, [name for name in opened.layers if name in (*learning, *pooling)])
 
 
@@ -144,13 +114,13 @@ def layers_with_filters(opened: OpenedModel) -> list[str]:
     """
     check_visible(opened)
     tensors = {name: x for name, x in opened.layers.items() if name != "preprocess"}
-    found = [name for name, tensor in tensors.items() if _is_one(tensor, _CONVOLUTIONS)]
+    found = [name for name, tensor in tensors.items() if _is_one(tensor, _convolutions())]
     found = found or [
         name
         for name, tensor in tensors.items()
         if learns_something(operation_of(tensor))
         and len(tensor.shape) in (2, 4)
-        and not _is_one(tensor, _FOLLOWING)
+        and not _is_one(tensor, _following())
     ]
     if not found:
         raise ConfigError(
@@ -167,7 +137,7 @@ def settled(opened: OpenedModel, names: Iterable[str]) -> list[str]:
     def last(name: str) -> str:
         if len(followers[name]) == 1:
             (follower,) = followers[name]
-            if _is_one(opened.layers[follower], _FOLLOWING):
+            if _is_one(opened.layers[follower], _following()):
                 return last(follower)
         return name
 
@@ -189,3 +159,50 @@ def _followers(opened: OpenedModel) -> dict[str, list[str]]:
             if id(source) in names:
                 followers[names[id(source)]].append(name)
     return followers
+
+
+@functools.cache
+def _convolutions():
+    layers = keras.layers
+    return (
+        (
+            layers.Conv2D,
+            layers.Conv2DTranspose,
+            layers.DepthwiseConv2D,
+            layers.SeparableConv2D,
+        ),
+        {"Conv", "ConvTranspose", "DepthwiseConv", "SeparableConv"},
+    )
+
+
+@functools.cache
+def _poolings():
+    layers = keras.layers
+    return (
+        (
+            layers.MaxPooling2D,
+            layers.AveragePooling2D,
+            layers.GlobalMaxPooling2D,
+            layers.GlobalAveragePooling2D,
+        ),
+        {"MaxPool", "AveragePool"},
+    )
+
+
+@functools.cache
+def _following():
+    layers = keras.layers
+    return (
+        (
+            layers.BatchNormalization,
+            layers.LayerNormalization,
+            layers.GroupNormalization,
+            layers.UnitNormalization,
+            layers.Activation,
+            layers.ReLU,
+            layers.LeakyReLU,
+            layers.PReLU,
+            layers.ELU,
+        ),
+        {name.title().replace("_", "") for name in dir(keras.activations) if name[0] != "_"},
+    )

@@ -11,6 +11,8 @@ the number of rows computed at once, and returns what explains images; one that 
 once.
 """
 
+from __future__ import annotations
+
 from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np

@@ -5,6 +5,9 @@ that ends in the layer: `steps` passes for as many filters as fit into memory, a
 for all. What climbs, and how, is in `ascent`.
 """
 
+from __future__ import annotations
+
+import functools
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -22,15 +25,6 @@ _STARTS = 4
 _BORDER = 2  # as in the book: near the border a map shows the padding
 _ACTIVATION_BYTES = 320 * 2**20  # of a batch: larger ones leave the caches and are no faster
 _GREY = 128
-_layers = keras.layers
-_ON_EACH_CHANNEL = (
-    _layers.BatchNormalization,
-    _layers.Activation,
-    _layers.ReLU,
-    _layers.LeakyReLU,
-    _layers.ELU,
-)
-_ACROSS_CHANNELS = (keras.activations.softmax, keras.activations.log_softmax)
 
 Gradient = Callable[..., tuple[np.ndarray, np.ndarray]]
 
@@ -140,7 +134,7 @@ def _in_range(gradient: Gradient, pixel_range: tuple[float, float]) -> Gradient:
 
 def _live_starts(
     gradient: Gradient,
-    body: "_Body",
+    body: _Body,
     begin: Callable[[np.ndarray, np.ndarray], Ascent],
     chosen: np.ndarray,
     size: int,
@@ -194,10 +188,10 @@ class _Body:
 def _last_convolution(tensor: keras.KerasTensor) -> list[keras.KerasTensor]:
     """The outputs from the last convolution to this one if what lies between acts on channels."""
     outputs = [tensor]
-    while type(operation_of(outputs[0])) in _ON_EACH_CHANNEL:
+    while type(operation_of(outputs[0])) in _channelwise():
         outputs = [*node_of(outputs[0]).input_tensors, *outputs]
     layers = list(map(operation_of, outputs))
-    mixing = [each for each in layers if getattr(each, "activation", None) in _ACROSS_CHANNELS]
+    mixing = [each for each in layers if getattr(each, "activation", None) in _across_channels()]
     narrows = type(layers[0]) is keras.layers.Conv2D and layers[0].groups == 1 and not mixing
     return outputs if narrows else []
 
@@ -254,3 +248,20 @@ def _finite(values: np.ndarray) -> np.ndarray:
 def _chunks(rows: np.ndarray, size: int) -> list[np.ndarray]:
     """The rows in as few parts of up to `size` as it takes, of nearly the same length."""
     return np.array_split(rows, -(-len(rows) // size)) if len(rows) else []
+
+
+@functools.cache
+def _channelwise():
+    layers = keras.layers
+    return (
+        layers.BatchNormalization,
+        layers.Activation,
+        layers.ReLU,
+        layers.LeakyReLU,
+        layers.ELU,
+    )
+
+
+@functools.cache
+def _across_channels():
+    return (keras.activations.softmax, keras.activations.log_softmax)

@@ -9,6 +9,7 @@ into their own graphs, and every layer is called again as a copy with the same w
 from __future__ import annotations
 
 import difflib
+import functools
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -38,12 +39,7 @@ ANY_SIZE = (224, 224)
 
 _NO_LAYER = "saliency, smoothgrad, integrated-gradients, occlusion and rise need no layer"
 
-_layers = keras.layers
 # What follows the last features without adding any.
-_NO_FEATURES = (
-    *(_layers.MaxPooling2D, _layers.AveragePooling2D, _layers.Identity),
-    *(_layers.Dropout, _layers.SpatialDropout2D, _layers.GaussianDropout, _layers.AlphaDropout),
-)
 _NO_FEATURES_OPERATORS = ("MaxPool", "AveragePool")
 
 
@@ -251,7 +247,9 @@ def is_spatial(tensor: keras.KerasTensor) -> bool:
 
 def learns_something(operation: keras.Operation) -> bool:
     """Has it weights that training changes? Those that prepare pixels are no such weights."""
-    learnt = getattr(operation, "weights", ()) and not isinstance(operation, _layers.Normalization)
+    learnt = getattr(operation, "weights", ()) and not isinstance(
+        operation, keras.layers.Normalization
+    )
     return bool(learnt) and operation.name != "preprocess"
 
 
@@ -292,7 +290,7 @@ def check_visible(opened: OpenedModel) -> None:
 
 
 def _adds_no_features(operation):
-    return isinstance(operation, _NO_FEATURES) or operator_of(operation) in _NO_FEATURES_OPERATORS
+    return isinstance(operation, _featureless()) or operator_of(operation) in _NO_FEATURES_OPERATORS
 
 
 def _input_shape(model):
@@ -362,3 +360,12 @@ def _check(model, received, expected):
             f"{difference:.0%})",
             "A layer that is not Keras' own may not restore all it needs from its config.",
         )
+
+
+@functools.cache
+def _featureless():
+    layers = keras.layers
+    return (
+        *(layers.MaxPooling2D, layers.AveragePooling2D, layers.Identity),
+        *(layers.Dropout, layers.SpatialDropout2D, layers.GaussianDropout, layers.AlphaDropout),
+    )

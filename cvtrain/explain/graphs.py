@@ -7,6 +7,7 @@ takes to flatten a model, to copy it, and to cut it in two.
 
 from __future__ import annotations
 
+import functools
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
@@ -15,12 +16,7 @@ from typing import Any
 from cvtrain.backend import keras
 from cvtrain.models.graph import nodes
 
-_layers = keras.layers
 # Whatever they are called with, they return it, unless they are trained.
-_AUGMENTATIONS = {
-    *(_layers.AugMix, _layers.CutMix, _layers.MixUp, _layers.RandAugment),
-    *(getattr(_layers, name) for name in dir(_layers) if name.startswith("Random")),
-} - {_layers.RandomCrop}  # which resizes
 
 
 def operation_of(tensor: keras.KerasTensor) -> keras.Operation:
@@ -118,7 +114,7 @@ class Copies:
         """Call a copy of the operation; follow it inside if it is a graph."""
         if is_graph(operation):
             return self._run(operation, *args, **kwargs)
-        if type(operation) in _AUGMENTATIONS:
+        if type(operation) in _augmentations():
             return args[0]
         if "training" in kwargs:
             kwargs["training"] = False
@@ -156,32 +152,41 @@ def _copied(operation, name, args, kwargs):
         if isinstance(copy, keras.Layer):
             copy.set_weights(operation.get_weights())
             for layer in copy._flatten_layers():
-                if isinstance(layer, _layers.Normalization):
+                if isinstance(layer, keras.layers.Normalization):
                     layer.finalize_state()  # It computes with constants made of its weights.
     except Exception:  # The layers of strangers raise anything; borrowing them works as well.
-        copy = _Sealed(operation, name=name) if isinstance(operation, keras.Layer) else operation
+        copy = (
+            _sealed_class()(operation, name=name)
+            if isinstance(operation, keras.Layer)
+            else operation
+        )
         outputs = copy(*args, **kwargs)
     return copy, outputs
 
 
-class _Sealed(keras.Layer):
-    """Somebody else's layer, called with weights of our own; nothing in it is ever changed."""
+@functools.cache
+def _sealed_class():
+    class Sealed(keras.Layer):
+        """Somebody else's layer, called with weights of our own; nothing in it is ever changed."""
 
-    def __init__(self, layer, *, name):
-        super().__init__(name=name, dtype=layer.dtype_policy)
-        # In a closure: Keras would count the weights of an attribute among those of this layer.
-        self.borrowed = lambda: layer
-        self.own = [
-            keras.Variable(each.numpy(), dtype=each.dtype, autocast=each._autocast)
-            for each in layer.weights
-        ]
+        def __init__(self, layer, *, name):
+            super().__init__(name=name, dtype=layer.dtype_policy)
+            # In a closure: Keras would count the weights of an attribute among those of this layer.
+            self.borrowed = lambda: layer
+            self.own = [
+                keras.Variable(each.numpy(), dtype=each.dtype, autocast=each._autocast)
+                for each in layer.weights
+            ]
 
-    def call(self, *args, **kwargs):
-        layer = self.borrowed()
-        # Read here: inside another scope, of an engine without variables, they are what it says.
-        values = [variable.value for variable in self.own]
-        with keras.StatelessScope(zip(layer.weights, values, strict=True)):
-            return layer(*args, **kwargs)
+        def call(self, *args, **kwargs):
+            layer = self.borrowed()
+            # Read here: inside another scope, of an engine without variables, they are what
+            # it says.
+            values = [variable.value for variable in self.own]
+            with keras.StatelessScope(zip(layer.weights, values, strict=True)):
+                return layer(*args, **kwargs)
+
+    return Sealed
 
 
 def _in_float32(config):
@@ -199,3 +204,12 @@ def _in_float32(config):
     if isinstance(config, list | tuple):
         return type(config)(map(_in_float32, config))
     return config
+
+
+@functools.cache
+def _augmentations():
+    layers = keras.layers
+    return {
+        *(layers.AugMix, layers.CutMix, layers.MixUp, layers.RandAugment),
+        *(getattr(layers, name) for name in dir(layers) if name.startswith("Random")),
+    } - {layers.RandomCrop}  # which resizes

@@ -4,6 +4,9 @@ Going up, activations become sparser and carry less of what the image looks like
 shows (F. Chollet, *Deep Learning with Python*, second edition, 9.4.1). Here both are measured.
 """
 
+from __future__ import annotations
+
+import functools
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -16,19 +19,6 @@ from cvtrain.explain.activations import settled
 from cvtrain.explain.explanation import padded_batches
 from cvtrain.explain.flat_model import OpenedModel, operation_of
 from cvtrain.models.blocks import narrow_layers
-
-_layers = keras.layers
-_PASSING_ON = (
-    _layers.InputLayer,
-    _layers.Rescaling,
-    _layers.Normalization,
-    _layers.ZeroPadding2D,
-    _layers.Cropping2D,
-    _layers.Flatten,
-    _layers.Reshape,
-    _layers.Dropout,
-    _layers.SpatialDropout2D,
-)
 
 
 @dataclass(frozen=True)
@@ -134,7 +124,7 @@ def depth_layers(opened: OpenedModel) -> list[str]:
         for name in narrow_layers(opened.network)
         if name in opened.layers
         and name != "preprocess"
-        and not isinstance(operation_of(opened.layers[name]), _PASSING_ON)
+        and not isinstance(operation_of(opened.layers[name]), _passing_on())
     ]
     return settled(opened, names)
 
@@ -159,3 +149,19 @@ def _check_comparable(labels: np.ndarray) -> None:
             f"received {len(labels)} images of {len(classes)} classes",
             "Give more images, such as the run's test set.",
         )
+
+
+@functools.cache
+def _passing_on():
+    layers = keras.layers
+    return (
+        layers.InputLayer,
+        layers.Rescaling,
+        layers.Normalization,
+        layers.ZeroPadding2D,
+        layers.Cropping2D,
+        layers.Flatten,
+        layers.Reshape,
+        layers.Dropout,
+        layers.SpatialDropout2D,
+    )

@@ -1,11 +1,11 @@
 """What a classifier ends in: the scores before the last activation, whatever form it has."""
 
+from __future__ import annotations
+
 import numpy as np
 
 from cvtrain.backend import keras
 from cvtrain.explain.graphs import node_of, operation_of
-
-_layers = keras.layers
 
 
 def scores_of(output: keras.KerasTensor, expected: np.ndarray) -> tuple[keras.KerasTensor, str]:
@@ -17,9 +17,7 @@ def scores_of(output: keras.KerasTensor, expected: np.ndarray) -> tuple[keras.Ke
     """
     scores, kind = _without_activation(output)
     if kind == "linear" and _are_probabilities(expected, operation_of(output)):
-        return _LogProbabilities(name="log_probabilities", dtype="float32")(
-            output
-        ), "log-probability"
+        return _as_layer(_log_probabilities, output), "log-probability"
     return scores, kind
 
 
@@ -27,7 +25,7 @@ def of_every_class(scores: keras.KerasTensor) -> keras.KerasTensor:
     """The scores of both classes, where they are one logit."""
     if scores.shape[-1] > 1:
         return scores
-    return _BothClasses(name="both_classes", dtype="float32")(scores)
+    return _as_layer(_both_classes, scores)
 
 
 def _without_activation(output):
@@ -39,7 +37,7 @@ def _without_activation(output):
         if type(operation).__name__.lower() == kind and _is_stock(operation):
             return node.input_tensors[0], kind
         if (
-            type(operation) in (_layers.Dense, _layers.Activation)
+            type(operation) in (keras.layers.Dense, keras.layers.Activation)
             and operation.activation is getattr(keras.activations, kind)
             and len(operation._inbound_nodes) == 1  # Else it is not ours alone, or not only last.
         ):
@@ -53,7 +51,7 @@ def _are_probabilities(values, operation):
         return bool(values.min() >= 0 and np.allclose(values.sum(axis=-1), 1, atol=1e-2))
     # A single number between 0 and 1 may also be a logit; the last layer of most models is Dense.
     return bool(
-        not isinstance(operation, _layers.Dense) and values.min() >= 0 and values.max() <= 1
+        not isinstance(operation, keras.layers.Dense) and values.min() >= 0 and values.max() <= 1
     )
 
 
@@ -61,17 +59,19 @@ def _is_stock(operation):
     return type(operation).__module__.startswith("keras.")
 
 
-class _BothClasses(keras.Layer):
+def _both_classes(z):
     """The logit z of the second of two classes, (n, 1) -> the scores -z, z of both."""
-
-    def call(self, z):
-        return keras.ops.concatenate([-z, z], axis=-1)
+    return keras.ops.concatenate([-z, z], axis=-1)
 
 
-class _LogProbabilities(keras.Layer):
+def _log_probabilities(p):
     """Probabilities -> their logarithms; a single one is that of the second of two classes."""
+    if p.shape[-1] == 1:
+        p = keras.ops.concatenate([1 - p, p], axis=-1)
+    return keras.ops.log(keras.ops.maximum(p, 1e-30))
 
-    def call(self, p):
-        if p.shape[-1] == 1:
-            p = keras.ops.concatenate([1 - p, p], axis=-1)
-        return keras.ops.log(keras.ops.maximum(p, 1e-30))
+
+def _as_layer(function, output):
+    """Apply `function` in float32 as a layer with its name."""
+    name = function.__name__.strip("_")
+    return keras.layers.Lambda(function, name=name, dtype="float32")(output)

@@ -3,10 +3,10 @@
 The order matters: resizing colours, or blends of them, would make colours that the scale lacks.
 """
 
+import functools
 import math
 
 import numpy as np
-from matplotlib import colormaps
 
 EPSILON = 1e-12
 """A map whose maximum is no larger speaks for nothing."""
@@ -15,7 +15,6 @@ COLOUR_MAP = "inferno"
 """Matplotlib's; perceptually uniform, and its dark end is where an overlay is transparent."""
 
 _LEVELS = np.arange(256) / 255
-_COLOURS = np.rint(colormaps[COLOUR_MAP](_LEVELS)[:, :3] * 255).astype(np.uint16)
 # What is weak stays a photograph; a steep start would cover it, a linear one would hide the middle.
 _OPACITIES = np.rint(255 * 0.75 * _LEVELS**0.7).astype(np.uint16)[:, None]
 
@@ -93,7 +92,7 @@ def overlay(image: np.ndarray, heat: np.ndarray) -> np.ndarray:
     levels = np.rint(heat * 255).astype(np.uint8)
     # In 16 bits and in place, because photographs may have fifty million pixels; 255 * 255 fits.
     blended = image * (255 - _OPACITIES)[levels]
-    blended += (_COLOURS * _OPACITIES)[levels]
+    blended += (_colours() * _OPACITIES)[levels]
     blended += 127
     blended //= 255
     return blended.astype(np.uint8)
@@ -117,3 +116,11 @@ def _resampled(rows: np.ndarray, length: int, start: float, extent: float) -> np
     outside = (centres < start) | (centres > start + extent)
     between[outside] = 0
     return between
+
+
+@functools.cache
+def _colours() -> np.ndarray:
+    """The colours of the 256 levels, (256, 3) uint16 in 0..255."""
+    from matplotlib import colormaps  # heavy, and most commands draw no map
+
+    return np.rint(colormaps[COLOUR_MAP](_LEVELS)[:, :3] * 255).astype(np.uint16)

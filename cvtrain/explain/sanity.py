@@ -6,6 +6,8 @@ show edges or the middle of the image, however convincing they look. Adebayo et 
 Checks for Saliency Maps, section 3.1; compared by rank correlation, which knows no scale.
 """
 
+from __future__ import annotations
+
 from collections.abc import Iterator
 from dataclasses import dataclass
 

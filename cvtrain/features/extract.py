@@ -4,6 +4,8 @@ Images are decoded and changed ahead of the model by a pool of threads, and shar
 behind it by another thread, so that the model never waits.
 """
 
+from __future__ import annotations
+
 import contextlib
 import shutil
 import time

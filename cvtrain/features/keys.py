@@ -5,6 +5,8 @@ two has a key: whatever could change the feature changes one of them, and names,
 what lies behind the output change neither.
 """
 
+from __future__ import annotations
+
 import hashlib
 import json
 import struct
@@ -65,7 +67,7 @@ def model_keys(model: keras.Model, *, dtype: str) -> list[str]:
     if isinstance(outputs[0], str):  # one output alone is not in a list
         outputs = [outputs]
     versions = backend.versions()
-    engine = {name: versions[name] for name in ("keras", backend.ENGINE)}
+    engine = {name: versions[name] for name in ("keras", backend.engine_name())}
     return [_digest([tensor(*output), dtype, engine]) for output in outputs]
 
 

@@ -10,19 +10,17 @@ import warnings
 from collections import defaultdict
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
 import numpy as np
 
+from cvtrain.backend import keras
 from cvtrain.errors import ConfigError, ResourceError
 from cvtrain.models.convnet import seed_of
 from cvtrain.models.graph import nodes
 from cvtrain.models.weights import load_weights
 from cvtrain.sections.architectures import ARCHITECTURES, Architecture
 from cvtrain.system.files import printable
-
-if TYPE_CHECKING:
-    import keras
 
 _IMAGENET_MEAN = np.float64([0.485, 0.456, 0.406])  # of RGB in 0..1, as are the deviations
 _IMAGENET_STD = np.float64([0.229, 0.224, 0.225])
@@ -61,7 +59,6 @@ def build_backbone(
         ResourceError: the weights cannot be downloaded; says which file it is.
         RunError: the file is not readable or not of this network.
     """
-    from cvtrain.backend import keras
 
     backbone = _checked(name, image_size, alpha)
     what = name if alpha is None else f"{name} with alpha {alpha}"
@@ -126,7 +123,6 @@ def _correct_normalization(network: keras.Model) -> None:
     # The ImageNet files of the first EfficientNets hold the deviations where the layer takes the
     # variances; Keras makes up for it in a layer that it adds for `weights="imagenet"` alone
     # (github.com/tensorflow/tensorflow/issues/49930).
-    from cvtrain.backend import keras
 
     kind = keras.layers.Normalization
     mean, variance, _ = next(each for each in network.layers if isinstance(each, kind)).weights
@@ -143,7 +139,6 @@ def _scale_layers(model: keras.Model, seed: int) -> None:
     layer: Mishkin and Matas (2016), All you need is a good init, algorithm 1. It is rounded to a
     power of two, so that it does not depend on the last bits of a machine's sums.
     """
-    from cvtrain.backend import keras
 
     ops = keras.ops
     noise = np.random.default_rng(seed).uniform(0, 255, (2, *model.input_shape[1:]))
@@ -162,7 +157,6 @@ def _flat(
     network: keras.Model, backbone: Architecture, *, name: str, seed: int, keep_weights: bool
 ) -> keras.Model:
     """Copy `network` onto an input of RGB pixels, layer by layer, under reproducible names."""
-    from cvtrain.backend import keras
 
     images = keras.Input((*network.input.shape[1:],), name="images")
     pixels = _preprocess(images, backbone.preprocessing)
@@ -198,7 +192,6 @@ def _flat(
 
 
 def _preprocess(images: keras.KerasTensor, mode: str) -> keras.KerasTensor:
-    from cvtrain.backend import keras
 
     if mode == "inside":
         return images
@@ -215,7 +208,6 @@ def _preprocess(images: keras.KerasTensor, mode: str) -> keras.KerasTensor:
 
 
 def _copy(operation: keras.Operation, name: str, seed: int) -> keras.Operation:
-    from cvtrain.backend import keras
 
     if type(operation).__name__ == "Add" and len(keras.tree.flatten(operation.input)) == 2:
         # `x + y` between two tensors is no layer yet; features can be taken from a layer only.

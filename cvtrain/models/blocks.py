@@ -5,12 +5,9 @@ from __future__ import annotations
 import difflib
 import re
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
+from cvtrain.backend import keras
 from cvtrain.errors import ConfigError
-
-if TYPE_CHECKING:
-    import keras
 
 
 @dataclass(frozen=True)
@@ -93,7 +90,6 @@ def narrow_layers(model: keras.Model) -> list[str]:
 
     Where a flat model is split after one of them, one tensor passes between the two parts.
     """
-    from cvtrain.backend import keras
 
     # Depth order is topological: a layer is narrow if nothing computed before it is used after it.
     position = {id(operation.output): i for i, operation in enumerate(model.operations)}

@@ -8,14 +8,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import partial
-from typing import TYPE_CHECKING
 
 import numpy as np
 
+from cvtrain.backend import keras
 from cvtrain.errors import ConfigError
-
-if TYPE_CHECKING:
-    import keras
 
 _LUMA = (0.299, 0.587, 0.114)  # ITU-R BT.601, as Pillow and OpenCV convert to grey
 
@@ -110,7 +107,6 @@ def build_convnet(
         strides=steps,
         pooling=pools,
     )
-    from cvtrain.backend import keras
 
     layers = keras.layers
     policy = precision if precision == "float32" else f"mixed_{precision}"
@@ -163,7 +159,6 @@ def build_convnet(
 
 def initializer_of(seed: int, name: str) -> keras.Initializer:
     """Glorot's uniform initial weights of the layer `name`: Keras' default, a function of both."""
-    from cvtrain.backend import keras
 
     return keras.initializers.GlorotUniform(seed_of(seed, name))
 
@@ -174,7 +169,6 @@ def seed_of(seed: int, name: str) -> int:
 
 
 def _to_gray(images: keras.KerasTensor) -> keras.KerasTensor:
-    from cvtrain.backend import keras
 
     luma = np.reshape(np.float32(_LUMA) / 255, (1, 1, 3, 1))
     return keras.layers.Conv2D(

@@ -1,5 +1,7 @@
 """What a model costs: multiply-adds, in closed form from the shapes of its layers."""
 
+from __future__ import annotations
+
 import math
 
 from cvtrain.backend import keras

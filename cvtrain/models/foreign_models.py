@@ -4,6 +4,8 @@ Nothing is loaded: a few bytes, and of a `.keras` archive or HDF5 file the descr
 layers. The lines of Python that are advised run in plain Keras, and only at a person's wish.
 """
 
+from __future__ import annotations
+
 import contextlib
 import json
 import mmap

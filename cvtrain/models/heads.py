@@ -4,6 +4,8 @@ Each head ends in the layers `logits` and `probabilities`, as every model of a r
 of stock Keras layers and operations.
 """
 
+from __future__ import annotations
+
 from collections.abc import Callable, Sequence
 
 import numpy as np
@@ -17,9 +19,9 @@ FEATURES = "features"
 """The layer that makes a vector of the map; every head begins with it."""
 
 _GATHER = {
-    "average": keras.layers.GlobalAveragePooling2D,
-    "max": keras.layers.GlobalMaxPooling2D,
-    "flatten": keras.layers.Flatten,
+    "average": "GlobalAveragePooling2D",
+    "max": "GlobalMaxPooling2D",
+    "flatten": "Flatten",
 }
 
 
@@ -137,7 +139,7 @@ def _gather(base: keras.Model, cut: str, pooling: str) -> keras.KerasTensor:
             "height, width and channels",
             f"Cut at a block: {', '.join(block.name for block in blocks(base))}.",
         )
-    return _GATHER[pooling](name=FEATURES)(output)
+    return getattr(keras.layers, _GATHER[pooling])(name=FEATURES)(output)
 
 
 def _classifier(base: keras.Model, logits: keras.KerasTensor) -> keras.Model:

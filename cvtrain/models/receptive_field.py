@@ -4,15 +4,14 @@ By the recurrences of A. Araujo, W. Norris and J. Sim (2019), Computing Receptiv
 Convolutional Neural Networks, distill.pub, equations 1 to 4, along each axis on its own.
 """
 
+from __future__ import annotations
+
+import functools
 from dataclasses import dataclass, replace
 from math import ceil
 
 from cvtrain.backend import keras
 from cvtrain.models.graph import nodes
-
-_layers = keras.layers
-_CONVOLUTIONS = (_layers.Conv2D, _layers.DepthwiseConv2D, _layers.SeparableConv2D)
-_POOLING = (_layers.MaxPooling2D, _layers.AveragePooling2D)
 
 
 @dataclass(frozen=True)
@@ -72,8 +71,8 @@ def receptive_fields(network: keras.Model, axis: int) -> dict[int, Field]:
 def _after(operation, axis: int, field: Field, before, after) -> Field | None:
     """The field of an operation's output, from that of its input; None where it is not known."""
     i = axis - 1
-    if isinstance(operation, _CONVOLUTIONS + _POOLING):
-        pooling = isinstance(operation, _POOLING)
+    if isinstance(operation, _convolutions() + _poolings()):
+        pooling = isinstance(operation, _poolings())
         window = (operation.pool_size if pooling else operation.kernel_size)[i]
         stride = operation.strides[i]
         if not pooling:
@@ -88,13 +87,13 @@ def _after(operation, axis: int, field: Field, before, after) -> Field | None:
             low=field.low - field.step * padding,
             high=field.high + field.step * (window - 1 - padding),
         )
-    if isinstance(operation, _layers.ZeroPadding2D):
+    if isinstance(operation, keras.layers.ZeroPadding2D):
         return _shifted(field, -operation.padding[i][0])
-    if isinstance(operation, _layers.Cropping2D):
+    if isinstance(operation, keras.layers.Cropping2D):
         return _shifted(field, operation.cropping[i][0])
     if before.shape[axis] == after.shape[axis]:
         return field
-    if not isinstance(operation, _layers.UpSampling2D | _layers.Resizing):
+    if not isinstance(operation, keras.layers.UpSampling2D | keras.layers.Resizing):
         return None
     return replace(field, step=field.step * before.shape[axis] / after.shape[axis])
 
@@ -102,3 +101,15 @@ def _after(operation, axis: int, field: Field, before, after) -> Field | None:
 def _shifted(field: Field, cells: int) -> Field:
     by = field.step * cells
     return Field(field.begin + by, field.step, field.low + by, field.high + by)
+
+
+@functools.cache
+def _convolutions():
+    layers = keras.layers
+    return (layers.Conv2D, layers.DepthwiseConv2D, layers.SeparableConv2D)
+
+
+@functools.cache
+def _poolings():
+    layers = keras.layers
+    return (layers.MaxPooling2D, layers.AveragePooling2D)

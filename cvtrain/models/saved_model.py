@@ -6,6 +6,8 @@ flat graph, and is saved computing in float32. Plain `keras.saving.load_model` o
 cvtrain.
 """
 
+from __future__ import annotations
+
 import hashlib
 import json
 import math

@@ -7,13 +7,10 @@ built, so that sizes can be checked without it.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
+from cvtrain.backend import keras
 from cvtrain.errors import ConfigError
 from cvtrain.models.convnet import initializer_of, seed_of
-
-if TYPE_CHECKING:
-    import keras
 
 _STEM_FILTERS = 32
 _STEM_KERNEL = 5
@@ -68,7 +65,6 @@ def build_separable(
         ConfigError: as `output_sizes` does.
     """
     output_sizes(image_size, filters=filters)
-    from cvtrain.backend import keras
 
     layers = keras.layers
     policy = precision if precision == "float32" else f"mixed_{precision}"

@@ -5,6 +5,8 @@ the suffix goes on from it, both share their layers with the whole. So what is f
 once for each image, and only the suffix is trained.
 """
 
+from __future__ import annotations
+
 import hashlib
 import itertools
 from collections.abc import Collection, Iterable, Mapping, Sequence

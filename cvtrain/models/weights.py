@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from cvtrain.backend import keras
 from cvtrain.errors import RunError
 from cvtrain.models import foreign_models as formats
 from cvtrain.models.hdf5 import check_array, child, is_hdf5, opened
@@ -24,7 +25,6 @@ from cvtrain.system.files import printable, reason_of
 
 if TYPE_CHECKING:
     import h5py
-    import keras
 
 _MOST_TOP_LAYERS = 3
 """With weights, in a classifier of `keras.applications`: fc1, fc2, predictions."""

@@ -4,31 +4,35 @@ Evaluation reads features that were computed and are kept in float32, because th
 are those of its saved model. Training reads them in the precision that is fastest here.
 """
 
+from __future__ import annotations
+
 import os
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
+from cvtrain.backend import inference, keras
 from cvtrain.data.index import Split
 from cvtrain.errors import ConfigError, DataError
+from cvtrain.features.batches import feature_training_batches, ordered_feature_batches
+from cvtrain.features.extract import Views, extract, open_stores
+from cvtrain.features.store import Rows
 from cvtrain.images.augment import Augmentation
+from cvtrain.models.backbones import build_backbone
+from cvtrain.models.saved_model import load_model
+from cvtrain.models.transfer import in_precision, prefix_of, prove_freeze
+from cvtrain.models.weights import refuse_no_weights
 from cvtrain.runs.run import Run
-from cvtrain.sections import Backbone, Unfreeze
+from cvtrain.sections import Backbone, Training, Unfreeze
 from cvtrain.steps.dataset import Dataset
 from cvtrain.steps.session import Job
 from cvtrain.steps.stage import Feed
 from cvtrain.system.console import duration
-
-if TYPE_CHECKING:
-    import keras
-
-    from cvtrain.features.extract import Views
-    from cvtrain.features.store import Rows
-    from cvtrain.sections import Training
+from cvtrain.training.precision import choose_precision
 
 BATCH_SIZE = 64
 MOST_TRAIN_IMAGES = 1000
@@ -36,7 +40,7 @@ MOST_TRAIN_IMAGES = 1000
 
 def open_base(
     section: Backbone, *, image_size: tuple[int, int], seed: int, dataset: Dataset
-) -> "keras.Model":
+) -> keras.Model:
     """The base that a config names, flat and in float32: RGB pixels 0..255 in.
 
     Args:
@@ -51,8 +55,6 @@ def open_base(
         ResourceError: weights could not be fetched.
         RunError: the file or the run is unusable.
     """
-    from cvtrain.models.backbones import build_backbone
-    from cvtrain.models.weights import refuse_no_weights
 
     path = Path(section.weights)
     if (path / "run.json").is_file():
@@ -79,14 +81,13 @@ def open_base(
     )
 
 
-def open_model(run: Run, *, image_size: tuple[int, int]) -> "keras.Model":
+def open_model(run: Run, *, image_size: tuple[int, int]) -> keras.Model:
     """The saved model of a run, to go on from.
 
     Raises:
         ConfigError: the images of the config have another size.
         RunError: the model is missing or damaged.
     """
-    from cvtrain.models.saved_model import load_model
 
     height, width = run.field("image_size", list)
     if (height, width) != image_size:
@@ -148,16 +149,14 @@ class FrozenPart:
     """
 
     job: Job
-    model: "keras.Model"
+    model: keras.Model
     layer: str
     augmentation: Augmentation | None
     num_views: int
     also: tuple[str, ...] = ()
 
-    def training_rows(self) -> "Rows":
+    def training_rows(self) -> Rows:
         """The features of the training images, view by view, in the fastest precision."""
-        from cvtrain.models.transfer import in_precision
-        from cvtrain.training.precision import choose_precision
 
         job, prefix = self.job, self._prefix()
         features = job.run.record.get("features", {})
@@ -196,7 +195,7 @@ class FrozenPart:
         job.run.update(features=features | computed)
         return rows
 
-    def exact_rows(self, parts: Mapping[str, Split]) -> "dict[str, Rows]":
+    def exact_rows(self, parts: Mapping[str, Split]) -> dict[str, Rows]:
         """The features of images as they are, in float32, by part."""
         views = [views_of(self.job.dataset, split) for split in parts.values()]
         rows, _ = self._extract(self._prefix(), views, "float32")
@@ -210,20 +209,18 @@ class FrozenPart:
             )
         return found
 
-    def _prefix(self) -> "keras.Model":
-        from cvtrain.models.transfer import prefix_of
+    def _prefix(self) -> keras.Model:
 
         return prefix_of(self.model, *dict.fromkeys((self.layer, *self.also)))
 
     def _extract(
         self,
-        prefix: "keras.Model",
-        views: "Sequence[Views]",
+        prefix: keras.Model,
+        views: Sequence[Views],
         dtype: str,
         images_per_second: float | None = None,
-    ) -> "tuple[list[Rows], int]":
+    ) -> tuple[list[Rows], int]:
         """The rows of each of `views`, and how many images had to be computed for them."""
-        from cvtrain.features.extract import extract, open_stores
 
         job = self.job
         stores = open_stores(prefix, dtype=dtype, warn=job.console.warn)
@@ -241,7 +238,7 @@ class FrozenPart:
         return [stores[0].rows(view.keys) for view in views], computed
 
 
-def are_constant(rows: "Rows") -> bool:
+def are_constant(rows: Rows) -> bool:
     """Are the features of all images the same? The first one that differs ends the search."""
     first = rows.take(np.array([0]))
     parts = range(0, len(rows), BATCH_SIZE)
@@ -250,18 +247,16 @@ def are_constant(rows: "Rows") -> bool:
     )
 
 
-def views_of(dataset: Dataset, split: Split) -> "Views":
+def views_of(dataset: Dataset, split: Split) -> Views:
     """The images of a split as they are."""
-    from cvtrain.features.extract import Views
 
     return Views(split.paths, [dataset.pixels.digests[path] for path in split.paths])
 
 
 def feature_feed(
-    job: Job, stage: "Training", rows: "Rows", validation: "Rows", *, num_views: int
+    job: Job, stage: Training, rows: Rows, validation: Rows, *, num_views: int
 ) -> Feed:
     """Batches of features: pass e over the data sees view e modulo the number of views."""
-    from cvtrain.features.batches import feature_training_batches, ordered_feature_batches
 
     splits = job.dataset.index.splits
     return Feed(
@@ -296,10 +291,9 @@ def evaluation_parts(dataset: Dataset) -> dict[str, Split]:
 
 
 def feature_predictor(
-    job: Job, suffix: "keras.Model", rows: "Mapping[str, Rows]"
+    job: Job, suffix: keras.Model, rows: Mapping[str, Rows]
 ) -> Callable[[str], np.ndarray]:
     """The saved model as `finish` takes it, from the features of each part."""
-    from cvtrain.backend import inference
 
     predict = inference(suffix)
 
@@ -326,7 +320,6 @@ def record_proof(
 
     Arguments and errors as of `models.transfer.prove_freeze`.
     """
-    from cvtrain.models.transfer import prove_freeze
 
     proof = prove_freeze(before, after, trained, excused)
     job.run.update(freeze_proof=proof)

@@ -1,18 +1,20 @@
 """How long a stage will take on this machine: its work in images, over speeds measured here."""
 
+from __future__ import annotations
+
 from collections.abc import Callable
 from functools import partial
-from typing import TYPE_CHECKING
 
+from cvtrain.backend import keras
 from cvtrain.config import Config
 from cvtrain.data.batches import num_steps
+from cvtrain.models.transfer import in_precision, prefix_of, set_trainable, suffix_of, unfreeze
 from cvtrain.sections import Training
 from cvtrain.steps.cached_features import BATCH_SIZE, evaluation_parts, how_to_unfreeze
+from cvtrain.steps.heads import cut_base, finetuning_splits, with_dense_head
+from cvtrain.steps.network import builder
 from cvtrain.steps.session import Job
-
-if TYPE_CHECKING:
-    import keras
-
+from cvtrain.training.precision import images_per_second
 
 _DOING = "measuring the steps"
 _OVERHEAD_SECONDS = 10.0
@@ -22,7 +24,6 @@ mistakes. 5 s with images of 8 x 8 pixels, 14 s with photographs."""
 
 def estimate_fit(job: Job, config: Config) -> float:
     """Seconds that `fit` will take: its steps, validation after each epoch, the evaluation."""
-    from cvtrain.steps.network import builder
 
     build = builder(config, len(job.dataset.index.class_names))
     counts = _counts(job)
@@ -37,14 +38,6 @@ def estimate_features(job: Job, config: Config, *, finetuning: bool = False) -> 
     """Seconds that `extract-features` will take, or `finetune` after it: what its steps train, and
     for the former the extraction.
     """
-    from cvtrain.models.transfer import (
-        in_precision,
-        prefix_of,
-        set_trainable,
-        suffix_of,
-        unfreeze,
-    )
-    from cvtrain.steps.heads import cut_base, finetuning_splits, with_dense_head
 
     stage = config.extract_features
     base, cut = cut_base(job, config)
@@ -71,7 +64,7 @@ def estimate_features(job: Job, config: Config, *, finetuning: bool = False) -> 
 
 
 def _seconds_of_upper(
-    job: Job, build: Callable[[str], "keras.Model"], stage: Training, counts: dict[str, int]
+    job: Job, build: Callable[[str], keras.Model], stage: Training, counts: dict[str, int]
 ) -> float:
     """Of training the upper part of a network on features: its steps, validation after each
     epoch.
@@ -89,9 +82,8 @@ def _images_trained(stage: Training, num_samples: int) -> int:
     return stage.epochs * steps * stage.batch_size
 
 
-def _speed(job: Job, build: Callable[[str], "keras.Model"], batch_size: int) -> float:
+def _speed(job: Job, build: Callable[[str], keras.Model], batch_size: int) -> float:
     """Images per second of training steps."""
-    from cvtrain.training.precision import images_per_second
 
     return images_per_second(
         job.config.precision,
@@ -103,10 +95,9 @@ def _speed(job: Job, build: Callable[[str], "keras.Model"], batch_size: int) -> 
 
 
 def _forward_speed(
-    job: Job, build: Callable[[str], "keras.Model"], precision: str = "float32"
+    job: Job, build: Callable[[str], keras.Model], precision: str = "float32"
 ) -> float:
     """Images per second of the forward pass."""
-    from cvtrain.training.precision import images_per_second
 
     return images_per_second(
         precision,

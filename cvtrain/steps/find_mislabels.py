@@ -8,20 +8,20 @@ other images; a network that was trained on an image knows its label, right or w
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from cvtrain.errors import RunError
 from cvtrain.evaluation.metrics import against_guessing
 from cvtrain.evaluation.mislabels import Suspect, mislabels_csv, ranked, read_mislabels, suspects
+from cvtrain.features.store import Rows
+from cvtrain.models.heads import pooled
 from cvtrain.runs.run import Run
 from cvtrain.steps.session import Job
 from cvtrain.system.console import Console
 from cvtrain.system.files import commit_text, printable
-
-if TYPE_CHECKING:
-    from cvtrain.features.store import Rows
+from cvtrain.training.linear_probe import out_of_fold
 
 FILE = "mislabels.csv"
 _FOLDS = 5
@@ -60,8 +60,6 @@ def judge_training_images(job: Job, rows: "Rows") -> Judged:
         rows: maps (n, height, width, channels) of the training images; of several views the first
             counts.
     """
-    from cvtrain.models.heads import pooled
-    from cvtrain.training.linear_probe import out_of_fold
 
     index = job.dataset.index
     split = index.splits["train"]

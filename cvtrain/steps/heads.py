@@ -1,21 +1,21 @@
 """A base that is cut for a head, and the head on it."""
 
-from typing import TYPE_CHECKING
+from __future__ import annotations
 
+from cvtrain.backend import keras
 from cvtrain.config import Config
+from cvtrain.models.blocks import find_cut
+from cvtrain.models.heads import attach_dense
+from cvtrain.models.transfer import unfreeze
 from cvtrain.steps.cached_features import (
     how_to_unfreeze,
     open_base,
 )
 from cvtrain.steps.session import Job
 
-if TYPE_CHECKING:
-    import keras
 
-
-def cut_base(job: Job, config: Config) -> "tuple[keras.Model, str]":
+def cut_base(job: Job, config: Config) -> tuple[keras.Model, str]:
     """The base that a config names, and the layer where it is cut."""
-    from cvtrain.models.blocks import find_cut
 
     section = config.extract_features.backbone
     base = open_base(
@@ -24,9 +24,8 @@ def cut_base(job: Job, config: Config) -> "tuple[keras.Model, str]":
     return base, find_cut(base, section.cut)
 
 
-def finetuning_splits(config: Config, model: "keras.Model") -> tuple[str, ...]:
+def finetuning_splits(config: Config, model: keras.Model) -> tuple[str, ...]:
     """Layers whose outputs `finetune` of the same config will need of the same views."""
-    from cvtrain.models.transfer import unfreeze
 
     section = config.finetune
     if section is None or section.views not in (None, config.extract_features.views):
@@ -35,9 +34,8 @@ def finetuning_splits(config: Config, model: "keras.Model") -> tuple[str, ...]:
     return tuple(split for split in splits if split)
 
 
-def with_dense_head(job: Job, base: "keras.Model", cut: str) -> "keras.Model":
+def with_dense_head(job: Job, base: keras.Model, cut: str) -> keras.Model:
     """The base up to its cut, and new dense layers."""
-    from cvtrain.models.heads import attach_dense
 
     head = job.config.extract_features.head
     return attach_dense(

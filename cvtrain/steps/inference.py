@@ -1,23 +1,24 @@
 """The saved model of a run as a function of pixels, and what it says of a split."""
 
+from __future__ import annotations
+
 from collections.abc import Callable
-from typing import TYPE_CHECKING
 
 import numpy as np
 
+from cvtrain import backend
+from cvtrain.backend import inference, keras
 from cvtrain.data.batches import ordered_batches
 from cvtrain.data.index import Split
 from cvtrain.errors import CvtrainError, RunError
 from cvtrain.images.decode import Decoder
 from cvtrain.images.pixel_cache import Pixels
+from cvtrain.models.saved_model import load_model
 from cvtrain.runs.run import Run
 from cvtrain.steps.session import Job
 from cvtrain.system.console import Console
 from cvtrain.system.files import reason_of
 from cvtrain.system.signals import Stop
-
-if TYPE_CHECKING:
-    import keras
 
 BATCH_SIZE = 64
 
@@ -30,8 +31,6 @@ def load_predictor(run: Run, num_classes: int, stop: Stop) -> Callable[[np.ndarr
     Raises:
         RunError: the model is damaged, or not the one that the run recorded.
     """
-    from cvtrain import backend
-    from cvtrain.models.saved_model import load_model
 
     backend.set_up(seed=0)
     height, width = run.field("image_size", list)
@@ -65,9 +64,8 @@ def decoder_of_run(run: Run) -> Decoder:
     return Decoder.recorded(run.field("image_size", list), run.field("decoder", dict))
 
 
-def image_predictor(job: Job, model: "keras.Model") -> Callable[[str], np.ndarray]:
+def image_predictor(job: Job, model: keras.Model) -> Callable[[str], np.ndarray]:
     """The saved model as `finish` takes it: name of a split -> probabilities."""
-    from cvtrain.backend import inference
 
     predict, dataset = inference(model), job.dataset
     return lambda name: predict_split(

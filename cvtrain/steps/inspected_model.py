@@ -4,15 +4,18 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
+from cvtrain.backend import versions
 from cvtrain.data.index import Split, recorded_index
 from cvtrain.data.scan import LeftOut, find_images
 from cvtrain.errors import DataError, RunError
+from cvtrain.explain.flat_model import OpenedModel, open_model, range_at_first_layer
 from cvtrain.images.decode import DecodeError, Decoder, largest_size, read_image
 from cvtrain.models import foreign_models as formats
+from cvtrain.models.saved_model import load_model, open_keras_file, weights_digest
 from cvtrain.runs.moved_images import recorded_root
 from cvtrain.runs.predictions import read_predictions
 from cvtrain.runs.run import Run
@@ -22,9 +25,6 @@ from cvtrain.steps.environment import library_versions
 from cvtrain.steps.inference import decoder_of_run
 from cvtrain.system.console import Console
 from cvtrain.system.files import csv_cell, printable
-
-if TYPE_CHECKING:
-    from cvtrain.explain.flat_model import OpenedModel
 
 _ABOUT = 25  # of 255: resizing may overshoot
 _LEAST_SPAN, _GREATEST_SPAN = 0.1, 300  # of what a network learns from
@@ -55,7 +55,6 @@ class Subject:
 
     def describe(self) -> dict[str, Any]:
         """The part of visualize.json that says what was looked at."""
-        from cvtrain.backend import versions
 
         return {
             "format": 1,
@@ -126,8 +125,6 @@ def open_run(run: Run, *, device: str) -> Subject:
     Raises:
         RunError: the run is not usable.
     """
-    from cvtrain.explain.flat_model import open_model
-    from cvtrain.models.saved_model import load_model, weights_digest
 
     height, width = run.field("image_size", list)
     class_names = tuple(run.field("class_names", list))
@@ -161,8 +158,6 @@ def open_model_file(
     Raises:
         RunError: the file is missing or damaged, or not a model of images.
     """
-    from cvtrain.explain.flat_model import open_model
-    from cvtrain.models.saved_model import open_keras_file, weights_digest
 
     model = open_keras_file(path)
     try:
@@ -216,7 +211,6 @@ def _doubt_of_pixels(opened: "OpenedModel", asked: str | None) -> str:
     scaled. What was should be of a size that networks learn from, and lie around zero or begin
     there; else the pixels were scaled once too often, or once too little.
     """
-    from cvtrain.explain.flat_model import range_at_first_layer
 
     used = asked or "0..255"
     reached = {name: range_at_first_layer(opened, *each) for name, each in PIXEL_RANGES.items()}

@@ -1,14 +1,13 @@
 """The network of section `fit`, which is trained from scratch."""
 
-from collections.abc import Callable
-from typing import TYPE_CHECKING
+from __future__ import annotations
 
+from collections.abc import Callable
+
+from cvtrain.backend import keras
 from cvtrain.config import Config
 from cvtrain.models import convnet, separable
 from cvtrain.sections import Separable
-
-if TYPE_CHECKING:
-    import keras
 
 
 def output_sizes(config: Config) -> list[tuple[int, int]]:
@@ -24,7 +23,7 @@ def output_sizes(config: Config) -> list[tuple[int, int]]:
     return convnet.output_sizes(image_size, **model.model_dump(include=sizing))
 
 
-def builder(config: Config, num_classes: int) -> Callable[..., "keras.Model"]:
+def builder(config: Config, num_classes: int) -> Callable[..., keras.Model]:
     """The net of a config as a function: `build(precision, for_training=False)`."""
     settings = config.fit.model.model_dump(exclude={"name"}) | {
         "image_size": config.data.image_size,
@@ -32,7 +31,7 @@ def builder(config: Config, num_classes: int) -> Callable[..., "keras.Model"]:
         "seed": config.seed,
     }
 
-    def build(precision: str, *, for_training: bool = False) -> "keras.Model":
+    def build(precision: str, *, for_training: bool = False) -> keras.Model:
         if isinstance(config.fit.model, Separable):
             return separable.build_separable(precision=precision, **settings)
         return convnet.build_convnet(precision=precision, for_training=for_training, **settings)

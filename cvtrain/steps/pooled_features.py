@@ -1,31 +1,28 @@
 """Pooled features of images, and their samples, for linear classifiers."""
 
+from __future__ import annotations
+
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
 import numpy as np
 
+from cvtrain.backend import keras
 from cvtrain.data.index import Index
+from cvtrain.features.extract import extract, open_stores
+from cvtrain.features.store import FeatureStore
 from cvtrain.steps.cached_features import views_of
 from cvtrain.steps.dataset import Dataset
 from cvtrain.steps.session import Job
-
-if TYPE_CHECKING:
-    import keras
-
-    from cvtrain.features.store import FeatureStore
 
 
 def pooled_features(
     job: Job,
     dataset: Dataset,
-    base: "keras.Model",
+    base: keras.Model,
     layers: Sequence[str],
     splits: Sequence[str] = ("train", "validation"),
-) -> "list[FeatureStore]":
+) -> list[FeatureStore]:
     """Average the outputs of some layers over their maps, all in one pass over the images."""
-    from cvtrain.backend import keras
-    from cvtrain.features.extract import extract, open_stores
 
     pool = keras.layers.GlobalAveragePooling2D
     outputs = [pool(name=f"{layer}_average")(base.get_layer(layer).output) for layer in layers]
@@ -49,7 +46,7 @@ def copies(index: Index) -> list[str] | None:
     return groups if len(set(groups)) < len(groups) else None
 
 
-def samples(store: "FeatureStore", dataset: Dataset, name: str) -> tuple[np.ndarray, np.ndarray]:
+def samples(store: FeatureStore, dataset: Dataset, name: str) -> tuple[np.ndarray, np.ndarray]:
     """The features (n, channels) and labels (n,) of a split."""
     split = dataset.index.splits[name]
     rows = store.rows(views_of(dataset, split).keys)

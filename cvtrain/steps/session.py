@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
+from cvtrain import backend
 from cvtrain.config import Config, config_values, dump_config
 from cvtrain.errors import RunError
 from cvtrain.runs.moved_images import refuse_gone
@@ -123,7 +124,7 @@ def start_job(
                 console.remark(f"{run.path} was begun by an earlier version: not all is comparable")
             accept(run, known, accepted=request.accept_changes, warn=console.warn)
         with watch.phase("import"):
-            from cvtrain import backend
+            backend.load()
         device = backend.set_up(seed=config.seed, device=config.device)
         engine = {"device": device, "versions": backend.versions() | library_versions()}
         if run:

@@ -1,19 +1,25 @@
 """The middle of every command that trains on images: a run is started, a model trained in it."""
 
+from __future__ import annotations
+
 import contextlib
 import itertools
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
+from cvtrain import backend
+from cvtrain.backend import keras
 from cvtrain.data.batches import num_steps, ordered_batches, training_batches
 from cvtrain.errors import Stopped, TrainingError
 from cvtrain.images.augment import Augmentation, augment
 from cvtrain.images.mixup_cutmix import Mixing, mix, mixed_batches
 from cvtrain.images.rand_augment import RandAugment
+from cvtrain.models.saved_model import copy_weights, save_model, weights_digest
+from cvtrain.models.transfer import layer_digest, without_gradient
 from cvtrain.runs.run import Run
 from cvtrain.sections import Augment, Schedule, Training
 from cvtrain.steps.session import Job
@@ -27,12 +33,12 @@ from cvtrain.steps.training_outcome import (
 )
 from cvtrain.system.commit_interval import asked_spacing
 from cvtrain.system.console import duration
-
-if TYPE_CHECKING:
-    import keras
-
-    from cvtrain.training.schedules import Plateau
-    from cvtrain.training.state import Batches, Row, Trained
+from cvtrain.training.checkpoint import Checkpoints
+from cvtrain.training.loop import train
+from cvtrain.training.optimizers import build_optimizer
+from cvtrain.training.precision import choose_precision
+from cvtrain.training.schedules import Plateau, build_schedule
+from cvtrain.training.state import Batches, Row, Trained
 
 VALIDATION_BATCH_SIZE = 64
 _MOST_ASKED = 4  # batches, whether a layer gets a gradient
@@ -48,8 +54,8 @@ class Feed:
         labels: (n,) of the training samples.
     """
 
-    batches: "Callable[[int], Batches]"
-    validation: "Callable[[], Batches]"
+    batches: Callable[[int], Batches]
+    validation: Callable[[], Batches]
     labels: np.ndarray
 
 
@@ -60,7 +66,7 @@ def image_feed(
     pixels, splits = job.dataset.pixels, job.dataset.index.splits
     samples, validation = splits["train"], splits["validation"]
 
-    def batches(start_step: int) -> "Batches":
+    def batches(start_step: int) -> Batches:
         stream = training_batches(
             pixels,
             samples,
@@ -89,8 +95,8 @@ def image_feed(
 
 def train_stage(
     job: Job,
-    model: "keras.Model",
-    saved: "keras.Model",
+    model: keras.Model,
+    saved: keras.Model,
     stage: Training,
     feed: Feed,
     *,
@@ -139,13 +145,12 @@ def train_stage(
     return replace(course, idle=_idle(job, model, feed, digests))
 
 
-def _idle(job: Job, model: "keras.Model", feed: Feed, digests: Mapping[str, str]) -> frozenset[str]:
+def _idle(job: Job, model: keras.Model, feed: Feed, digests: Mapping[str, str]) -> frozenset[str]:
     """The layers that were trained in vain, as no gradient reaches them; told to the person.
 
     Args:
         digests: of the layers, before training.
     """
-    from cvtrain.models.transfer import without_gradient
 
     now = _trainable_digests(model)
     still = {name for name in now if now[name] == digests[name]}
@@ -164,32 +169,27 @@ def _idle(job: Job, model: "keras.Model", feed: Feed, digests: Mapping[str, str]
     return frozenset(idle)
 
 
-def _trainable_digests(model: "keras.Model") -> dict[str, str]:
-    from cvtrain.models.transfer import layer_digest
+def _trainable_digests(model: keras.Model) -> dict[str, str]:
 
     return {layer.name: layer_digest(layer) for layer in model.layers if layer.trainable_weights}
 
 
 def _train(
     job: Job,
-    model: "keras.Model",
+    model: keras.Model,
     stage: Training,
     feed: Feed,
     rates: Sequence[float] | None,
     number: int,
     earlier: Course | None,
-) -> "Trained":
+) -> Trained:
     """Train a model as its section says; arguments as of `train_stage`."""
-    from cvtrain.training.checkpoint import Checkpoints
-    from cvtrain.training.loop import train
-    from cvtrain.training.optimizers import build_optimizer
-    from cvtrain.training.schedules import build_schedule
 
     run, steps = job.run, steps_of(stage, feed)
     settings = stage.optimizer.model_dump()
     with job.watch.phase("train"), job.console.training(stage.epochs) as view:
 
-        def on_epoch(rows: "list[Row]") -> None:
+        def on_epoch(rows: list[Row]) -> None:
             history = joined(earlier.history if earlier else (), rows)
             write_history(run, history)
             job.tracking.log_epoch(history[-1])
@@ -229,8 +229,8 @@ def steps_of(stage: Training, feed: Feed) -> int:
 
 
 def in_best_precision(
-    job: Job, build: "Callable[[str], keras.Model]", stage: Training, feed: Feed
-) -> "keras.Model":
+    job: Job, build: Callable[[str], keras.Model], stage: Training, feed: Feed
+) -> keras.Model:
     """Choose the precision, record it, say how long training will take, and build the model.
 
     A run that is continued keeps its precision, whatever would be measured today.
@@ -238,8 +238,6 @@ def in_best_precision(
     Args:
         build: precision -> model.
     """
-    from cvtrain import backend
-    from cvtrain.training.precision import choose_precision
 
     device = job.run.record["device"]
     with job.watch.phase("precision"), backend.memory_errors():
@@ -261,9 +259,8 @@ def in_best_precision(
     return model
 
 
-def save(run: Run, saved: "keras.Model", trained: "keras.Model") -> None:
+def save(run: Run, saved: keras.Model, trained: keras.Model) -> None:
     """Carry the trained weights over to the model that is saved, and commit that."""
-    from cvtrain.models.saved_model import copy_weights, save_model, weights_digest
 
     copy_weights(trained, saved)
     about = {key: run.record[key] for key in ("class_names", "image_size", "decoder")}
@@ -354,9 +351,8 @@ def schedule_settings(stage: Training, steps_per_epoch: int) -> dict[str, Any]:
     }
 
 
-def plateau_of(schedule: Schedule) -> "Plateau | None":
+def plateau_of(schedule: Schedule) -> Plateau | None:
     """The plateau rule of a config; None for other schedules."""
-    from cvtrain.training.schedules import Plateau
 
     if schedule.name != "plateau":
         return None

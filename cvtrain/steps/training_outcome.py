@@ -2,16 +2,13 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from cvtrain.evaluation.remedies import is_absurd_rate, lower_rate
 from cvtrain.runs.run import Run
 from cvtrain.sections import Training
 from cvtrain.system.files import commit_text, csv_text
-
-if TYPE_CHECKING:
-    from cvtrain.training.state import Row, Trained
-
+from cvtrain.training.state import Row, Trained
 
 _MOST_DECAY = 0.1  # of a weight that decay may take away in a step
 

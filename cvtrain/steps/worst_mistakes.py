@@ -12,6 +12,10 @@ from PIL import Image
 from cvtrain.data.index import Split
 from cvtrain.errors import ConfigError, CvtrainError, ResourceError, Stopped
 from cvtrain.evaluation.metrics import worst_mistakes
+from cvtrain.explain.explain import explainer
+from cvtrain.explain.flat_model import last_spatial_layer
+from cvtrain.explain.map_placement import placed
+from cvtrain.explain.overlay import heatmap, overlay, seen_box, upsampled
 from cvtrain.images.decode import Decoder, read_image
 from cvtrain.steps.inspected_model import open_run
 from cvtrain.steps.session import Job
@@ -93,9 +97,6 @@ def _maps(
     job: Job, pixels: Sequence[np.ndarray], classes: np.ndarray
 ) -> tuple[np.ndarray | None, dict[str, Any]]:
     """Maps (n, 2, height, width) at the size of the model's input, and the layer they are of."""
-    from cvtrain.explain.explain import explainer
-    from cvtrain.explain.flat_model import last_spatial_layer
-    from cvtrain.explain.map_placement import placed
 
     opened = open_run(job.run, device=job.run.record["device"]).opened
     opened = replace(opened, go_on=partial(job.stop.go_on, _DOING))
@@ -114,7 +115,6 @@ def _pictures(
     job: Job, path: str, maps: np.ndarray | None, folder: Path, stem: str
 ) -> dict[str, str | None]:
     """Write the photograph and the maps over it, and return the names of the files."""
-    from cvtrain.explain.overlay import heatmap, overlay, seen_box, upsampled
 
     decoder = job.dataset.pixels.decoder
     photograph = _photograph(job.dataset.pixels.root / path, decoder)

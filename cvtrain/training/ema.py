@@ -1,5 +1,7 @@
 """An exponential moving average of the weights, which is validated and saved in their place."""
 
+from __future__ import annotations
+
 import contextlib
 from collections.abc import Iterator
 

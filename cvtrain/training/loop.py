@@ -10,6 +10,8 @@ callbacks; it has one learning rate for all layers; and XLA cannot compile the o
 which is faster on processors (`backend.steps`).
 """
 
+from __future__ import annotations
+
 import contextlib
 import math
 import os

@@ -1,12 +1,14 @@
 """Stock Keras optimizers from plain values."""
 
+from __future__ import annotations
+
 from cvtrain.backend import keras
 
 _OPTIMIZERS = {
-    "sgd": keras.optimizers.SGD,
-    "rmsprop": keras.optimizers.RMSprop,
-    "adam": keras.optimizers.Adam,
-    "adamw": keras.optimizers.AdamW,
+    "sgd": "SGD",
+    "rmsprop": "RMSprop",
+    "adam": "Adam",
+    "adamw": "AdamW",
 }
 
 
@@ -35,7 +37,7 @@ def build_optimizer(
         "global_clipnorm": clip_norm,
     }
     given = {key: value for key, value in options.items() if value is not None}
-    optimizer = _OPTIMIZERS[name](learning_rate=learning_rate, **given)
+    optimizer = getattr(keras.optimizers, _OPTIMIZERS[name])(learning_rate=learning_rate, **given)
     if precision == "float16":
         return keras.optimizers.LossScaleOptimizer(optimizer)
     return optimizer

@@ -4,6 +4,8 @@ bfloat16 is 1.5 to 1.9 times as fast as float32 on processors with AMX or avx512
 others, and for some nets slower everywhere; so nothing is assumed.
 """
 
+from __future__ import annotations
+
 import contextlib
 import json
 import platform

@@ -239,7 +239,7 @@ def test_classes_may_be_chosen_by_the_scores_of_all_images(name):
     np.testing.assert_array_equal(found.maps, explain(images(), found.classes).maps)
 
 
-@pytest.mark.skipif(backend.ENGINE != "tensorflow", reason="counts TensorFlow's traces")
+@pytest.mark.skipif(backend.engine_name() != "tensorflow", reason="counts TensorFlow's traces")
 @pytest.mark.parametrize("name", CAMS)
 def test_a_command_traces_each_part_once(name):
     traced = []

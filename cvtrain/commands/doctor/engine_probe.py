@@ -7,6 +7,10 @@ import json
 from collections.abc import Iterator
 from typing import Any
 
+from cvtrain import backend
+from cvtrain.backend import keras
+from cvtrain.training.precision import images_per_second, remembered_choices
+
 _BATCH_SIZE = 32
 _SIDE, _CHANNELS, _LAYERS = 56, 64, 4
 
@@ -24,16 +28,14 @@ def measure_engine() -> Iterator[dict[str, Any]]:
     precisions that `auto` chose on this machine, one for each model that was measured; `float32`,
     `bfloat16`: GFLOP/s of 3x3 convolutions (a multiply-add is two operations).
     """
-    from cvtrain import backend
 
     yield {
-        "engine": backend.ENGINE,
+        "engine": backend.engine_name(),
         "versions": backend.versions(),
         "has_gpu_build": backend.has_gpu_build(),
     }
     device = backend.set_up(seed=0)
     yield {"device": device}
-    from cvtrain.training.precision import images_per_second, remembered_choices
 
     yield {"chosen": [choice.precision for choice in remembered_choices()]}
     for precision in ("float32", "bfloat16"):
@@ -44,7 +46,6 @@ def measure_engine() -> Iterator[dict[str, Any]]:
 
 
 def _convolutions(precision: str) -> Any:
-    from cvtrain.backend import keras
 
     policy = "float32" if precision == "float32" else f"mixed_{precision}"
     images = keras.Input((_SIDE, _SIDE, _CHANNELS))

@@ -9,8 +9,10 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+from cvtrain import backend
 from cvtrain.commands.init.config_template import blocks_to_unfreeze
 from cvtrain.config import Config, load_config
+from cvtrain.models.backbones import build_backbone
 from cvtrain.models.imagenet import Base
 from cvtrain.runs.run import Run
 from cvtrain.steps.dataset import open_dataset
@@ -19,6 +21,7 @@ from cvtrain.steps.session import Job
 from cvtrain.system.console import Console
 from cvtrain.system.signals import Stop
 from cvtrain.system.stopwatch import Stopwatch
+from cvtrain.training.precision import images_per_second
 
 MOST_SECONDS = 20 * 60
 """That features and fine-tuning together may take, where there is a cheaper base."""
@@ -48,7 +51,6 @@ def measure_stages(path: Path, bases: Sequence[Base]) -> Iterator[dict[str, Any]
     """
     config = _with_base(path, bases[0])
     dataset = open_dataset(config, Stop(), Console(quiet=True))
-    from cvtrain import backend
 
     device = backend.set_up(seed=config.seed, device=config.device)
     yield {"device": device}
@@ -90,8 +92,6 @@ def _affordable(job: Job, bases: Sequence[Base]) -> Base:
 
 def _seconds_with(job: Job, base: Base) -> float:
     """Roughly what features and fine-tuning take, by the forward pass of the base alone."""
-    from cvtrain.models.backbones import build_backbone
-    from cvtrain.training.precision import images_per_second
 
     config, splits = job.config, job.dataset.index.splits
     network = build_backbone(

@@ -8,6 +8,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from cvtrain import backend
 from cvtrain.commands.extract_features import extract_features
 from cvtrain.commands.finetune import finetune
 from cvtrain.commands.fit import fit
@@ -15,9 +16,11 @@ from cvtrain.commands.reproduce.run_diff import compare_runs, rows_of
 from cvtrain.config import Config, dump_config, load_config
 from cvtrain.data.sources import NAMED_SETS
 from cvtrain.errors import DataError, NotReproduced, RunError, Stopped
+from cvtrain.models.saved_model import weights_digest
 from cvtrain.reports.run_record import read_record
 from cvtrain.runs.moved_images import MOVED, refuse_gone
 from cvtrain.runs.run import Run, RunRequest, new_run_path, newest_run
+from cvtrain.steps.cached_features import open_model
 from cvtrain.steps.dataset import open_dataset
 from cvtrain.steps.environment import (
     differences,
@@ -180,9 +183,6 @@ def command_of(first: Run, config: Config) -> Callable[..., Run]:
 
 def refuse_other_weights(run: Run, digest: str, config: Config) -> None:
     """Raise RunError unless the model of `run` has the weights of that digest."""
-    from cvtrain import backend
-    from cvtrain.models.saved_model import weights_digest
-    from cvtrain.steps.cached_features import open_model
 
     backend.set_up(seed=config.seed, device=config.device)
     if weights_digest(open_model(run, image_size=config.data.image_size)) != digest:

@@ -1,16 +1,17 @@
 """Where two runs of one recipe differ: weights layer by layer, epochs, metrics, predictions."""
 
+from __future__ import annotations
+
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
+from cvtrain.backend import keras
 from cvtrain.reports.run_files import flat, read_history
 from cvtrain.runs.predictions import Predictions, read_predictions
 from cvtrain.runs.run import Run
-
-if TYPE_CHECKING:
-    import keras
+from cvtrain.steps.cached_features import open_model
 
 _CLOCKS = {"images_per_second", "seconds", "val_seconds"}
 _SPLITS = ("train", "validation", "test")
@@ -41,7 +42,7 @@ def compare_runs(first: Run, again: Run) -> dict[str, Any]:
     return {"identical": is_identical, **found, "predictions": predictions}
 
 
-def compare_weights(first: "keras.Model", again: "keras.Model") -> dict[str, Any]:
+def compare_weights(first: keras.Model, again: keras.Model) -> dict[str, Any]:
     """The layers whose weights are not the same bytes, as `compare_runs` says it."""
     others = {layer.name: layer.get_weights() for layer in again.layers}
     layers = {}
@@ -111,8 +112,7 @@ def rows_of(comparison: Mapping[str, Any]) -> list[tuple[str, str, str]]:
     return rows
 
 
-def _model(run: Run) -> "keras.Model":
-    from cvtrain.steps.cached_features import open_model
+def _model(run: Run) -> keras.Model:
 
     height, width = run.field("image_size", list)
     return open_model(run, image_size=(height, width))

@@ -5,6 +5,7 @@ from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
+from cvtrain import backend
 from cvtrain.commands.visualize.cam import explain_images
 from cvtrain.commands.visualize.layers import draw_activations, draw_depth_story, draw_filters
 from cvtrain.commands.visualize.output import MARK
@@ -84,7 +85,6 @@ def visualize(
     refuse_foreign(folder, MARK)
     images = _images(source, paths, look, data, console)
     # It takes seconds to load: what can be told without it has been told.
-    from cvtrain import backend
 
     device = backend.set_up(seed=look.seed)
     if isinstance(source, Run):

@@ -12,14 +12,18 @@ from PIL import Image as Pillow
 from cvtrain.commands.visualize.map_quality import NUM_IN_THE_CASCADE, Faithfulness, check_sanity
 from cvtrain.commands.visualize.output import Album
 from cvtrain.commands.visualize.request import ClassChoice, Look, chosen_classes
+from cvtrain.explain.explain import METHODS, Explain, explainer
+from cvtrain.explain.flat_model import last_spatial_layer
+from cvtrain.explain.map_placement import placed
+from cvtrain.explain.overlay import heatmap, overlay, seen_box, upsampled
+from cvtrain.explain.page import Card, View
 from cvtrain.steps.inspected_model import Image, Images, Subject
 from cvtrain.system.console import Console
 from cvtrain.system.files import safe_name
+from cvtrain.system.html import picture
 
 if TYPE_CHECKING:
     from cvtrain.explain.draw_sheet import Panel
-    from cvtrain.explain.explain import Explain
-    from cvtrain.explain.page import Card
 
 BATCH_SIZE = 16
 _MAP_BYTES = 2**26  # of the maps of a batch
@@ -53,8 +57,6 @@ def explain_images(
     """
     from cvtrain.explain.draw import save
     from cvtrain.explain.draw_sheet import draw_contact_sheet
-    from cvtrain.explain.explain import METHODS, explainer
-    from cvtrain.explain.flat_model import last_spatial_layer
 
     opened, method = subject.opened, look.method or "gradcam"
     choice = chosen_classes(look.classes, subject.class_names)
@@ -128,7 +130,6 @@ def _asker(
     It returns the pixels as the model takes them, the probabilities (n, classes), and for each
     image the answers, one for each of its classes.
     """
-    from cvtrain.explain.map_placement import placed
 
     def ask(batch):
         # Always of one size, so that nothing is compiled twice.
@@ -163,7 +164,6 @@ def _of_predicted(answers: Sequence[_Answer], probabilities: np.ndarray) -> _Ans
 
 def _images_at_once(subject: Subject, look: Look, num_classes: int) -> int:
     """What takes many passes for an image is done one at a time, to show how far it is."""
-    from cvtrain.explain.explain import METHODS
 
     if look.evaluate or METHODS[look.method or "gradcam"].many_passes:
         return 1
@@ -180,9 +180,6 @@ def _write(
     found: _Findings,
 ) -> None:
     """The maps and overlays of one image, its record, and its card for the page."""
-    from cvtrain.explain.overlay import heatmap, overlay, seen_box, upsampled
-    from cvtrain.explain.page import Card, View
-    from cvtrain.system.html import picture
 
     original = image.original()
     size = original.shape[:2]

@@ -1,14 +1,23 @@
 """`visualize --activations`, `--filters` and `--depth`: what the layers compute and keep."""
 
+from __future__ import annotations
+
 from pathlib import Path
 
 import numpy as np
 
+from cvtrain.backend import keras
 from cvtrain.commands.visualize.output import Album
 from cvtrain.commands.visualize.request import Look
+from cvtrain.explain.activations import activation_reader, layers_with_filters
+from cvtrain.explain.filters import filter_images
+from cvtrain.explain.flat_model import find_layer
+from cvtrain.explain.layer_statistics import depth_story
+from cvtrain.models.transfer import in_precision
 from cvtrain.steps.inspected_model import Images, Subject
 from cvtrain.system.console import Console
 from cvtrain.system.files import printable, safe_name
+from cvtrain.training.precision import choose_precision
 
 
 def draw_activations(
@@ -23,7 +32,6 @@ def draw_activations(
 
     With a named layer its activations are written as well, (h, w, channels) float32.
     """
-    from cvtrain.explain.activations import activation_reader
     from cvtrain.explain.draw_inside import draw_activations as draw
 
     read = activation_reader(subject.opened, [look.layer] if look.layer else None)
@@ -64,8 +72,6 @@ def draw_filters(
 ) -> None:
     """The image that excites each filter most, of one layer or of three: low, middle and high."""
     from cvtrain.explain.draw_inside import draw_filters as draw
-    from cvtrain.explain.filters import filter_images
-    from cvtrain.explain.flat_model import find_layer
 
     given = [find_layer(subject.opened, look.layer)] if look.layer else None
     layers = given or _low_middle_high(subject)
@@ -114,7 +120,6 @@ def draw_depth_story(
 ) -> None:
     """What the layers keep of images, by depth: how sparse, and how alike within a class."""
     from cvtrain.explain.draw_inside import draw_depth
-    from cvtrain.explain.layer_statistics import depth_story
 
     seen = list(images.decoded(subject))
     pixels = subject.as_input(np.stack([image.pixels for image in seen]))
@@ -144,7 +149,6 @@ def draw_depth_story(
 
 def _low_middle_high(subject: Subject) -> list[str]:
     """The first layer with filters, the one in the middle and the last."""
-    from cvtrain.explain.activations import layers_with_filters
 
     names = layers_with_filters(subject.opened)
     return list(dict.fromkeys((names[0], names[len(names) // 2], names[-1])))
@@ -152,9 +156,6 @@ def _low_middle_high(subject: Subject) -> list[str]:
 
 def _fastest_precision(subject: Subject, layer: str) -> str:
     """For the many passes up to a layer: pictures do not show the digits that bfloat16 lacks."""
-    from cvtrain.backend import keras
-    from cvtrain.models.transfer import in_precision
-    from cvtrain.training.precision import choose_precision
 
     network = keras.Model(subject.opened.network.input, subject.opened.layers[layer])
     if not all(type(each).__module__.startswith("keras.") for each in network.layers):

@@ -6,14 +6,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from cvtrain.commands.visualize.output import Album
+from cvtrain.explain.explain import Explain
+from cvtrain.explain.faithfulness import Measure, evaluate, probabilities_of, random_maps
+from cvtrain.explain.flat_model import OpenedModel
+from cvtrain.explain.page import Table
+from cvtrain.explain.sanity import ignore_the_model, randomise
 from cvtrain.system.console import Console
 
 if TYPE_CHECKING:
-    from cvtrain.explain.explain import Explain
-    from cvtrain.explain.faithfulness import Measure
-    from cvtrain.explain.flat_model import OpenedModel
-    from cvtrain.explain.page import Table
-
     Measures = Mapping[str, Measure]
 
 NUM_IN_THE_CASCADE = 8
@@ -29,7 +29,6 @@ class Faithfulness:
     """
 
     def __init__(self, opened: "OpenedModel", batch_size: int):
-        from cvtrain.explain.faithfulness import probabilities_of
 
         self._forward = probabilities_of(opened)
         self._batch_size = batch_size
@@ -43,7 +42,6 @@ class Faithfulness:
 
     def add(self, pixels: np.ndarray, classes: np.ndarray, maps: np.ndarray) -> None:
         """Measure some images, unless there are enough; arguments as of `faithfulness.evaluate`."""
-        from cvtrain.explain.faithfulness import evaluate, random_maps
 
         seed = self.num_images
         if seed >= _MEASURED:
@@ -56,7 +54,6 @@ class Faithfulness:
     def tell(self, method: str, album: Album, console: Console) -> tuple[dict[str, Any], "Table"]:
         """Print the means and draw the curves; returns the record, and a table for the page."""
         from cvtrain.explain.draw_explained import draw_faithfulness
-        from cvtrain.explain.page import Table
 
         of_maps, of_random = _joined(self._of_maps), _joined(self._of_random)
         columns = ("measure", "better", method, "random maps")
@@ -96,7 +93,6 @@ def check_sanity(
     the record.
     """
     from cvtrain.explain.draw_explained import draw_cascades
-    from cvtrain.explain.sanity import ignore_the_model, randomise
 
     methods = {method: explain, "a spot in the middle (has to fail)": ignore_the_model}
     cascades = {
@@ -118,7 +114,6 @@ def check_sanity(
 
 def _joined(parts: "Sequence[Measures]") -> "Measures":
     """The measures of batches as those of all images."""
-    from cvtrain.explain.faithfulness import Measure
 
     def joined(name: str) -> Measure:
         of_batches = [part[name] for part in parts]

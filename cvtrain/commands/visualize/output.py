@@ -7,13 +7,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from PIL import Image as Pillow
 
+from cvtrain.explain.page import Card, Table, render_page
 from cvtrain.system.files import commit_text
+from cvtrain.system.html import picture
 from cvtrain.system.outputs import commit_mark
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-    from cvtrain.explain.page import Card, Table
 
 MARK = "visualize.json"
 """The file that tells what was looked at, and how."""
@@ -36,7 +37,6 @@ class Album:
     def draw(self, figure: "Figure", file: str, caption: str) -> None:
         """Save a figure as PNG; the page will show it, smaller if it is large."""
         from cvtrain.explain.draw import save
-        from cvtrain.system.html import picture
 
         save(figure, self.folder / file)
         with Pillow.open(self.folder / file) as saved:
@@ -61,7 +61,6 @@ class Album:
             tables: of measures.
             num_left_out: images that have no card.
         """
-        from cvtrain.explain.page import render_page
 
         facts = [(name, str(record[name])) for name in _FACTS if record.get(name) is not None]
         facts += record["versions"].items()

@@ -75,7 +75,7 @@ class Attempt:
 
 
 def preload(*modules: str) -> None:
-    """Import modules, and all that are in those that are packages of ours, so that forks need not.
+    """Import modules, every module of `cvtrain`, and Keras, so that forks need not.
 
     TensorFlow starts its threads with its first operation, and a thread does not live on in a fork.
     """
@@ -84,6 +84,7 @@ def preload(*modules: str) -> None:
         if name == "cvtrain":
             for each in pkgutil.walk_packages(module.__path__, f"{name}."):
                 importlib.import_module(each.name)
+            importlib.import_module("cvtrain.backend").load()
 
 
 def attempt(

@@ -12,6 +12,8 @@ from robustness.crash.campaign import arguments, campaign
 from robustness.crash.outcomes import history_outcome, model_outcome
 from robustness.crash.scenarios import Scenario, prepare_images
 
+from cvtrain import backend
+
 VARIANTS = {
     "every epoch": [],
     "every epoch, double_checkpoint": ["--double"],
@@ -23,7 +25,8 @@ VARIANTS = {
 def main() -> None:
     """Parse the arguments, kill, and print the tables."""
     options = arguments(__doc__.splitlines()[0], list(VARIANTS)).parse_args()
-    preload("cvtrain.backend", "h5py", "PIL.Image")
+    backend.load()
+    preload("h5py", "PIL.Image")
     campaign(options, prepare)
 
 
