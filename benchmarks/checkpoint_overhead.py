@@ -22,8 +22,8 @@ from cvtrain import backend
 from cvtrain.backend import keras
 from cvtrain.data.batches import ordered_batches, training_batches
 from cvtrain.data.index import Split
-from cvtrain.images.augment import Augmentation
 from cvtrain.models.convnet import build_convnet
+from cvtrain.sections import Augment
 from cvtrain.system.signals import Stop
 from cvtrain.training.checkpoint import Checkpoints, Snapshot
 from cvtrain.training.loop import train
@@ -33,7 +33,7 @@ from cvtrain.training.state import Progress
 
 NUM_CLASSES = 10
 LEARNING_RATE = 1e-4
-RECIPE = Augmentation(flip="horizontal", rotate=40, shift=0.2, shear=0.2, zoom=0.2)
+RECIPE = Augment(flip="horizontal", rotate=40, shift=0.2, shear=0.2, zoom=0.2)
 
 
 def main() -> None:

@@ -25,14 +25,14 @@ from cvtrain.backend import inference, keras
 from cvtrain.data.check import check_index
 from cvtrain.data.index import build_index
 from cvtrain.features.extract import Views, extract, open_stores
-from cvtrain.images.augment import Augmentation
 from cvtrain.images.decode import Decoder
 from cvtrain.images.pixel_cache import Pixels
 from cvtrain.models.backbones import build_backbone
 from cvtrain.models.transfer import in_precision
+from cvtrain.sections import Augment
 
 BASES = {"vgg16": keras.applications.VGG16, "mobilenet": keras.applications.MobileNet}
-AUGMENTATION = Augmentation(flip="horizontal", rotate=36, zoom=0.2, fill="reflect")
+AUGMENTATION = Augment(flip="horizontal", rotate=36, zoom=0.2, fill="reflect")
 
 Rate = tuple[float, float]  # images per second, and per second of processor time
 

@@ -15,17 +15,16 @@ import os
 import statistics
 import time
 from collections.abc import Callable
-from dataclasses import replace
 
 import numpy as np
 
 from cvtrain.data.batches import training_batches
 from cvtrain.data.index import Split
-from cvtrain.images.augment import Augmentation, augment
-from cvtrain.images.mixup_cutmix import Mixing, mixed_batches
-from cvtrain.images.rand_augment import RandAugment
+from cvtrain.images.augment import augment
+from cvtrain.images.mixup_cutmix import mixed_batches
+from cvtrain.sections import Augment, RandAugment
 
-RECIPE = Augmentation(flip="horizontal", rotate=40, shift=0.2, shear=0.2, zoom=0.2)
+RECIPE = Augment(flip="horizontal", rotate=40, shift=0.2, shear=0.2, zoom=0.2)
 
 
 def main() -> None:
@@ -69,15 +68,19 @@ def against_keras(pixels: np.ndarray, batch_size: int) -> dict[str, Callable[[],
 
 def extras(pixels: np.ndarray, batch_size: int) -> dict[str, Callable[[], None]]:
     """Batches of the recipe with each extra; random erasing as often as it can be."""
-    with_operations = replace(RECIPE, rand_augment=RandAugment())
-    only_operations = Augmentation(rand_augment=RandAugment())
+    with_operations = RECIPE.model_copy(update={"rand_augment": RandAugment()})
+    only_operations = Augment(rand_augment=RandAugment())
     return {
         "the five": batches(pixels, batch_size),
         "RandAugment alone": batches(pixels, batch_size, only_operations),
         "the five and RandAugment": batches(pixels, batch_size, with_operations),
-        "the five, every image erased": batches(pixels, batch_size, replace(RECIPE, erase=1.0)),
-        "the five and MixUp": batches(pixels, batch_size, mixing=Mixing(mixup=0.2)),
-        "the five and CutMix": batches(pixels, batch_size, mixing=Mixing(cutmix=1.0)),
+        "the five, every image erased": batches(
+            pixels, batch_size, RECIPE.model_copy(update={"erase": 1.0})
+        ),
+        "the five and MixUp": batches(pixels, batch_size, RECIPE.model_copy(update={"mixup": 0.2})),
+        "the five and CutMix": batches(
+            pixels, batch_size, RECIPE.model_copy(update={"cutmix": 1.0})
+        ),
     }
 
 
@@ -101,8 +104,7 @@ def one_thread(pixels: np.ndarray) -> Callable[[], None]:
 def batches(
     pixels: np.ndarray,
     batch_size: int,
-    augmentation: Augmentation = RECIPE,
-    mixing: Mixing | None = None,
+    augmentation: Augment = RECIPE,
 ) -> Callable[[], None]:
     """The whole path from kept pixels to batches, with as many threads as processors."""
     paths = tuple(str(i) for i in range(len(pixels)))
@@ -118,8 +120,8 @@ def batches(
             augmentation=augmentation,
             workers=os.cpu_count(),
         )
-        if mixing:
-            stream = mixed_batches(stream, mixing, num_classes=10, seed=0)
+        if augmentation.mixes:
+            stream = mixed_batches(stream, augmentation, num_classes=10, seed=0)
         for _ in itertools.islice(stream, len(pixels) // batch_size):
             pass
         stream.close()

@@ -20,7 +20,6 @@ from cvtrain.images.pixel_cache import Pixels
 from cvtrain.images.tta_views import view_changes
 from cvtrain.runs.run import Run
 from cvtrain.steps.inference import decoder_of_run, load_predictor
-from cvtrain.steps.stage import augmentation_of
 
 BATCH_SIZE = 64
 
@@ -59,7 +58,7 @@ class Asker:
         splits = recorded_index(root, tuple(names), run.read_json("split.json")).splits
         pixels = Pixels(root, decoder_of_run(run))
         self.seed = run.field("seed", int)
-        self.augmentation = augmentation_of(load_config(run.path / "config.yaml").augment)
+        self.augmentation = load_config(run.path / "config.yaml").augment
         self._labels = {name: splits[name].labels for name in ("validation", "test")}
         self._images = {
             name: np.stack([pixels[path] for path in splits[name].paths]) for name in self._labels

@@ -33,11 +33,9 @@ from cvtrain.steps.heads import cut_base, finetuning_splits, with_dense_head
 from cvtrain.steps.inference import image_predictor
 from cvtrain.steps.session import Job, finished_run, start_job
 from cvtrain.steps.stage import (
-    augmentation_of,
     draw_augmentation,
     image_feed,
     in_best_precision,
-    mixing_of,
     save,
     train_stage,
 )
@@ -79,9 +77,8 @@ def extract_features(
         features_only = features_only or job.run.record.get("features_only") is True
         described = stage.backbone.model_dump() | {"cut": cut}
         job.run.update(base=described, features_only=features_only)
-        augment = config.augment if stage.views != 1 else None
-        augmentation = augmentation_of(augment)
-        draw_augmentation(job, augmentation, mixing_of(augment), stage.views)
+        augmentation = config.augment if stage.views != 1 else None
+        draw_augmentation(job, augmentation, stage.views)
         model = with_dense_head(job, base, cut)
         frozen = FrozenPart(
             job,
@@ -147,8 +144,7 @@ def train_end_to_end(job: Job, model: keras.Model, cut: str) -> Course:
 
     stage = job.config.extract_features
     set_trainable(model, layers_above(model, cut))
-    augment = job.config.augment
-    feed = image_feed(job, stage, augmentation_of(augment), mixing_of(augment))
+    feed = image_feed(job, stage, job.config.augment)
     trained = in_best_precision(job, lambda precision: in_precision(model, precision), stage, feed)
     return train_stage(job, trained, model, stage, feed)
 
@@ -164,7 +160,7 @@ def write_features(job: Job, frozen: FrozenPart) -> None:
 
     head, index = job.config.extract_features.head, job.dataset.index
     rows = frozen.exact_rows(index.splits)
-    if frozen.augmentation:
+    if frozen.changes_images:
         rows["train"] = frozen.training_rows()
     for name, split in index.splits.items():
         num_views = len(rows[name]) // len(split.paths)

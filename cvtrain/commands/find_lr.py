@@ -13,7 +13,7 @@ from cvtrain.models.saved_model import logits_model
 from cvtrain.runs.run import Run, RunRequest
 from cvtrain.steps.network import builder, output_sizes
 from cvtrain.steps.session import Job, start_job
-from cvtrain.steps.stage import augmentation_of, class_weights_of, image_feed, mixing_of
+from cvtrain.steps.stage import class_weights_of, image_feed
 from cvtrain.system.console import Console
 from cvtrain.system.files import commit_text, csv_text
 from cvtrain.training.lr_range_test import RangeTest, range_test
@@ -84,7 +84,7 @@ def training_step(job: Job) -> Iterator[Callable[[float], float]]:
         )
     job.run.update(precision=choice.precision)
     job.console.remark(f"{choice.precision} ({choice.reason}), {device}")
-    feed = image_feed(job, stage, augmentation_of(config.augment), mixing_of(config.augment))
+    feed = image_feed(job, stage, config.augment)
     train = backend.train_step(
         logits_model(build(choice.precision)),
         build_optimizer(**stage.optimizer.model_dump(), precision=choice.precision),

@@ -10,8 +10,6 @@ from cvtrain.backend import keras
 from cvtrain.config import Config
 from cvtrain.data.index import Split
 from cvtrain.errors import ConfigError
-from cvtrain.images.augment import Augmentation
-from cvtrain.images.mixup_cutmix import Mixing
 from cvtrain.models.transfer import (
     in_precision,
     layer_digests,
@@ -21,7 +19,7 @@ from cvtrain.models.transfer import (
     variable_rates,
 )
 from cvtrain.runs.run import Run, RunRequest
-from cvtrain.sections import FineTune, Unfreeze
+from cvtrain.sections import Augment, FineTune, Unfreeze
 from cvtrain.steps.cached_features import (
     FrozenPart,
     evaluation_parts,
@@ -37,11 +35,9 @@ from cvtrain.steps.finish import Untuned, finish
 from cvtrain.steps.inference import image_predictor
 from cvtrain.steps.session import Job, finished_run, start_job
 from cvtrain.steps.stage import (
-    augmentation_of,
     draw_augmentation,
     image_feed,
     in_best_precision,
-    mixing_of,
     train_stage,
 )
 from cvtrain.steps.training_outcome import Course
@@ -69,8 +65,7 @@ def finetune(config: Config, request: RunRequest, console: Console, *, source: R
     section = config.finetune or FineTune()
     views = section.views or config.extract_features.views
     config = config.model_copy(update={"finetune": section.model_copy(update={"views": views})})
-    augment = config.augment if views != 1 else None
-    augmentation, mixing = augmentation_of(augment), mixing_of(augment)
+    augmentation = config.augment if views != 1 else None
     with start_job("finetune", config, request, console, source=source) as job:
         refuse_other_classes(source, job)
         refuse_seen_images(source, job.dataset)
@@ -80,13 +75,13 @@ def finetune(config: Config, request: RunRequest, console: Console, *, source: R
         job.run.update(
             features=source.record.get("features", {}) | job.run.record.get("features", {})
         )
-        draw_augmentation(job, augmentation, mixing, views)
+        draw_augmentation(job, augmentation, views)
         before = layer_digests(model)
         trained: set[str] = set()
         changed: set[str] = set()
         course, untuned = Course(), None
         for number, step in enumerate((section, *section.then), 1):
-            stage = _Stage(job, model, step, number, augmentation, mixing, views)
+            stage = _Stage(job, model, step, number, augmentation, views)
             if untuned is None:
                 untuned = stage.test_predictions()
             course = stage.train(course)
@@ -130,13 +125,12 @@ class _Stage:
         model: keras.Model,
         step: Unfreeze,
         number: int,
-        augmentation: Augmentation | None,
-        mixing: Mixing | None,
+        augmentation: Augment | None,
         views: int | str,
     ):
 
         self.job, self.model, self.step, self.number = job, model, step, number
-        self.augmentation, self.mixing = augmentation, mixing
+        self.augmentation = augmentation
         self.unfrozen = unfreeze(model, **how_to_unfreeze(step))
         set_trainable(model, self.unfrozen.layers)
         layer = self.unfrozen.split
@@ -164,7 +158,7 @@ class _Stage:
             num_views = self.frozen.num_views
             feed = feature_feed(job, step, rows, validation, num_views=num_views)
         else:
-            feed = image_feed(job, step, self.augmentation, self.mixing)
+            feed = image_feed(job, step, self.augmentation)
         source = f"the cached {self.frozen.layer}" if self.frozen else "the images"
         job.console.remark(
             f"step {self.number}: {len(self.unfrozen.layers)} layers are trained, "

@@ -9,11 +9,9 @@ from cvtrain.steps.inference import image_predictor
 from cvtrain.steps.network import builder, output_sizes
 from cvtrain.steps.session import finished_run, start_job
 from cvtrain.steps.stage import (
-    augmentation_of,
     draw_augmentation,
     image_feed,
     in_best_precision,
-    mixing_of,
     train_stage,
 )
 from cvtrain.system.console import Console
@@ -39,9 +37,8 @@ def fit(config: Config, request: RunRequest, console: Console) -> Run:
         return done
     with start_job("fit", config, request, console) as job:
         build = builder(config, len(job.dataset.index.class_names))
-        augmentation, mixing = augmentation_of(config.augment), mixing_of(config.augment)
-        draw_augmentation(job, augmentation, mixing)
-        feed = image_feed(job, config.fit, augmentation, mixing)
+        draw_augmentation(job, config.augment)
+        feed = image_feed(job, config.fit, config.augment)
         model = in_best_precision(
             job,
             partial(build, for_training=True),

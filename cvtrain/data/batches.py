@@ -16,7 +16,8 @@ from typing import Protocol
 import numpy as np
 
 from cvtrain.data.index import Split
-from cvtrain.images.augment import Augmentation, augment
+from cvtrain.images.augment import augment
+from cvtrain.sections import Augment
 
 _IMAGES_PER_TASK = 8  # enough tasks to share one batch among threads, few enough to cost nothing
 
@@ -38,7 +39,7 @@ def training_batches(
     seed: int,
     steps_per_epoch: int | None = None,
     start_step: int = 0,
-    augmentation: Augmentation | None = None,
+    augmentation: Augment | None = None,
     workers: int | None = None,
     prefetch: int = 4,
 ) -> Generator[tuple[np.ndarray, np.ndarray], None, None]:
@@ -137,7 +138,7 @@ def drawn_batches(
     pixels: PixelSource,
     paths: Sequence[str],
     *,
-    augmentation: Augmentation | None = None,
+    augmentation: Augment | None = None,
     seed: int = 0,
     workers: int | None = None,
     prefetch: int = 4,
@@ -155,11 +156,13 @@ def drawn_batches(
         draws: what they were made from.
     """
 
+    changes = augmentation is not None and bool(augmentation.image_changes)
+
     def fill(images: np.ndarray, draws: list[Draw]) -> None:
         for slot, (epoch, sample) in zip(images, draws, strict=True):
             try:
                 source = pixels[paths[sample]]
-                if augmentation is not None:
+                if changes:
                     source = augment(source, augmentation, seed=seed, epoch=epoch, sample=sample)
                 slot[...] = source
             except Exception as error:

@@ -22,7 +22,7 @@ from cvtrain.data.batches import PixelSource, drawn_batches
 from cvtrain.errors import ResourceError, Stopped, TrainingError
 from cvtrain.features.keys import image_keys, model_keys
 from cvtrain.features.store import KEY_BYTES, FeatureStore
-from cvtrain.images.augment import Augmentation
+from cvtrain.sections import Augment
 from cvtrain.system.commit_interval import asked_spacing
 from cvtrain.system.files import cache_dir
 from cvtrain.system.signals import Stop
@@ -52,7 +52,7 @@ class Views:
 
     paths: Sequence[str]
     digests: Sequence[bytes]
-    augmentation: Augmentation | None = None
+    augmentation: Augment | None = None
     seed: int = 0
     num_views: int = 1
 

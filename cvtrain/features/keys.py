@@ -11,15 +11,15 @@ import hashlib
 import json
 import struct
 from collections.abc import Sequence
-from dataclasses import asdict
 from typing import Any
 
 import cv2
 
 from cvtrain import backend
 from cvtrain.backend import keras
-from cvtrain.images.augment import AUGMENT_VERSION, Augmentation
+from cvtrain.images.augment import AUGMENT_VERSION
 from cvtrain.models.transfer import layer_digest
+from cvtrain.sections import Augment
 
 # Of a layer's config. What its weights are drawn and trained by is in the weights themselves.
 _WITHOUT_EFFECT = {"name", "trainable", "seed", "momentum"}
@@ -73,7 +73,7 @@ def model_keys(model: keras.Model, *, dtype: str) -> list[str]:
 
 def image_keys(
     pixels: Sequence[bytes],
-    augmentation: Augmentation | None = None,
+    augmentation: Augment | None = None,
     *,
     seed: int = 0,
     num_views: int = 1,
@@ -82,18 +82,17 @@ def image_keys(
 
     Args:
         pixels: SHA-256 of the decoded pixels of each sample: `images.pixel_cache.Pixels.digests`.
-        augmentation: by which a view differs from the image; None, and every view is the image.
+        augmentation: by which a view differs from the image; without it every view is the image.
         seed: of the augmentation.
         num_views: view v is the image as `images.augment.augment` changes it in pass v.
 
     Returns:
         The key of view v of sample i at v * len(pixels) + i.
     """
-    if augmentation is None:
-        return [hashlib.sha256(digest).digest() for digest in pixels] * num_views
     # Without what changes nothing: a setting that a later version adds leaves the keys as they are.
-    neutral = asdict(type(augmentation)())
-    settings = {key: v for key, v in asdict(augmentation).items() if v != neutral[key]}
+    settings = augmentation.image_changes if augmentation else {}
+    if not settings:
+        return [hashlib.sha256(digest).digest() for digest in pixels] * num_views
     change = _digest([AUGMENT_VERSION, cv2.__version__, settings, seed])
     base = hashlib.sha256(change.encode())
     keys = []

@@ -7,19 +7,18 @@ and so one resampling; all colour is one 3x4 matrix, and what RandAugment draws.
 
 import math
 from dataclasses import dataclass
-from typing import Literal
 
 import cv2
 import numpy as np
 
 from cvtrain.images.rand_augment import (
     Operation,
-    RandAugment,
     backward_matrix,
     draw_operations,
     recolour,
 )
 from cvtrain.images.random_erasing import NUM_NUMBERS, Erased, draw_erased, erase
+from cvtrain.sections import Augment
 
 AUGMENT_VERSION = 1
 """Raised by whoever changes what `augment` returns: remembered results depend on it."""
@@ -40,40 +39,8 @@ _LUMA = np.array([0.299, 0.587, 0.114])  # ITU-R BT.601, the weights of Pillow's
 
 
 @dataclass(frozen=True)
-class Augmentation:
-    """The ranges that changes are drawn from, uniformly and independently of each other.
-
-    Attributes:
-        flip: directions that are mirrored with probability 1/2 each.
-        rotate: degrees, 0..180; the angle is in [-rotate, rotate].
-        shift: fraction of height and of width; both shifts are in [-shift, shift].
-        shear: tangent of the shear angle; in [-shear, shear].
-        zoom: in [0, 1); both axes are scaled by one factor in [1 - zoom, 1 + zoom].
-        brightness: fraction of 255 that is added, in [-brightness, brightness].
-        contrast: in [0, 1]; factor in [1 - contrast, 1 + contrast] about the image's mean grey.
-        saturation: in [0, 1]; factor in [1 - saturation, 1 + saturation] on the distance to grey.
-        fill: what lies outside the image: its nearest pixel, its mirror image without a gap, the
-            image again, or black.
-        erase: probability that a rectangle becomes noise, see `images.random_erasing`.
-        rand_augment: operations besides all these, see `images.rand_augment`; None for none.
-    """
-
-    flip: Literal["none", "horizontal", "vertical", "both"] = "none"
-    rotate: float = 0.0
-    shift: float = 0.0
-    shear: float = 0.0
-    zoom: float = 0.0
-    brightness: float = 0.0
-    contrast: float = 0.0
-    saturation: float = 0.0
-    fill: Literal["nearest", "reflect", "wrap", "constant"] = "nearest"
-    erase: float = 0.0
-    rand_augment: RandAugment | None = None
-
-
-@dataclass(frozen=True)
 class Change:
-    """One change drawn from an `Augmentation`; the default changes nothing.
+    """One change drawn from an `Augment`; the default changes nothing.
 
     Attributes:
         mirror_x, mirror_y: mirror left and right, top and bottom.
@@ -103,7 +70,7 @@ class Change:
 
 def augment(
     pixels: np.ndarray,
-    augmentation: Augmentation,
+    augmentation: Augment,
     *,
     seed: int,
     epoch: int,
@@ -113,7 +80,7 @@ def augment(
 
     Args:
         pixels: uint8 (height, width, 3), RGB; left as it is.
-        augmentation: the ranges to draw from.
+        augmentation: the ranges to draw from; mixing with other images is not done here.
         seed, epoch, sample: what the random numbers depend on; all in 0..2**64 - 1.
 
     Returns:
@@ -123,7 +90,7 @@ def augment(
     return apply(pixels, change, augmentation.fill)
 
 
-def draw(augmentation: Augmentation, *, seed: int, epoch: int, sample: int) -> Change:
+def draw(augmentation: Augment, *, seed: int, epoch: int, sample: int) -> Change:
     """Draw the change of one sample in one epoch.
 
     Every parameter has its own place among the random numbers: the angle that a sample is turned by

@@ -8,29 +8,16 @@ already; so a mixed batch is a pure function of the batch, the seed and the numb
 import contextlib
 import math
 from collections.abc import Generator
-from dataclasses import dataclass
 
 import cv2
 import numpy as np
 
-
-@dataclass(frozen=True)
-class Mixing:
-    """How batches are mixed: the first image's share is drawn from Beta(a, a), once for a batch.
-
-    Attributes:
-        mixup: a of MixUp, above 0; None for no MixUp.
-        cutmix: a of CutMix, above 0; None for no CutMix. Where both are given each batch is mixed
-            in one of the two ways, with probability 1/2 each.
-    """
-
-    mixup: float | None = None
-    cutmix: float | None = None
+from cvtrain.sections import Augment
 
 
 def mixed_batches(
     batches: Generator[tuple[np.ndarray, np.ndarray], None, None],
-    mixing: Mixing,
+    augmentation: Augment,
     *,
     num_classes: int,
     seed: int,
@@ -40,7 +27,9 @@ def mixed_batches(
 
     Args:
         batches: images and labels, as `data.batches.training_batches` yields them.
-        mixing: how.
+        augmentation: how. The share of the first image is drawn from Beta(a, a), once for a batch;
+            `mixup` or `cutmix` is a. Where both are set, each batch is mixed in one of the two
+            ways, with probability 1/2 each.
         num_classes: the length of a row of labels.
         seed: of what is drawn, in 0..2**64 - 1.
         start_step: number of the first batch, counted from the start of the whole training.
@@ -51,13 +40,13 @@ def mixed_batches(
     """
     with contextlib.closing(batches):
         for step, (images, labels) in enumerate(batches, start_step):
-            yield mix(images, labels, mixing, num_classes=num_classes, seed=seed, step=step)
+            yield mix(images, labels, augmentation, num_classes=num_classes, seed=seed, step=step)
 
 
 def mix(
     images: np.ndarray,
     labels: np.ndarray,
-    mixing: Mixing,
+    augmentation: Augment,
     *,
     num_classes: int,
     seed: int,
@@ -68,7 +57,7 @@ def mix(
     Args:
         images: uint8 (batch, height, width, 3), contiguous; left as they are.
         labels: integer (batch,).
-        mixing: how; at least one of the two.
+        augmentation: how; at least one of `mixup` and `cutmix` is set.
         num_classes, seed, step: as in `mixed_batches`.
 
     Returns:
@@ -78,11 +67,12 @@ def mix(
     key, counter = np.array([seed, step], np.uint64), np.array([0, 0, 0, 2], np.uint64)
     generator = np.random.Generator(np.random.Philox(key=key, counter=counter))
     heads = generator.random() < 0.5
-    if mixing.mixup is not None and (mixing.cutmix is None or heads):
-        share = generator.beta(mixing.mixup, mixing.mixup)
+    if augmentation.mixup is not None and (augmentation.cutmix is None or heads):
+        share = generator.beta(augmentation.mixup, augmentation.mixup)
         mixed = _blended(images, share)
     else:
-        mixed, share = _pasted(images, generator.beta(mixing.cutmix, mixing.cutmix), generator)
+        share = generator.beta(augmentation.cutmix, augmentation.cutmix)
+        mixed, share = _pasted(images, share, generator)
     rows = np.eye(num_classes, dtype=np.float32)[labels]
     partners = np.roll(rows, 1, axis=0)
     return mixed, (share * rows + (1.0 - share) * partners).astype(np.float32)

@@ -13,20 +13,9 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
+from cvtrain.sections import RandAugment
+
 MAX_MAGNITUDE = 30.0
-
-
-@dataclass(frozen=True)
-class RandAugment:
-    """How operations are drawn.
-
-    Attributes:
-        num_ops: operations an image, drawn with replacement.
-        magnitude: their common strength, 0..30.
-    """
-
-    num_ops: int = 2
-    magnitude: float = 9.0
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,8 @@ section 4.1. The views are the same for every image, so a prediction depends on 
 
 from dataclasses import replace
 
-from cvtrain.images.augment import Augmentation, Change, draw
+from cvtrain.images.augment import Change, draw
+from cvtrain.sections import Augment
 
 STRENGTH = 0.5
 """Share of the training's ranges that views are drawn from."""
@@ -20,7 +21,7 @@ _SIDES = {  # flip -> (mirrored left and right, mirrored top and bottom) of the 
 
 
 def view_changes(
-    augmentation: Augmentation, num_views: int, *, seed: int, strength: float = STRENGTH
+    augmentation: Augment, num_views: int, *, seed: int, strength: float = STRENGTH
 ) -> list[Change]:
     """The change that makes each view of an image; the first one changes nothing.
 
@@ -37,13 +38,13 @@ def view_changes(
         `num_views` changes, or fewer: all there are, where training only mirrored.
     """
     sides = _SIDES[augmentation.flip]
-    small = Augmentation(
+    small = Augment(
         rotate=strength * augmentation.rotate,
         shift=strength * augmentation.shift,
         shear=strength * augmentation.shear,
         zoom=strength * augmentation.zoom,
     )
-    if small == Augmentation():
+    if small == Augment():
         num_views = min(num_views, len(sides))
     changes = []
     for view in range(num_views):

@@ -3,7 +3,7 @@
 Each field's docstring is its documentation everywhere: in errors, in the reference, in editors.
 """
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import (
     Field,
@@ -157,6 +157,15 @@ class Augment(Section):
     cutmix: Rate | None = None
     """Paste a rectangle of another image of the batch into each, and mix their labels by its area,
     drawn from Beta(cutmix, cutmix), such as 1.0; with `mixup` too, each batch takes one of both."""
+
+    @property
+    def image_changes(self) -> dict[str, Any]:
+        """What changes single images, as plain values without those that change nothing; empty
+        where all images stay as they are."""
+        neutral = type(self)().model_dump(exclude={"mixup", "cutmix"})
+        changes = self.model_dump(include=set(neutral))
+        changes = {key: value for key, value in changes.items() if value != neutral[key]}
+        return changes if changes.keys() - {"fill"} else {}
 
     @property
     def mixes(self) -> tuple[str, ...]:

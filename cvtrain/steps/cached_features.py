@@ -21,13 +21,12 @@ from cvtrain.errors import ConfigError, DataError
 from cvtrain.features.batches import feature_training_batches, ordered_feature_batches
 from cvtrain.features.extract import Views, extract, open_stores
 from cvtrain.features.store import Rows
-from cvtrain.images.augment import Augmentation
 from cvtrain.models.backbones import build_backbone
 from cvtrain.models.saved_model import load_model
 from cvtrain.models.transfer import in_precision, prefix_of, prove_freeze
 from cvtrain.models.weights import refuse_no_weights
 from cvtrain.runs.run import Run
-from cvtrain.sections import Backbone, Training, Unfreeze
+from cvtrain.sections import Augment, Backbone, Training, Unfreeze
 from cvtrain.steps.dataset import Dataset
 from cvtrain.steps.session import Job
 from cvtrain.steps.stage import Feed
@@ -143,7 +142,7 @@ class FrozenPart:
         job: whose images they are.
         model: flat and in float32.
         layer: whose output is the feature.
-        augmentation: by which views differ from the image; None, and a view is the image.
+        augmentation: by which views differ from the image; without it a view is the image.
         num_views: of each training image.
         also: layers whose outputs are computed and kept on the way, for later.
     """
@@ -151,9 +150,14 @@ class FrozenPart:
     job: Job
     model: keras.Model
     layer: str
-    augmentation: Augmentation | None
+    augmentation: Augment | None
     num_views: int
     also: tuple[str, ...] = ()
+
+    @property
+    def changes_images(self) -> bool:
+        """Is a view another than the image?"""
+        return self.augmentation is not None and bool(self.augmentation.image_changes)
 
     def training_rows(self) -> Rows:
         """The features of the training images, view by view, in the fastest precision."""
@@ -171,7 +175,7 @@ class FrozenPart:
                 go_on=partial(job.stop.go_on, "measuring the precision"),
             )
         # Plain features in float32 are needed for evaluation anyway: no image is computed twice.
-        shared = choice.precision == "float32" and self.augmentation is None
+        shared = choice.precision == "float32" and not self.changes_images
         dtype = "float32" if shared else "bfloat16"
         views = replace(
             views_of(job.dataset, job.dataset.index.splits["train"]),

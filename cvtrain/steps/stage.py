@@ -15,9 +15,8 @@ from cvtrain import backend
 from cvtrain.backend import keras
 from cvtrain.data.batches import num_steps, ordered_batches, training_batches
 from cvtrain.errors import Stopped, TrainingError
-from cvtrain.images.augment import Augmentation, augment
-from cvtrain.images.mixup_cutmix import Mixing, mix, mixed_batches
-from cvtrain.images.rand_augment import RandAugment
+from cvtrain.images.augment import augment
+from cvtrain.images.mixup_cutmix import mix, mixed_batches
 from cvtrain.models.saved_model import copy_weights, save_model, weights_digest
 from cvtrain.models.transfer import layer_digest, without_gradient
 from cvtrain.runs.run import Run
@@ -59,9 +58,7 @@ class Feed:
     labels: np.ndarray
 
 
-def image_feed(
-    job: Job, stage: Training, augmentation: Augmentation | None, mixing: Mixing | None
-) -> Feed:
+def image_feed(job: Job, stage: Training, augmentation: Augment | None) -> Feed:
     """Batches of pixels; the training images are augmented and mixed anew in every pass."""
     pixels, splits = job.dataset.pixels, job.dataset.index.splits
     samples, validation = splits["train"], splits["validation"]
@@ -76,11 +73,11 @@ def image_feed(
             start_step=start_step,
             augmentation=augmentation,
         )
-        if mixing is None:
+        if augmentation is None or not augmentation.mixes:
             return stream
         return mixed_batches(
             stream,
-            mixing,
+            augmentation,
             num_classes=len(job.dataset.index.class_names),
             seed=job.config.seed,
             start_step=start_step,
@@ -270,8 +267,7 @@ def save(run: Run, saved: keras.Model, trained: keras.Model) -> None:
 
 def draw_augmentation(
     job: Job,
-    augmentation: Augmentation | None,
-    mixing: Mixing | None = None,
+    augmentation: Augment | None,
     views: int | str = "unlimited",
 ) -> None:
     """Draw one image of each class (eight at most) as the first passes of training see it.
@@ -279,11 +275,11 @@ def draw_augmentation(
     Nothing is drawn where nothing is changed.
 
     Args:
-        augmentation: of each image.
-        mixing: of those that stand in one column, as training mixes those of a batch.
+        augmentation: of each image; those that stand in one column are mixed, as training mixes
+            those of a batch.
         views: how many there are of each image; seven at most are drawn.
     """
-    if augmentation is None and mixing is None:
+    if augmentation is None or not (augmentation.image_changes or augmentation.mixes):
         return
     from cvtrain.explain import draw
 
@@ -297,16 +293,16 @@ def draw_augmentation(
     columns, titles = [originals], ["original"]
     for epoch in range(num_views):
         images, title = originals, "augmented"
-        if augmentation is not None:
+        if augmentation.image_changes:
             changed = [
                 augment(pixels, augmentation, seed=seed, epoch=epoch, sample=i)
                 for pixels, i in zip(originals, chosen.tolist(), strict=True)
             ]
             images = np.stack(changed)
-        if mixing is not None:
+        if augmentation.mixes:
             num_classes = len(index.class_names)
             images, shares = mix(
-                images, labels, mixing, num_classes=num_classes, seed=seed, step=epoch
+                images, labels, augmentation, num_classes=num_classes, seed=seed, step=epoch
             )
             title = f"{shares[0, labels[0]]:.0%} its own"
         columns.append(images)
@@ -314,26 +310,6 @@ def draw_augmentation(
     rows, names = list(zip(*columns, strict=True)), [index.class_names[i] for i in labels]
     figure = draw.draw_augmented_samples(rows, names, titles)
     draw.save(figure, job.run.figures / "augmented_samples.png")
-
-
-def augmentation_of(section: Augment | None) -> Augmentation | None:
-    """The augmentation of single images in a config; None when nothing is changed."""
-    if section is None:
-        return None
-    settings = section.model_dump(exclude={"rand_augment", "mixup", "cutmix"})
-    rand_augment = (
-        RandAugment(**section.rand_augment.model_dump()) if section.rand_augment else None
-    )
-    augmentation = Augmentation(**settings, rand_augment=rand_augment)
-    unchanged = Augmentation(fill=augmentation.fill)
-    return None if augmentation == unchanged else augmentation
-
-
-def mixing_of(section: Augment | None) -> Mixing | None:
-    """The mixing of batches in a config; None when nothing is mixed."""
-    if section is None or not section.mixes:
-        return None
-    return Mixing(section.mixup, section.cutmix)
 
 
 def schedule_settings(stage: Training, steps_per_epoch: int) -> dict[str, Any]:

@@ -6,10 +6,10 @@ import numpy as np
 
 from cvtrain.config import load_config
 from cvtrain.errors import ConfigError, RunError
-from cvtrain.images.augment import Augmentation, apply
+from cvtrain.images.augment import apply
 from cvtrain.images.tta_views import view_changes
 from cvtrain.runs.run import Run
-from cvtrain.steps.stage import augmentation_of
+from cvtrain.sections import Augment
 
 Predict = Callable[[np.ndarray], np.ndarray]
 """Images (n, height, width, 3) uint8 -> probabilities (n, classes) float32."""
@@ -34,7 +34,7 @@ def view_average(run: Run, num_views: int) -> Callable[[Predict], Predict]:
     path = run.path / "config.yaml"
     if not path.is_file():
         raise RunError(f"{path}: is missing, and says what --tta may change", "Leave out --tta.")
-    augmentation = augmentation_of(load_config(path).augment) or Augmentation()
+    augmentation = load_config(path).augment or Augment()
     changes = view_changes(augmentation, num_views, seed=run.field("seed", int))
     if len(changes) < num_views:
         alone = len(changes) == 1

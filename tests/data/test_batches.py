@@ -15,9 +15,10 @@ from cvtrain.data.batches import (
 )
 from cvtrain.data.index import Split
 from cvtrain.errors import DataError
-from cvtrain.images.augment import Augmentation, augment
+from cvtrain.images.augment import augment
+from cvtrain.sections import Augment
 
-MODEST = Augmentation(flip="both", rotate=20, zoom=0.1, brightness=0.2)
+MODEST = Augment(flip="both", rotate=20, zoom=0.1, brightness=0.2)
 
 
 def make_split(count):
@@ -300,6 +301,6 @@ def test_images_of_another_size_are_refused():
     pixels = make_pixels(split)
     pixels["class/3.png"] = np.zeros((7, 5, 3), np.uint8)
 
-    for augmentation in (None, MODEST):
+    for augmentation in (None, Augment(), MODEST):
         with pytest.raises(ValueError, match="broadcast"):
             take(1, split, pixels, augmentation=augmentation)

@@ -17,11 +17,12 @@ from cvtrain.backend import keras
 from cvtrain.errors import DataError, ResourceError, Stopped
 from cvtrain.features import extract as module
 from cvtrain.features.extract import Views, extract, open_stores
-from cvtrain.images.augment import Augmentation, augment
+from cvtrain.images.augment import augment
+from cvtrain.sections import Augment
 from cvtrain.system.files import cache_dir
 from cvtrain.system.signals import Stop
 
-CHANGES = Augmentation(flip="both", rotate=20, zoom=0.1, brightness=0.2)
+CHANGES = Augment(flip="both", rotate=20, zoom=0.1, brightness=0.2)
 
 
 pytestmark = pytest.mark.usefixtures("fresh_cache")

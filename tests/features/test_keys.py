@@ -1,6 +1,5 @@
 import hashlib
 import itertools
-from dataclasses import dataclass, replace
 
 import numpy as np
 import pytest
@@ -9,8 +8,7 @@ from cvtrain import backend
 from cvtrain.backend import keras
 from cvtrain.features import keys as module
 from cvtrain.features.keys import image_keys, model_keys
-from cvtrain.images.augment import Augmentation
-from cvtrain.images.rand_augment import RandAugment
+from cvtrain.sections import Augment, RandAugment
 
 layers = keras.layers
 
@@ -154,7 +152,7 @@ def test_names_that_keras_counts_leave_the_key():
 
 
 DIGESTS = [hashlib.sha256(bytes([i])).digest() for i in range(3)]
-CHANGES = Augmentation(flip="horizontal", rotate=10.0)
+CHANGES = Augment(flip="horizontal", rotate=10.0)
 
 
 def test_an_image_is_known_by_its_pixels_alone():
@@ -173,15 +171,38 @@ def test_views_come_view_by_view_and_more_of_them_leave_the_first():
     assert [i for i in range(12) if changed[i] != four[i]] == [1, 4, 7, 10]
 
 
-def test_a_setting_that_is_new_and_neutral_leaves_the_keys():
-    @dataclass(frozen=True)
-    class Later(Augmentation):
-        hue: float = 0.0
+class Later(Augment):
+    hue: float = 0.0
 
+
+def test_a_setting_that_is_new_and_neutral_leaves_the_keys():
     pixels = [b"a" * 32, b"b" * 32]
-    keys = image_keys(pixels, Augmentation(rotate=9.0), num_views=2)
+    keys = image_keys(pixels, Augment(rotate=9.0), num_views=2)
     assert image_keys(pixels, Later(rotate=9.0), num_views=2) == keys
     assert set(image_keys(pixels, Later(rotate=9.0, hue=0.1), num_views=2)).isdisjoint(keys)
+
+
+@pytest.mark.parametrize(
+    ("augmentation", "keys"),
+    [
+        (
+            Augment(flip="horizontal", rotate=10, mixup=0.2),
+            ["ec6cd6260572a13c", "ddde57c61e54b781"],
+        ),
+        (
+            Augment(rotate=10, fill="reflect", erase=0.25, rand_augment=RandAugment(magnitude=5)),
+            ["61c5e2f410bb4e50", "6317af8439c489ca"],
+        ),
+        (Augment(rand_augment=RandAugment()), ["e6529ccd6b4bfdf4", "8585180be1e12960"]),
+        (Augment(fill="wrap"), ["1406e05881e29936"] * 2),
+    ],
+)
+def test_views_that_were_cached_before_are_found(monkeypatch, augmentation, keys):
+    """Beginnings of the keys that caches on disk have for these settings."""
+    monkeypatch.setattr(module.cv2, "__version__", "4.0")
+    digest = hashlib.sha256(b"\0").digest()
+    found = image_keys([digest], augmentation, seed=3, num_views=2)
+    assert [key.hex()[:16] for key in found] == keys
 
 
 def test_whatever_changes_a_view_changes_its_key(monkeypatch):
@@ -204,11 +225,11 @@ def test_whatever_changes_a_view_changes_its_key(monkeypatch):
         image_keys(DIGESTS, CHANGES, seed=1),
     ]
     for name, value in other.items():
-        found.append(image_keys(DIGESTS, replace(CHANGES, **{name: value})))
+        found.append(image_keys(DIGESTS, CHANGES.model_copy(update={name: value})))
     monkeypatch.setattr(module.cv2, "__version__", "9.9")
     found.append(image_keys(DIGESTS, CHANGES))
     monkeypatch.setattr(module, "AUGMENT_VERSION", 99)
     found.append(image_keys(DIGESTS, CHANGES))
     every = list(itertools.chain(*found))
     assert len(set(every)) == len(every) == 3 * 16
-    assert set(other) == set(vars(CHANGES))
+    assert set(other) == set(Augment.model_fields) - {"mixup", "cutmix"}

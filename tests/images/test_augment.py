@@ -10,7 +10,6 @@ from PIL import Image, ImageEnhance
 from scipy import ndimage
 
 from cvtrain.images.augment import (
-    Augmentation,
     Change,
     affine_matrix,
     apply,
@@ -18,11 +17,13 @@ from cvtrain.images.augment import (
     colour_matrix,
     draw,
 )
-from cvtrain.images.rand_augment import RandAugment
+from cvtrain.sections import Augment, RandAugment
 
-BOOK = Augmentation(flip="horizontal", rotate=40, shift=0.2, shear=0.2, zoom=0.2)
-EVERYTHING = replace(BOOK, flip="both", brightness=0.2, contrast=0.3, saturation=0.4)
-EXTRAS = replace(EVERYTHING, erase=0.5, rand_augment=RandAugment())
+BOOK = Augment(flip="horizontal", rotate=40, shift=0.2, shear=0.2, zoom=0.2)
+EVERYTHING = BOOK.model_copy(
+    update={"flip": "both", "brightness": 0.2, "contrast": 0.3, "saturation": 0.4}
+)
+EXTRAS = EVERYTHING.model_copy(update={"erase": 0.5, "rand_augment": RandAugment()})
 
 
 @pytest.fixture
@@ -109,7 +110,7 @@ def test_parameters_are_independent_of_each_other():
     [("none", 0, 0), ("horizontal", 0.5, 0), ("vertical", 0, 0.5), ("both", 0.5, 0.5)],
 )
 def test_flip_mirrors_half_of_the_images(flip, share_x, share_y):
-    changes = draws(Augmentation(flip=flip))
+    changes = draws(Augment(flip=flip))
 
     assert np.mean([change.mirror_x for change in changes]) == pytest.approx(share_x, abs=0.03)
     assert np.mean([change.mirror_y for change in changes]) == pytest.approx(share_y, abs=0.03)
@@ -117,7 +118,7 @@ def test_flip_mirrors_half_of_the_images(flip, share_x, share_y):
 
 def test_a_parameter_does_not_depend_on_which_others_are_used():
     numbers = {"seed": 5, "epoch": 0, "sample": 9}
-    assert draw(Augmentation(zoom=0.2), **numbers).zoom == draw(EVERYTHING, **numbers).zoom
+    assert draw(Augment(zoom=0.2), **numbers).zoom == draw(EVERYTHING, **numbers).zoom
 
 
 def test_the_extras_leave_what_else_is_drawn():
@@ -128,8 +129,8 @@ def test_the_extras_leave_what_else_is_drawn():
 
 
 def test_no_augmentation_is_no_change(noise):
-    assert draw(Augmentation(), seed=0, epoch=0, sample=0) == Change()
-    np.testing.assert_array_equal(augment(noise, Augmentation(), seed=0, epoch=0, sample=0), noise)
+    assert draw(Augment(), seed=0, epoch=0, sample=0) == Change()
+    np.testing.assert_array_equal(augment(noise, Augment(), seed=0, epoch=0, sample=0), noise)
 
 
 # Geometry

@@ -8,9 +8,10 @@ import pytest
 
 from cvtrain.data.batches import training_batches
 from cvtrain.data.index import Split
-from cvtrain.images.mixup_cutmix import Mixing, mix, mixed_batches
+from cvtrain.images.mixup_cutmix import mix, mixed_batches
+from cvtrain.sections import Augment
 
-MIXUP, CUTMIX, BOTH = Mixing(mixup=0.2), Mixing(cutmix=1.0), Mixing(mixup=0.2, cutmix=1.0)
+MIXUP, CUTMIX, BOTH = Augment(mixup=0.2), Augment(cutmix=1.0), Augment(mixup=0.2, cutmix=1.0)
 STEPS = 2000
 
 
@@ -108,7 +109,7 @@ def test_what_comes_in_is_left_as_it_is():
 
 @pytest.mark.parametrize("alpha", [0.2, 1.0, 4.0])
 def test_mixup_shares_are_of_the_beta_distribution(alpha):
-    found = shares(Mixing(mixup=alpha))
+    found = shares(Augment(mixup=alpha))
     deviation = np.sqrt(1 / (4 * (2 * alpha + 1)))
     assert found.mean() == pytest.approx(0.5, abs=4 * deviation / np.sqrt(STEPS))
     assert found.std() == pytest.approx(deviation, rel=0.08)

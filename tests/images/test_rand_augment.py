@@ -5,15 +5,15 @@ import pytest
 from PIL import Image, ImageEnhance, ImageOps
 from scipy import ndimage
 
-from cvtrain.images.augment import Augmentation, Change, apply, draw
+from cvtrain.images.augment import Change, apply, draw
 from cvtrain.images.rand_augment import (
     OPERATIONS,
     Operation,
-    RandAugment,
     backward_matrix,
     draw_operations,
     recolour,
 )
+from cvtrain.sections import Augment, RandAugment
 
 
 def pictures():
@@ -188,7 +188,7 @@ def test_colours_have_no_matrix_and_geometry_has_no_colours():
 
 
 def drawn(settings, count=4000):
-    augmentation = Augmentation(rand_augment=settings)
+    augmentation = Augment(rand_augment=settings)
     return [draw(augmentation, seed=1, epoch=2, sample=i).operations for i in range(count)]
 
 
@@ -232,8 +232,8 @@ def test_both_sides_are_equally_likely():
 
 def test_any_number_of_operations_begins_like_fewer():
     numbers = {"seed": 3, "epoch": 1, "sample": 8}
-    three = draw(Augmentation(rand_augment=RandAugment(num_ops=3)), **numbers).operations
-    five = draw(Augmentation(rand_augment=RandAugment(num_ops=5)), **numbers).operations
+    three = draw(Augment(rand_augment=RandAugment(num_ops=3)), **numbers).operations
+    five = draw(Augment(rand_augment=RandAugment(num_ops=5)), **numbers).operations
     assert five[:3] == three
     assert len(five) == 5
 

@@ -3,21 +3,22 @@
 import numpy as np
 import pytest
 
-from cvtrain.images.augment import Augmentation, Change, apply, augment, draw
+from cvtrain.images.augment import Change, apply, augment, draw
 from cvtrain.images.random_erasing import Erased, erase
+from cvtrain.sections import Augment
 
 COUNT = 4000
 
 
 @pytest.fixture(scope="module")
 def drawn():
-    augmentation = Augmentation(erase=1.0)
+    augmentation = Augment(erase=1.0)
     return [draw(augmentation, seed=7, epoch=0, sample=i).erased for i in range(COUNT)]
 
 
 @pytest.mark.parametrize("probability", [0.0, 0.25, 1.0])
 def test_as_many_images_as_the_probability_says(probability):
-    augmentation = Augmentation(erase=probability)
+    augmentation = Augment(erase=probability)
     found = [draw(augmentation, seed=7, epoch=0, sample=i).erased for i in range(COUNT)]
     share = np.mean([each is not None for each in found])
     assert share == pytest.approx(probability, abs=4 * np.sqrt(probability / COUNT))
@@ -87,10 +88,10 @@ def test_it_is_erased_after_all_else_and_the_source_stays():
 
 def test_whether_and_what_else_is_changed_does_not_move_the_rectangle():
     numbers = {"seed": 5, "epoch": 0, "sample": 9}
-    alone = draw(Augmentation(erase=1.0), **numbers).erased
-    with_more = draw(Augmentation(erase=1.0, rotate=40, zoom=0.2), **numbers).erased
+    alone = draw(Augment(erase=1.0), **numbers).erased
+    with_more = draw(Augment(erase=1.0, rotate=40, zoom=0.2), **numbers).erased
     assert alone == with_more
     pixels = np.random.default_rng(0).integers(0, 256, (30, 20, 3), dtype=np.uint8)
-    changed = augment(pixels, Augmentation(erase=1.0), **numbers)
+    changed = augment(pixels, Augment(erase=1.0), **numbers)
     share = (changed != pixels).any(axis=-1).mean()
     assert share == pytest.approx(alone.height * alone.width, abs=0.06)

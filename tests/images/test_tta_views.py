@@ -3,11 +3,11 @@
 import numpy as np
 import pytest
 
-from cvtrain.images.augment import Augmentation, Change, apply
-from cvtrain.images.rand_augment import RandAugment
+from cvtrain.images.augment import Change, apply
 from cvtrain.images.tta_views import view_changes
+from cvtrain.sections import Augment, RandAugment
 
-BOOK = Augmentation(flip="horizontal", rotate=40, shift=0.2, shear=0.2, zoom=0.2)
+BOOK = Augment(flip="horizontal", rotate=40, shift=0.2, shear=0.2, zoom=0.2)
 
 
 def test_the_first_view_is_the_image_and_the_second_its_mirror_image():
@@ -21,7 +21,7 @@ def test_the_first_view_is_the_image_and_the_second_its_mirror_image():
     ("flip", "sides"), [("none", 1), ("horizontal", 2), ("vertical", 2), ("both", 4)]
 )
 def test_where_training_only_mirrored_there_are_no_more_views_than_sides(flip, sides):
-    changes = view_changes(Augmentation(flip=flip), 8, seed=0)
+    changes = view_changes(Augment(flip=flip), 8, seed=0)
     assert len(changes) == len(set(changes)) == sides
     assert changes[0] == Change()
 
@@ -40,9 +40,7 @@ def test_further_views_are_changed_by_at_most_half_and_mirrored_in_turn():
 
 
 def test_colours_stay_and_nothing_is_erased():
-    strong = Augmentation(
-        rotate=10, brightness=0.5, contrast=0.5, erase=1.0, rand_augment=RandAugment()
-    )
+    strong = Augment(rotate=10, brightness=0.5, contrast=0.5, erase=1.0, rand_augment=RandAugment())
     for change in view_changes(strong, 10, seed=0):
         colours = (change.brightness, change.contrast, change.saturation)
         assert colours == (0.0, 1.0, 1.0)

@@ -8,9 +8,10 @@ import pytest
 from cvtrain import backend
 from cvtrain.backend import keras
 from cvtrain.errors import ConfigError, ResourceError, RunError
-from cvtrain.images.mixup_cutmix import Mixing, mixed_batches
+from cvtrain.images.mixup_cutmix import mixed_batches
 from cvtrain.models.convnet import build_convnet
 from cvtrain.models.saved_model import weights_digest
+from cvtrain.sections import Augment
 from cvtrain.system.signals import Stop
 from cvtrain.training import loop
 from cvtrain.training.checkpoint import Checkpoints
@@ -44,7 +45,7 @@ def _batches(start: int):
 
 def _mixed(start: int):
     """The same batches, blended or pasted."""
-    mixing = Mixing(mixup=0.2, cutmix=1.0)
+    mixing = Augment(mixup=0.2, cutmix=1.0)
     return mixed_batches(_batches(start), mixing, num_classes=3, seed=1, start_step=start)
 
 

@@ -20,9 +20,10 @@ import numpy as np
 
 from cvtrain import __version__
 from cvtrain.errors import ResourceError
-from cvtrain.images.augment import Augmentation, augment
+from cvtrain.images.augment import augment
 from cvtrain.images.decode import Decoder
 from cvtrain.models.imagenet import BASES, keras_home, network_of, problem_fetching
+from cvtrain.sections import Augment
 from cvtrain.system import machine
 from cvtrain.system.console import Console
 from cvtrain.system.files import cache_dir, printable
@@ -179,7 +180,7 @@ def engine() -> Iterator[Finding]:
 def input_path() -> Iterator[Finding]:
     """How many photographs are decoded and augmented in a second."""
     content, decode = _photograph(), Decoder((224, 224))
-    change = Augmentation(flip="horizontal", rotate=10, shift=0.1, zoom=0.1)
+    change = Augment(flip="horizontal", rotate=10, shift=0.1, zoom=0.1)
     ends = time.perf_counter() + _INPUT_SECONDS
 
     def work(thread: int) -> int:
