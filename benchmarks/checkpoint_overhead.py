@@ -23,12 +23,10 @@ from cvtrain.backend import keras
 from cvtrain.data.batches import ordered_batches, training_batches
 from cvtrain.data.index import Split
 from cvtrain.models.convnet import build_convnet
-from cvtrain.sections import Augment
+from cvtrain.sections import Augment, Optimizer, Training
 from cvtrain.system.signals import Stop
 from cvtrain.training.checkpoint import Checkpoints, Snapshot
 from cvtrain.training.loop import train
-from cvtrain.training.optimizers import build_optimizer
-from cvtrain.training.schedules import build_schedule
 from cvtrain.training.state import Progress
 
 NUM_CLASSES = 10
@@ -142,6 +140,7 @@ def timed_training(options: argparse.Namespace, checkpoints: Checkpoints | None)
 
     train(
         model,
+        Training(epochs=options.epochs, optimizer=Optimizer(learning_rate=LEARNING_RATE)),
         batches=lambda step: training_batches(
             pixels,
             split,
@@ -152,12 +151,8 @@ def timed_training(options: argparse.Namespace, checkpoints: Checkpoints | None)
             augmentation=RECIPE,
         ),
         validation=lambda: ordered_batches(pixels, held_out, batch_size=64),
-        epochs=options.epochs,
         steps_per_epoch=steps,
-        optimizer=build_optimizer(
-            "rmsprop", learning_rate=LEARNING_RATE, precision=options.precision
-        ),
-        schedule=build_schedule("constant", learning_rate=LEARNING_RATE, total_steps=1),
+        precision=options.precision,
         stop=Stop(),
         checkpoints=checkpoints,
         on_step=on_step,

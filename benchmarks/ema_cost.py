@@ -16,6 +16,7 @@ from cvtrain import backend
 from cvtrain.models.convnet import build_convnet
 from cvtrain.models.saved_model import logits_model
 from cvtrain.models.separable import build_separable
+from cvtrain.sections import Optimizer
 from cvtrain.training.ema import WeightAverage
 from cvtrain.training.optimizers import build_optimizer
 
@@ -40,7 +41,7 @@ def main() -> None:
         model = build_convnet(dropout=0.5, **settings)
     else:
         model = build_separable(**settings)
-    optimizer = build_optimizer("rmsprop", learning_rate=LEARNING_RATE)
+    optimizer = build_optimizer(Optimizer(learning_rate=LEARNING_RATE))
     step = backend.train_step(logits_model(model), optimizer)
     average = WeightAverage(model, 0.999)
     rng = np.random.default_rng(0)

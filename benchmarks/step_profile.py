@@ -22,6 +22,7 @@ from cvtrain import backend
 from cvtrain.backend import keras
 from cvtrain.models.convnet import build_convnet
 from cvtrain.models.saved_model import logits_model
+from cvtrain.sections import Optimizer
 from cvtrain.training.optimizers import build_optimizer
 
 import tensorflow as tf  # isort: skip - after `cvtrain.backend`, which silences its start
@@ -67,7 +68,7 @@ def main() -> None:
         precision=options.precision,
         for_training=True,
     )
-    optimizer = build_optimizer("rmsprop", learning_rate=LEARNING_RATE)
+    optimizer = build_optimizer(Optimizer(learning_rate=LEARNING_RATE))
     train_step = backend.train_step(logits_model(model), optimizer)
     rng = np.random.default_rng(0)
     images = rng.integers(0, 256, (options.batch, options.size, options.size, 3), dtype=np.uint8)

@@ -158,6 +158,7 @@ def cvtrain_step(size: int, *, precision: str) -> Callable[[np.ndarray, np.ndarr
     from cvtrain import backend
     from cvtrain.models.convnet import build_convnet
     from cvtrain.models.saved_model import logits_model
+    from cvtrain.sections import Optimizer
     from cvtrain.training.optimizers import build_optimizer
 
     backend.set_up(seed=0, device="cpu")
@@ -170,7 +171,7 @@ def cvtrain_step(size: int, *, precision: str) -> Callable[[np.ndarray, np.ndarr
         precision=precision,
         for_training=True,
     )
-    optimizer = build_optimizer("rmsprop", learning_rate=LEARNING_RATE, precision=precision)
+    optimizer = build_optimizer(Optimizer(learning_rate=LEARNING_RATE), precision=precision)
     train_step = backend.train_step(logits_model(model), optimizer)
 
     def step(images: np.ndarray, labels: np.ndarray) -> None:

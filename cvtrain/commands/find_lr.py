@@ -87,7 +87,7 @@ def training_step(job: Job) -> Iterator[Callable[[float], float]]:
     feed = image_feed(job, stage, config.augment)
     train = backend.train_step(
         logits_model(build(choice.precision)),
-        build_optimizer(**stage.optimizer.model_dump(), precision=choice.precision),
+        build_optimizer(stage.optimizer, precision=choice.precision),
         class_weights=class_weights_of(stage, feed.labels),
         label_smoothing=stage.label_smoothing,
     )

@@ -7,7 +7,6 @@ import itertools
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Any
 
 import numpy as np
 
@@ -20,7 +19,7 @@ from cvtrain.images.mixup_cutmix import mix, mixed_batches
 from cvtrain.models.saved_model import copy_weights, save_model, weights_digest
 from cvtrain.models.transfer import layer_digest, without_gradient
 from cvtrain.runs.run import Run
-from cvtrain.sections import Augment, Schedule, Training
+from cvtrain.sections import Augment, Training
 from cvtrain.steps.session import Job
 from cvtrain.steps.training_outcome import (
     Course,
@@ -34,9 +33,7 @@ from cvtrain.system.commit_interval import asked_spacing
 from cvtrain.system.console import duration
 from cvtrain.training.checkpoint import Checkpoints
 from cvtrain.training.loop import train
-from cvtrain.training.optimizers import build_optimizer
 from cvtrain.training.precision import choose_precision
-from cvtrain.training.schedules import Plateau, build_schedule
 from cvtrain.training.state import Batches, Row, Trained
 
 VALIDATION_BATCH_SIZE = 64
@@ -181,9 +178,7 @@ def _train(
     earlier: Course | None,
 ) -> Trained:
     """Train a model as its section says; arguments as of `train_stage`."""
-
-    run, steps = job.run, steps_of(stage, feed)
-    settings = stage.optimizer.model_dump()
+    run = job.run
     with job.watch.phase("train"), job.console.training(stage.epochs) as view:
 
         def on_epoch(rows: list[Row]) -> None:
@@ -194,19 +189,13 @@ def _train(
 
         return train(
             model,
+            stage,
             batches=feed.batches,
             validation=feed.validation,
-            epochs=stage.epochs,
-            steps_per_epoch=steps,
-            optimizer=build_optimizer(**settings, precision=run.record["precision"]),
-            schedule=build_schedule(**schedule_settings(stage, steps)),
-            plateau=plateau_of(stage.schedule),
+            steps_per_epoch=steps_of(stage, feed),
+            precision=run.record["precision"],
             class_weights=class_weights_of(stage, feed.labels),
-            label_smoothing=stage.label_smoothing,
             rates=rates,
-            ema=stage.ema,
-            monitor=stage.monitor,
-            patience=stage.early_stopping,
             keep_start=earlier is not None,
             checkpoints=Checkpoints(
                 run.checkpoints / str(number),
@@ -310,29 +299,6 @@ def draw_augmentation(
     rows, names = list(zip(*columns, strict=True)), [index.class_names[i] for i in labels]
     figure = draw.draw_augmented_samples(rows, names, titles)
     draw.save(figure, job.run.figures / "augmented_samples.png")
-
-
-def schedule_settings(stage: Training, steps_per_epoch: int) -> dict[str, Any]:
-    """What `build_schedule` takes, in steps, from what a config says in epochs."""
-    schedule = stage.schedule
-    period = schedule.every if schedule.name == "step" else 1
-    return {
-        "learning_rate": stage.optimizer.learning_rate,
-        # Plateau lowers a constant rate.
-        "name": "constant" if schedule.name == "plateau" else schedule.name,
-        "total_steps": stage.epochs * steps_per_epoch,
-        "warmup_steps": round(schedule.warmup_epochs * steps_per_epoch),
-        "decay_steps": period * steps_per_epoch,
-        "factor": schedule.factor,
-    }
-
-
-def plateau_of(schedule: Schedule) -> Plateau | None:
-    """The plateau rule of a config; None for other schedules."""
-
-    if schedule.name != "plateau":
-        return None
-    return Plateau(factor=schedule.factor, patience=schedule.patience)
 
 
 def class_weights_of(stage: Training, labels: np.ndarray) -> np.ndarray | None:

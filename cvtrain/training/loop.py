@@ -25,10 +25,12 @@ from cvtrain import backend
 from cvtrain.backend import keras
 from cvtrain.errors import ConfigError, RunError
 from cvtrain.models.saved_model import logits_model
+from cvtrain.sections import Training
 from cvtrain.system.signals import Stop
 from cvtrain.training.checkpoint import Checkpoints, Snapshot
 from cvtrain.training.ema import WeightAverage
-from cvtrain.training.schedules import Plateau, PlateauState, Schedule
+from cvtrain.training.optimizers import build_optimizer
+from cvtrain.training.schedules import LearningRate, PlateauState, build_schedule, update_plateau
 from cvtrain.training.state import Batches, Progress, Row, State, Trained, Validated
 
 _REPORT_SECONDS = 0.1
@@ -45,21 +47,15 @@ def _ignore(_: object) -> None:
 @backend.memory_errors()
 def train(
     model: keras.Model,
+    stage: Training,
     *,
     batches: Callable[[int], Batches],
     validation: Callable[[], Batches],
-    epochs: int,
     steps_per_epoch: int,
-    optimizer: keras.optimizers.Optimizer,
-    schedule: Schedule,
     stop: Stop,
-    plateau: Plateau | None = None,
+    precision: str = "float32",
     class_weights: np.ndarray | None = None,
-    label_smoothing: float = 0.0,
     rates: Sequence[float] | None = None,
-    ema: float | None = None,
-    monitor: str = "val_loss",
-    patience: int | None = None,
     keep_start: bool = False,
     checkpoints: Checkpoints | None = None,
     on_start: Callable[[Validated], None] = _ignore,
@@ -77,25 +73,20 @@ def train(
 
     Args:
         model: ends in the layers `logits` and `probabilities`.
+        stage: how long to train, with which optimizer and schedule, and which epoch is the best:
+            the first among equals. Early stopping counts the epochs alone. The validation loss is
+            the plain cross-entropy, without the smoothing of labels. With a moving average
+            (`WeightAverage`) that is what is validated and kept as the best; the loss and accuracy
+            of training are those of the weights themselves.
         batches: from a global step on, the endless stream of training batches; closed at the end.
         validation: the validation batches, once through.
-        epochs, steps_per_epoch: how long to train; independent of the size of the data.
-        optimizer: its learning rate is set before each step.
-        schedule: optimizer steps done -> learning rate of the next.
+        steps_per_epoch: batches in an epoch; independent of the size of the data.
         stop: polled; the step that runs is finished, then all is committed.
-        plateau: lowers what `schedule` says when the monitored value does not improve.
+        precision: that `model` computes in.
         class_weights: (classes,) factors of the training loss; the validation loss has none.
-        label_smoothing: share of the training labels that is spread over all classes; the
-            validation loss is the plain cross-entropy.
         rates: factor of the learning rate of each trainable variable of `model`; None for ones.
-        ema: decay per step of a moving average of the weights (`WeightAverage`). It is what is
-            validated and kept as the best; the loss and accuracy of training are those of the
-            weights themselves. None for no average.
-        monitor: `val_loss` or `val_accuracy`; its best epoch is the one that counts, the first
-            among equals.
-        patience: epochs without improvement, at least 1, before an early end; None for never.
         keep_start: also validate the model as it is before the first step, as epoch 0, and keep its
-            weights where no epoch is better. Patience counts the epochs alone.
+            weights where no epoch is better.
         checkpoints: where to commit and from where to continue; None for nowhere.
         on_start: called with how the start did, once, where it is validated.
         on_step: called some ten times a second.
@@ -105,9 +96,16 @@ def train(
         ResourceError: the memory does not suffice, or a checkpoint could not be written.
         RunError: the checkpoints are damaged, or of another model or optimizer.
     """
-    epochs = _at_most("KERAS_MAX_EPOCHS", epochs)
+    learning_rate = build_schedule(
+        stage.schedule,
+        learning_rate=stage.optimizer.learning_rate,
+        epochs=stage.epochs,
+        steps_per_epoch=steps_per_epoch,
+    )
+    epochs = _at_most("KERAS_MAX_EPOCHS", stage.epochs)
     steps_per_epoch = _at_most("KERAS_MAX_STEPS_PER_EPOCH", steps_per_epoch)
     logits = logits_model(model)
+    optimizer = build_optimizer(stage.optimizer, precision=precision)
     loop = _Loop(
         model=model,
         optimizer=optimizer,
@@ -115,17 +113,15 @@ def train(
             logits,
             optimizer,
             class_weights=class_weights,
-            label_smoothing=label_smoothing,
+            label_smoothing=stage.label_smoothing,
             rates=rates,
         ),
         predict=backend.inference(logits),
-        average=WeightAverage(model, ema) if ema else None,
+        average=WeightAverage(model, stage.ema) if stage.ema else None,
+        stage=stage,
         epochs=epochs,
         steps_per_epoch=steps_per_epoch,
-        schedule=schedule,
-        plateau=plateau,
-        monitor=monitor,
-        patience=patience,
+        learning_rate=learning_rate,
         stop=stop,
     )
     state, reason, from_start = loop.state, "", False
@@ -169,12 +165,10 @@ class _Loop:
     step: backend.TrainStep
     predict: Callable[[np.ndarray], np.ndarray]
     average: WeightAverage | None
+    stage: Training
     epochs: int
     steps_per_epoch: int
-    schedule: Schedule
-    plateau: Plateau | None
-    monitor: str
-    patience: int | None
+    learning_rate: LearningRate
     stop: Stop
     state: State = field(default_factory=State)
     best: list[np.ndarray] = field(default_factory=list)
@@ -187,8 +181,8 @@ class _Loop:
         state = self.state
         if state.epoch >= self.epochs:
             return "finished"
-        stale = state.epoch - state.best_epoch
-        return "early_stopped" if self.patience and stale >= self.patience else ""
+        stale, patience = state.epoch - state.best_epoch, self.stage.early_stopping
+        return "early_stopped" if patience and stale >= patience else ""
 
     @property
     def kept_epoch(self) -> int | None:
@@ -256,7 +250,7 @@ class _Loop:
         state.history.append(row)
         state.epoch, state.step, state.seconds = progress.epoch, 0, 0.0
         self.step.totals = np.zeros(3)
-        self._judge(row[self.monitor])
+        self._judge(row[self.stage.monitor])
         return True
 
     def set_best_weights(self) -> None:
@@ -294,7 +288,7 @@ class _Loop:
         return groups | ({"average": self.average.variables} if self.average else {})
 
     def _learning_rate(self, step: int) -> float:
-        return self.schedule(step) * self.state.plateau.scale
+        return self.learning_rate(step) * self.state.plateau.scale
 
     def _progress(self) -> Progress:
         state = self.state
@@ -360,16 +354,15 @@ class _Loop:
             state.best_epoch, state.best_value = state.epoch, value
             if self._beats_start(value):
                 self.best = self._weights()
-        if self.plateau:
-            higher = self.monitor == "val_accuracy"
-            state.plateau = self.plateau.update(state.plateau, value, higher=higher)
+        higher = self.stage.monitor == "val_accuracy"
+        state.plateau = update_plateau(state.plateau, self.stage.schedule, value, higher=higher)
 
     def _beats_start(self, value: float) -> bool:
         start = self.state.start
-        return start is None or self._is_better(value, start[self.monitor])
+        return start is None or self._is_better(value, start[self.stage.monitor])
 
     def _is_better(self, value: float, than: float) -> bool:
-        return value > than if self.monitor == "val_accuracy" else value < than
+        return value > than if self.stage.monitor == "val_accuracy" else value < than
 
     def _weights(self) -> list[np.ndarray]:
         return [_to_numpy(weight) for weight in self.model.weights]

@@ -1,8 +1,9 @@
-"""Stock Keras optimizers from plain values."""
+"""Stock Keras optimizers, as a config names them."""
 
 from __future__ import annotations
 
 from cvtrain.backend import keras
+from cvtrain.sections import Optimizer
 
 _OPTIMIZERS = {
     "sgd": "SGD",
@@ -13,31 +14,21 @@ _OPTIMIZERS = {
 
 
 def build_optimizer(
-    name: str,
-    *,
-    learning_rate: float,
-    momentum: float | None = None,
-    weight_decay: float | None = None,
-    clip_norm: float | None = None,
-    precision: str = "float32",
+    optimizer: Optimizer, *, precision: str = "float32"
 ) -> keras.optimizers.Optimizer:
     """Build an optimizer; what is None stays as Keras has it.
 
     Args:
-        name: `sgd`, `rmsprop`, `adam` or `adamw`.
-        learning_rate: the base rate; a schedule overrides it step by step.
-        momentum: of `sgd` and `rmsprop`.
-        weight_decay: decoupled from the gradient (Loshchilov & Hutter, arXiv:1711.05101).
-        clip_norm: largest L2 norm of all gradients together.
+        optimizer: which one; a schedule overrides its learning rate step by step. Weight decay is
+            decoupled from the gradient (Loshchilov & Hutter, arXiv:1711.05101).
         precision: `float16` adds dynamic loss scaling, without which small gradients vanish.
     """
     options = {
-        "momentum": momentum,
-        "weight_decay": weight_decay,
-        "global_clipnorm": clip_norm,
+        "momentum": optimizer.momentum,
+        "weight_decay": optimizer.weight_decay,
+        "global_clipnorm": optimizer.clip_norm,
     }
     given = {key: value for key, value in options.items() if value is not None}
-    optimizer = getattr(keras.optimizers, _OPTIMIZERS[name])(learning_rate=learning_rate, **given)
-    if precision == "float16":
-        return keras.optimizers.LossScaleOptimizer(optimizer)
-    return optimizer
+    build = getattr(keras.optimizers, _OPTIMIZERS[optimizer.name])
+    built = build(learning_rate=optimizer.learning_rate, **given)
+    return keras.optimizers.LossScaleOptimizer(built) if precision == "float16" else built

@@ -21,6 +21,7 @@ from cvtrain import backend
 from cvtrain.backend import keras
 from cvtrain.errors import ResourceError
 from cvtrain.models.saved_model import logits_model
+from cvtrain.sections import Optimizer
 from cvtrain.system import files
 from cvtrain.training.optimizers import build_optimizer
 
@@ -165,7 +166,7 @@ def _step(
         predict = backend.inference(model)
         return lambda: predict(images)
     labels = np.zeros(batch_size, np.int32)
-    optimizer = build_optimizer("sgd", learning_rate=0.0, precision=precision)
+    optimizer = build_optimizer(Optimizer(name="sgd"), precision=precision)
     step = backend.train_step(logits_model(model), optimizer)
 
     def train() -> np.ndarray:

@@ -328,10 +328,10 @@ def test_what_is_not_finite_stops_the_run_and_leaves_no_model(train, tmp_path, n
 def test_what_was_good_before_is_kept_and_named(train, tmp_path, monkeypatch):
     """Two epochs at a rate that trains, then one that does not; resumed it ends the same."""
 
-    def build_schedule(**_):
+    def build_schedule(*_, **__):
         return lambda step: 1e-2 if step < 10 else 1e30
 
-    monkeypatch.setattr("cvtrain.training.schedules.build_schedule", build_schedule)
+    monkeypatch.setattr("cvtrain.training.loop.build_schedule", build_schedule)
     monkeypatch.setenv("CVTRAIN_COMMIT_SECONDS", "0")
     endings = []
     for resume in (False, True):

@@ -11,13 +11,11 @@ from cvtrain.errors import ConfigError, ResourceError, RunError
 from cvtrain.images.mixup_cutmix import mixed_batches
 from cvtrain.models.convnet import build_convnet
 from cvtrain.models.saved_model import weights_digest
-from cvtrain.sections import Augment
+from cvtrain.sections import Augment, Optimizer, Schedule, Training
 from cvtrain.system.signals import Stop
-from cvtrain.training import loop
+from cvtrain.training import loop, schedules
 from cvtrain.training.checkpoint import Checkpoints
 from cvtrain.training.loop import train
-from cvtrain.training.optimizers import build_optimizer
-from cvtrain.training.schedules import Plateau, build_schedule
 
 STEPS = 4
 EPOCHS = 3
@@ -58,17 +56,16 @@ def small_model(seed: int = 0, **options) -> keras.Model:
     return build_convnet(image_size=(10, 10), num_classes=3, filters=[4], seed=seed, **options)
 
 
+OF_THE_STAGE = {"epochs", "schedule", "label_smoothing", "ema", "monitor", "early_stopping"}
+
+
 def train_small(model: keras.Model, *, rate: float = 0.01, name: str = "adam", **options):
-    options = {
-        "batches": _batches,
-        "validation": validation,
-        "epochs": EPOCHS,
-        "steps_per_epoch": STEPS,
-        "optimizer": build_optimizer(name, learning_rate=rate),
-        "schedule": build_schedule("constant", learning_rate=rate, total_steps=EPOCHS * STEPS),
-        "stop": Stop(),
-    } | options
-    return train(model, **options)
+    """Train in a stage of these options; what is no option of a stage, `train` is given."""
+    of_stage = {key: options.pop(key) for key in OF_THE_STAGE & options.keys()}
+    optimizer = Optimizer(name=name, learning_rate=rate)
+    stage = Training(**{"epochs": EPOCHS, "optimizer": optimizer} | of_stage)
+    usual = {"batches": _batches, "validation": validation, "stop": Stop()}
+    return train(model, stage, steps_per_epoch=STEPS, **usual | options)
 
 
 def joined(batches):
@@ -160,8 +157,8 @@ class _Crash(BaseException):
 
 
 def _resumable(**options):
-    plateau = Plateau(factor=0.5, patience=1, min_delta=0.2)
-    return {"plateau": plateau, "name": "rmsprop", "monitor": "val_accuracy"} | options
+    schedule = Schedule(name="plateau", factor=0.5, patience=1)
+    return {"schedule": schedule, "name": "rmsprop", "monitor": "val_accuracy"} | options
 
 
 @pytest.fixture
@@ -177,7 +174,10 @@ def _reports_every_step(monkeypatch):
         *itertools.product([2, 7], [None], [_mixed]),
     ],
 )
-def test_resumed_after_a_crash_it_is_the_uninterrupted_training(tmp_path, crash_at, ema, stream):
+def test_resumed_after_a_crash_it_is_the_uninterrupted_training(
+    tmp_path, monkeypatch, crash_at, ema, stream
+):
+    monkeypatch.setattr(schedules, "_MIN_DELTA", 0.2)
     straight = small_model()
     expected = train_small(straight, **_resumable(ema=ema, batches=stream))
 
@@ -271,12 +271,13 @@ def test_a_checkpoint_of_another_model_is_refused(tmp_path):
         train_small(small_model(), name="sgd", checkpoints=Checkpoints(tmp_path))
 
 
-def test_a_loss_that_is_not_finite_ends_the_training_and_is_never_best():
+def test_a_loss_that_is_not_finite_ends_the_training_and_is_never_best(monkeypatch):
+    rates = lambda step: 0.01 if step < STEPS else 1e30  # noqa: E731
+    monkeypatch.setattr(loop, "build_schedule", lambda *_, **__: rates)
     model = small_model()
     best = []
     trained = train_small(
         model,
-        schedule=lambda step: 0.01 if step < STEPS else 1e30,
         on_epoch=lambda _: best.append(weights_digest(model)),
         name="sgd",
     )
@@ -325,11 +326,12 @@ def _spoiling(variable, at: int):
         ("optimizer", r"values that the optimizer keeps are not finite \(\w+_velocity\)"),
     ],
 )
-def test_what_is_not_finite_is_never_kept_nor_committed(tmp_path, where, what, ema):
+def test_what_is_not_finite_is_never_kept_nor_committed(tmp_path, monkeypatch, where, what, ema):
     """Neither in the last step, nor in a checkpoint; a training that is resumed ends the same."""
     endings = []
     for _ in range(2):
-        model, optimizer = small_model(), build_optimizer("rmsprop", learning_rate=0.01)
+        model, optimizer = small_model(), keras.optimizers.RMSprop(0.01)
+        monkeypatch.setattr(loop, "build_optimizer", lambda *_, built=optimizer, **__: built)
         of = {
             "model": lambda model=model: model.get_layer("conv1_norm").moving_variance,
             "optimizer": lambda optimizer=optimizer: next(
@@ -338,7 +340,6 @@ def test_what_is_not_finite_is_never_kept_nor_committed(tmp_path, where, what, e
         }
         trained = train_small(
             model,
-            optimizer=optimizer,
             ema=ema,
             batches=_spoiling(of[where], EPOCHS * STEPS - 1),
             checkpoints=_Everywhere(tmp_path),
@@ -395,7 +396,7 @@ def test_patience_counts_epochs_that_improve_on_each_other_though_not_on_the_sta
     losses = itertools.chain([1.0], [4.0, 3.0, 2.0, 2.5])  # the start's, then those of epochs
     mean = {"val_accuracy": 0.5}
     monkeypatch.setattr(loop._Loop, "_validate", lambda *_: mean | {"val_loss": next(losses)})
-    trained = train_small(small_model(), epochs=9, patience=1, keep_start=True)
+    trained = train_small(small_model(), epochs=9, early_stopping=1, keep_start=True)
     assert (trained.outcome, len(trained.history)) == ("early_stopped", 4)
     assert (trained.best_epoch, trained.start["val_loss"]) == (0, 1.0)
 
@@ -459,7 +460,7 @@ def test_early_stopping_keeps_the_first_of_the_best():
         name="sgd",
         validation=_validation_with_hits(model, [3, 6, 5, 8, 8, 7, 9, 9, 9]),
         monitor="val_accuracy",
-        patience=2,
+        early_stopping=2,
         on_epoch=lambda _: weights.append(weights_digest(model)),
     )
     # 8 of 10 in epoch 4; the same in 5 and less in 6 are two epochs without improvement.
@@ -468,7 +469,9 @@ def test_early_stopping_keeps_the_first_of_the_best():
     assert weights_digest(model) == weights[3] != weights[4]
 
 
-def test_rates_in_the_history_follow_schedule_and_plateau():
+def test_rates_in_the_history_follow_schedule_and_plateau(monkeypatch):
+    rising = lambda step: 1e-7 * (1 + step)  # noqa: E731
+    monkeypatch.setattr(loop, "build_schedule", lambda *_, **__: rising)
     model = small_model(batch_normalization=False, dropout=0.0)
     trained = train_small(
         model,
@@ -477,8 +480,7 @@ def test_rates_in_the_history_follow_schedule_and_plateau():
         name="sgd",
         validation=_validation_with_hits(model, [5, 5, 5, 5]),
         monitor="val_accuracy",
-        schedule=lambda step: 1e-7 * (1 + step),
-        plateau=Plateau(factor=0.5, patience=1),
+        schedule=Schedule(name="plateau", factor=0.5, patience=1),
     )
     rates = [row["learning_rate"] for row in trained.history]
     assert rates == pytest.approx([4e-7, 8e-7, 6e-7, 4e-7])
@@ -543,8 +545,9 @@ def test_streams_are_closed_when_training_ends():
 def test_lower_precision_learns_and_resumes_like_float32(tmp_path, precision):
     def options():
         return {
-            "optimizer": build_optimizer("sgd", learning_rate=0.05, precision=precision),
-            "schedule": build_schedule("constant", learning_rate=0.05, total_steps=1),
+            "name": "sgd",
+            "rate": 0.05,
+            "precision": precision,
             "epochs": 4,
         }
 
