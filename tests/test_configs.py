@@ -11,7 +11,7 @@ from cvtrain.commands.finetune import finetune
 from cvtrain.commands.fit import fit
 from cvtrain.config import load_config
 from cvtrain.runs.run import RunRequest
-from cvtrain.steps.network import builder
+from cvtrain.steps.network import build_network
 from cvtrain.system.console import Console
 
 FOLDER = Path(__file__).parents[1] / "configs"
@@ -112,5 +112,5 @@ def test_its_base_runs_for_a_step_or_two(path, tmp_path, image_folder):
 )
 def test_the_books_nets_have_the_books_number_of_parameters(recipe, num_classes, trainable):
     config = load_config(FOLDER / f"{recipe}.yaml")
-    model = builder(config, num_classes)("float32")
+    model = build_network(config, num_classes, "float32")
     assert sum(math.prod(weight.shape) for weight in model.trainable_weights) == trainable

@@ -29,6 +29,7 @@ from cvtrain.models.transfer import (
     suffix_of,
     unfreeze,
 )
+from cvtrain.sections import Unfreeze
 from cvtrain.sections.architectures import ARCHITECTURES
 
 LABELS = np.array([0, 2])
@@ -93,7 +94,7 @@ def look(name, model, images):
 
 def train_top(model, images):
     """A step in both precisions changes what is unfrozen, and nothing else."""
-    unfrozen = unfreeze(model)
+    unfrozen = unfreeze(model, Unfreeze())
     set_trainable(model, unfrozen.layers)
     features = np.asarray(prefix_of(model, unfrozen.split)(images, training=False))
     for precision in ("float32", "bfloat16"):

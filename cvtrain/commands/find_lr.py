@@ -11,14 +11,13 @@ from cvtrain.config import Config
 from cvtrain.errors import TrainingError
 from cvtrain.models.saved_model import logits_model
 from cvtrain.runs.run import Run, RunRequest
-from cvtrain.steps.network import builder, output_sizes
+from cvtrain.steps.network import build_network, refuse_small_images
 from cvtrain.steps.session import Job, start_job
-from cvtrain.steps.stage import class_weights_of, image_feed
+from cvtrain.steps.stage import class_weights_of, image_feed, in_best_precision
 from cvtrain.system.console import Console
 from cvtrain.system.files import commit_text, csv_text
 from cvtrain.training.lr_range_test import RangeTest, range_test
 from cvtrain.training.optimizers import build_optimizer
-from cvtrain.training.precision import choose_precision
 
 
 def find_lr(config: Config, request: RunRequest, console: Console) -> Run:
@@ -36,7 +35,7 @@ def find_lr(config: Config, request: RunRequest, console: Console) -> Run:
         TrainingError: the loss is not finite from the start.
         Stopped: on request.
     """
-    output_sizes(config)
+    refuse_small_images(config)
     with start_job("find-lr", config, request, console) as job:
         with (
             job.stop.advising("Start it again; a --run-dir must be a new one."),
@@ -70,24 +69,13 @@ def find_lr(config: Config, request: RunRequest, console: Console) -> Run:
 @contextlib.contextmanager
 def training_step(job: Job) -> Iterator[Callable[[float], float]]:
     """A step of the config's `fit` on the next batch, as a function: rate -> loss before it."""
-
     config, stage = job.config, job.config.fit
-    build = partial(builder(config, len(job.dataset.index.class_names)), for_training=True)
-    with job.watch.phase("precision"):
-        device = job.run.record["device"]
-        choice = choose_precision(
-            config.precision,
-            build=build,
-            batch_size=stage.batch_size,
-            device=device,
-            go_on=partial(job.stop.go_on, "measuring the precision"),
-        )
-    job.run.update(precision=choice.precision)
-    job.console.remark(f"{choice.precision} ({choice.reason}), {device}")
+    build = partial(build_network, config, len(job.dataset.index.class_names), for_training=True)
+    model = in_best_precision(job, build, stage)
     feed = image_feed(job, stage, config.augment)
     train = backend.train_step(
-        logits_model(build(choice.precision)),
-        build_optimizer(stage.optimizer, precision=choice.precision),
+        logits_model(model),
+        build_optimizer(stage.optimizer, precision=job.run.record["precision"]),
         class_weights=class_weights_of(stage, feed.labels),
         label_smoothing=stage.label_smoothing,
     )

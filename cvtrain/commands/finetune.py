@@ -25,7 +25,6 @@ from cvtrain.steps.cached_features import (
     evaluation_parts,
     feature_feed,
     feature_predictor,
-    how_to_unfreeze,
     open_model,
     record_proof,
     refuse_seen_images,
@@ -101,7 +100,7 @@ def refuse_impossible_steps(model: keras.Model, section: FineTune) -> None:
 
     for number, step in enumerate((section, *section.then)):
         key = f"finetune.then.{number - 1}" if number else "finetune"
-        unfreeze(model, **how_to_unfreeze(step), key=key)
+        unfreeze(model, step, key=key)
 
 
 def refuse_other_classes(source: Run, job: Job) -> None:
@@ -131,7 +130,7 @@ class _Stage:
 
         self.job, self.model, self.step, self.number = job, model, step, number
         self.augmentation = augmentation
-        self.unfrozen = unfreeze(model, **how_to_unfreeze(step))
+        self.unfrozen = unfreeze(model, step)
         set_trainable(model, self.unfrozen.layers)
         layer = self.unfrozen.split
         self.frozen = (

@@ -6,7 +6,7 @@ from cvtrain.config import Config
 from cvtrain.runs.run import Run, RunRequest
 from cvtrain.steps.finish import finish
 from cvtrain.steps.inference import image_predictor
-from cvtrain.steps.network import builder, output_sizes
+from cvtrain.steps.network import build_network, refuse_small_images
 from cvtrain.steps.session import finished_run, start_job
 from cvtrain.steps.stage import (
     draw_augmentation,
@@ -32,11 +32,11 @@ def fit(config: Config, request: RunRequest, console: Console) -> Run:
         TrainingError, ResourceError: training cannot go on; the best model so far is saved.
         Stopped: on request; the best model so far is saved, and `resume` continues.
     """
-    output_sizes(config)
+    refuse_small_images(config)
     if done := finished_run(request, console):
         return done
     with start_job("fit", config, request, console) as job:
-        build = builder(config, len(job.dataset.index.class_names))
+        build = partial(build_network, config, len(job.dataset.index.class_names))
         draw_augmentation(job, config.augment)
         feed = image_feed(job, config.fit, config.augment)
         model = in_best_precision(

@@ -18,8 +18,8 @@ from cvtrain.models.receptive_field import Field, receptive_fields
 from cvtrain.models.transfer import unfreeze
 from cvtrain.runs.run import Run
 from cvtrain.sections import FineTune
-from cvtrain.steps.cached_features import how_to_unfreeze, open_model
-from cvtrain.steps.network import builder
+from cvtrain.steps.cached_features import open_model
+from cvtrain.steps.network import build_network
 from cvtrain.system.console import Console
 
 STAGES = ("fit", "extract-features", "finetune")
@@ -83,7 +83,7 @@ def _network(config: Config, stage: str, num_classes: int) -> tuple[keras.Model,
 
     backend.set_up(seed=config.seed, device="cpu")
     if stage == "fit":
-        model = builder(config, num_classes)("float32")
+        model = build_network(config, num_classes, "float32")
         return model, {layer.name for layer in model.layers if layer.trainable}
 
     section = config.extract_features
@@ -100,7 +100,7 @@ def _network(config: Config, stage: str, num_classes: int) -> tuple[keras.Model,
     )
     if stage == "finetune":
         step = config.finetune or FineTune()
-        return model, set(unfreeze(model, **how_to_unfreeze(step)).layers)
+        return model, set(unfreeze(model, step).layers)
     frozen = {layer.name for layer in base.layers}
     return model, {layer.name for layer in model.layers} - frozen
 

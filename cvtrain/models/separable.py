@@ -45,6 +45,7 @@ def build_separable(
     filters: Sequence[int] = (32, 64, 128, 256, 512),
     dropout: float = 0.5,
     precision: str = "float32",
+    for_training: bool = False,  # noqa: ARG001
     seed: int = 0,
 ) -> keras.Model:
     """Build the net so that it keeps the invariant: RGB pixels 0..255 in, probabilities out.
@@ -59,6 +60,7 @@ def build_separable(
         filters: channels of each block.
         dropout: share of the averaged features dropped on their way to the classifier.
         precision: `float32`, `bfloat16` or `float16`, of the computation; weights are float32.
+        for_training: as in `build_convnet`; there is no difference here.
         seed: the initial weights and the dropout depend on it alone.
 
     Raises:

@@ -20,6 +20,7 @@ from cvtrain.errors import ConfigError, TrainingError
 from cvtrain.models.blocks import blocks, find_cut, narrow_layers
 from cvtrain.models.heads import FEATURES
 from cvtrain.models.saved_model import copy_weights, logits_model
+from cvtrain.sections import Unfreeze
 
 _ENORMOUS = 1e6
 """A learning rate that shows a gradient of 1e-13 in a weight of 1."""
@@ -47,25 +48,15 @@ class Unfrozen:
     rates: Mapping[str, float]
 
 
-def unfreeze(
-    model: keras.Model,
-    *,
-    unfreeze_from: str | None = None,
-    unfreeze_blocks: int | None = None,
-    rate_decay: float = 1.0,
-    train_batch_normalization: bool = False,
-    key: str = "finetune",
-) -> Unfrozen:
+def unfreeze(model: keras.Model, step: Unfreeze, *, key: str = "finetune") -> Unfrozen:
     """Choose the layers that are trained: everything from one place up to the output.
 
     Args:
         model: flat, ending in a head (`features` ... `logits`, `probabilities`).
-        unfreeze_from: a layer, or a block, whose first layer is meant.
-        unfreeze_blocks: so many blocks below the head; 1 where neither is said.
-        rate_decay: the rate of each block is that of the block above it (or the head) times this.
-        train_batch_normalization: also train batch normalisation in these blocks. It is left out
-            by default: its statistics of small batches undo what the base has learnt
-            (github.com/keras-team/keras/issues/9214).
+        step: of fine-tuning. Its `unfreeze_from` is a layer, or a block, whose first layer is
+            meant; its `unfreeze_blocks` is so many blocks below the head, 1 where neither is said.
+            Batch normalisation is not trained by default: its statistics of small batches undo
+            what the base has learnt (github.com/keras-team/keras/issues/9214).
         key: section of the config that says all this, for errors.
 
     Raises:
@@ -73,7 +64,7 @@ def unfreeze(
     """
     names = _names(model)
     ends = [names.index(block.layer) for block in blocks(model)]
-    first = _first_unfrozen(model, names, ends, unfreeze_from, unfreeze_blocks, key)
+    first = _first_unfrozen(model, names, ends, step, key)
     below = [name for name in narrow_layers(model) if names.index(name) < first]
     # Fewer blocks above it, a smaller depth: 0 for the head, 1 for the block below it.
     depths = {name: sum(end >= i for end in ends) for i, name in enumerate(names)}
@@ -82,7 +73,7 @@ def unfreeze(
         for layer in model.layers[first:]
         if layer.weights
         and layer.name != "preprocess"
-        and (train_batch_normalization or not _normalizes(layer))
+        and (step.batch_normalization == "train" or not _normalizes(layer))
     ]
     if not any(name not in _head(names) for name in trained):
         raise ConfigError(
@@ -93,7 +84,7 @@ def unfreeze(
     return Unfrozen(
         split=below[-1] if len(below) > 1 else None,
         layers=tuple(trained),
-        rates={name: rate_decay ** depths[name] for name in trained},
+        rates={name: step.rate_decay ** depths[name] for name in trained},
     )
 
 
@@ -236,17 +227,16 @@ def _first_unfrozen(
     model: keras.Model,
     names: Sequence[str],
     ends: Sequence[int],
-    unfreeze_from: str | None,
-    unfreeze_blocks: int | None,
+    step: Unfreeze,
     key: str,
 ) -> int:
     """Index of the lowest layer that is trained."""
-    if unfreeze_from is not None:
-        last = names.index(find_cut(model, unfreeze_from, key=f"{key}.unfreeze_from"))
-        if names[last] == unfreeze_from:
+    if step.unfreeze_from is not None:
+        last = names.index(find_cut(model, step.unfreeze_from, key=f"{key}.unfreeze_from"))
+        if names[last] == step.unfreeze_from:
             return last
         return max((end + 1 for end in ends if end < last), default=0)
-    count = unfreeze_blocks or 1
+    count = step.unfreeze_blocks or 1
     if count > len(ends):
         raise ConfigError(
             f"{key}.unfreeze_blocks: must be at most {len(ends)}, the number of blocks; "

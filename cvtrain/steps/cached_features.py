@@ -11,7 +11,6 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -26,7 +25,7 @@ from cvtrain.models.saved_model import load_model
 from cvtrain.models.transfer import in_precision, prefix_of, prove_freeze
 from cvtrain.models.weights import refuse_no_weights
 from cvtrain.runs.run import Run
-from cvtrain.sections import Augment, Backbone, Training, Unfreeze
+from cvtrain.sections import Augment, Backbone, Training
 from cvtrain.steps.dataset import Dataset
 from cvtrain.steps.session import Job
 from cvtrain.steps.stage import Feed
@@ -122,16 +121,6 @@ def _places(root: str | Path) -> Callable[[str], str]:
     """Path of an image -> where it is. Links below `root` are not followed: that takes seconds."""
     start = os.path.realpath(root)
     return lambda path: os.path.normpath(os.path.join(start, path))  # noqa: PTH118 - many
-
-
-def how_to_unfreeze(step: Unfreeze) -> dict[str, Any]:
-    """What `models.transfer.unfreeze` takes, from one step of fine-tuning in a config."""
-    return {
-        "unfreeze_from": step.unfreeze_from,
-        "unfreeze_blocks": step.unfreeze_blocks,
-        "rate_decay": step.rate_decay,
-        "train_batch_normalization": step.batch_normalization == "train",
-    }
 
 
 @dataclass(frozen=True)

@@ -10,9 +10,9 @@ from cvtrain.config import Config
 from cvtrain.data.batches import num_steps
 from cvtrain.models.transfer import in_precision, prefix_of, set_trainable, suffix_of, unfreeze
 from cvtrain.sections import Training
-from cvtrain.steps.cached_features import BATCH_SIZE, evaluation_parts, how_to_unfreeze
+from cvtrain.steps.cached_features import BATCH_SIZE, evaluation_parts
 from cvtrain.steps.heads import cut_base, finetuning_splits, with_dense_head
-from cvtrain.steps.network import builder
+from cvtrain.steps.network import build_network
 from cvtrain.steps.session import Job
 from cvtrain.training.precision import images_per_second
 
@@ -24,8 +24,7 @@ mistakes. 5 s with images of 8 x 8 pixels, 14 s with photographs."""
 
 def estimate_fit(job: Job, config: Config) -> float:
     """Seconds that `fit` will take: its steps, validation after each epoch, the evaluation."""
-
-    build = builder(config, len(job.dataset.index.class_names))
+    build = partial(build_network, config, len(job.dataset.index.class_names))
     counts = _counts(job)
     trained = _images_trained(config.fit, counts["train"])
     evaluated = config.fit.epochs * counts["validation"] + sum(counts.values())
@@ -46,7 +45,7 @@ def estimate_features(job: Job, config: Config, *, finetuning: bool = False) -> 
     if finetuning:
         seconds = _OVERHEAD_SECONDS
         for step in (config.finetune, *config.finetune.then):
-            unfrozen = unfreeze(model, **how_to_unfreeze(step))
+            unfrozen = unfreeze(model, step)
             set_trainable(model, unfrozen.layers)
             upper = suffix_of(model, unfrozen.split) if unfrozen.split else model
             seconds += _seconds_of_upper(job, partial(in_precision, upper), step, counts)

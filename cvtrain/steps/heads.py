@@ -8,7 +8,6 @@ from cvtrain.models.blocks import find_cut
 from cvtrain.models.heads import attach_dense
 from cvtrain.models.transfer import unfreeze
 from cvtrain.steps.cached_features import (
-    how_to_unfreeze,
     open_base,
 )
 from cvtrain.steps.session import Job
@@ -30,7 +29,7 @@ def finetuning_splits(config: Config, model: keras.Model) -> tuple[str, ...]:
     section = config.finetune
     if section is None or section.views not in (None, config.extract_features.views):
         return ()
-    splits = (unfreeze(model, **how_to_unfreeze(step)).split for step in (section, *section.then))
+    splits = (unfreeze(model, step).split for step in (section, *section.then))
     return tuple(split for split in splits if split)
 
 

@@ -2,38 +2,37 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 from cvtrain.backend import keras
 from cvtrain.config import Config
 from cvtrain.models import convnet, separable
-from cvtrain.sections import Separable
+
+NETWORKS = {
+    "convnet": (convnet.build_convnet, convnet.output_sizes),
+    "separable": (separable.build_separable, separable.output_sizes),
+}
+"""`fit.model.name` -> how it is built, and how large its maps are."""
+
+_SIZING = {"filters", "kernel_size", "padding", "strides", "pooling"}
 
 
-def output_sizes(config: Config) -> list[tuple[int, int]]:
-    """Height and width of the map after each stage of the net; TensorFlow is not needed.
-
-    Raises:
-        ConfigError: the images are too small for the net.
-    """
-    model, image_size = config.fit.model, config.data.image_size
-    if isinstance(model, Separable):
-        return separable.output_sizes(image_size, filters=model.filters)
-    sizing = {"filters", "kernel_size", "padding", "strides", "pooling"}
-    return convnet.output_sizes(image_size, **model.model_dump(include=sizing))
+def refuse_small_images(config: Config) -> None:
+    """Raise ConfigError where the images are too small for the net; TensorFlow is not needed."""
+    net = config.fit.model
+    _, output_sizes = NETWORKS[net.name]
+    output_sizes(config.data.image_size, **net.model_dump(include=_SIZING))
 
 
-def builder(config: Config, num_classes: int) -> Callable[..., keras.Model]:
-    """The net of a config as a function: `build(precision, for_training=False)`."""
-    settings = config.fit.model.model_dump(exclude={"name"}) | {
-        "image_size": config.data.image_size,
-        "num_classes": num_classes,
-        "seed": config.seed,
-    }
-
-    def build(precision: str, *, for_training: bool = False) -> keras.Model:
-        if isinstance(config.fit.model, Separable):
-            return separable.build_separable(precision=precision, **settings)
-        return convnet.build_convnet(precision=precision, for_training=for_training, **settings)
-
-    return build
+def build_network(
+    config: Config, num_classes: int, precision: str, *, for_training: bool = False
+) -> keras.Model:
+    """Build the net of a config; arguments as of `models.convnet.build_convnet`."""
+    net = config.fit.model
+    build, _ = NETWORKS[net.name]
+    return build(
+        image_size=config.data.image_size,
+        num_classes=num_classes,
+        precision=precision,
+        for_training=for_training,
+        seed=config.seed,
+        **net.model_dump(exclude={"name"}),
+    )

@@ -215,7 +215,7 @@ def steps_of(stage: Training, feed: Feed) -> int:
 
 
 def in_best_precision(
-    job: Job, build: Callable[[str], keras.Model], stage: Training, feed: Feed
+    job: Job, build: Callable[[str], keras.Model], stage: Training, feed: Feed | None = None
 ) -> keras.Model:
     """Choose the precision, record it, say how long training will take, and build the model.
 
@@ -223,6 +223,7 @@ def in_best_precision(
 
     Args:
         build: precision -> model.
+        feed: what the whole stage will read; None where its time is not of interest.
     """
 
     device = job.run.record["device"]
@@ -238,7 +239,7 @@ def in_best_precision(
     job.run.update(precision=choice.precision)
     size = model.count_params()
     job.console.remark(f"{size:,} parameters, {choice.precision} ({choice.reason}), {device}")
-    if speed := choice.images_per_second.get(choice.precision):
+    if feed and (speed := choice.images_per_second.get(choice.precision)):
         steps = steps_of(stage, feed)
         seconds = stage.epochs * steps * stage.batch_size / speed
         job.console.remark(f"{stage.epochs} epochs of {steps} steps: about {duration(seconds)}")

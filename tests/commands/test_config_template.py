@@ -5,6 +5,7 @@ import yaml as pyyaml
 
 from cvtrain.commands.init.config_template import blocks_to_unfreeze, note, yaml_text
 from cvtrain.models.imagenet import Base
+from cvtrain.sections import Unfreeze
 
 HOSTILE = [
     "plain",
@@ -62,4 +63,5 @@ def test_six_blocks_of_a_mobilenet_begin_at_its_eighth():
     head = {"pooling": "average", "dense": (8,), "dropout": 0.0, "seed": 0}
     model = attach_dense(base, base.layers[-1].name, num_classes=2, **head)
     number = blocks_to_unfreeze(Base("mobilenet", 0.25))
-    assert unfreeze(model, unfreeze_blocks=number) == unfreeze(model, unfreeze_from="conv_pw_8")
+    by_number = unfreeze(model, Unfreeze(unfreeze_blocks=number))
+    assert by_number == unfreeze(model, Unfreeze(unfreeze_from="conv_pw_8"))

@@ -4,7 +4,7 @@ import pytest
 
 from cvtrain.commands.summary import summary
 from cvtrain.config import load_config
-from cvtrain.steps.network import builder
+from cvtrain.steps.network import build_network
 from cvtrain.system.console import Console
 
 QUIET = Console(quiet=True)
@@ -43,7 +43,7 @@ def test_a_convnet_costs_what_it_costs_by_hand(config):
     # 3, then 2 every 1, then 3 every 2, then 2 every 2.
     assert (field.size, field.step) == (3 + 1 + 2 * 2 + 2, 4)
     assert rows["logits"].fields is None
-    model = builder(config(), 3)("float32")
+    model = build_network(config(), 3, "float32")
     assert sum(row.parameters for row in rows.values()) == model.count_params()
 
 

@@ -21,6 +21,7 @@ from cvtrain.models.transfer import (
     variable_rates,
     without_gradient,
 )
+from cvtrain.sections import Unfreeze
 
 RNG = np.random.default_rng(0)
 IMAGES = RNG.integers(0, 256, (5, 20, 24, 3), dtype=np.uint8)
@@ -64,9 +65,9 @@ def test_prefix_then_suffix_is_the_whole(model, layer):
 def test_unfreezing_takes_everything_above_a_place(model, where, split, first, lowest_depth):
     if where == {"unfreeze_from": "conv3_relu"}:
         with pytest.raises(ConfigError, match="nothing of the base would be trained"):
-            unfreeze(model, **where)
+            unfreeze(model, Unfreeze(**where))
         return
-    unfrozen = unfreeze(model, **where, rate_decay=0.5)
+    unfrozen = unfreeze(model, Unfreeze(**where, rate_decay=0.5))
     assert unfrozen.split == split
     assert unfrozen.layers[0] == first
     assert unfrozen.layers[-2:] == ("dense1", "logits")
@@ -76,22 +77,22 @@ def test_unfreezing_takes_everything_above_a_place(model, where, split, first, l
 
 
 def test_batch_normalization_is_trained_when_asked(model):
-    unfrozen = unfreeze(model, unfreeze_blocks=1, train_batch_normalization=True)
+    unfrozen = unfreeze(model, Unfreeze(unfreeze_blocks=1, batch_normalization="train"))
     assert "conv3_norm" in unfrozen.layers
 
 
 def test_too_many_blocks_are_refused(model):
     with pytest.raises(ConfigError, match="at most 3"):
-        unfreeze(model, unfreeze_blocks=4)
+        unfreeze(model, Unfreeze(unfreeze_blocks=4))
 
 
 def test_an_unknown_layer_is_refused(model):
     with pytest.raises(ConfigError, match="conv9"):
-        unfreeze(model, unfreeze_from="conv9")
+        unfreeze(model, Unfreeze(unfreeze_from="conv9"))
 
 
 def test_frozen_normalization_keeps_its_statistics(model):
-    unfrozen = unfreeze(model, unfreeze_blocks=2)
+    unfrozen = unfreeze(model, Unfreeze(unfreeze_blocks=2))
     set_trainable(model, unfrozen.layers)
     before = layer_digests(model)
     step = backend.train_step(
@@ -121,7 +122,7 @@ def test_a_base_that_was_never_unfrozen_is_caught(model):
     model.compile(keras.optimizers.SGD(0.1), "sparse_categorical_crossentropy")
     model.fit(IMAGES, LABELS, verbose=0)
     with pytest.raises(TrainingError, match=r"did not change: conv3\n"):
-        prove_freeze(before, layer_digests(model), unfreeze(model).layers)
+        prove_freeze(before, layer_digests(model), unfreeze(model, Unfreeze()).layers)
 
 
 @pytest.mark.parametrize("dead", [None, "conv2_norm", "dense1", "dense1 in one batch"])
@@ -179,7 +180,7 @@ def test_a_slowed_layer_moves_in_proportion():
     moves = {}
     for decay in (1.0, 0.25):
         trained = build()
-        unfrozen = unfreeze(trained, unfreeze_blocks=2, rate_decay=decay)
+        unfrozen = unfreeze(trained, Unfreeze(unfreeze_blocks=2, rate_decay=decay))
         set_trainable(trained, unfrozen.layers)
         before = {name: trained.get_layer(name).get_weights() for name in unfrozen.layers}
         logits = keras.Model(trained.input, trained.get_layer("logits").output)
