@@ -9,7 +9,7 @@ from pydantic import (
 )
 
 from cvtrain.config.origins import Origins
-from cvtrain.sections.base import Section
+from cvtrain.sections.base import NEW_RUN, Section, sections_in
 from cvtrain.sections.images import Augment, Data
 from cvtrain.sections.stages import ExtractFeatures, FineTune, Fit, LearningCurve, Probe
 
@@ -32,7 +32,7 @@ class Config(Section):
     """Everything random follows from it."""
     device: Literal["auto", "cpu", "gpu"] = "auto"
     """Where to compute; auto takes a GPU when there is one."""
-    precision: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
+    precision: Annotated[Literal["auto", "float32", "bfloat16", "float16"], NEW_RUN] = "auto"
     """Of training; auto measures on this machine. The saved model computes in float32 always."""
     log: tuple[Literal["tensorboard", "mlflow"], ...] = ()
     """Where training is logged besides the run folder: `tensorboard` writes RUN/tensorboard/,
@@ -45,9 +45,9 @@ class Config(Section):
     """The convnet from scratch."""
     extract_features: ExtractFeatures = ExtractFeatures()
     """A head on the features of a frozen base."""
-    probe: Probe = Probe()
+    probe: Annotated[Probe, NEW_RUN] = Probe()
     """Where to cut a base."""
-    learning_curve: LearningCurve = LearningCurve()
+    learning_curve: Annotated[LearningCurve, NEW_RUN] = LearningCurve()
     """Would more data help?"""
     finetune: FineTune | None = None
     """The top of a network trained on; left out: the defaults."""
@@ -84,3 +84,14 @@ class Config(Section):
                     "would mix with another; leave that out, or set views to unlimited"
                 )
         return self
+
+
+def makes_new_run(key: str) -> bool:
+    """Is a run another one with another value of this key, such as `fit.model.filters`?"""
+    sections: list[type[Section]] = [Config]
+    for part in key.split("."):
+        fields = [each.model_fields[part] for each in sections if part in each.model_fields]
+        if any(NEW_RUN in field.metadata for field in fields):
+            return True
+        sections = [inner for field in fields for inner in sections_in(field.annotation)]
+    return False

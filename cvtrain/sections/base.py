@@ -15,6 +15,10 @@ from pydantic import (
     Field,
 )
 
+NEW_RUN = "new run"
+"""Marks a key whose change makes another run: what was computed so far is of no use with it. Those
+are variables of other shapes, a best value of something else, other rows of a table."""
+
 Positive = Annotated[int, Field(ge=1)]
 Share = Annotated[float, Field(ge=0, lt=1)]
 Part = Annotated[float, Field(gt=0, le=1)]

@@ -11,6 +11,7 @@ from pydantic import (
 )
 
 from cvtrain.sections.base import (
+    NEW_RUN,
     Byte,
     ClassNames,
     ColumnName,
@@ -90,7 +91,7 @@ class Data(Section):
     train_per_class: Positive | None = None
     """At most so many training images of each class, drawn by the seed, different ones before
     copies; left out: all."""
-    image_size: ImageSize = (180, 180)
+    image_size: Annotated[ImageSize, NEW_RUN] = (180, 180)
     """Height and width in pixels that every image is brought to; one number for a square."""
     resize: Literal["stretch", "crop", "pad"] = "stretch"
     """stretch ignores the aspect ratio, crop cuts the longer side, pad fills the shorter one."""

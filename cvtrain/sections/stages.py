@@ -7,18 +7,18 @@ from pydantic import (
     model_validator,
 )
 
-from cvtrain.sections.base import ImageSize, Part, Positive, Rate, Section, Share
+from cvtrain.sections.base import NEW_RUN, ImageSize, Part, Positive, Rate, Section, Share
 from cvtrain.sections.networks import Backbone, Convnet, Head, Net
 
 
 class Optimizer(Section):
     """The optimizer, one of Keras' own."""
 
-    name: Literal["sgd", "rmsprop", "adam", "adamw"] = "rmsprop"
+    name: Annotated[Literal["sgd", "rmsprop", "adam", "adamw"], NEW_RUN] = "rmsprop"
     """Which one."""
     learning_rate: Rate = 1e-3
     """Its learning rate, before the schedule."""
-    momentum: Annotated[float, Field(ge=0, lt=1)] | None = None
+    momentum: Annotated[Annotated[float, Field(ge=0, lt=1)] | None, NEW_RUN] = None
     """Momentum of sgd and rmsprop; left out: none."""
     weight_decay: Annotated[float, Field(ge=0)] | None = None
     """Decoupled weight decay; left out: what Keras has, 0.004 for adamw and none for the others."""
@@ -67,11 +67,11 @@ class Training(Section):
     label_smoothing: Share = 0.0
     """Share of each training label that is spread evenly over all classes, such as 0.1; validation
     and all reported metrics are without."""
-    monitor: Literal["val_loss", "val_accuracy"] = "val_loss"
+    monitor: Annotated[Literal["val_loss", "val_accuracy"], NEW_RUN] = "val_loss"
     """What makes a model the best one; the best one is kept."""
     early_stopping: Positive | None = None
     """Stop after so many epochs without progress."""
-    ema: Annotated[float, Field(gt=0, lt=1)] | None = None
+    ema: Annotated[Annotated[float, Field(gt=0, lt=1)] | None, NEW_RUN] = None
     """Decay per step of a moving average of the weights, such as 0.999; the average is what is
     validated and saved. Left out: none."""
 
@@ -89,7 +89,7 @@ class Training(Section):
 class Fit(Training):
     """`cvtrain fit`: a convnet from scratch, augmented where the config has `augment:`."""
 
-    model: Net = Convnet()
+    model: Annotated[Net, NEW_RUN] = Convnet()
     """The network: a convnet where `name` does not say otherwise."""
 
 
@@ -99,12 +99,12 @@ Views = Positive | Literal["unlimited"]
 class ExtractFeatures(Training):
     """`cvtrain extract-features`: a head on the features of a frozen base, computed once."""
 
-    backbone: Backbone = Backbone(name="vgg16")
+    backbone: Annotated[Backbone, NEW_RUN] = Backbone(name="vgg16")
     """The base."""
-    views: Views = 1
+    views: Annotated[Views, NEW_RUN] = 1
     """Augmented views per image that are cached, 1 = the image itself; `unlimited` caches nothing
     and runs the base in every step."""
-    head: Head = Head()
+    head: Annotated[Head, NEW_RUN] = Head()
     """What is trained on the features."""
 
     @model_validator(mode="after")
@@ -117,14 +117,14 @@ class ExtractFeatures(Training):
 class Unfreeze(Training):
     """One step of fine-tuning: what is trained, and how."""
 
-    unfreeze_from: str | None = None
+    unfreeze_from: Annotated[str | None, NEW_RUN] = None
     """Layer or block from which on everything is trained."""
-    unfreeze_blocks: Positive | None = None
+    unfreeze_blocks: Annotated[Positive | None, NEW_RUN] = None
     """So many blocks from the top; 1 where neither is said."""
     rate_decay: Annotated[float, Field(gt=0, le=1)] = 1.0
     """The learning rate of each block is that of the block above it times this (Howard and Ruder,
     arXiv:1801.06146, have 1/2.6)."""
-    batch_normalization: Literal["frozen", "train"] = "frozen"
+    batch_normalization: Annotated[Literal["frozen", "train"], NEW_RUN] = "frozen"
     """`frozen` keeps statistics and scales of the base, also in the blocks that are trained."""
     optimizer: Optimizer = Optimizer(learning_rate=1e-5)
     """The optimizer; its rate should be far below that of the stage before."""
@@ -139,9 +139,9 @@ class Unfreeze(Training):
 class FineTune(Unfreeze):
     """`cvtrain finetune`: the top of a run's network is trained on, what is below stays frozen."""
 
-    views: Views | None = None
+    views: Annotated[Views | None, NEW_RUN] = None
     """As `extract_features.views`, which is the default."""
-    then: tuple[Unfreeze, ...] = ()
+    then: Annotated[tuple[Unfreeze, ...], NEW_RUN] = ()
     """Further steps, one after the other, each on the result of the one before."""
 
 

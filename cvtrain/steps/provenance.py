@@ -5,13 +5,13 @@ difference, or a person accepts those, and then `run.json` says that the run is 
 """
 
 import hashlib
-import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from cvtrain.config import Config, config_values, load_config
+from cvtrain.config.project import makes_new_run
 from cvtrain.errors import RunError
 from cvtrain.reports.run_files import flat
 from cvtrain.reports.run_record import Started, checked
@@ -30,12 +30,6 @@ Places = Mapping[str, Mapping[str, Sequence[str]]]
 _OPTION = "--accept-changes"
 _NO_FILE = {"imagenet", "none"}  # `weights:` that are words of the config
 _WITHOUT_EFFECT = {"log", "data.source"}  # the content of images is compared, not where they lie
-# Variables of other shapes, a best value of something else, other rows of a table.
-_OTHER_RUN = re.compile(
-    r"data\.image_size|precision|fit\.model\..*|extract_features\.(backbone|head)\..*"
-    r"|finetune\.(unfreeze_from|unfreeze_blocks|batch_normalization|then)"
-    r"|(.*\.)(optimizer\.(name|momentum)|ema|monitor|views)|probe\..*|learning_curve\..*"
-)
 _TABLES = ("probe", "learning-curve", "ladder")  # all of whose rows are of the same images
 
 
@@ -147,7 +141,7 @@ def config_changes(run: Run, config: Config) -> Iterator[Change]:
     for key in [*old, *(key for key in new if key not in old)]:
         if old.get(key) != new.get(key) and key not in compared_by_content:
             values = (printable(each.get(key, "not set")) for each in (old, new))
-            yield Change(f"{key}: {' -> '.join(values)}", bool(_OTHER_RUN.fullmatch(key)))
+            yield Change(f"{key}: {' -> '.join(values)}", makes_new_run(key))
 
 
 def was_edited(run: Run) -> bool:
