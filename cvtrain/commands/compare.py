@@ -9,8 +9,8 @@ from pathlib import Path
 from cvtrain import __version__
 from cvtrain.errors import ConfigError
 from cvtrain.reports import text as words
-from cvtrain.reports.curve_plots import History, curves_of_runs
 from cvtrain.reports.paired_test import Answers, Pair, answers, paired
+from cvtrain.reports.plots import plot_validation_curves
 from cvtrain.reports.run_files import flat, read_history, read_settings
 from cvtrain.reports.run_record import Record, read_record, read_rungs
 from cvtrain.runs.predictions import read_predictions
@@ -39,7 +39,7 @@ class Contender:
     name: str
     record: Record
     settings: Mapping[str, str]
-    history: History
+    history: Mapping[str, Sequence[float]]
     answers: Answers
 
     @property
@@ -170,7 +170,7 @@ def render_comparison(
         pairs=known,
         unpaired=unpaired,
         level=LEVEL,
-        curves=curves_of_runs({one.name: one.history for one in contenders}),
+        curves=plot_validation_curves({c.name: c.history for c in contenders if c.history}),
         num_epochs=max((len(one.history["epoch"]) for one in contenders if one.history), default=0),
         classes=_scores_by_class(contenders),
         differences=differing_settings(contenders),

@@ -14,11 +14,10 @@ from cvtrain.evaluation.remedies import Stage, held_out_of
 from cvtrain.images.decode import Decoder
 from cvtrain.reports import text as words
 from cvtrain.reports.confusion import by_turns, confusion, images_by_cell
-from cvtrain.reports.curve_plots import curves_of_run
 from cvtrain.reports.mistakes import explained_cards, plain_cards
-from cvtrain.reports.plots import Plot
-from cvtrain.reports.reliability import reliability_plot
+from cvtrain.reports.plots import Plot, plot_calibration, plot_curves
 from cvtrain.reports.run_files import (
+    Abstaining,
     flat,
     image_paths,
     read_abstention,
@@ -123,7 +122,7 @@ def render_report(
     else:
         mistakes = plain_cards(worst, predictions, class_names, pictures)
     config, history, phases = read_settings(run), read_history(run), words.phases(record)
-    settings = flat(config)
+    settings, abstention = flat(config), read_abstention(run)
     return render(
         "cvtrain.reports",
         "report.html.j2",
@@ -141,15 +140,15 @@ def render_report(
         chance=words.most_frequent(test)[1],
         readings=readings(record, config, history),
         history=history,
-        curves=curves_of_run(history, record.best_epoch, record.start and dict(record.start)),
+        curves=plot_curves(history, record.best_epoch, record.start and dict(record.start)),
         confusion=confusion(test.confusion_matrix, class_names, predictions, cells, pictures),
         num_missing=num_missing,
         root=root,
         classes=sorted(test.per_class.items(), key=lambda item: _worst_first(item[1].f1)),
-        reliability=reliability(predictions, record),
+        calibration=calibration(predictions, record, abstention),
         bins=calibration_bins(predictions.labels, predictions.probabilities),
         num_bins=NUM_CALIBRATION_BINS,
-        abstention=read_abstention(run),
+        abstention=abstention,
         mistakes=mistakes,
         has_maps=any(card.maps for card in mistakes),
         suspects=[(one, pictures.get(one.file, "")) for one in suspects[:NUM_MISLABELS]],
@@ -210,11 +209,13 @@ def read_suspects(run: Run) -> list[Suspect]:
     return read_mislabels(path) if path.exists() else []
 
 
-def reliability(predictions: Predictions, record: Record) -> Plot:
-    """The reliability diagram of the test images, without and with the run's temperature."""
+def calibration(
+    predictions: Predictions, record: Record, abstention: Abstaining | None
+) -> list[Plot]:
+    """Confidence of the test images without and with the run's temperature, and its threshold."""
     labels, probabilities = predictions.labels, predictions.probabilities
-    bins = calibration_bins(labels, probabilities)
-    if record.calibration is None:
-        return reliability_plot(bins)
-    tempered = with_temperature(probabilities, record.calibration.temperature)
-    return reliability_plot(bins, calibration_bins(labels, tempered))
+    tempered = None
+    if record.calibration is not None:
+        tempered = with_temperature(probabilities, record.calibration.temperature)
+    threshold = abstention.threshold if abstention else None
+    return plot_calibration(labels, probabilities, tempered, threshold)

@@ -228,7 +228,7 @@ def _rate_is_absurd(curves: _Curves, stage: Stage) -> Reading | None:
 
 
 def _collapsed(curves: _Curves, stage: Stage) -> Reading | None:
-    smooth, guessing = _smoothed(curves.loss), stage.guessing
+    smooth, guessing = _median_of_three(curves.loss), stage.guessing
     least, end = smooth.min(), curves.loss[-2:].mean()
     # A spike falls again: both of the last epochs have to be as bad as guessing.
     is_guessing = curves.loss[-2:].min() > (1 - _BARELY) * guessing
@@ -276,7 +276,7 @@ def _rate_too_low(curves: _Curves, stage: Stage) -> Reading | None:
 
 
 def _over_fitting(curves: _Curves, stage: Stage) -> Reading | None:
-    smooth = _smoothed(curves.val_loss)
+    smooth = _median_of_three(curves.val_loss)
     best = int(smooth.argmin())
     last = min(curves.last, len(smooth) - 1 - best)
     if last < 2:
@@ -285,7 +285,7 @@ def _over_fitting(curves: _Curves, stage: Stage) -> Reading | None:
     # Losses of single images are spread about as widely as their mean. The same images are seen in
     # every epoch, so the difference of two epochs varies less than this says.
     rises = end - least > _Z * least / sqrt(stage.num_validation)
-    before, after = _smoothed(curves.loss)[best], curves.loss[-last:].mean()
+    before, after = _median_of_three(curves.loss)[best], curves.loss[-last:].mean()
     if not rises or after > (1 - _FELL) * before:
         return None
     detail = (
@@ -390,7 +390,7 @@ def _is_level(values: np.ndarray) -> bool:
     return change <= max(error, _FELL * mean) and change + error < _BARELY * mean
 
 
-def _smoothed(values: np.ndarray) -> np.ndarray:
+def _median_of_three(values: np.ndarray) -> np.ndarray:
     """The median of each value and its two neighbours: one lucky epoch is no minimum."""
     padded = np.pad(values, 1, mode="edge")
     return np.median(np.stack([padded[:-2], padded[1:-1], padded[2:]]), axis=0)

@@ -1,16 +1,22 @@
 """Arrays and numbers -> figures: those of trainings, and what all figures share.
 
-Each `draw_*` returns a Matplotlib figure; `save` commits one as PNG. No pyplot: no global state, no
-window, safe in threads.
+Each `draw_*` returns a Matplotlib figure; `save` commits one as PNG, `svg` makes it an image of a
+page. Plots that stand side by side in a file and below each other on a phone are panels. No pyplot:
+no global state, no window, safe in threads.
 """
 
+import io
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from matplotlib import rc_context
 from matplotlib.axes import Axes
+from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
 from matplotlib.text import Text
 from matplotlib.ticker import LogLocator
@@ -20,17 +26,41 @@ from cvtrain.system.files import committed, short
 _TRAIN, _VALIDATION = "#1f77b4", "#d95f02"
 _MAX_NUMBERED_CLASSES = 30
 _MANY_EPOCHS = 20  # Fewer show their trend by themselves.
+_LINE_STYLES = ("-", "--", ":", "-.")
+_LEGEND_PITCH = 12  # characters of a legend in an inch
+
+METRICS = ("loss", "accuracy")
+History = Mapping[str, Sequence[float]]
+Panel = Callable[[Axes], None]
+"""Draws one plot between axes."""
 
 
 def save(figure: Figure, path: Path) -> None:
     """Commit `figure` to `path` as PNG. Raises ResourceError when the disk refuses."""
+    with committed(path) as temporary, _names_as_they_are(figure):
+        figure.savefig(temporary, dpi=120)
+
+
+def svg(figure: Figure) -> bytes:
+    """`figure` as an SVG image without a background; the same figure gives the same bytes."""
+    stream = io.BytesIO()
+    for background in (figure.patch, *(axes.patch for axes in figure.axes)):
+        background.set_alpha(0)
+    # Not `savefig`, which draws a figure twice where there is a layout.
+    with _names_as_they_are(figure), rc_context({"svg.hashsalt": "cvtrain"}):
+        FigureCanvasSVG(figure).print_svg(stream, metadata={"Date": None})
+    return stream.getvalue()
+
+
+@contextmanager
+def _names_as_they_are(figure: Figure) -> Iterator[None]:
     for text in figure.findobj(Text):
         # Class and file names are data: a dollar sign in one is no formula.
         text.set_parse_math(False)
-    with committed(path) as temporary, warnings.catch_warnings():
+    with warnings.catch_warnings():
         # A name in a script that the font lacks is drawn as boxes; the CSV files have it right.
         warnings.filterwarnings("ignore", "Glyph .* missing from font")
-        figure.savefig(temporary, dpi=120)
+        yield
 
 
 def smoothed(values: Sequence[float], reach: int = 3) -> np.ndarray:
@@ -46,27 +76,44 @@ def smoothed(values: Sequence[float], reach: int = 3) -> np.ndarray:
     return np.array([np.mean(values[i - r : i + r + 1]) for i, r in enumerate(reaches)])
 
 
-def draw_curves(
-    history: Sequence[Mapping[str, Any]],
-    best_epoch: int | None,
-    start: Mapping[str, float] | None = None,
-) -> Figure:
+def draw_panels(panels: Sequence[Panel]) -> Figure:
+    """Panels side by side, with one legend below for all of them."""
+    width = 5.2 * len(panels)
+    figure = Figure(layout="constrained")
+    for axes, draw in zip(figure.subplots(1, len(panels), squeeze=False)[0], panels, strict=True):
+        draw(axes)
+        axes.grid(alpha=0.25)
+    handles = {
+        label: handle
+        for axes in figure.axes
+        for handle, label in zip(*axes.get_legend_handles_labels(), strict=True)
+    }
+    # Below all, because inside any there is always a curve that it would hide.
+    num_columns = max(1, int(width * _LEGEND_PITCH / (max(map(len, handles)) + 6)))
+    num_rows = -(-len(handles) // num_columns)
+    figure.set_size_inches(width, 4.2 + 0.22 * num_rows)
+    place = {"loc": "outside lower center", "ncols": num_columns, "frameon": False}
+    figure.legend(handles.values(), handles.keys(), **place)
+    return figure
+
+
+def curve_panels(
+    history: History, best_epoch: int | None, start: Mapping[str, float] | None = None
+) -> list[Panel]:
     """Loss and accuracy by epoch as measured, the kept epoch marked; of many epochs smoothed, too.
 
     Args:
-        history: rows with epoch, loss, accuracy, val_loss, val_accuracy.
+        history: columns epoch, loss, accuracy, val_loss, val_accuracy.
         best_epoch: the epoch whose weights were kept, 0 for those of the start, or None.
         start: val_loss and val_accuracy before the first epoch, where they were measured.
     """
-    figure = Figure(figsize=(11, 4.5), layout="constrained")
-    epochs = [row["epoch"] for row in history]
-    panels = figure.subplots(1, 2)
-    for axes, name in zip(panels, ("loss", "accuracy"), strict=True):
+
+    def draw(metric: str, axes: Axes) -> None:
         for key, label, color in (
-            (name, "training", _TRAIN),
-            (f"val_{name}", "validation", _VALIDATION),
+            (metric, "training", _TRAIN),
+            (f"val_{metric}", "validation", _VALIDATION),
         ):
-            values = [row[key] for row in history]
+            epochs, values = [*history["epoch"]], [*history[key]]
             first = [start[key]] if start and key in start else []
             xs, ys = [0] * len(first) + epochs, first + values
             axes.plot(xs, ys, ".-", color=color, linewidth=1.6, markersize=5, label=label)
@@ -74,14 +121,37 @@ def draw_curves(
                 thin = {"linestyle": "--", "linewidth": 1, "alpha": 0.7}
                 axes.plot(epochs, smoothed(values), color=color, label=f"{label}, smoothed", **thin)
         if best_epoch is not None:
-            kept = f"kept: epoch {best_epoch}" if best_epoch else "kept: the start"
-            axes.axvline(best_epoch, color="0.6", linestyle=":", label=kept)
-        axes.set(title=name, xlabel="epoch")
-        axes.xaxis.get_major_locator().set_params(integer=True)
-        axes.grid(alpha=0.25)
-    # Below both, because inside either there is always a curve that it would hide.
-    figure.legend(*panels[0].get_legend_handles_labels(), loc="outside lower center", ncols=5)
-    return figure
+            axes.axvline(best_epoch, color="0.6", linestyle=":", label=kept(best_epoch))
+        _label_epochs(axes, metric)
+
+    return [partial(draw, metric) for metric in METRICS]
+
+
+def validation_panels(histories: Mapping[str, History]) -> list[Panel]:
+    """Validation loss and accuracy by epoch of several runs, as measured.
+
+    Args:
+        histories: columns epoch, val_loss and val_accuracy by the name of the run.
+    """
+
+    def draw(metric: str, axes: Axes) -> None:
+        for i, (name, history) in enumerate(histories.items()):
+            style = {"color": f"C{i % 10}", "linestyle": _LINE_STYLES[i % len(_LINE_STYLES)]}
+            xs, ys = history["epoch"], history[f"val_{metric}"]
+            axes.plot(xs, ys, marker=".", linewidth=1.6, label=short(name, 50), **style)
+        _label_epochs(axes, f"validation {metric}")
+
+    return [partial(draw, metric) for metric in METRICS]
+
+
+def kept(best_epoch: int) -> str:
+    """Which weights a model has, in words; 0 for those of the start."""
+    return f"kept: epoch {best_epoch}" if best_epoch else "kept: the start"
+
+
+def _label_epochs(axes: Axes, title: str) -> None:
+    axes.set(title=title, xlabel="epoch")
+    axes.xaxis.get_major_locator().set_params(integer=True)
 
 
 def draw_find_lr(

@@ -1,50 +1,49 @@
 """Figures of confidence: does it mean what it says, and what is gained by answering less?"""
 
+from functools import partial
+
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.figure import Figure
 from matplotlib.ticker import PercentFormatter
 
 from cvtrain.evaluation.calibration import coverage_and_risk, risk_coverage
 from cvtrain.evaluation.metrics import accuracy_interval, calibration_bins, calibration_error
+from cvtrain.explain.draw import Panel
 
 _BAR, _LINE, _CHOSEN = "#1f77b4", "#d95f02", "#111111"
 _MAX_INTERVALS = 60
 
 
-def draw_calibration(
-    labels: np.ndarray, before: np.ndarray, after: np.ndarray, *, threshold: float | None
-) -> Figure:
-    """Two reliability diagrams, without and with the temperature, and risk over coverage.
+def calibration_panels(
+    labels: np.ndarray,
+    before: np.ndarray,
+    after: np.ndarray | None = None,
+    *,
+    threshold: float | None = None,
+) -> list[Panel]:
+    """Reliability diagrams, without and with the temperature, and risk over coverage.
 
     Args:
         labels: (n,) true class indices.
         before: (n, classes) probabilities of the model.
-        after: the same with the temperature.
+        after: the same with the temperature; None for a model without one.
         threshold: of the confidence `after`, to mark; None or 0 answers everything.
     """
-    figure = Figure(figsize=(14, 5), layout="constrained")
-    left, middle, right = figure.subplots(1, 3)
-    _draw_reliability(left, labels, before, "the model")
-    _draw_reliability(middle, labels, after, "with the temperature")
-    _draw_risk(right, labels, after, threshold)
-    lines = [
-        line
-        for axes in (middle, right)
-        for line in zip(*axes.get_legend_handles_labels(), strict=True)
-    ]
-    figure.legend(*zip(*lines, strict=True), loc="outside lower center", ncols=len(lines))
-    return figure
+    panels = [partial(_draw_reliability, labels, before, "the model")]
+    if after is not None:
+        panels.append(partial(_draw_reliability, labels, after, "with the temperature"))
+    risky = before if after is None else after
+    return [*panels, partial(_draw_risk, labels, risky, threshold)]
 
 
-def _draw_reliability(axes: Axes, labels: np.ndarray, probabilities: np.ndarray, of: str) -> None:
+def _draw_reliability(labels: np.ndarray, probabilities: np.ndarray, of: str, axes: Axes) -> None:
     bins = calibration_bins(labels, probabilities)
     confidence = [row["confidence"] for row in bins]
     accuracy = np.array([row["accuracy"] for row in bins])
     counts = np.array([row["num_images"] for row in bins])
     ends = [accuracy_interval(row["num_correct"], row["num_images"]) for row in bins]
     reach = np.abs(np.array(ends).T - accuracy)
-    axes.plot([0, 1], [0, 1], color="0.6", linestyle="--", linewidth=1, label="honest")
+    axes.plot([0, 1], [0, 1], color="0.6", linestyle="--", linewidth=1, label="perfect calibration")
     # Images below their share of the axis: a wide interval has few under it.
     axes.bar(confidence, counts / counts.sum(), 0.03, color="0.85", label="share of the images")
     style = {"fmt": "o-", "color": _BAR, "capsize": 3, "linewidth": 1.2}
@@ -52,11 +51,10 @@ def _draw_reliability(axes: Axes, labels: np.ndarray, probabilities: np.ndarray,
     error = calibration_error(labels, probabilities)
     axes.set(title=f"{of}: calibration error {error:.3f}", xlabel="confidence", ylabel="accuracy")
     axes.set(xlim=(0, 1.02), ylim=(0, 1.02))
-    axes.grid(alpha=0.25)
 
 
 def _draw_risk(
-    axes: Axes, labels: np.ndarray, probabilities: np.ndarray, threshold: float | None
+    labels: np.ndarray, probabilities: np.ndarray, threshold: float | None, axes: Axes
 ) -> None:
     curve = risk_coverage(labels, probabilities)
     some = np.unique(np.linspace(0, len(curve.risk) - 1, _MAX_INTERVALS).astype(int))
@@ -77,4 +75,3 @@ def _draw_risk(
     axes.set(xlim=(0, 1.02), ylim=(0, max(0.05, min(1.0, 2 * float(curve.risk[-1])))))
     for axis in (axes.xaxis, axes.yaxis):
         axis.set_major_formatter(PercentFormatter(1))
-    axes.grid(alpha=0.25)

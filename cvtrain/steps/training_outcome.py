@@ -115,5 +115,6 @@ def draw_history(run: Run, course: Course) -> None:
     from cvtrain.explain import draw
 
     if course.history:
-        figure = draw.draw_curves(course.history, course.best_epoch, course.start)
-        draw.save(figure, run.figures / "curves.png")
+        columns = {key: [row[key] for row in course.history] for key in course.history[0]}
+        panels = draw.curve_panels(columns, course.best_epoch, course.start)
+        draw.save(draw.draw_panels(panels), run.figures / "curves.png")

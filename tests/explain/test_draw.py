@@ -8,10 +8,14 @@ from cvtrain.explain import draw
 
 
 def history(num_epochs):
-    return [
-        {"epoch": i + 1, "loss": 1 / (i + 1), "accuracy": 0.5, "val_loss": 1.0, "val_accuracy": 0.4}
-        for i in range(num_epochs)
-    ]
+    epochs = [*range(1, num_epochs + 1)]
+    same = {"accuracy": 0.5, "val_loss": 1.0, "val_accuracy": 0.4}
+    constant = {name: [value] * num_epochs for name, value in same.items()}
+    return {"epoch": epochs, "loss": [1 / epoch for epoch in epochs], **constant}
+
+
+def curves(num_epochs):
+    return draw.draw_panels(draw.curve_panels(history(num_epochs), 1))
 
 
 def drawn(figure, tmp_path):
@@ -50,17 +54,17 @@ def test_the_range_test(tmp_path, suggestion):
 
 @pytest.mark.parametrize("num_epochs", [1, 2, 30])
 def test_curves(tmp_path, num_epochs):
-    drawn(draw.draw_curves(history(num_epochs), 1), tmp_path)
+    drawn(curves(num_epochs), tmp_path)
 
 
 @pytest.mark.parametrize("num_epochs", [1, 4, 30])
 def test_curves_named_after_what_they_show_are_the_measured_ones(num_epochs):
-    rows = history(num_epochs)
-    figure = draw.draw_curves(rows, 1)
+    columns = history(num_epochs)
+    figure = curves(num_epochs)
     for axes, name in zip(figure.axes, ("loss", "accuracy"), strict=True):
         lines = {line.get_label(): line for line in axes.lines}
         for label, key in (("training", name), ("validation", f"val_{name}")):
-            assert list(lines[label].get_ydata()) == [row[key] for row in rows]
+            assert list(lines[label].get_ydata()) == columns[key]
             assert lines[label].get_alpha() is None
             assert (f"{label}, smoothed" in lines) == (num_epochs == 30)
     (legend,) = figure.legends
@@ -70,7 +74,7 @@ def test_curves_named_after_what_they_show_are_the_measured_ones(num_epochs):
 
 @pytest.mark.parametrize("num_epochs", [1, 4, 30])
 def test_the_legend_of_the_curves_hides_nothing(tmp_path, num_epochs):
-    figure = draw.draw_curves(history(num_epochs), 1)
+    figure = curves(num_epochs)
     draw.save(figure, tmp_path / "curves.png")
     assert all(axes.get_legend() is None for axes in figure.axes)
     below = figure.legends[0].get_window_extent()

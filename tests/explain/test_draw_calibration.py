@@ -5,7 +5,7 @@ import pytest
 from PIL import Image
 
 from cvtrain.explain import draw
-from cvtrain.explain.draw_calibration import draw_calibration
+from cvtrain.explain.draw_calibration import calibration_panels
 
 
 @pytest.mark.parametrize(
@@ -24,6 +24,7 @@ def test_calibration(tmp_path, num_images, share_right, threshold):
     before = generator.dirichlet([0.3, 0.3, 0.3], num_images)
     right = generator.random(num_images) < share_right
     labels = np.where(right, before.argmax(axis=1), before.argmin(axis=1))
-    draw.save(draw_calibration(labels, before, before, threshold=threshold), tmp_path / "f.png")
+    panels = calibration_panels(labels, before, before, threshold=threshold)
+    draw.save(draw.draw_panels(panels), tmp_path / "f.png")
     with Image.open(tmp_path / "f.png") as image:
         assert np.asarray(image.convert("L")).std() > 1
