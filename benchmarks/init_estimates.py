@@ -17,8 +17,8 @@ import sys
 import tempfile
 from pathlib import Path
 
-from cvtrain.commands.init.config_template import STAGES
 from cvtrain.config import dump_config, load_config
+from cvtrain.runs.commands import MODEL_COMMANDS
 from cvtrain.system.json_subprocess import run_apart
 
 _MOST_SECONDS = 600.0
@@ -42,7 +42,7 @@ def main() -> None:
         Path("config.yaml").write_text(dump_config(config))
         expected = seconds_expected(config.extract_features.backbone)
         print("| stage | expected, s | took, s | ratio | phases, s |\n|--|--:|--:|--:|--|")
-        for stage in STAGES:
+        for stage in MODEL_COMMANDS:
             cvtrain(stage)
             phases = seconds_of(stage)
             took, wanted = phases.pop("total"), expected[stage]

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 import click
 
 from cvtrain.cli.options import columns_option, common_options, force_option, set_option
+from cvtrain.runs.commands import MODEL_COMMANDS
 
 if TYPE_CHECKING:
     from cvtrain.sections import Columns
@@ -136,7 +137,7 @@ the last feature map with the size of the objects to classify.""",
 @click.argument("config", default="config.yaml", type=click.Path(path_type=Path))
 @click.option(
     "--stage",
-    type=click.Choice(["fit", "extract-features", "finetune"]),
+    type=click.Choice(MODEL_COMMANDS),
     default="fit",
     show_default=True,
     help="Stage whose network to show.",

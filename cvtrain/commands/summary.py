@@ -22,7 +22,6 @@ from cvtrain.steps.cached_features import open_model
 from cvtrain.steps.network import build_network
 from cvtrain.system.console import Console
 
-STAGES = ("fit", "extract-features", "finetune")
 _COLUMNS = ("layer", "window", "output", "parameters", "multiply-adds", "sees", "step", "border")
 _FEW = 24  # layers that are shown one by one unless blocks are asked for
 
@@ -56,7 +55,7 @@ def summary(
 
     Args:
         config: its data need not be there.
-        stage: one of `STAGES`.
+        stage: one of `MODEL_COMMANDS`.
         num_classes: None: those of `data.classes`, or else 10.
         every_layer: of a large base every layer, not a line for each block.
 

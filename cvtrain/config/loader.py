@@ -14,9 +14,10 @@ from pydantic import ValidationError
 
 from cvtrain.config import yaml
 from cvtrain.config.origins import KeyPath, Origins
-from cvtrain.config.project import STAGES, Config
+from cvtrain.config.project import Config
 from cvtrain.config.validation_messages import in_words, mistakes, shown
 from cvtrain.errors import ConfigError
+from cvtrain.runs.commands import RUN_COMMANDS
 
 _MOST_LISTED = 20
 _RETIRED: dict[KeyPath, Any] = {
@@ -96,7 +97,8 @@ def dump_config(config: Config, command: str | None = None) -> str:
 
 def config_values(config: Config, command: str | None = None) -> dict[str, Any]:
     """The config as plain values of JSON, sections in sections; `command` as in `dump_config`."""
-    unread = set().union(*STAGES.values()) - STAGES[command] if command else None
+    every = set().union(*(each.sections for each in RUN_COMMANDS.values()))
+    unread = every - RUN_COMMANDS[command].sections if command else None
     return config.model_dump(mode="json", exclude=unread)
 
 

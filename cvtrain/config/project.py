@@ -13,17 +13,6 @@ from cvtrain.sections.base import NEW_RUN, Section, sections_in
 from cvtrain.sections.images import Augment, Data
 from cvtrain.sections.stages import ExtractFeatures, FineTune, Fit, LearningCurve, Probe
 
-STAGES = {
-    "fit": {"fit"},
-    "find-lr": {"fit"},
-    "extract-features": {"extract_features", "finetune"},
-    "finetune": {"finetune"},
-    "probe": {"probe", "extract_features"},
-    "learning-curve": {"learning_curve", "extract_features"},
-    "ladder": {"fit", "extract_features", "finetune"},
-}
-"""The sections that each command reads besides the shared ones."""
-
 
 class Config(Section):
     """One project: the shared sections, and one section per stage."""

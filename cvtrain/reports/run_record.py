@@ -9,6 +9,7 @@ from typing import Annotated, Self, TypeVar
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from cvtrain.errors import RunError
+from cvtrain.runs.commands import MODEL_COMMANDS, NAME_A_MODEL_RUN
 from cvtrain.runs.run import Run
 from cvtrain.runs.validation import FileName, Text
 from cvtrain.system.files import printable, quoted
@@ -268,11 +269,10 @@ def read_record(run: Run) -> Record:
             f"{where}: a ladder has no predictions of its own, its rungs have",
             f"All of them: cvtrain compare {folder}   One of them: cvtrain report {folder}/RUNG",
         )
-    if command not in ("fit", "extract-features", "finetune"):
+    if command not in MODEL_COMMANDS:
         raise RunError(
             f"{where}: a run of {command} has no predictions",
-            "Name a run of fit, extract-features or finetune. What this one found is in its CSV "
-            "files and figures/.",
+            f"{NAME_A_MODEL_RUN} What this one found is in its CSV files and figures/.",
         )
     if "metrics" not in run.record:
         raise RunError(

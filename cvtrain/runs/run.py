@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from cvtrain.errors import CvtrainError, ResourceError, RunError, Stopped
+from cvtrain.runs.commands import NAME_A_MODEL_RUN
 from cvtrain.runs.lock import LOCK, held, refuse_held
 from cvtrain.runs.validation import check_record, check_split, refuse_links
 from cvtrain.system.files import (
@@ -133,7 +134,7 @@ class Run:
         elif self.record.get("weights_sha256"):
             advice = "Its model.keras is gone: restore it from a copy, or train again."
         elif self.record["status"] == "finished":
-            advice = "Name a run of fit, extract-features or finetune."
+            advice = NAME_A_MODEL_RUN
         elif self.has_diverged:
             advice = "Its training diverged before an epoch had ended; train again more slowly."
         else:

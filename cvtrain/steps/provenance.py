@@ -15,6 +15,7 @@ from cvtrain.config.project import makes_new_run
 from cvtrain.errors import RunError
 from cvtrain.reports.run_files import flat
 from cvtrain.reports.run_record import Started, checked
+from cvtrain.runs.commands import RUN_COMMANDS
 from cvtrain.runs.run import Run
 from cvtrain.steps.environment import (
     differences,
@@ -30,7 +31,6 @@ Places = Mapping[str, Mapping[str, Sequence[str]]]
 _OPTION = "--accept-changes"
 _NO_FILE = {"imagenet", "none"}  # `weights:` that are words of the config
 _WITHOUT_EFFECT = {"log", "data.source"}  # the content of images is compared, not where they lie
-_TABLES = ("probe", "learning-curve", "ladder")  # all of whose rows are of the same images
 
 
 class Change(NamedTuple):
@@ -173,7 +173,7 @@ def data_changes(run: Run, places: Places, data_digest: str) -> list[Change]:
         "moved to another split or class": moved,
         "trained on, and now in validation or test": spoilt,
     }
-    in_table = start.command in _TABLES
+    in_table = RUN_COMMANDS[start.command].result == "table"
     changes = [
         Change(
             f"images: {len(paths):,} {what}, such as {printable(paths[0])}",

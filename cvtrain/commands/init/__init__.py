@@ -8,7 +8,7 @@ from dataclasses import replace
 from datetime import date
 from pathlib import Path
 
-from cvtrain.commands.init.config_template import STAGES, Recipe, Timing, Weights
+from cvtrain.commands.init.config_template import Recipe, Timing, Weights
 from cvtrain.commands.init.dataset_profile import Survey, survey
 from cvtrain.config import load_config
 from cvtrain.data.labels import refuse_wrong_patterns
@@ -17,6 +17,7 @@ from cvtrain.data.sources import NAMED_SETS
 from cvtrain.errors import ConfigError
 from cvtrain.models.hdf5 import is_hdf5
 from cvtrain.models.imagenet import BASES, Base, network_of, problem_fetching
+from cvtrain.runs.commands import MODEL_COMMANDS
 from cvtrain.sections import Columns
 from cvtrain.sections.architectures import ARCHITECTURES
 from cvtrain.steps.dataset import columns_of, show_notes, summary
@@ -169,10 +170,10 @@ def _measured(recipe: Recipe) -> Recipe:
     facts, problem = run_apart(
         "cvtrain.commands.init.stage_timing", str(recipe.output), bases, seconds=_MOST_SECONDS
     )
-    seconds = {stage: facts[stage] for stage in STAGES if stage in facts}
+    seconds = {stage: facts[stage] for stage in MODEL_COMMANDS if stage in facts}
     remark = f"Measured by steps of each stage on {facts.get('device')}, {date.today()}."
     if problem:
-        which = ", ".join(stage for stage in STAGES if stage not in seconds)
+        which = ", ".join(stage for stage in MODEL_COMMANDS if stage not in seconds)
         missing = f"Minutes of {which} were not measured: {problem}."
         remark = f"{remark} {missing}" if seconds else missing
     base = Base(*facts["base"]) if "base" in facts else recipe.base

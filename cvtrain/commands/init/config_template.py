@@ -15,7 +15,6 @@ from cvtrain.steps.dataset import columns_of, summary
 from cvtrain.system.console import duration
 from cvtrain.system.files import printable, quoted
 
-STAGES = ("fit", "extract-features", "finetune")
 """The commands that take minutes, in their order."""
 LEAST_IMBALANCE = 3.0
 """Of the commonest class to the rarest, from which on classes are weighted. Logistic regression on

@@ -18,6 +18,7 @@ from cvtrain.data.sources import NAMED_SETS
 from cvtrain.errors import DataError, NotReproduced, RunError, Stopped
 from cvtrain.models.saved_model import weights_digest
 from cvtrain.reports.run_record import read_record
+from cvtrain.runs.commands import MODEL_COMMANDS, NAME_A_MODEL_RUN
 from cvtrain.runs.moved_images import MOVED, refuse_gone
 from cvtrain.runs.run import Run, RunRequest, new_run_path, newest_run
 from cvtrain.steps.cached_features import open_model
@@ -122,13 +123,13 @@ def mark_of(first: Run) -> dict[str, str]:
 def refuse_kind(first: Run) -> None:
     """Raise RunError unless the run can be done again and compared."""
     command = first.record["command"]
-    if command not in ("fit", "extract-features", "finetune"):
+    if command not in MODEL_COMMANDS:
         is_ladder = command == "ladder"
         raise RunError(
             f"{first.path} is a run of {printable(command)}, which cannot be done again as one",
             f"Its rungs can: cvtrain reproduce {quoted(first.path / 'scratch')}"
             if is_ladder
-            else "Name a run of fit, extract-features or finetune.",
+            else NAME_A_MODEL_RUN,
         )
     first.require_model()
     read_record(first)
