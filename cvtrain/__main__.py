@@ -41,7 +41,7 @@ def main() -> None:
     except click.exceptions.Exit as done:
         sys.exit(done.exit_code)
     except click.ClickException as error:
-        error.message = _harmless(error.message)
+        error.message = _harmless(error.message)  # type: ignore[misc]
         with _as_far_as_possible(sys.stderr):
             error.show(sys.stderr)
         sys.exit(error.exit_code)

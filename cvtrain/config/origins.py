@@ -20,8 +20,6 @@ class Origins:
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Origins)
 
-    __hash__ = None
-
     def of(self, path: KeyPath) -> str:
         """`file:line` or `--set ...` of the value at `path`, of what it stands in, or in it."""
         for length in range(len(path), -1, -1):

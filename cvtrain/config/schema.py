@@ -16,7 +16,8 @@ def config_schema() -> dict[str, Any]:
     """
     schema = Config.model_json_schema()
     definitions = schema.get("$defs", {})
-    for section in (Config, *_subclasses(Section)):
+    sections: list[type[Section]] = [Config, *_subclasses(Section)]
+    for section in sections:
         described = schema if section is Config else definitions.get(section.__name__, {})
         docs = field_docs(section)
         for name, field in described.get("properties", {}).items():

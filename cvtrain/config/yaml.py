@@ -24,7 +24,7 @@ _MAX_EVENTS = 3 * MAX_VALUES
 _INT = re.compile(r"[-+]?[0-9]{1,1000}|0o[0-7]{1,1000}|0x[0-9a-fA-F]{1,1000}")
 _FLOAT = re.compile(r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?")
 _INFINITE = re.compile(r"[-+]?\.(inf|Inf|INF)|\.(nan|NaN|NAN)")
-_WORDS = {"": None, "~": None, "null": None, "Null": None, "NULL": None}
+_WORDS: dict[str, bool | None] = {"": None, "~": None, "null": None, "Null": None, "NULL": None}
 _WORDS |= dict.fromkeys(("true", "True", "TRUE"), True)
 _WORDS |= dict.fromkeys(("false", "False", "FALSE"), False)
 _PREFIX = {"0o": 8, "0x": 16}
@@ -102,15 +102,15 @@ def _check_events(text: str) -> None:
     """Refuse tags, and too much while it is still a flat stream: composing it recurses."""
     depth = 0
     for number, event in enumerate(yaml.parse(text, Loader=yaml.SafeLoader)):
+        assert event.start_mark is not None
+        line = event.start_mark.line + 1
         if number > _MAX_EVENTS:
-            raise YamlError(event.start_mark.line + 1, f"more than {MAX_VALUES:,} values", _A_PAGE)
-        if getattr(event, "tag", None) is not None:
-            line = event.start_mark.line + 1
-            raise YamlError(line, f"the tag {event.tag} is not supported", "Write the plain value.")
+            raise YamlError(line, f"more than {MAX_VALUES:,} values", _A_PAGE)
+        if (tag := getattr(event, "tag", None)) is not None:
+            raise YamlError(line, f"the tag {tag} is not supported", "Write the plain value.")
         if isinstance(event, yaml.CollectionStartEvent):
             depth += 1
             if depth > MAX_DEPTH:
-                line = event.start_mark.line + 1
                 raise YamlError(line, f"nested deeper than {MAX_DEPTH} levels", _A_PAGE)
         elif isinstance(event, yaml.CollectionEndEvent):
             depth -= 1
@@ -140,6 +140,7 @@ class _Reader:
             return self._read_mapping(node, path)
         if isinstance(node, yaml.SequenceNode):
             return [self.read(child, (*path, i)) for i, child in enumerate(node.value)]
+        assert isinstance(node, yaml.ScalarNode)
         text = self._text(node)
         return scalar(text) if node.style is None else text
 
@@ -165,13 +166,14 @@ class _Reader:
 
     def _text(self, node: yaml.ScalarNode) -> str:
         line = node.start_mark.line + 1
-        self.num_characters += len(node.value)
+        text: str = node.value
+        self.num_characters += len(text)
         if self.num_characters > MAX_BYTES:
             raise YamlError(
                 line, f"more than {MAX_BYTES:,} characters once aliases are expanded", _A_PAGE
             )
         try:  # JSON writes a character beyond the first 65,536 as two halves
-            return node.value.encode("utf-16", errors="surrogatepass").decode("utf-16")
+            return text.encode("utf-16", errors="surrogatepass").decode("utf-16")
         except UnicodeDecodeError as error:
             what = "half of a character (an escape \\ud800 to \\udfff)"
             raise YamlError(line, what, "Write the character itself.") from error

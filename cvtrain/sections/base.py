@@ -5,7 +5,7 @@ import inspect
 import itertools
 import re
 import warnings
-from typing import Annotated, Any, Literal, get_args
+from typing import Annotated, Any, Literal, TypeGuard, get_args
 
 from pydantic import (
     AfterValidator,
@@ -25,7 +25,7 @@ Part = Annotated[float, Field(gt=0, le=1)]
 Rate = Annotated[float, Field(gt=0)]
 
 
-def _is_whole(value: Any) -> bool:
+def _is_whole(value: Any) -> TypeGuard[int]:
     return isinstance(value, int) and not isinstance(value, bool)
 
 
@@ -40,7 +40,7 @@ def _height_and_width(value: Any) -> tuple[int, int]:
 
 def _range(value: Any) -> str | tuple[int, int]:
     if value == "auto":
-        return value
+        return "auto"
     if not (isinstance(value, list) and len(value) == 2 and all(map(_is_whole, value))):
         raise ValueError("must be auto, or [low, high] in whole numbers")
     if not 0 <= value[0] < value[1] <= 65_535:
@@ -58,19 +58,17 @@ def _per_stage(value: Any) -> int | tuple[int, ...]:
 
 def _class_names(value: Any) -> tuple[str, ...]:
     """Folders of digits may be written as numbers: [0, 1, 2]."""
-    names = value if isinstance(value, list) else []
-    names = tuple(str(name) if _is_whole(name) else name for name in names)
+    written = value if isinstance(value, list) else []
+    names = tuple(str(name) if _is_whole(name) else name for name in written)
     if len(names) < 2 or not all(isinstance(name, str) for name in names):
         raise ValueError("must be a list of at least two class names")
     return names
 
 
 def _column(value: Any) -> int | str:
-    if value == "" or not (isinstance(value, str) or (_is_whole(value) and value >= 1)):
-        raise ValueError(
-            "must be the name of a column or, where there is no header, its number from 1"
-        )
-    return value
+    if (isinstance(value, str) and value != "") or (_is_whole(value) and value >= 1):
+        return value
+    raise ValueError("must be the name of a column or, where there is no header, its number from 1")
 
 
 def _label_columns(value: Any) -> int | str | tuple[str, ...]:
@@ -185,9 +183,11 @@ def field_docs(section: type[Section]) -> dict[str, str]:
 
     Pydantic can read them too (`use_attribute_docstrings`), but then every command pays for it.
     """
-    docs = {} if section is Section else field_docs(section.__base__)
+    inherited = section.__base__
+    docs = field_docs(inherited) if inherited and issubclass(inherited, Section) else {}
     (definition,) = ast.parse(inspect.getsource(section)).body
+    assert isinstance(definition, ast.ClassDef)
     for field, below in itertools.pairwise(definition.body):
         if isinstance(field, ast.AnnAssign) and isinstance(below, ast.Expr):
-            docs[field.target.id] = inspect.cleandoc(ast.literal_eval(below.value))
+            docs[ast.unparse(field.target)] = inspect.cleandoc(ast.literal_eval(below.value))
     return docs

@@ -101,8 +101,9 @@ class Console:
         table = Table(title=title or None, title_justify="left", header_style="bold")
         for i, column in enumerate(columns):
             are_numbers = i > 0 and all(_NUMBER.match(row[i]) for row in rows)
-            justify = "right" if are_numbers else "left"
-            table.add_column(shown(column), justify=justify, overflow="fold")
+            table.add_column(
+                shown(column), justify="right" if are_numbers else "left", overflow="fold"
+            )
         for row in rows:
             table.add_row(*map(shown, row))
         self._out.print(table)

@@ -58,8 +58,8 @@ def picture(pixels: np.ndarray, *, shortest: int = 160, longest: int = 640) -> s
         size = (image.width * factor, image.height * factor)
         image = image.resize(size, Image.Resampling.NEAREST)
     elif side > longest:
-        size = [max(1, round(n * longest / side)) for n in image.size]
-        image = image.resize(size, Image.Resampling.LANCZOS, reducing_gap=3.0)
+        width, height = (max(1, round(n * longest / side)) for n in image.size)
+        image = image.resize((width, height), Image.Resampling.LANCZOS, reducing_gap=3.0)
     return data_uri(encoded(np.asarray(image), "JPEG", **_JPEG), "image/jpeg")
 
 

@@ -15,8 +15,10 @@ import numpy as np
 
 # What the parsers of zipfile and NumPy say to nonsense. RuntimeError: to members that are encrypted
 # or packed in an unknown way, and to headers that are nested too deeply.
-_DAMAGED = (zipfile.BadZipFile, zlib.error, EOFError, RuntimeError)
-_DAMAGED += (TypeError, SyntaxError, tokenize.TokenError)
+_DAMAGED = (
+    *(zipfile.BadZipFile, zlib.error, EOFError, RuntimeError),
+    *(TypeError, SyntaxError, tokenize.TokenError),
+)
 _HEADERS = {
     (1, 0): np.lib.format.read_array_header_1_0,
     (2, 0): np.lib.format.read_array_header_2_0,

@@ -82,7 +82,7 @@ def commit_mark(folder: Path, mark: str, content: Mapping[str, Any]) -> None:
 
     files = sorted({*_files_in(folder), mark})
     commit_json(
-        folder / mark, content | {"written_by": f"cvtrain {__version__}", "contents": files}
+        folder / mark, {**content, "written_by": f"cvtrain {__version__}", "contents": files}
     )
 
 
