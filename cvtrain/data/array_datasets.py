@@ -70,8 +70,11 @@ def load_cifar10(path: Path) -> Arrays:
     try:
         with _Unpacked(path) as content, tarfile.open(fileobj=content, mode="r:") as archive:
             for member in archive:
-                if member.name in wanted and member.isreg() and member.size <= _MAX_CIFAR_FILE:
-                    parts[wanted[member.name]] = _read_cifar(archive.extractfile(member))
+                is_wanted = member.name in wanted and member.isreg()
+                if is_wanted and member.size <= _MAX_CIFAR_FILE:
+                    file = archive.extractfile(member)
+                    assert file is not None  # of a regular file
+                    parts[wanted[member.name]] = _read_cifar(file)
         if missing := [name for name, part in wanted.items() if part not in parts]:
             raise ValueError(f"{missing[0]} is not in the archive")
     except (OSError, EOFError, ValueError, tarfile.TarError, zlib.error) as error:

@@ -227,13 +227,13 @@ def _facts_of(
     stop.go_on(_DOING)
     # The state is taken before the file is read: a change in between is noticed the next time.
     states = [file_state(pixels.root.absolute() / path) for path in paths]
-    known = [state and cache.get(state) for state in states]
-    unknown = [i for i, facts in enumerate(known) if facts is None]
-    fresh = list(pool.map(examine, unknown))
-    for i, facts in zip(unknown, fresh, strict=True):
-        known[i] = facts
-    cache.put((states[i], known[i]) for i in unknown if states[i] and known[i].content)
-    return known, len(unknown)
+    cached = [state and cache.get(state) for state in states]
+    unknown = [i for i, facts in enumerate(cached) if facts is None]
+    fresh = dict(zip(unknown, pool.map(examine, unknown), strict=True))
+    cache.put(
+        (state, facts) for i, facts in fresh.items() if (state := states[i]) and facts.content
+    )
+    return [facts or fresh[i] for i, facts in enumerate(cached)], len(unknown)
 
 
 def _examine(path: str, pixels: Pixels) -> Facts:
@@ -247,7 +247,7 @@ def _examine(path: str, pixels: Pixels) -> Facts:
         content = read_image(pixels.root / path)
         content_digest = hashlib.sha256(content).digest()
         decoded = pixels.decoder(content)
-        pixels_digest = hashlib.sha256(decoded.pixels).digest()
+        pixels_digest = hashlib.sha256(decoded.pixels.data).digest()
         findings += _doubts(path, decoded)
         doubt, values = examine_contrast(content, decoded, pixels.decoder)
         if is_empty := doubt is not None:

@@ -238,8 +238,9 @@ def _label_of(table: _Table, remarks: list[str]) -> tuple[Name | tuple[str, ...]
     few += flags
     if not few:
         remarks.append("no column has few different values, as labels have")
-    are_words = few and not all(map(_NUMBER.fullmatch, table[few[0]]))
-    return (few[0], len(few) == 1 and are_words) if few else (None, False)
+        return None, False
+    are_words = not all(map(_NUMBER.fullmatch, table[few[0]]))
+    return few[0], len(few) == 1 and are_words
 
 
 def _numbers_as_names(files: Files, paths: Sequence[str]) -> Proposal | None:

@@ -117,7 +117,8 @@ def _read_classes(root: Path, folder: str, listing: Listing, left_out: LeftOut) 
     if listing.images:
         beside = [join_path(folder, name) for name in listing.images]
         left_out.setdefault("images beside the class folders", []).extend(beside)
-    classes, folders = {}, {}
+    classes: Classes = {}
+    folders: dict[str, str] = {}
     for name in listing.folders:
         label = nfc(name)
         path = join_path(folder, name)

@@ -106,9 +106,9 @@ class Index:
         splits = _splits(dealing.deal(), self.class_names)
         dealt, notes = _dealt(splits, dealing), self.notes
         paths = [path for name in dealt for path in splits[name].paths]
-        copies = [path for path in paths if dealing.image_of.get(path, path) != path]
-        if copies and len(dealt) > 1:
-            notes += (f"copies of other images, each in the split of its image: {len(copies):,}",)
+        num_copies = sum(map(dealing.is_copy, paths))
+        if num_copies and len(dealt) > 1:
+            notes += (f"copies of other images, each in the split of its image: {num_copies:,}",)
         left_out = {**self.left_out, **_beyond_subset(dealing, splits)}
         return replace(
             self, splits=splits, left_out=left_out, notes=notes, dealt=dealt, dealing=dealing

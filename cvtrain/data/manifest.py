@@ -112,7 +112,8 @@ class _Lines:
 
 
 def _read_lines(rows: Rows, fields: "_Fields", files: Files, place: Place) -> _Lines:
-    found, seen = _Lines(), {}
+    found = _Lines()
+    seen: dict[str, int] = {}
     for line, row in rows:
         try:
             split, label, value = fields.read(row)

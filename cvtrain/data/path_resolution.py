@@ -188,7 +188,8 @@ def _place_in_several(files: Files, folders: Sequence[str], sample: Sequence[str
         place = Place(tuple(folders), strip, suffix)
         if not _are_nearly_all(files, _spread(sample, _SAMPLE), place):
             continue
-        used, suffixes = {}, set()
+        used: dict[str, None] = {}
+        suffixes = set()
         for value in sample:
             for folder in folders:
                 if path := files.find(value, Place(folder, strip, suffix)):
@@ -305,7 +306,7 @@ def _beginnings(values: Sequence[str]) -> list[str]:
     return ["", *("/".join(common[: n + 1]) + "/" for n in range(len(common)))]
 
 
-def _spread(values: list[str], most: int) -> list[str]:
+def _spread(values: Sequence[str], most: int) -> Sequence[str]:
     """At most so many of them, from all over."""
     return [values[i * len(values) // most] for i in range(most)] if len(values) > most else values
 

@@ -109,9 +109,9 @@ def same_classes(index: Index, digests: Mapping[str, bytes]) -> DataError | None
             copied[name] |= labels
     for labels in labels_of.values():
         if len(labels) == 1:
-            copied.pop(*labels, None)
-    groups = [labels for labels in copied.values() if labels <= copied.keys()]
-    groups = {tuple(sorted(g, key=natural_key)) for g in groups if not any(g < h for h in groups)}
+            copied.pop(next(iter(labels)), None)
+    closed = [labels for labels in copied.values() if labels <= copied.keys()]
+    groups = {tuple(sorted(g, key=natural_key)) for g in closed if not any(g < h for h in closed)}
     if not groups:
         return None
     lists = (f"{listed(names)} and {printable(last)}" for *names, last in sorted(groups))
@@ -137,7 +137,7 @@ def too_few_different(index: Index, problems: Iterable[Problem]) -> DataError | 
 
     def describe(name: str) -> str:
         paths = dealing.training[name]
-        copies = sum(dealing.image_of.get(path, path) != path for path in paths)
+        copies = sum(map(dealing.is_copy, paths))
         reasons = Counter(kind_of[path] for path in paths if path in kind_of)
         reasons += Counter({"copies": copies})
         why = ", ".join(f"{number:,} {reason}" for reason, number in reasons.items())

@@ -102,15 +102,22 @@ class Dealing:
         found: dict[str, Classes] = {split: c for split, c in self.found.items() if split}
         if not self.training or self.too_few:
             return found | {"train": self.training} if self.training else found
-        parts = {split: {} for split in ("train", *self.drawn)}
+        parts: dict[str, dict[str, list[str]]] = {split: {} for split in ("train", *self.drawn)}
         for name, paths in self.training.items():
             split_of = _divide(self._different(paths), self.drawn, self.seed)
-            homes = [split_of.get(self._image_of(path), "train") for path in paths]
+            homes = [split_of.get(self._image_of(path) or path, "train") for path in paths]
             for split, classes in parts.items():
                 classes[name] = [p for p, home in zip(paths, homes, strict=True) if home == split]
         if self.train_per_class is not None:
-            parts["train"] = {name: self._subset(paths) for name, paths in parts["train"].items()}
-        return found | parts
+            number = self.train_per_class
+            parts["train"] = {
+                name: self._subset(paths, number) for name, paths in parts["train"].items()
+            }
+        return {**found, **parts}
+
+    def is_copy(self, path: str) -> bool:
+        """Whether a file is dealt out as another file with the same image is."""
+        return self._image_of(path) not in (path, None)
 
     def _image_of(self, path: str) -> str | None:
         return path if self.image_of is None else self.image_of.get(path)
@@ -119,11 +126,10 @@ class Dealing:
         """One path of each image."""
         return [path for path in paths if self._image_of(path) == path]
 
-    def _subset(self, paths: Sequence[str]) -> list[str]:
-        different = self._different(paths)
-        copies = [path for path in paths if self._image_of(path) not in (path, None)]
-        chosen = set(choose(different, self.train_per_class, self.seed))
-        chosen.update(choose(copies, self.train_per_class - len(chosen), self.seed))
+    def _subset(self, paths: Sequence[str], number: int) -> list[str]:
+        copies = list(filter(self.is_copy, paths))
+        chosen = set(choose(self._different(paths), number, self.seed))
+        chosen.update(choose(copies, number - len(chosen), self.seed))
         return [path for path in paths if path in chosen or self._image_of(path) is None]
 
     def _digests_elsewhere(self, digests: Mapping[str, bytes]) -> set[bytes]:
@@ -217,7 +223,7 @@ def _divide_groups(
             groups[group_of[path]][name] += 1
     plan = {**shares, "train": 1 - sum(shares.values())}
     sizes = {name: len(paths) for name, paths in training.items()}
-    taken = {split: Counter() for split in plan}
+    taken: dict[str, Counter[str]] = {split: Counter() for split in plan}
     split_of: dict[str, str] = {}
 
     def put(group: str, split: str) -> None:

@@ -162,7 +162,7 @@ def _look(path: Path, decoder: Decoder) -> _Look:
             decoded.format,
             decoded.mode,
             len(content),
-            hashlib.sha256(pixels if has_contrast(decoded, decoder) else content).digest(),
+            hashlib.sha256(pixels.data if has_contrast(decoded, decoder) else content).digest(),
         ),
         np.stack([counts.ravel() for counts in channels]).astype(np.int64),
         difference_hash(pixels),

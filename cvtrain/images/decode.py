@@ -10,7 +10,7 @@ import re
 import stat
 import struct
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
@@ -179,9 +179,8 @@ class Decoder:
         pixels = self._padded(pixels.convert("RGB"))
         if turned:
             width, height = height, width
-        return Decoded(
-            np.asarray(pixels), image.format, width, height, mode, notes, file.full_scale
-        )
+        kind = image.format or ""
+        return Decoded(np.asarray(pixels), kind, width, height, mode, notes, file.full_scale)
 
     def _eight_bits(self, file: "_File") -> Image.Image:
         """The image in mode L or RGB, its values brought to 0..255, over the background."""
@@ -229,19 +228,19 @@ class Decoder:
     def _is_missing(self, pixels: Image.Image) -> bool:
         """Where the data of a JPEG end too early, libjpeg goes on with the middle of all values."""
         grey = int(self._table(255)[128])
-        extremes = {extreme for band in pixels.convert("RGB").getextrema() for extreme in band}
-        return extremes == {grey} and 0 < grey < 255
+        return 0 < grey < 255 and bool(np.all(np.asarray(pixels.convert("RGB")) == grey))
 
     def _fit(self, width: int, height: int, turned: bool) -> tuple[Box, tuple[int, int]]:
         """Which box of the stored image becomes which (width, height), before it is turned."""
         target = self.size if turned else self.size[::-1]
         scales = target[0] / width, target[1] / height
         if self.resize == "crop":
-            wide, high = min(width, target[0] / max(scales)), min(height, target[1] / max(scales))
-            box = ((width - wide) / 2, (height - high) / 2, (width + wide) / 2, (height + high) / 2)
+            w, h = min(width, target[0] / max(scales)), min(height, target[1] / max(scales))
+            box = ((width - w) / 2, (height - h) / 2, (width + w) / 2, (height + h) / 2)
             return box, target
         if self.resize == "pad":
-            target = tuple(max(1, round(n * min(scales))) for n in (width, height))
+            wide, high = (max(1, round(n * min(scales))) for n in (width, height))
+            return (0, 0, width, height), (wide, high)
         return (0, 0, width, height), target
 
     def _padded(self, image: Image.Image) -> Image.Image:
@@ -307,7 +306,12 @@ class _Jpeg(JpegImageFile):
         return Image.Exif()
 
 
-_FILE_TYPES = {"JPEG": _Jpeg, "BMP": BmpImageFile, "GIF": GifImageFile, "WEBP": WebPImageFile}
+_FILE_TYPES: dict[str, Callable[[io.BytesIO], Image.Image]] = {
+    "JPEG": _Jpeg,
+    "BMP": BmpImageFile,
+    "GIF": GifImageFile,
+    "WEBP": WebPImageFile,
+}
 
 
 class _File(NamedTuple):
@@ -329,9 +333,9 @@ class _File(NamedTuple):
 def _open(content: bytes, kind: str) -> _File:
     if kind == "PNG":
         png = read_png(content)
-        image = PngImageFile(io.BytesIO(png.content))
-        _mend_transparency(image, depth=content[24])
-        return _File(image, png.is_animated, 65_535 if content[24] == 16 else 255, png.content)
+        first = PngImageFile(io.BytesIO(png.content))
+        _mend_transparency(first, depth=content[24])
+        return _File(first, png.is_animated, 65_535 if content[24] == 16 else 255, png.content)
     if kind == "JPEG":
         check_jpeg(content)
     image = _FILE_TYPES[kind](io.BytesIO(content))
@@ -349,7 +353,7 @@ def _orientation(exif: bytes) -> int:
 
     The standard has it as one SHORT; some cameras write one BYTE or LONG.
     """
-    numbers = tiff_numbers(exif[_EXIF_PREFIX.match(exif).end() :])
+    numbers = tiff_numbers(_EXIF_PREFIX.sub(b"", exif, count=1))
     value = next((value for tag, value in numbers if tag == 0x0112), 1)
     return value if value in _TRANSPOSE else 1
 
@@ -363,15 +367,14 @@ def _draft(image: Image.Image, box: Box, size: tuple[int, int]) -> Box:
     """
     width, height = image.size
     least = _least_shrink(height, width)
-    wanted = (
-        min(width * size[0] / (box[2] - box[0]), width // least),
-        min(height * size[1] / (box[3] - box[1]), height // least),
-    )
-    drafted = image.draft(None, tuple(max(1, int(side)) for side in wanted))
+    wide = min(width * size[0] / (box[2] - box[0]), width // least)
+    high = min(height * size[1] / (box[3] - box[1]), height // least)
+    drafted = image.draft(None, (max(1, int(wide)), max(1, int(high))))
     if drafted is None:
         return box
     factor = width / drafted[1][2]
-    return tuple(edge / factor for edge in box)
+    left, upper, right, lower = (edge / factor for edge in box)
+    return left, upper, right, lower
 
 
 def _least_shrink(height: int, width: int) -> int:

@@ -47,7 +47,7 @@ def read_png(content: bytes) -> Png:
     Raises:
         DecodeError: the file is cut off, a checksum is wrong, or it is of a kind of its own.
     """
-    kept = [content[:8]]
+    kept: list[bytes | memoryview] = [content[:8]]
     num_frames = 1
     for kind, chunk in _chunks(content):
         if kind in _MAKE_PIXELS:

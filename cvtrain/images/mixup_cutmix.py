@@ -71,6 +71,7 @@ def mix(
         share = generator.beta(augmentation.mixup, augmentation.mixup)
         mixed = _blended(images, share)
     else:
+        assert augmentation.cutmix is not None
         share = generator.beta(augmentation.cutmix, augmentation.cutmix)
         mixed, share = _pasted(images, share, generator)
     rows = np.eye(num_classes, dtype=np.float32)[labels]

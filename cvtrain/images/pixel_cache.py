@@ -56,7 +56,7 @@ class Pixels:
             advice = advice_in(self.root, error.advice)
             raise DataError(f"{printable(path)}: {error.message}", advice) from error
         expected = self.digests.get(path)
-        if expected is not None and hashlib.sha256(pixels).digest() != expected:
+        if expected is not None and hashlib.sha256(pixels.data).digest() != expected:
             raise DataError(
                 f"{printable(path)}: changed since it was checked",
                 "Leave the images as they are while a command runs; start it again.",
