@@ -2,6 +2,7 @@
 
 import os
 import signal
+import sys
 from pathlib import Path
 
 import pytest
@@ -42,7 +43,9 @@ def seeded_engine():
 def _hears_signals():
     # A shell starts what it does not wait for deaf to Ctrl-C, and nohup deaf to a closing terminal;
     # every process that a test starts would be so, too.
-    heard = {signal.SIGINT: signal.default_int_handler, signal.SIGHUP: signal.SIG_DFL}
+    heard = {signal.SIGINT: signal.default_int_handler}
+    if sys.platform != "win32":
+        heard[signal.SIGHUP] = signal.SIG_DFL
     for number, handler in heard.items():
         if signal.getsignal(number) is signal.SIG_IGN:
             signal.signal(number, handler)

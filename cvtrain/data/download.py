@@ -1,7 +1,9 @@
-"""Published files: a copy that is here already, or a download that can be resumed, checked."""
+"""Published files: a copy that is here already, or a download that can be resumed, checked.
+
+pooch is not used, because it starts a download that was cut off, of 0.8 GB at most, from the start.
+"""
 
 import contextlib
-import fcntl
 import http.client
 import os
 import urllib.error
@@ -14,6 +16,7 @@ from typing import BinaryIO
 
 from cvtrain.errors import DataError
 from cvtrain.system.files import cache_dir, disk_errors, file_digest, printable
+from cvtrain.system.locks import IS_POSIX, lock
 
 Show = Callable[[int, int], None]
 """Is told what is done, and of how much."""
@@ -106,6 +109,8 @@ def _download(file: Published, target: Path, advice: str, show: Show) -> None:
         with part.open("ab") as out:
             _refuse_second_writer(out, part)
             _receive(file, out, advice, show)
+            if not IS_POSIX:
+                out.close()  # or it could be neither removed nor renamed
             if not (copy := _copy(part, file)).is_published:
                 part.unlink()
                 raise DataError(
@@ -119,7 +124,7 @@ def _download(file: Published, target: Path, advice: str, show: Show) -> None:
 def _refuse_second_writer(out: BinaryIO, part: Path) -> None:
     """Raise DataError when another process downloads to `part`, or has just finished it."""
     with contextlib.suppress(BlockingIOError, FileNotFoundError):
-        fcntl.flock(out, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        lock(out.fileno())
         if os.path.samestat(os.fstat(out.fileno()), part.stat()):
             return
     raise DataError(

@@ -280,7 +280,8 @@ def _how_else(name: str, named: NamedSet) -> str:
 def _new_folder(folder: Path, task: Task) -> Iterator[tuple[Path, Show]]:
     with committed_folder(folder, mark=FETCHED_SET) as new, task(f"writing {folder.name}") as show:
         yield new, show
-        os.sync()  # at once: what follows asks for each of its thousands of files
+        if hasattr(os, "sync"):
+            os.sync()  # at once: what follows asks for each of its thousands of files
 
 
 def _stoppable(task: Task, stop: Stop | None) -> Task:

@@ -265,7 +265,8 @@ class Rows:
             with shard.path.open("rb", buffering=0) as file:
                 for i in positions:
                     start = shard.values_at + (int(places[i]) - shard.first) * row_bytes
-                    if os.preadv(file.fileno(), [into[i]], start) != row_bytes:
+                    file.seek(start)
+                    if file.readinto(into[i]) != row_bytes:
                         raise OSError("it is too short")
         except OSError as error:
             raise ResourceError(

@@ -26,6 +26,7 @@ from PIL.WebPImagePlugin import WebPImageFile
 from cvtrain.images.file_integrity import check_jpeg, read_png
 from cvtrain.images.file_types import REPLACE, DecodeError, kind_of, tiff_numbers, too_large
 from cvtrain.images.sixteen_bits import sixteen_bits
+from cvtrain.system.files import NO_WAIT
 
 __all__ = ["DECODER_VERSION", "DecodeError", "Decoded", "Decoder", "read_image"]
 
@@ -284,8 +285,8 @@ def read_image(path: Path) -> bytes:
         DecodeError: it is missing, unreadable, no regular file, or larger than `MAX_BYTES`.
     """
     try:
-        # Without O_NONBLOCK, opening a named pipe would wait for a writer for ever.
-        with open(path, "rb", opener=lambda p, flags: os.open(p, flags | os.O_NONBLOCK)) as file:
+        # Without this flag, opening a named pipe would wait for a writer for ever.
+        with open(path, "rb", opener=lambda p, flags: os.open(p, flags | NO_WAIT)) as file:
             status = os.fstat(file.fileno())
             if not stat.S_ISREG(status.st_mode):
                 raise DecodeError("not a regular file", "Put an image file in its place.")

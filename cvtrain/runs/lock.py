@@ -1,14 +1,17 @@
-"""One writer of a folder: a lock of the kernel's, which goes with the process, also by a kill."""
+"""One writer of a folder: a lock of the kernel's, which goes with the process, also by a kill.
+
+`system.locks` says why it is not one of filelock's.
+"""
 
 import contextlib
-import fcntl
 import os
 import time
 from collections.abc import Iterator
 from pathlib import Path
 
 from cvtrain.errors import ResourceError, RunError
-from cvtrain.system.files import disk_errors, printable, remove_abandoned
+from cvtrain.system.files import NO_FOLLOW, disk_errors, printable, remove_abandoned
+from cvtrain.system.locks import IS_POSIX, lock
 
 LOCK = ".lock"
 """The file in a folder that is locked. It stays."""
@@ -24,9 +27,9 @@ def held(path: Path) -> Iterator[None]:
         RunError: another process is; it is named.
         ResourceError: the folder cannot be written.
     """
-    with _lock(path, fcntl.LOCK_EX) as handle:
+    with _locked(path) as handle:
         with disk_errors(path):
-            os.pwrite(handle, f"{os.getpid():<{_PID_BYTES}}".encode(), 0)
+            os.write(handle, f"{os.getpid():<{_PID_BYTES}}".encode())
         remove_abandoned(path)
         yield
 
@@ -34,12 +37,12 @@ def held(path: Path) -> Iterator[None]:
 def refuse_held(path: Path) -> None:
     """Raise RunError when a process is the writer of a folder; it is named."""
     if (path / LOCK).is_file():
-        with contextlib.suppress(ResourceError), _lock(path, fcntl.LOCK_SH):
+        with contextlib.suppress(ResourceError), _locked(path, shared=True):
             pass
 
 
 @contextlib.contextmanager
-def _lock(path: Path, kind: int) -> Iterator[int]:
+def _locked(path: Path, *, shared: bool = False) -> Iterator[int]:
     """Lock a folder, exclusively or shared, without waiting; RunError when another process has it.
 
     Yields:
@@ -47,11 +50,11 @@ def _lock(path: Path, kind: int) -> Iterator[int]:
     """
     with disk_errors(path):
         # A stranger's folder may have a link there, to a file that is not ours to write.
-        handle = os.open(path / LOCK, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o644)
+        handle = os.open(path / LOCK, os.O_RDWR | os.O_CREAT | NO_FOLLOW, 0o644)
     try:
         with disk_errors(path):
             try:
-                fcntl.flock(handle, kind | fcntl.LOCK_NB)
+                lock(handle, shared=shared)
             except BlockingIOError as error:
                 raise RunError(
                     f"{printable(path)} is being written by process {_holder(handle)}",
@@ -68,7 +71,10 @@ def _holder(handle: int) -> str:
     names one that held it in the past.
     """
     for _ in range(20):
-        pid = os.pread(handle, _PID_BYTES, 0).decode(errors="replace").strip()
+        os.lseek(handle, 0, os.SEEK_SET)
+        pid = os.read(handle, _PID_BYTES).decode(errors="replace").strip()
+        if not IS_POSIX and pid:
+            return pid  # where os.kill sends no signal that only asks
         try:
             os.kill(int(pid), 0)
         except PermissionError:

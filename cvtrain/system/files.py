@@ -3,13 +3,13 @@
 A commit is: write to a temporary file beside the target, fsync it, rename it over the target, fsync
 the folder. A reader sees the old content or the new one, never a mixture, also after a power cut.
 Who writes a temporary file holds a lock on it, which the kernel frees with the process: so what a
-kill has left can be told from what is being written, and removed.
+kill has left can be told from what is being written, and removed. Windows has no such lock: there,
+what was not changed for a day has been left.
 """
 
 import contextlib
 import csv
 import errno
-import fcntl
 import hashlib
 import io
 import json
@@ -18,11 +18,18 @@ import re
 import shlex
 import shutil
 import tempfile
+import time
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 from cvtrain.errors import DataError, ResourceError
+from cvtrain.system.locks import IS_POSIX, lock
+
+NO_FOLLOW = getattr(os, "O_NOFOLLOW", 0)
+"""Flag of `os.open`: refuse a link. Windows knows no such flag."""
+NO_WAIT = getattr(os, "O_NONBLOCK", 0)
+"""Flag of `os.open`: do not wait for whoever writes into a pipe, which Windows does not do."""
 
 _TEMPORARY_PREFIX = ".cvtrain-tmp-"
 # As `tempfile` goes on. A folder that a person chose holds other things of theirs.
@@ -45,6 +52,7 @@ _REFUSALS = {
 # Spreadsheets take full-width signs for signs, too. A number of ours may begin with a minus.
 _FORMULA = re.compile(r"[=+@\t\r\uff1d\uff0b\uff0d\uff20]|-(?!\d*\.?\d+(e[-+]?\d+)?\Z)")
 _DIGITS = 64  # of a SHA-256
+_ABANDONED_AFTER = 86_400  # seconds, where locks do not tell
 
 
 @contextlib.contextmanager
@@ -113,15 +121,8 @@ def remove_abandoned(folder: Path, *, deep: bool = True) -> None:
     """
     for place, folders, files in os.walk(folder):
         for name in filter(is_temporary, (*folders, *files)):
-            path = Path(place, name)
             with contextlib.suppress(OSError):
-                # Whatever somebody has put there, opening it must neither wait nor lead elsewhere.
-                handle = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
-                try:
-                    fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                    _remove(path)
-                finally:
-                    os.close(handle)
+                _remove_if_abandoned(Path(place, name))
         folders[:] = [name for name in folders if deep and not is_temporary(name)]
 
 
@@ -276,32 +277,57 @@ def cache_dir() -> Path:
 @contextlib.contextmanager
 def _temporary(path: Path, *, is_folder: bool = False) -> Iterator[Path]:
     """A new file or folder beside `path`, locked; what is left of it at the end is removed."""
-    temporary, handle = _made_and_locked(path, is_folder=is_folder)
+    temporary, handle = _made(path, is_folder=is_folder), None
+    while IS_POSIX and (handle := _lock_unfinished(temporary)) is None:
+        temporary = _made(path, is_folder=is_folder)
     try:
         yield temporary
     finally:
         # A disk that does not even allow that must not hide what went wrong before.
         with contextlib.suppress(OSError):
             _remove(temporary)
-        with contextlib.suppress(OSError):
+        if handle is not None:
+            with contextlib.suppress(OSError):
+                os.close(handle)
+
+
+def _made(path: Path, *, is_folder: bool) -> Path:
+    if is_folder:
+        return Path(tempfile.mkdtemp(dir=path.parent, prefix=_TEMPORARY_PREFIX))
+    handle, name = tempfile.mkstemp(dir=path.parent, prefix=_TEMPORARY_PREFIX, suffix=path.suffix)
+    os.close(handle)
+    return Path(name)
+
+
+def _lock_unfinished(path: Path) -> int | None:
+    """The handle that locks `path`; None if somebody has just taken it for abandoned."""
+    with contextlib.suppress(FileNotFoundError):
+        handle = os.open(path, os.O_RDONLY)
+        try:
+            lock(handle)
+        except BlockingIOError:
             os.close(handle)
+            return None
+        except OSError:
+            pass  # where a file system has no locks, nobody can take it for abandoned either
+        if os.path.lexists(path):
+            return handle
+        os.close(handle)
+    return None
 
 
-def _made_and_locked(path: Path, *, is_folder: bool) -> tuple[Path, int]:
-    while True:
-        if is_folder:
-            name = tempfile.mkdtemp(dir=path.parent, prefix=_TEMPORARY_PREFIX)
-            handle = os.open(name, os.O_RDONLY)
-        else:
-            handle, name = tempfile.mkstemp(
-                dir=path.parent, prefix=_TEMPORARY_PREFIX, suffix=path.suffix
-            )
-        # Where a file system has no locks, nobody can take it for abandoned either.
-        with contextlib.suppress(OSError):
-            fcntl.flock(handle, fcntl.LOCK_EX)
-        if os.path.lexists(name):
-            return Path(name), handle
-        os.close(handle)  # somebody took it for abandoned before it was locked
+def _remove_if_abandoned(path: Path) -> None:
+    if not IS_POSIX:
+        if time.time() - path.stat().st_mtime > _ABANDONED_AFTER:
+            _remove(path)
+        return
+    # Whatever somebody has put there, opening it must neither wait nor lead elsewhere.
+    handle = os.open(path, os.O_RDONLY | NO_FOLLOW | NO_WAIT)
+    try:
+        lock(handle)
+        _remove(path)
+    finally:
+        os.close(handle)
 
 
 def _remove(path: Path) -> None:
@@ -338,7 +364,10 @@ def _aside(path: Path) -> Path:
 
 
 def _fsync(path: Path) -> None:
-    handle = os.open(path, os.O_RDONLY)
+    if not IS_POSIX and path.is_dir():
+        return
+    # Windows flushes a file only through a handle that may write.
+    handle = os.open(path, os.O_RDONLY if IS_POSIX else os.O_RDWR)
     try:
         os.fsync(handle)
     finally:

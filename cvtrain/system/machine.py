@@ -1,5 +1,6 @@
 """What this machine is, as far as the operating system tells without loading anything."""
 
+import ctypes
 import os
 import platform
 import re
@@ -11,6 +12,7 @@ others of ARM."""
 _KERNELS = re.compile(r"(sse4|avx|fma|f16c|amx|asimd|sve|sme(?!p)|bf16|i8mm)\w*")
 """Those by which an engine chooses a kernel, and so the order of its sums."""
 _CGROUPS = Path("/sys/fs/cgroup")
+_ASSUMED_MEMORY = 4 * 2**30
 
 
 def processor() -> str:
@@ -38,6 +40,11 @@ def num_threads() -> int:
         return os.cpu_count() or 1
 
 
+def load() -> float | None:
+    """How many processes ran at once in the last minute; None where nobody says."""
+    return os.getloadavg()[0] if hasattr(os, "getloadavg") else None
+
+
 def processor_quota() -> float | None:
     """How many processors the container of this process may use; None where there is no limit."""
     quotas = []
@@ -53,7 +60,7 @@ def processor_quota() -> float | None:
 
 def available_memory() -> int:
     """Bytes of memory this process may still take: the machine's, or its container's if less."""
-    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    memory = _memory()
     for line in _lines(Path("/proc/meminfo")):
         if line.startswith("MemAvailable:"):
             memory = int(line.split()[1]) * 1024
@@ -73,6 +80,18 @@ def available_memory() -> int:
 def has_nvidia_gpu() -> bool:
     """Is there a graphics card of NVIDIA, whoever can use it?"""
     return any(Path(path).exists() for path in ("/dev/nvidia0", "/proc/driver/nvidia/version"))
+
+
+def _memory() -> int:
+    """Bytes of memory: that of the machine, on Windows what is free of it."""
+    if hasattr(os, "sysconf"):
+        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    if hasattr(ctypes, "windll"):
+        # MEMORYSTATUSEX: its own length of 64 bytes, all memory, free memory, five other numbers.
+        status = (ctypes.c_uint64 * 8)(64)
+        ctypes.windll.kernel32.GlobalMemoryStatusEx(ctypes.byref(status))
+        return status[2]
+    return _ASSUMED_MEMORY
 
 
 def _cgroup_folders(controller: str) -> set[Path]:

@@ -13,7 +13,8 @@ from collections.abc import Iterator
 
 from cvtrain.errors import Stopped
 
-_ASKING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+_HANGUP = getattr(signal, "SIGHUP", None)  # Windows has none
+_ASKING = tuple(filter(None, (signal.SIGINT, signal.SIGTERM, _HANGUP)))
 
 
 class Stop:
@@ -32,7 +33,7 @@ class Stop:
 
     def __call__(self, number: int, _frame: object = None) -> None:
         """Take a signal. Raises KeyboardInterrupt on a Ctrl-C when a stop was requested before."""
-        if number == signal.SIGHUP:
+        if number == _HANGUP:
             _leave_terminal()
         if self.requested and number == signal.SIGINT:
             raise KeyboardInterrupt

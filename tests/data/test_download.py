@@ -1,5 +1,4 @@
 import contextlib
-import fcntl
 import functools
 import hashlib
 import http.server
@@ -7,8 +6,10 @@ import threading
 
 import pytest
 
+from cvtrain.data import download
 from cvtrain.data.download import Published, obtain, silent_task
 from cvtrain.errors import DataError
+from cvtrain.system.locks import lock
 
 CONTENT = bytes(range(256)) * 20_000  # five chunks
 
@@ -104,7 +105,7 @@ def test_a_file_is_downloaded_by_one_process_at_a_time(server, tmp_path, monkeyp
     folder = tmp_path / "cache" / "downloads"
     folder.mkdir(parents=True)
     with (folder / "set.bin.part").open("ab") as other:
-        fcntl.flock(other, fcntl.LOCK_EX)
+        lock(other.fileno())
         with pytest.raises(DataError, match="another process is downloading this file"):
             get(file)
 
@@ -112,7 +113,7 @@ def test_a_file_is_downloaded_by_one_process_at_a_time(server, tmp_path, monkeyp
         (folder / "set.bin.part").replace(folder / "set.bin")
 
     with monkeypatch.context() as patch:
-        patch.setattr(fcntl, "flock", finished_by_another)
+        patch.setattr(download, "lock", finished_by_another)
         with pytest.raises(DataError, match="another process"):
             get(file)
     assert (folder / "set.bin").read_bytes() == b""  # the other's, which was not touched

@@ -126,8 +126,8 @@ def processor() -> Iterator[Finding]:
         )
     else:
         yield Finding("threads", "ok", f"{threads} of {os.cpu_count()}")
-    load = os.getloadavg()[0]
-    if load > threads / 2:
+    load = machine.load()
+    if load is not None and load > threads / 2:
         yield Finding(
             "load",
             "warn",
