@@ -7,6 +7,8 @@ They are imported at their first use, so that `import cvtrain` costs nothing.
 import importlib
 from typing import TYPE_CHECKING, Any
 
+from cvtrain.version import __version__
+
 if TYPE_CHECKING:
     from cvtrain.api import Run as Run
     from cvtrain.api import evaluate as evaluate
@@ -24,8 +26,6 @@ if TYPE_CHECKING:
     from cvtrain.errors import RunError as RunError
     from cvtrain.errors import Stopped as Stopped
     from cvtrain.errors import TrainingError as TrainingError
-
-__version__ = "0.1.0"
 
 _MODULES = {
     "cvtrain.api": (

@@ -7,11 +7,11 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from cvtrain import __version__
 from cvtrain.backend.engine import engine_name, keras, quiet, tf
 from cvtrain.errors import ResourceError
 from cvtrain.system import machine
 from cvtrain.system.files import reason_of
+from cvtrain.version import __version__
 
 
 def set_up(*, seed: int, device: str = "auto") -> str:

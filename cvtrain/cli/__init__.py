@@ -8,9 +8,9 @@ from typing import ClassVar
 
 import click
 
-from cvtrain import __version__
 from cvtrain.cli import images, look, start, train
 from cvtrain.cli.options import WholeSentences
+from cvtrain.version import __version__
 
 _GROUPS = {
     "Start": (start.init, start.doctor, start.summary, start.schema),

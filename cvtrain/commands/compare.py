@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from itertools import combinations
 from pathlib import Path
 
-from cvtrain import __version__
 from cvtrain.errors import ConfigError
 from cvtrain.reports import text as words
 from cvtrain.reports.paired_test import Answers, Pair, answers, paired
@@ -19,6 +18,7 @@ from cvtrain.system.console import Console
 from cvtrain.system.files import commit_text, printable
 from cvtrain.system.html import render
 from cvtrain.system.outputs import PAGE, refuse_replacing
+from cvtrain.version import __version__
 
 LEVEL = 0.05
 """A difference with a smaller p is called more than chance."""

@@ -5,7 +5,6 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from cvtrain import __version__
 from cvtrain.evaluation.calibration import with_temperature
 from cvtrain.evaluation.curve_diagnosis import Reading, read_curves
 from cvtrain.evaluation.metrics import NUM_CALIBRATION_BINS, calibration_bins, worst_mistakes
@@ -37,6 +36,7 @@ from cvtrain.system.files import commit_text, quoted
 from cvtrain.system.html import render
 from cvtrain.system.outputs import PAGE, refuse_replacing
 from cvtrain.system.signals import Stop, stop_on_signals
+from cvtrain.version import __version__
 
 SECTIONS = {
     "curves": "Learning curves",

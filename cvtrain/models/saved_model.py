@@ -22,11 +22,12 @@ from typing import Any
 
 import numpy as np
 
-from cvtrain import __version__, backend
+from cvtrain import backend
 from cvtrain.backend import keras
 from cvtrain.errors import RunError, TrainingError
 from cvtrain.models.keras_file import KerasFile, check_keras_file, unusable
 from cvtrain.system.files import committed, printable
+from cvtrain.version import __version__
 
 METADATA = "metadata.json"
 """The part of a `.keras` file where Keras says when it was saved, and cvtrain of what classes."""

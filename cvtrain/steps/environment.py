@@ -13,8 +13,8 @@ from typing import Any
 import cv2
 import PIL
 
-from cvtrain import __version__
 from cvtrain.system import machine
+from cvtrain.version import __version__
 
 _VARIABLES = re.compile(
     r"TF_\w*(ONEDNN|ZENDNN|MKL|CUDNN|CUBLAS|XLA|THREADS)\w*"

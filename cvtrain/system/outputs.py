@@ -14,6 +14,7 @@ from typing import Any
 
 from cvtrain.errors import ConfigError, ResourceError
 from cvtrain.system.files import cache_dir, commit_json, is_temporary, printable
+from cvtrain.version import __version__
 
 FETCHED_SET = ".cvtrain-set.json"
 """File in each folder that was made from a named set or from arrays: which set, of which files."""
@@ -78,8 +79,6 @@ def commit_mark(folder: Path, mark: str, content: Mapping[str, Any]) -> None:
         mark: name of the file.
         content: of the file, which then has `written_by` and `contents`, too.
     """
-    from cvtrain import __version__
-
     files = sorted({*_files_in(folder), mark})
     commit_json(
         folder / mark, {**content, "written_by": f"cvtrain {__version__}", "contents": files}

@@ -18,7 +18,6 @@ from typing import NamedTuple
 
 import numpy as np
 
-from cvtrain import __version__
 from cvtrain.errors import ResourceError
 from cvtrain.images.augment import augment
 from cvtrain.images.decode import Decoder
@@ -28,6 +27,7 @@ from cvtrain.system import machine
 from cvtrain.system.console import Console
 from cvtrain.system.files import cache_dir, printable
 from cvtrain.system.json_subprocess import run_apart
+from cvtrain.version import __version__
 
 _GIB = 2**30
 _ENGINE_SECONDS = 90.0
