@@ -114,8 +114,8 @@ Examples:
   cvtrain extract-features config.yaml --features-only
 
 \b
-Features are cached in $CVTRAIN_CACHE (default: ~/.cache/cvtrain), so that a second head takes
-seconds.""",
+Features are cached in $CVTRAIN_CACHE (default on Linux: ~/.cache/cvtrain), so that a second head
+takes seconds.""",
 )
 @click.option(
     "--features-only",

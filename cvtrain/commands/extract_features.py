@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import partial
+from importlib.util import find_spec
+from typing import Any
 
 import numpy as np
 
@@ -41,7 +44,7 @@ from cvtrain.steps.stage import (
 )
 from cvtrain.steps.training_outcome import Course
 from cvtrain.system.console import Console
-from cvtrain.system.files import commit_bytes, committed
+from cvtrain.system.files import commit_bytes, commit_text, committed, csv_text
 
 
 def extract_features(
@@ -153,11 +156,10 @@ def write_features(job: Job, frozen: FrozenPart) -> None:
     """Commit the pooled features of every image for use elsewhere, and finish the run.
 
     `features/SPLIT.npy` is float32 (rows, channels); `features/SPLIT.parquet` has the same rows
-    with file, label and class. Augmented views of the training images come view by view.
+    with file, view, label and class. Where pyarrow is not installed, `features/SPLIT.csv` has those
+    four columns. Augmented views of the training images come view by view.
     """
-    import pyarrow
-    from pyarrow import parquet
-
+    has_pyarrow, folder = find_spec("pyarrow") is not None, job.run.path / "features"
     head, index = job.config.extract_features.head, job.dataset.index
     rows = frozen.exact_rows(index.splits)
     if frozen.changes_images:
@@ -166,23 +168,32 @@ def write_features(job: Job, frozen: FrozenPart) -> None:
         num_views = len(rows[name]) // len(split.paths)
         features = pooled(rows[name].take(np.arange(len(rows[name]))), head.pooling)
         labels = np.tile(split.labels, num_views)
-        table = pyarrow.table(
-            {
-                "file": split.paths * num_views,
-                "view": np.repeat(np.arange(num_views), len(split.paths)),
-                "label": labels,
-                "class": [index.class_names[label] for label in labels],
-                "features": pyarrow.FixedSizeListArray.from_arrays(
-                    features.ravel(), features.shape[1]
-                ),
-            }
-        )
-        with committed(job.run.path / "features" / f"{name}.npy") as temporary:
+        columns = {
+            "file": split.paths * num_views,
+            "view": np.repeat(np.arange(num_views), len(split.paths)),
+            "label": labels,
+            "class": [index.class_names[label] for label in labels],
+        }
+        with committed(folder / f"{name}.npy") as temporary:
             np.save(temporary, features)
-        # Into memory: on a full disk, files of Arrow's tell of it on standard error by themselves.
-        content = pyarrow.BufferOutputStream()
-        parquet.write_table(table, content)
-        commit_bytes(job.run.path / "features" / f"{name}.parquet", content.getvalue().to_pybytes())
+        if has_pyarrow:
+            commit_bytes(folder / f"{name}.parquet", _parquet(columns, features))
+        else:
+            lines = zip(*columns.values(), strict=True)
+            commit_text(folder / f"{name}.csv", csv_text([list(columns), *lines]))
         job.console.result(f"{name}: {features.shape[0]:,} rows of {features.shape[1]:,} features")
     job.run.update(status="finished", seconds=job.watch.seconds)
-    job.console.result(f"written to {job.run.path / 'features'}/")
+    job.console.result(f"written to {folder}/")
+    if not has_pyarrow:
+        job.console.result("for .parquet files instead of .csv: pip install 'cvtrain[parquet]'")
+
+
+def _parquet(columns: dict[str, Sequence[Any]], features: np.ndarray) -> bytes:
+    import pyarrow  # an extra
+    from pyarrow import parquet
+
+    rows = pyarrow.FixedSizeListArray.from_arrays(features.ravel(), features.shape[1])
+    # Into memory: on a full disk, files of Arrow's tell of it on standard error by themselves.
+    content = pyarrow.BufferOutputStream()
+    parquet.write_table(pyarrow.table(columns | {"features": rows}), content)
+    return content.getvalue().to_pybytes()

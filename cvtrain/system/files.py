@@ -23,6 +23,8 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+from platformdirs import user_cache_path
+
 from cvtrain.errors import DataError, ResourceError
 from cvtrain.system.locks import IS_POSIX, lock
 
@@ -267,11 +269,12 @@ def reason_of(error: Exception) -> str:
 
 
 def cache_dir() -> Path:
-    """Where measured choices and checked files are kept: `$CVTRAIN_CACHE`, else XDG's cache."""
+    """Where what can be computed or fetched again is kept: `$CVTRAIN_CACHE`, else the system's
+    folder for it, which is `~/.cache/cvtrain` on Linux.
+    """
     if own := os.environ.get("CVTRAIN_CACHE"):
         return Path(own).expanduser()
-    base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    return Path(base) / "cvtrain"
+    return user_cache_path("cvtrain", appauthor=False)
 
 
 @contextlib.contextmanager

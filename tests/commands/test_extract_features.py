@@ -1,5 +1,6 @@
 """Features are computed once, the head is trained on them, and the run is a normal one."""
 
+import csv
 import json
 import shutil
 import subprocess
@@ -10,6 +11,7 @@ import keras
 import numpy as np
 import pytest
 from PIL import Image
+from pyarrow import parquet
 
 from cvtrain.commands import extract_features as module
 from cvtrain.commands.extract_features import extract_features
@@ -215,8 +217,6 @@ def test_images_are_mixed_where_views_are_unlimited(extract):
 
 
 def test_arrays_for_use_elsewhere(extract):
-    from pyarrow import parquet
-
     run = extract("a", features_only=True)
     assert run.record["status"] == "finished"
     with pytest.raises(RunError, match="no model in this run of extract-features"):
@@ -229,6 +229,20 @@ def test_arrays_for_use_elsewhere(extract):
     assert all(
         f"test/{name}/" in path for name, path in zip(table["class"], table["file"], strict=True)
     )
+
+
+def test_tables_without_pyarrow_are_csv(extract, monkeypatch):
+    with_it = extract("a", features_only=True)
+    monkeypatch.setattr(module, "find_spec", lambda _: None)
+    without_it = extract("b", features_only=True)
+    for name in ("train", "validation", "test"):
+        table = parquet.read_table(with_it.path / "features" / f"{name}.parquet").to_pylist()
+        lines = csv.DictReader(
+            (without_it.path / "features" / f"{name}.csv").read_text().splitlines()
+        )
+        columns = ("file", "view", "label", "class")
+        assert list(lines) == [{column: str(row[column]) for column in columns} for row in table]
+    assert not list(without_it.path.glob("features/*.parquet"))
 
 
 def test_arrays_are_all_that_a_run_begun_for_them_goes_on_to(extract, monkeypatch):

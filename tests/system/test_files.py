@@ -265,9 +265,16 @@ def test_printable_escapes_what_a_terminal_obeys():
 def test_cache_dir_follows_the_environment(monkeypatch, tmp_path):
     monkeypatch.setenv("CVTRAIN_CACHE", str(tmp_path / "own"))
     assert cache_dir() == tmp_path / "own"
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="other systems have other folders")
+def test_cache_dir_is_the_users_own(monkeypatch, tmp_path):
     monkeypatch.delenv("CVTRAIN_CACHE")
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     assert cache_dir() == tmp_path / "cvtrain"
+    monkeypatch.delenv("XDG_CACHE_HOME")
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert cache_dir() == tmp_path / ".cache" / "cvtrain"
 
 
 @pytest.mark.parametrize(
