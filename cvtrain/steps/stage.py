@@ -117,9 +117,52 @@ def train_stage(
         ResourceError, RunError: as `training.loop.train` does.
         Stopped: on request. What was learnt is saved.
     """
-    digests = _trainable_digests(model)
-    trained = _train(job, model, stage, feed, rates, number, earlier)
+    run, digests = job.run, _trainable_digests(model)
+    with job.watch.phase("train"), job.console.training(stage.epochs) as view:
+
+        def on_epoch(rows: list[Row]) -> None:
+            history = joined(earlier.history if earlier else (), rows)
+            write_history(run, history)
+            job.tracking.log_epoch(history[-1])
+            view.epoch(rows[-1])
+
+        trained = train(
+            model,
+            stage,
+            batches=feed.batches,
+            validation=feed.validation,
+            steps_per_epoch=steps_of(stage, feed),
+            precision=run.record["precision"],
+            class_weights=class_weights_of(stage, feed.labels),
+            rates=rates,
+            keep_start=earlier is not None,
+            checkpoints=Checkpoints(
+                run.checkpoints / str(number),
+                every_seconds=asked_spacing(),
+                warn=job.console.warn,
+            ),
+            stop=job.stop,
+            on_start=view.start,
+            on_step=view.step,
+            on_epoch=on_epoch,
+        )
     course = continued(earlier, trained)
+    _save_and_record(job, model, saved, stage, number, trained, course)
+    return replace(course, idle=_idle(job, model, feed, digests))
+
+
+def _save_and_record(
+    job: Job,
+    model: keras.Model,
+    saved: keras.Model,
+    stage: Training,
+    number: int,
+    trained: Trained,
+    course: Course,
+) -> None:
+    """Keep what a stage has led to; raise where that is not its end. Arguments and errors as of
+    `train_stage`.
+    """
     has_diverged = trained.outcome == "diverged"
     # Without an epoch there are only the weights of the last step, which may not be finite.
     if not has_diverged or course.best_epoch is not None:
@@ -136,7 +179,6 @@ def train_stage(
             f"stopped in epoch {len(course.history) + 1}; what was learnt is in {job.run.path}",
             job.stop.advice,
         )
-    return replace(course, idle=_idle(job, model, feed, digests))
 
 
 def _idle(job: Job, model: keras.Model, feed: Feed, digests: Mapping[str, str]) -> frozenset[str]:
@@ -166,47 +208,6 @@ def _idle(job: Job, model: keras.Model, feed: Feed, digests: Mapping[str, str]) 
 def _trainable_digests(model: keras.Model) -> dict[str, str]:
 
     return {layer.name: layer_digest(layer) for layer in model.layers if layer.trainable_weights}
-
-
-def _train(
-    job: Job,
-    model: keras.Model,
-    stage: Training,
-    feed: Feed,
-    rates: Sequence[float] | None,
-    number: int,
-    earlier: Course | None,
-) -> Trained:
-    """Train a model as its section says; arguments as of `train_stage`."""
-    run = job.run
-    with job.watch.phase("train"), job.console.training(stage.epochs) as view:
-
-        def on_epoch(rows: list[Row]) -> None:
-            history = joined(earlier.history if earlier else (), rows)
-            write_history(run, history)
-            job.tracking.log_epoch(history[-1])
-            view.epoch(rows[-1])
-
-        return train(
-            model,
-            stage,
-            batches=feed.batches,
-            validation=feed.validation,
-            steps_per_epoch=steps_of(stage, feed),
-            precision=run.record["precision"],
-            class_weights=class_weights_of(stage, feed.labels),
-            rates=rates,
-            keep_start=earlier is not None,
-            checkpoints=Checkpoints(
-                run.checkpoints / str(number),
-                every_seconds=asked_spacing(),
-                warn=job.console.warn,
-            ),
-            stop=job.stop,
-            on_start=view.start,
-            on_step=view.step,
-            on_epoch=on_epoch,
-        )
 
 
 def steps_of(stage: Training, feed: Feed) -> int:
