@@ -36,7 +36,7 @@ def pages() -> dict[str, str]:
 
 def command_reference() -> Iterator[str]:
     """The help of every command, as a terminal shows it."""
-    yield "# Commands\n\nWhat `--help` says, written by `make docs`."
+    yield "# Commands\n\nThis page shows the help of every command. `make docs` generates it."
     for context in _contexts(click.Context(cli, info_name="cvtrain", **cli.context_settings)):
         context.terminal_width = WIDTH
         text = context.get_help().rstrip()
@@ -56,9 +56,10 @@ def _contexts(context: click.Context) -> Iterator[click.Context]:
 def config_reference(schema: dict[str, Any]) -> Iterator[str]:
     """Every key of a config: what it takes, its default, what it means."""
     yield (
-        "# Config\n\nEvery key, written by `make docs`. Keys that are left out have their default. "
-        "A key that is\nnot here is refused, with the one that you may have meant. "
-        "`cvtrain schema` prints the same as JSON Schema."
+        "# Config\n\nThis page lists every key; `make docs` generates it from the code. "
+        "A key that is left out has its default.\n"
+        "An unknown key is an error that suggests the nearest known key. "
+        "`cvtrain schema` prints the JSON Schema of a config."
     )
     yield from _section("The whole file", schema)
     for name, section in schema["$defs"].items():

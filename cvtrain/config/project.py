@@ -15,31 +15,31 @@ from cvtrain.sections.stages import ExtractFeatures, FineTune, Fit, LearningCurv
 
 
 class Config(Section):
-    """One project: the shared sections, and one section per stage."""
+    """The shared keys and sections, and one section for each stage."""
 
     seed: Annotated[int, Field(ge=0, lt=2**32)] = 0
-    """Everything random follows from it."""
+    """Random seed of everything random, such as splits, initial weights and augmentation."""
     device: Literal["auto", "cpu", "gpu"] = "auto"
-    """Where to compute; auto takes a GPU when there is one."""
+    """Device to compute on; `auto` uses a GPU if there is one."""
     precision: Annotated[Literal["auto", "float32", "bfloat16", "float16"], NEW_RUN] = "auto"
-    """Of training; auto measures on this machine. The saved model computes in float32 always."""
+    """Precision of training; `auto` measures which is fastest. The saved model uses float32."""
     log: tuple[Literal["tensorboard", "mlflow"], ...] = ()
-    """Where training is logged besides the run folder: `tensorboard` writes RUN/tensorboard/,
-    `mlflow` goes where MLFLOW_TRACKING_URI says."""
+    """Additional logs of training: `tensorboard` writes RUN/tensorboard/, `mlflow` logs to the
+    server that MLFLOW_TRACKING_URI names."""
     data: Data
-    """Which images, and how they are read."""
+    """The images, and how they are read."""
     augment: Augment | None = None
-    """Random changes of the training images; left out: none."""
+    """Random changes of the training images. Default: none."""
     fit: Fit = Fit()
-    """The convnet from scratch."""
+    """Training of a convnet from scratch."""
     extract_features: ExtractFeatures = ExtractFeatures()
-    """A head on the features of a frozen base."""
+    """Training of a head on features of a frozen backbone."""
     probe: Annotated[Probe, NEW_RUN] = Probe()
-    """Where to cut a base."""
+    """Search for the best block to cut a backbone."""
     learning_curve: Annotated[LearningCurve, NEW_RUN] = LearningCurve()
-    """Would more data help?"""
+    """Estimate of the gain of more data."""
     finetune: FineTune | None = None
-    """The top of a network trained on; left out: the defaults."""
+    """Continued training of the top layers. Default: the default of each key."""
 
     _origins: Origins = PrivateAttr(default_factory=lambda: Origins("", {}))
 

@@ -29,12 +29,12 @@ from cvtrain.sections.base import (
 
 
 class SplitShares(Section):
-    """Shares that are taken where the source has no such split of its own."""
+    """Fractions of the images for validation and test, if the source has no such splits."""
 
     validation: Share = 0.15
-    """Share of the images for validation; 0 only where the source has such a split."""
+    """Fraction of the images for validation; 0 is allowed only if the source has this split."""
     test: Share = 0.15
-    """Share of the images for the test; 0 only where the source has such a split."""
+    """Fraction of the images for the test; 0 is allowed only if the source has this split."""
 
     @model_validator(mode="after")
     def _leave_some(self) -> "SplitShares":
@@ -46,26 +46,26 @@ class SplitShares(Section):
 
 
 class Columns(Section):
-    """Which column of a manifest is what, and how its paths become files.
+    """Meaning of the columns of a manifest, and how its paths become file names.
 
-    Columns go by their names in the header, in any case; where there is no header, by numbers from
-    1.
+    Give columns by their names in the header, in upper or lower case. If there is no header, give
+    their numbers, counted from 1.
     """
 
     path: ColumnName = "path"
-    """Of the image file."""
+    """Column with the path of the image file."""
     label: LabelColumns = "label"
-    """Of the class; or a list of columns, one for each class, that have 1 where the image is of it
-    and 0 elsewhere."""
+    """Column with the class; or a list of columns, one for each class, with 1 for the class of the
+    image and 0 for the others."""
     split: ColumnName | None = None
-    """Of the split; left out: a column `split` where there is one."""
+    """Column with the split. Default: the column `split`, if there is one."""
     folder: Folders = ""
-    """Folder that paths count from, below that of the manifest; or a list of several."""
+    """Folder that paths are relative to, below the folder of the manifest; or a list of folders."""
     strip: str = ""
-    """What paths begin with and is taken off, as in a list of another computer."""
+    """Prefix to remove from paths, as in a list that was made on another computer."""
     suffix: Suffix = ""
-    """Suffix of the files, such as `.jpg`, where paths have none or that of another format; `.*`
-    is that of the one image of such a name."""
+    """Suffix of the files, such as `.jpg`, if paths have no suffix or another one; `.*` takes the
+    only image with this name, whatever its suffix."""
 
     @model_validator(mode="after")
     def _names_or_numbers(self) -> "Columns":
@@ -76,36 +76,37 @@ class Columns(Section):
 
 
 class Data(Section):
-    """Which images, and how they are read."""
+    """The images, and how they are read."""
 
     source: Annotated[str, Field(min_length=1)]
-    """Image folder, CSV manifest (or JSON Lines), arrays (`.npz`, or IDX files as MNIST's), or a
-    named set: `digits`, `mnist`, `fashion_mnist`, `cifar10`, `cats_vs_dogs`."""
+    """Image folder, CSV manifest (or JSON Lines), arrays (`.npz`, or IDX files like MNIST's), or a
+    named data set: `digits`, `mnist`, `fashion_mnist`, `cifar10`, `cats_vs_dogs`."""
     columns: Columns | None = None
-    """Which column of a manifest is what; left out: its header says it, as `path,label[,split]`."""
+    """Meaning of the columns of a manifest. Default: its header is `path,label[,split]`."""
     label_pattern: LabelPattern | None = None
-    """Regular expression whose one group finds the class in each path below the source, as
-    `(cat|dog)\\.` does in `cat.12.jpg`; left out: folders are the classes."""
+    """Regular expression with one group, which matches the class in the path of each image below
+    the source: `(cat|dog)\\.` finds the class in `cat.12.jpg`. Default: folders are the classes."""
     classes: ClassNames | None = None
-    """Only the images of these classes; left out: all."""
+    """Use only the images of these classes. Default: all classes."""
     train_per_class: Positive | None = None
-    """At most so many training images of each class, drawn by the seed, different ones before
-    copies; left out: all."""
+    """Maximum number of training images of each class. They are drawn with the seed, different
+    images before copies. Default: all images."""
     image_size: Annotated[ImageSize, NEW_RUN] = (180, 180)
-    """Height and width in pixels that every image is brought to; one number for a square."""
+    """Height and width in pixels to which every image is resized; one number for a square."""
     resize: Literal["stretch", "crop", "pad"] = "stretch"
-    """stretch ignores the aspect ratio, crop cuts the longer side, pad fills the shorter one."""
+    """`stretch` changes the aspect ratio, `crop` cuts the longer side, `pad` fills the shorter."""
     background: tuple[Byte, Byte, Byte] = (255, 255, 255)
-    """RGB, 0..255, under transparent pixels and beside padded images."""
+    """RGB colour, 0..255, behind transparent pixels and in the padding of images."""
     range: Range = "auto"
-    """Values of the files that become 0 and 255, such as [0, 4095] for 12 bits in files of 16;
-    those beyond are clipped. auto: all that a file can hold, 0..255, or 0..65535 in 16 bits."""
+    """Pixel values of the files that are mapped to 0 and 255, such as [0, 4095] for 12-bit values
+    in 16-bit files; values outside are clipped. `auto`: the whole range of the file format, 0..255,
+    or 0..65535 for 16 bits."""
     split: SplitShares = SplitShares()
-    """Shares for validation and test where the source has no such splits."""
+    """Fractions of the images for validation and test, if the source has no such splits."""
     on_bad: Literal["error", "skip"] = "error"
-    """`error` stops before training when a file is unusable, `skip` goes on without it."""
+    """`error` stops before training if a file is unusable, `skip` leaves the file out."""
     on_leak: Literal["error", "allow"] = "error"
-    """What to do about one image that stands in two splits."""
+    """Whether an image in two splits is an error or allowed."""
 
     @model_validator(mode="after")
     def _labels_from_one_place(self) -> "Data":
@@ -118,46 +119,48 @@ class Data(Section):
 
 
 class RandAugment(Section):
-    """RandAugment (Cubuk et al., arXiv:1909.13719); operations and ranges are torchvision's."""
+    """RandAugment (Cubuk et al., arXiv:1909.13719), with torchvision's operations and ranges."""
 
     num_ops: Positive = 2
-    """Operations an image, of fourteen: identity, autocontrast, equalize, rotate, shears,
-    translations, brightness, colour, contrast, sharpness, posterize and solarize."""
+    """Number of operations for each image, drawn from fourteen: identity, autocontrast, equalize,
+    rotate, two shears, two translations, brightness, colour, contrast, sharpness, posterize and
+    solarize."""
     magnitude: Annotated[float, Field(ge=0, le=30)] = 9.0
-    """Their common strength, of 30."""
+    """Strength of all operations, at most 30."""
 
 
 class Augment(Section):
-    """Random changes of the training images; all geometric ones are one resampling."""
+    """Random changes of the training images; all geometric changes are one resampling."""
 
     flip: Literal["none", "horizontal", "vertical", "both"] = "none"
-    """Mirror half of the images."""
+    """Mirror images with a probability of one half, in each direction."""
     rotate: Annotated[float, Field(ge=0, le=180)] = 0.0
-    """Degrees, uniform in +-rotate."""
+    """Rotation in degrees, uniform in +-rotate."""
     shift: Annotated[float, Field(ge=0, le=1)] = 0.0
-    """Fraction of height and width, uniform in +-shift."""
+    """Shift as a fraction of height and width, uniform in +-shift."""
     shear: Annotated[float, Field(ge=0, le=1)] = 0.0
     """Tangent of the shear angle, uniform in +-shear."""
     zoom: Annotated[float, Field(ge=0, lt=1)] = 0.0
-    """Scale, uniform in 1-zoom..1+zoom."""
+    """Scale factor, uniform in 1-zoom..1+zoom."""
     brightness: Annotated[float, Field(ge=0, le=1)] = 0.0
     """Added brightness as a fraction of white, uniform in +-brightness."""
     contrast: Annotated[float, Field(ge=0, le=1)] = 0.0
-    """Factor about the image's mean, uniform in 1-contrast..1+contrast."""
+    """Contrast factor relative to the mean of the image, uniform in 1-contrast..1+contrast."""
     saturation: Annotated[float, Field(ge=0, le=1)] = 0.0
-    """Factor against grey, uniform in 1-saturation..1+saturation."""
+    """Saturation factor, uniform in 1-saturation..1+saturation; 0 would be grey."""
     fill: Literal["nearest", "reflect", "wrap", "constant"] = "nearest"
-    """How points outside of the image are filled; `constant` is black."""
+    """Fill mode for points outside of the image; `constant` is black."""
     rand_augment: RandAugment | None = None
-    """A few operations of fourteen besides all the above; {} has the defaults, left out: none."""
+    """RandAugment, in addition to the keys above; {} uses its defaults. Default: none."""
     erase: Annotated[float, Field(ge=0, le=1)] = 0.0
-    """Probability that a rectangle of 2 to 33 % of the image becomes noise, such as 0.25."""
+    """Probability that a rectangle of 2 to 33 % of the image is replaced by noise, such as 0.25."""
     mixup: Rate | None = None
-    """Blend each image of a batch with another, and their labels with them, by a share drawn from
-    Beta(mixup, mixup), such as 0.2; needs every image in every step, so no cached views."""
+    """Blend each image of a batch, and its label, with another one; the weight is drawn from
+    Beta(mixup, mixup), such as 0.2. It cannot be used with cached views."""
     cutmix: Rate | None = None
-    """Paste a rectangle of another image of the batch into each, and mix their labels by its area,
-    drawn from Beta(cutmix, cutmix), such as 1.0; with `mixup` too, each batch takes one of both."""
+    """Paste a rectangle of another image of the batch into each image, and blend the labels by the
+    areas; the area is drawn from Beta(cutmix, cutmix), such as 1.0. With both `mixup` and `cutmix`,
+    each batch uses one of them."""
 
     @property
     def image_changes(self) -> dict[str, Any]:

@@ -24,25 +24,26 @@ class Convnet(Section):
     name: Literal["convnet"] = "convnet"
     """The architecture."""
     filters: Annotated[tuple[Positive, ...], Field(min_length=1)] = (32, 64, 128, 128)
-    """Output channels of each convolution; their number is the number of stages."""
+    """Number of filters of each convolution; one value for each stage."""
     kernel_size: PerStage = 3
-    """Window of the convolutions in pixels; one number, or one per stage."""
+    """Kernel size of the convolutions; one number, or one for each stage."""
     padding: Literal["valid", "same"] = "valid"
-    """`valid` shrinks the map by the border, `same` keeps its size."""
+    """`valid` uses no padding and shrinks the feature map, `same` keeps its size."""
     strides: PerStage = 1
-    """Step of the convolution windows; one number, or one per stage."""
+    """Strides of the convolutions; one number, or one for each stage."""
     pooling: PerStage = 2
-    """Max-pooling window after each convolution, 1 = none; one number, or one per stage."""
+    """Pool size of the max-pooling after each convolution, 1 for none; one number, or one for each
+    stage."""
     batch_normalization: bool = False
-    """Batch normalisation between convolution and ReLU."""
+    """Whether to use batch normalization between convolution and ReLU."""
     global_average_pooling: bool = False
-    """Average each map instead of flattening them all."""
+    """Use global average pooling instead of flattening."""
     dense: tuple[Positive, ...] = (512,)
     """Units of the dense ReLU layers before the classifier; [] for none."""
     dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0
-    """Share of the flattened features that is dropped in training."""
+    """Dropout rate before the dense layers."""
     grayscale: bool = False
-    """Convert the images to grayscale in the network."""
+    """Convert the images to grayscale inside the network."""
 
     @model_validator(mode="after")
     def _one_value_per_stage(self) -> "Convnet":
@@ -57,14 +58,14 @@ class Convnet(Section):
 
 
 class Separable(Section):
-    """The book's small residual net of separable convolutions: Xception in little."""
+    """A small residual network of separable convolutions, like Xception (F. Chollet's book)."""
 
     name: Literal["separable"]
     """The architecture."""
     filters: Annotated[tuple[Positive, ...], Field(min_length=1)] = (32, 64, 128, 256, 512)
-    """Output channels of each block; every block halves the map."""
+    """Number of filters of each block; every block halves the feature map."""
     dropout: Annotated[float, Field(ge=0, lt=1)] = 0.5
-    """Share of the averaged features that is dropped in training."""
+    """Dropout rate before the classifier."""
 
 
 def _net_name(value: Any) -> str:
@@ -81,16 +82,16 @@ Net = Annotated[
 
 
 class Backbone(Section):
-    """The base whose features are used: a network of keras.applications, or an earlier run."""
+    """The backbone whose features are used: a network of keras.applications, or an earlier run."""
 
     name: str | None = None
-    """Which network, such as `vgg16`; left out where `weights` names a run."""
+    """Name of the network, such as `vgg16`; leave it out if `weights` is a run folder."""
     weights: str = "imagenet"
-    """`imagenet` (Keras' download), a weights file, a run folder, or `none` for random ones."""
+    """`imagenet` (Keras' download), a weights file, a run folder, or `none` for random weights."""
     alpha: Rate | None = None
-    """Width multiplier of a MobileNet; left out: 1."""
+    """Width multiplier of a MobileNet. Default: 1."""
     cut: str | None = None
-    """Layer or block whose output is the feature; left out: the last one."""
+    """Layer or block whose output is used as features. Default: the last one."""
 
     @model_validator(mode="after")
     def _names_a_network(self) -> "Backbone":
@@ -108,13 +109,13 @@ class Backbone(Section):
 
 
 class Head(Section):
-    """What stands on the features: layers that are trained, or a closed form."""
+    """The head on the features: dense layers, or logistic regression."""
 
     name: Literal["dense", "logistic"] = "dense"
-    """`dense` layers, or `logistic` regression."""
+    """`dense` for dense layers, `logistic` for logistic regression."""
     pooling: Literal["average", "max", "flatten"] = "average"
-    """How the map becomes a vector; `flatten` keeps where things are, and has more weights."""
+    """How the feature map becomes a vector; `flatten` keeps positions and needs more weights."""
     dense: tuple[Positive, ...] = (256,)
     """Units of the dense ReLU layers before the classifier; [] for none."""
     dropout: Annotated[float, Field(ge=0, lt=1)] = 0.5
-    """Share of the values that is dropped in training, before the classifier and between layers."""
+    """Dropout rate before the classifier and between dense layers."""

@@ -12,18 +12,18 @@ from cvtrain.sections.networks import Backbone, Convnet, Head, Net
 
 
 class Optimizer(Section):
-    """The optimizer, one of Keras' own."""
+    """The optimizer, one of Keras' optimizers."""
 
     name: Annotated[Literal["sgd", "rmsprop", "adam", "adamw"], NEW_RUN] = "rmsprop"
-    """Which one."""
+    """Name of the optimizer."""
     learning_rate: Rate = 1e-3
-    """Its learning rate, before the schedule."""
+    """Initial learning rate, which the schedule changes."""
     momentum: Annotated[Annotated[float, Field(ge=0, lt=1)] | None, NEW_RUN] = None
-    """Momentum of sgd and rmsprop; left out: none."""
+    """Momentum of sgd and rmsprop. Default: none."""
     weight_decay: Annotated[float, Field(ge=0)] | None = None
-    """Decoupled weight decay; left out: what Keras has, 0.004 for adamw and none for the others."""
+    """Decoupled weight decay. Default: that of Keras, 0.004 for adamw and none for the others."""
     clip_norm: Rate | None = None
-    """Bound on the norm of all gradients together."""
+    """Maximum global norm of the gradients; larger ones are scaled down. Default: no maximum."""
 
     @model_validator(mode="after")
     def _only_what_it_has(self) -> "Optimizer":
@@ -33,47 +33,47 @@ class Optimizer(Section):
 
 
 class Schedule(Section):
-    """How the learning rate changes."""
+    """The learning-rate schedule."""
 
     name: Literal["constant", "cosine", "step", "exponential", "plateau"] = "constant"
-    """constant; cosine to zero at the last step; step: times `factor` every `every` epochs;
-    exponential: times `factor` per epoch; plateau: times `factor` after `patience` epochs without
-    progress."""
+    """`constant`; `cosine`: decay to zero at the last step; `step`: multiply by `factor` every
+    `every` epochs; `exponential`: multiply by `factor` per epoch; `plateau`: multiply by `factor`
+    after `patience` epochs without improvement."""
     warmup_epochs: Annotated[float, Field(ge=0)] = 0.0
-    """Epochs over which the rate grows linearly from zero."""
+    """Number of epochs in which the learning rate grows linearly from zero."""
     factor: Annotated[float, Field(gt=0, lt=1)] = 0.1
-    """What step, exponential and plateau multiply by."""
+    """Factor of the schedules `step`, `exponential` and `plateau`."""
     every: Positive = 10
-    """Epochs between two changes of `step`."""
+    """Number of epochs between two changes of the schedule `step`."""
     patience: Positive = 5
-    """Epochs without progress before `plateau` acts."""
+    """Number of epochs without improvement before `plateau` lowers the rate."""
 
 
 class Training(Section):
-    """How long and by what rules a network is trained; the same keys in every stage."""
+    """How a network is trained; every stage has these keys."""
 
     epochs: Positive = 30
     """Number of epochs."""
     steps_per_epoch: Positive | None = None
-    """Batches in an epoch, whatever the size of the data; left out: one pass over the data."""
+    """Number of batches in an epoch. Default: one pass over the data."""
     batch_size: Positive = 32
-    """Images in a step."""
+    """Number of images in a step."""
     optimizer: Optimizer = Optimizer()
     """The optimizer."""
     schedule: Schedule = Schedule()
     """The learning-rate schedule."""
     class_weights: Literal["none", "balanced"] = "none"
-    """`balanced` weighs each class by the inverse of its share."""
+    """`balanced` weights each class by the inverse of its frequency."""
     label_smoothing: Share = 0.0
-    """Share of each training label that is spread evenly over all classes, such as 0.1; validation
-    and all reported metrics are without."""
+    """Fraction of each training label that is spread evenly over all classes, such as 0.1.
+    Validation and all reported metrics use the labels without smoothing."""
     monitor: Annotated[Literal["val_loss", "val_accuracy"], NEW_RUN] = "val_loss"
-    """What makes a model the best one; the best one is kept."""
+    """Metric that determines the best epoch, whose weights are saved."""
     early_stopping: Positive | None = None
-    """Stop after so many epochs without progress."""
+    """Stop after this number of epochs without improvement. Default: never."""
     ema: Annotated[Annotated[float, Field(gt=0, lt=1)] | None, NEW_RUN] = None
-    """Decay per step of a moving average of the weights, such as 0.999; the average is what is
-    validated and saved. Left out: none."""
+    """Decay per step of an exponential moving average of the weights, such as 0.999; the average is
+    validated and saved. Default: no average."""
 
     @model_validator(mode="after")
     def _warm_up_ends(self) -> "Training":
@@ -87,25 +87,25 @@ class Training(Section):
 
 
 class Fit(Training):
-    """`cvtrain fit`: a convnet from scratch, augmented where the config has `augment:`."""
+    """`cvtrain fit`: train a convnet from scratch, with the augmentation of `augment:`."""
 
     model: Annotated[Net, NEW_RUN] = Convnet()
-    """The network: a convnet where `name` does not say otherwise."""
+    """The network. Default: a plain convnet."""
 
 
 Views = Positive | Literal["unlimited"]
 
 
 class ExtractFeatures(Training):
-    """`cvtrain extract-features`: a head on the features of a frozen base, computed once."""
+    """`cvtrain extract-features`: train a head on features of a frozen backbone."""
 
     backbone: Annotated[Backbone, NEW_RUN] = Backbone(name="vgg16")
-    """The base."""
+    """The backbone."""
     views: Annotated[Views, NEW_RUN] = 1
-    """Augmented views per image that are cached, 1 = the image itself; `unlimited` caches nothing
-    and runs the base in every step."""
+    """Number of augmented views of each image that are cached; 1 is the image itself. `unlimited`
+    caches nothing and runs the backbone in every step."""
     head: Annotated[Head, NEW_RUN] = Head()
-    """What is trained on the features."""
+    """The head that is trained on the features."""
 
     @model_validator(mode="after")
     def _views_of_a_closed_form(self) -> "ExtractFeatures":
@@ -115,19 +115,20 @@ class ExtractFeatures(Training):
 
 
 class Unfreeze(Training):
-    """One step of fine-tuning: what is trained, and how."""
+    """One step of fine-tuning."""
 
     unfreeze_from: Annotated[str | None, NEW_RUN] = None
-    """Layer or block from which on everything is trained."""
+    """First layer or block to train; everything above is trained, too."""
     unfreeze_blocks: Annotated[Positive | None, NEW_RUN] = None
-    """So many blocks from the top; 1 where neither is said."""
+    """Number of blocks to train, counted from the top. Default: 1, or see `unfreeze_from`."""
     rate_decay: Annotated[float, Field(gt=0, le=1)] = 1.0
-    """The learning rate of each block is that of the block above it times this (Howard and Ruder,
-    arXiv:1801.06146, have 1/2.6)."""
+    """Ratio of the learning rate of each block to that of the block above it (1/2.6 in Howard and
+    Ruder, arXiv:1801.06146)."""
     batch_normalization: Annotated[Literal["frozen", "train"], NEW_RUN] = "frozen"
-    """`frozen` keeps statistics and scales of the base, also in the blocks that are trained."""
+    """`frozen` keeps the statistics and scales of the backbone, even in trained blocks; `train`
+    trains them."""
     optimizer: Optimizer = Optimizer(learning_rate=1e-5)
-    """The optimizer; its rate should be far below that of the stage before."""
+    """The optimizer; its learning rate should be far below that of the stage before."""
 
     @model_validator(mode="after")
     def _one_place(self) -> "Unfreeze":
@@ -137,33 +138,33 @@ class Unfreeze(Training):
 
 
 class FineTune(Unfreeze):
-    """`cvtrain finetune`: the top of a run's network is trained on, what is below stays frozen."""
+    """`cvtrain finetune`: continue training the top layers of a run; those below stay frozen."""
 
     views: Annotated[Views | None, NEW_RUN] = None
-    """As `extract_features.views`, which is the default."""
+    """Same meaning as `extract_features.views`. Default: that value."""
     then: Annotated[tuple[Unfreeze, ...], NEW_RUN] = ()
-    """Further steps, one after the other, each on the result of the one before."""
+    """Further steps, each of which continues the one before."""
 
 
 class Probe(Section):
-    """`cvtrain probe`: where to cut a base, measured by a linear classifier at each block."""
+    """`cvtrain probe`: find the best block to cut a backbone, by a linear classifier at each."""
 
     backbones: tuple[Backbone, ...] = ()
-    """Bases to compare, every block of each, whatever its `cut`; left out: that of
+    """Backbones to compare, each at every block; their `cut` is ignored. Default: that of
     extract_features."""
     image_sizes: tuple[ImageSize, ...] = ()
-    """Sizes to compare, each as in data.image_size; left out: that one."""
+    """Image sizes to compare, each like data.image_size. Default: that one."""
     folds: Annotated[int, Field(ge=2)] = 5
-    """Parts of the cross-validation on the training images."""
+    """Number of folds of the cross-validation on the training images."""
 
 
 class LearningCurve(Section):
-    """`cvtrain learning-curve`: would more data help? A head on the base of extract_features."""
+    """`cvtrain learning-curve`: estimate the gain of more data, on features of the backbone."""
 
     shares: Annotated[tuple[Part, ...], Field(min_length=1)] = (0.05, 0.1, 0.2, 0.4, 0.7, 1.0)
-    """Of the training images of each class, in ascending order; a forecast takes four."""
+    """Fractions of the training images of each class, ascending; a forecast needs four."""
     seeds: Positive = 5
-    """How many subsets are drawn of each share; the more, the surer."""
+    """Number of subsets of each fraction; more subsets give narrower intervals."""
 
     @model_validator(mode="after")
     def _shares_ascend(self) -> "LearningCurve":
