@@ -29,10 +29,14 @@ _MANY_EPOCHS = 20  # Fewer show their trend by themselves.
 _LINE_STYLES = ("-", "--", ":", "-.")
 _LEGEND_PITCH = 12  # characters of a legend in an inch
 
+_ACROSS = 6  # pictures of a contact sheet
+
 METRICS = ("loss", "accuracy")
 History = Mapping[str, Sequence[float]]
 Panel = Callable[[Axes], None]
 """Draws one plot between axes."""
+Picture = tuple[np.ndarray, str]
+"""Pixels (h, w, 3) uint8 and a caption of up to three lines."""
 
 
 def save(figure: Figure, path: Path) -> None:
@@ -233,25 +237,33 @@ def draw_augmented_samples(
     return figure
 
 
-def draw_mistakes(images: Sequence[np.ndarray], captions: Sequence[str]) -> Figure:
-    """A contact sheet of images with a caption under each, six a row.
+def draw_contact_sheet(
+    groups: Sequence[Sequence[Picture]], *, nothing: str = "no images"
+) -> Figure:
+    """The pictures of each group side by side, as many groups in a row as fit.
 
     Args:
-        images: pixels (h, w, 3) uint8.
-        captions: up to three short lines each.
+        groups: for each image the photograph, then what was laid over it: up to 6 pictures. Groups
+            of equally many share rows, those of more come first.
+        nothing: what the sheet says where there are no groups.
     """
-    num_columns = 6
-    num_rows = max(1, -(-len(images) // num_columns))
-    figure = Figure(figsize=(2.1 * num_columns, 2.75 * num_rows), layout="constrained")
-    grid = figure.subplots(num_rows, num_columns, squeeze=False).ravel()
-    for axes in grid:
+    rows: list[list[Picture]] = []
+    for length in sorted({len(group) for group in groups}, reverse=True):
+        alike = [group for group in groups if len(group) == length]
+        for i in range(0, len(alike), _ACROSS // length):
+            rows.append([each for group in alike[i : i + _ACROSS // length] for each in group])
+    num_rows = max(1, len(rows))
+    figure = Figure(figsize=(2.1 * _ACROSS, 2.75 * num_rows), layout="constrained")
+    grid = figure.subplots(num_rows, _ACROSS, squeeze=False)
+    for axes in grid.ravel():
         axes.axis("off")
-    if not images:
-        figure.text(0.5, 0.5, "no mistakes", ha="center", va="center", fontsize=16, color="0.4")
-    for axes, pixels, caption in zip(grid, images, captions, strict=False):
-        axes.axis("on")
-        _show(axes, pixels)
-        axes.set_xlabel("\n".join(short(line, 26) for line in caption.split("\n")), fontsize=8)
+    if not rows:
+        figure.text(0.5, 0.5, nothing, ha="center", va="center", fontsize=16, color="0.4")
+    for axes_row, pictures in zip(grid, rows, strict=False):
+        for axes, (pixels, caption) in zip(axes_row, pictures, strict=False):
+            axes.axis("on")
+            _show(axes, pixels)
+            axes.set_xlabel("\n".join(short(line, 27) for line in caption.split("\n")), fontsize=8)
     return figure
 
 
@@ -334,6 +346,6 @@ def draw_ladder(rungs: Sequence[Mapping[str, Any]]) -> Figure:
 
 
 def _show(axes: Axes, pixels: np.ndarray) -> None:
-    axes.imshow(pixels, interpolation="nearest" if min(pixels.shape[:2]) < 64 else "antialiased")
+    axes.imshow(pixels, interpolation="nearest" if max(pixels.shape[:2]) < 64 else "antialiased")
     axes.set_xticks([])
     axes.set_yticks([])

@@ -173,5 +173,7 @@ def draw_worst_mistakes(job: Job, probabilities: np.ndarray) -> None:
         for i in worst
     ]
     with job.watch.phase("draw"):
-        figure = draw.draw_mistakes([pixels[split.paths[i]] for i in worst], captions)
+        images = [pixels[split.paths[i]] for i in worst]
+        groups = [[each] for each in zip(images, captions, strict=True)]
+        figure = draw.draw_contact_sheet(groups, nothing="no mistakes")
         draw.save(figure, job.run.figures / "worst_mistakes.png")

@@ -103,7 +103,8 @@ def test_augmented_samples(tmp_path):
 @pytest.mark.parametrize("num_images", [0, 1, 7])
 def test_mistakes(tmp_path, num_images):
     images = [np.full((16, 16, 3), 100, np.uint8)] * num_images
-    drawn(draw.draw_mistakes(images, ["cat 99%\nis dog 1%\nfile.jpg"] * num_images), tmp_path)
+    groups = [[(image, "cat 99%\nis dog 1%\nfile.jpg")] for image in images]
+    drawn(draw.draw_contact_sheet(groups), tmp_path)
 
 
 def probed(backbone, image_size, num_blocks):

@@ -6,7 +6,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.text import Text
 
 from cvtrain.explain import draw
-from cvtrain.explain.draw_sheet import draw_contact_sheet
+from cvtrain.explain.draw import draw_contact_sheet
 
 
 def panels(*captions, size=(30, 40)):

@@ -23,7 +23,7 @@ from cvtrain.system.files import safe_name
 from cvtrain.system.html import picture
 
 if TYPE_CHECKING:
-    from cvtrain.explain.draw_sheet import Panel
+    from cvtrain.explain.draw import Picture
 
 BATCH_SIZE = 16
 _MAP_BYTES = 2**26  # of the maps of a batch
@@ -39,7 +39,7 @@ class _Findings:
 
     records: list[dict[str, Any]] = field(default_factory=list)
     cards: "list[Card]" = field(default_factory=list)
-    panels: "list[list[Panel]]" = field(default_factory=list)
+    panels: "list[list[Picture]]" = field(default_factory=list)
     first: list[tuple[np.ndarray, int]] = field(default_factory=list)
 
 
@@ -55,8 +55,7 @@ def explain_images(
 
     Memory holds one batch, whatever the number of images.
     """
-    from cvtrain.explain.draw import save
-    from cvtrain.explain.draw_sheet import draw_contact_sheet
+    from cvtrain.explain.draw import draw_contact_sheet, save
 
     opened, method = subject.opened, look.method or "gradcam"
     choice = chosen_classes(look.classes, subject.class_names)
