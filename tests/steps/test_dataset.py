@@ -74,6 +74,7 @@ def test_a_class_that_is_not_there_is_an_error(tmp_path):
     assert caught.value.advice == "Did you mean blue?"
 
 
+@pytest.mark.slow
 def test_a_run_on_a_subset_is_measured_on_it(train, tmp_path):
     overrides = ["data.classes=[red, blue]", "data.train_per_class=4", "fit.epochs=1"]
     run = train(tmp_path / "run", *overrides)
