@@ -5,10 +5,10 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 FUZZ_SECONDS ?= 60
 
-.PHONY: help demo test crash fuzz lint format docs gallery site wheel clean
+.PHONY: help demo test test-quick crash fuzz lint format docs gallery site wheel clean
 
 help: ## what can be made
-	@sed -n 's/^\([a-z]*\):.*## /  make \1: /p' Makefile
+	@sed -n 's/^\([a-z-]*\):.*## /  make \1: /p' Makefile
 
 $(READY): setup.cfg pyproject.toml
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "cvtrain needs Python 3.11 or newer; try: make PYTHON=python3.12")'
@@ -23,6 +23,10 @@ demo: $(READY) ## train on scikit-learn's handwritten digits, offline, in minute
 # In the order of their names, the slowest files are not the last, for which one process would wait.
 test: $(READY) lint ## lint, import contracts, every test
 	$(BIN)/python -m pytest --numprocesses auto --dist loadfile --no-loadscope-reorder
+
+test-quick: $(READY) ## the tests for daily work: none that takes long, no robustness campaign
+	$(BIN)/python -m pytest --numprocesses auto --dist loadfile --no-loadscope-reorder \
+		-m 'not slow and not realdata' --ignore tests/robustness
 
 crash: $(READY) ## kill commands at random moments, for hours; goes on where it was stopped
 	mkdir -p build

@@ -113,6 +113,26 @@ fit:
 """
 
 
+TRANSFER = """
+seed: 3
+precision: float32
+data: {{source: {source}, image_size: [16, 20]}}
+augment: {{flip: horizontal, rotate: 10}}
+extract_features:
+  backbone: {{weights: {base}}}
+  head: {{dense: [8], dropout: 0.2}}
+  views: 2
+  epochs: 20
+  batch_size: 8
+  optimizer: {{name: adam, learning_rate: 1e-2}}
+finetune:
+  unfreeze_blocks: 1
+  epochs: 2
+  batch_size: 8
+  optimizer: {{name: adam, learning_rate: 1e-3}}
+"""
+
+
 @pytest.fixture(scope="session")
 def config_path(tmp_path_factory, image_folder):
     path = tmp_path_factory.mktemp("config") / "tiny.yaml"
@@ -140,3 +160,44 @@ def train(config_path):
 def finished(train, tmp_path_factory):
     """A finished run."""
     return train(tmp_path_factory.mktemp("runs") / "finished")
+
+
+@pytest.fixture(scope="session")
+def transfer_config(tmp_path_factory, image_folder):
+    """transfer_config(base) -> path of a config whose backbone is that of the run `base`."""
+
+    def write(base):
+        path = tmp_path_factory.mktemp("config") / "tiny.yaml"
+        path.write_text(TRANSFER.format(source=image_folder, base=base.path))
+        return path
+
+    return write
+
+
+@pytest.fixture(scope="session")
+def starter(tmp_path_factory, image_folder):
+    """starter(command, text of a config) -> start(folder, *overrides, resume=False) -> Run"""
+
+    def on(command, text):
+        from cvtrain.config import load_config
+        from cvtrain.runs.run import RunRequest
+        from cvtrain.system.console import Console
+
+        path = tmp_path_factory.mktemp("config") / "tiny.yaml"
+        path.write_text(text.format(source=image_folder))
+
+        def start(folder, *overrides, resume=False):
+            config = load_config(path, overrides)
+            return command(config, RunRequest(folder, "tiny", resume), Console(quiet=True))
+
+        return start
+
+    return on
+
+
+@pytest.fixture(scope="module")
+def no_figures():
+    """Drawing takes a third of a tiny run; for tests that look at no figure."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("cvtrain.explain.draw.save", lambda *_: None)
+        yield

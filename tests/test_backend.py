@@ -71,12 +71,14 @@ def test_the_engines_own_out_of_memory_is_recognised():
     assert backend.is_out_of_memory(caught.value)
 
 
+@pytest.mark.slow
 def test_importing_and_setting_up_is_silent():
     code = "from cvtrain import backend; backend.set_up(seed=0); backend.keras.ops.ones(2) + 1"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout + done.stderr == ""
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "settings",
     [

@@ -71,8 +71,9 @@ def of_command(section):
     return pytest.mark.parametrize("path", found, ids=lambda path: path.stem)
 
 
+@pytest.mark.slow
 @of_command("fit")
-@pytest.mark.usefixtures("_two_steps")
+@pytest.mark.usefixtures("_two_steps", "no_figures")
 def test_it_runs_for_a_step_or_two(path, tmp_path, image_folder):
     config = load_config(path, overrides(path, image_folder))
     run = fit(config, RunRequest(tmp_path / "run", path.stem), Console(quiet=True))
@@ -80,8 +81,9 @@ def test_it_runs_for_a_step_or_two(path, tmp_path, image_folder):
     assert run.record["metrics"]["test"]["num_images"] == 15
 
 
+@pytest.mark.slow
 @of_command("extract_features")
-@pytest.mark.usefixtures("_two_steps")
+@pytest.mark.usefixtures("_two_steps", "no_figures")
 def test_its_base_runs_for_a_step_or_two(path, tmp_path, image_folder):
     """With random weights: those of ImageNet cannot be fetched in a test."""
     base = load_config(path).extract_features.backbone

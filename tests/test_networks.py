@@ -47,6 +47,7 @@ def sides_of(name):
     return {71: (71, 75), 75: (107, 110)}.get(ARCHITECTURES[name].smallest_side, (64, 70))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ARCHITECTURES)
 def test_a_network_goes_through_every_command(name):
     if name not in SMALLEST and not ALL:

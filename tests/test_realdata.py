@@ -38,6 +38,7 @@ def test_a_sixth_of_mnist_is_learnt_in_the_books_five_epochs(shared, tmp_path, m
     assert run.record["metrics"]["test"]["accuracy"] >= 0.97
 
 
+@pytest.mark.slow
 @pytest.mark.realdata
 def test_photographs_pass_the_check(shared, capsys):
     data_check(config_for_source(f"{shared}/data/clothing"), console=Console())

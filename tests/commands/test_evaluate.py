@@ -28,6 +28,7 @@ def test_the_runs_own_test_images_give_the_runs_own_numbers(finished):
     assert (folder / "figures" / "confusion_matrix.png").exists()
 
 
+@pytest.mark.slow
 def test_new_files_in_the_source_do_not_change_the_runs_split(train, tmp_path, image_folder):
     source = shutil.copytree(image_folder / "train", tmp_path / "unsplit")
     run = train(tmp_path / "run", f"data.source={source}", "fit.epochs=1")
@@ -62,6 +63,7 @@ def test_a_folder_of_others_stays_and_one_of_ours_is_replaced(finished, tmp_path
         evaluate(finished, source=None, output=ours, **options)
 
 
+@pytest.mark.slow
 def test_flat_files_are_read_as_those_of_the_training_were(train, tmp_path, image_folder):
     flat = {name: tmp_path / name for name in ("train", "other")}
     for split, folder in flat.items():
@@ -77,6 +79,7 @@ def test_flat_files_are_read_as_those_of_the_training_were(train, tmp_path, imag
     assert by_name["confusion_matrix"] == by_folder["confusion_matrix"]
 
 
+@pytest.mark.slow
 def test_manifests_are_read_as_that_of_the_training_was(train, tmp_path, image_folder):
     """Other columns than those are named by --columns, and the usual ones need nothing."""
     rows = {

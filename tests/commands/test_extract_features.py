@@ -143,6 +143,7 @@ print(json.dumps(model.predict(np.load(sys.argv[2]), verbose=0).tolist()))
     np.testing.assert_allclose(json.loads(done.stdout), probabilities, atol=1e-6)
 
 
+@pytest.mark.slow
 def test_the_same_seed_gives_the_same_weights(extract, extracted):
     assert extract("a").record["weights_sha256"] == extracted.record["weights_sha256"]
 
@@ -151,6 +152,7 @@ def test_each_image_is_computed_once(extracted):
     assert extracted.record["features"]["pool1"]["num_computed"] == 36
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "head",
     ["{pooling: flatten, dense: []}", "{name: logistic}"],
@@ -162,6 +164,7 @@ def test_another_head_computes_no_features_and_learns(extract, count_forward, he
     assert run.record["metrics"]["test"]["accuracy"] >= 0.8
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("changes", "num_computed"),
     [
@@ -178,6 +181,7 @@ def test_what_changes_the_features_computes_them_anew(
     assert sum(count_forward) == num_computed
 
 
+@pytest.mark.slow
 def test_a_changed_image_is_computed_alone(extract, count_forward, image_folder, tmp_path):
     copy = tmp_path / "images"
     shutil.copytree(image_folder, copy)
@@ -189,6 +193,7 @@ def test_a_changed_image_is_computed_alone(extract, count_forward, image_folder,
     assert sum(count_forward) == 1
 
 
+@pytest.mark.slow
 def test_views_are_computed_once_each(extract):
     run = extract("a", "extract_features.views=3", "extract_features.epochs=6")
     assert run.record["features"]["pool1"]["num_computed"] == 3 * 36
@@ -207,6 +212,7 @@ def test_unlimited_views_run_the_base_in_every_step(extract, count_forward):
     assert trained == {"dense1", "logits"}
 
 
+@pytest.mark.slow
 def test_images_are_mixed_where_views_are_unlimited(extract):
     mixed = "augment={flip: horizontal, rotate: 10, mixup: 1}"
     runs = [
@@ -267,6 +273,7 @@ def test_arrays_of_unlimited_views_are_refused(extract):
         extract("a", "extract_features.views=unlimited", features_only=True)
 
 
+@pytest.mark.slow
 def test_a_network_of_keras_by_name(extract):
     run = extract(
         "a",
@@ -326,6 +333,7 @@ def dead_base(broken_base):
     return broken_base("conv2_norm", beta=-1e3)
 
 
+@pytest.mark.slow
 def test_features_that_are_all_zero_are_no_freeze_failure(extract, dead_base, tmp_path):
     run = extract("a", dead_base)
     assert run.record["status"] == "finished"

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 from pathlib import Path
 
@@ -21,40 +22,42 @@ from cvtrain.steps import stage as train
 from cvtrain.system.console import Console
 from cvtrain.system.signals import Stop
 
-CONFIG = """
-seed: 3
-precision: float32
-data: {{source: {source}, image_size: [16, 20]}}
-augment: {{flip: horizontal, rotate: 10}}
-extract_features:
-  backbone: {{weights: {base}}}
-  head: {{dense: [8], dropout: 0.2}}
-  views: 2
-  epochs: 20
-  batch_size: 8
-  optimizer: {{name: adam, learning_rate: 1e-2}}
-finetune:
-  unfreeze_blocks: 1
-  epochs: 2
-  batch_size: 8
-  optimizer: {{name: adam, learning_rate: 1e-3}}
-"""
+QUIET = Console(quiet=True)
+pytestmark = pytest.mark.usefixtures("no_figures")
 
 
-pytestmark = pytest.mark.usefixtures("fresh_cache")
-
-
-@pytest.fixture
-def config(tmp_path, image_folder, finished):
+@pytest.fixture(scope="module")
+def config(transfer_config, finished):
     """config(*overrides) -> Config"""
-    path = tmp_path / "tiny.yaml"
-    path.write_text(CONFIG.format(source=image_folder, base=finished.path))
+    path = transfer_config(finished)
     return lambda *overrides: load_config(path, overrides)
 
 
+@pytest.fixture(scope="module")
+def extracted(config, tmp_path_factory):
+    """A folder with the run that all start from, and the cache that it left."""
+    folder = tmp_path_factory.mktemp("extracted")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("CVTRAIN_CACHE", str(folder / "cache"))
+        extract_features(config(), RunRequest(folder / "source", "tiny"), QUIET)
+    return folder
+
+
 @pytest.fixture
-def source(config, tmp_path):
-    return extract_features(config(), RunRequest(tmp_path / "source", "tiny"), Console(quiet=True))
+def source(extracted, tmp_path, monkeypatch):
+    """A copy of it, to be changed."""
+    monkeypatch.setenv("CVTRAIN_CACHE", str(tmp_path / "cache"))
+    shutil.copytree(extracted, tmp_path, dirs_exist_ok=True)
+    return Run.open(tmp_path / "source")
+
+
+@pytest.fixture(scope="module")
+def tuned(config, extracted):
+    """The run of fine-tuning without any overrides."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("CVTRAIN_CACHE", str(extracted / "cache"))
+        source = Run.open(extracted / "source")
+        return finetune(config(), RunRequest(extracted / "tuned", "tiny"), QUIET, source=source)
 
 
 @pytest.fixture
@@ -63,7 +66,7 @@ def tune(config, source, tmp_path):
 
     def run(folder, *overrides, resume=False):
         request = RunRequest(tmp_path / folder, "tiny", resume)
-        return finetune(config(*overrides), request, Console(quiet=True), source=source)
+        return finetune(config(*overrides), request, QUIET, source=source)
 
     return run
 
@@ -72,15 +75,15 @@ def trained_layers(run):
     return {name for name, layer in run.record["freeze_proof"].items() if layer["trained"]}
 
 
-def test_the_top_is_trained_and_the_rest_is_not(tune, source):
-    run = tune("run")
-    assert run.record["status"] == "finished"
-    assert trained_layers(run) == {"conv2", "dense1", "logits"}
-    assert run.record["source"]["weights"] == source.record["weights_sha256"]
-    assert run.record["weights_sha256"] != source.record["weights_sha256"]
-    assert run.record["metrics"]["test"]["num_images"] == 15
+def test_the_top_is_trained_and_the_rest_is_not(tuned, source):
+    assert tuned.record["status"] == "finished"
+    assert trained_layers(tuned) == {"conv2", "dense1", "logits"}
+    assert tuned.record["source"]["weights"] == source.record["weights_sha256"]
+    assert tuned.record["weights_sha256"] != source.record["weights_sha256"]
+    assert tuned.record["metrics"]["test"]["num_images"] == 15
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("views", ["2", "unlimited"])
 def test_with_an_average_the_freeze_is_still_proven(tune, views):
     """With unlimited views the frozen layers are in the model that is trained and averaged."""
@@ -102,6 +105,7 @@ def test_extraction_computed_what_finetuning_needs(tune, monkeypatch):
     assert sum(computed) == 0
 
 
+@pytest.mark.slow
 def test_cached_and_uncached_training_are_the_same(tune):
     """Without augmentation the cached prefix changes nothing but the time."""
     plain = ("augment=null", "finetune.views=1", "extract_features.views=1")
@@ -115,6 +119,7 @@ def test_cached_and_uncached_training_are_the_same(tune):
         np.testing.assert_allclose(rows[0][column], rows[1][column], rtol=2e-3)
 
 
+@pytest.mark.slow
 def test_steps_follow_one_another(tune):
     run = tune("run", "finetune.then=[{unfreeze_blocks: 2, epochs: 3, batch_size: 8}]")
     assert trained_layers(run) == {"conv1", "conv2", "dense1", "logits"}
@@ -153,6 +158,7 @@ def stop_after_an_epoch(monkeypatch, number):
     monkeypatch.setattr(train, "write_history", write_and_stop)
 
 
+@pytest.mark.slow
 def test_a_stopped_run_goes_on_to_the_same_weights(tune, monkeypatch):
     steps = "finetune.then=[{unfreeze_blocks: 2, epochs: 2, batch_size: 8}]"
     whole = tune("whole", steps)
@@ -170,6 +176,7 @@ def test_a_stopped_run_goes_on_to_the_same_weights(tune, monkeypatch):
 TOO_FAST = "finetune.optimizer.learning_rate=3"
 
 
+@pytest.mark.slow
 def test_what_it_started_from_is_kept_where_no_epoch_is_better(tune, source, monkeypatch):
     """Also through a stop and a resume; the model, its proof, its record and its report say so."""
     run = tune("run", TOO_FAST)
@@ -203,15 +210,15 @@ def test_what_it_started_from_is_kept_where_no_epoch_is_better(tune, source, mon
     assert resumed.record["weights_sha256"] == source.record["weights_sha256"]
 
 
-def test_each_step_is_held_against_the_one_before(tune, source):
+@pytest.mark.slow
+def test_each_step_is_held_against_the_one_before(tune, source, tuned):
     """The first is better than its start, the second is not; its layers are as they were."""
     step = "{unfreeze_blocks: 2, epochs: 2, batch_size: 8, optimizer: {learning_rate: 3}}"
     run = tune("run", f"finetune.then=[{step}]")
     assert run.record["best_epoch"] in (1, 2)
     assert run.record["epochs"] == 4
-    alone = tune("alone")
-    assert run.record["weights_sha256"] == alone.record["weights_sha256"]
-    assert run.record["best_epoch"] == alone.record["best_epoch"]
+    assert run.record["weights_sha256"] == tuned.record["weights_sha256"]
+    assert run.record["best_epoch"] == tuned.record["best_epoch"]
     proof = run.record["freeze_proof"]
     changed = {name for name, layer in proof.items() if layer["before"] != layer["after"]}
     assert changed == {"conv2", "dense1", "logits"}
@@ -228,15 +235,15 @@ def test_each_step_is_held_against_the_one_before(tune, source):
     assert run.record["start"]["test_accuracy"] == right[0].mean()
 
 
-def test_a_step_that_overflows_leaves_the_model_before_it(tune):
+@pytest.mark.slow
+def test_a_step_that_overflows_leaves_the_model_before_it(tune, tuned, tmp_path):
     step = "{unfreeze_blocks: 2, epochs: 2, batch_size: 8, optimizer: {learning_rate: 1e30}}"
     with pytest.raises(TrainingError, match=r"^step 2: epoch 1, step \d of 5: ") as caught:
         tune("run", f"finetune.then=[{step}]")
     assert "Lower finetune.then.0.optimizer.learning_rate from 1e+30 to 1e-05" in str(caught.value)
-    alone = tune("alone")
-    run = Run.open(alone.path.with_name("run"))
-    assert run.record["best_epoch"] == alone.record["best_epoch"]
-    assert run.record["weights_sha256"] == alone.record["weights_sha256"]
+    run = Run.open(tmp_path / "run")
+    assert run.record["best_epoch"] == tuned.record["best_epoch"]
+    assert run.record["weights_sha256"] == tuned.record["weights_sha256"]
 
 
 def test_other_classes_are_refused(tune, source):

@@ -133,6 +133,7 @@ print(json.dumps([as_float.tolist(), as_bytes.tolist()]))
 """
 
 
+@pytest.mark.slow
 def test_plain_keras_opens_the_model_and_agrees(finished, tmp_path):
     """Images of the model's own size, so that decoding is no part of the comparison."""
     from cvtrain.commands.predict import predict
@@ -159,6 +160,7 @@ def test_plain_keras_opens_the_model_and_agrees(finished, tmp_path):
         np.testing.assert_allclose(ours, theirs, atol=1e-6)
 
 
+@pytest.mark.slow
 def test_one_seed_gives_one_model_and_another_gives_another(train, finished, tmp_path):
     again = train(tmp_path / "again")
     assert again.record["weights_sha256"] == finished.record["weights_sha256"]
@@ -167,6 +169,7 @@ def test_one_seed_gives_one_model_and_another_gives_another(train, finished, tmp
     assert other.record["weights_sha256"] != finished.record["weights_sha256"]
 
 
+@pytest.mark.slow
 def test_lines_to_copy_name_the_folder_whatever_it_is_called(train, tmp_path, capsys):
     folder = tmp_path / "my runs" / "a;b"
     train(folder, "fit.epochs=1", console=Console())
@@ -176,6 +179,7 @@ def test_lines_to_copy_name_the_folder_whatever_it_is_called(train, tmp_path, ca
         assert shlex.split(line.partition("cvtrain ")[2])[1] == str(folder)
 
 
+@pytest.mark.slow
 def test_ctrl_c_keeps_what_was_learnt_and_resume_ends_the_same(train, finished, tmp_path):
     folder = tmp_path / "st op"
     with pytest.raises(Stopped, match="what was learnt is in") as caught:
@@ -209,6 +213,7 @@ MIXED = (
 )
 
 
+@pytest.mark.slow
 def test_a_full_disk_ends_a_training_that_goes_on_when_it_is_freed(
     train, finished, tmp_path, monkeypatch
 ):
@@ -231,6 +236,7 @@ def test_a_full_disk_ends_a_training_that_goes_on_when_it_is_freed(
     assert not list(folder.rglob(".cvtrain-tmp-*"))
 
 
+@pytest.mark.slow
 def test_with_mixed_images_too_resume_ends_the_same(train, tmp_path):
     straight = train(tmp_path / "straight", *MIXED)
     folder = tmp_path / "stopped"
@@ -242,12 +248,14 @@ def test_with_mixed_images_too_resume_ends_the_same(train, tmp_path):
     assert (resumed.figures / "augmented_samples.png").exists()
 
 
+@pytest.mark.slow
 def test_mixing_alone_is_drawn_and_trained(train, tmp_path):
     run = train(tmp_path / "run", "augment={mixup: 0.2}", "fit.epochs=1")
     assert run.record["status"] == "finished"
     assert (run.figures / "augmented_samples.png").exists()
 
 
+@pytest.mark.slow
 def test_an_average_and_a_log_leave_their_traces_and_are_resumed(train, tmp_path):
     settings = ("fit.ema=0.9", "log=[tensorboard]")
     straight = train(tmp_path / "straight", *settings)
@@ -268,6 +276,7 @@ def test_mlflow_that_is_missing_is_told_before_there_is_a_run(train, tmp_path, m
     assert not (tmp_path / "run").exists()
 
 
+@pytest.mark.slow
 def test_the_separable_net_trains_to_a_model_like_any_other(train, tmp_path):
     run = train(tmp_path / "run", "fit.model={name: separable, filters: [4, 8]}", "fit.epochs=1")
     assert run.record["status"] == "finished"
@@ -277,6 +286,7 @@ def test_the_separable_net_trains_to_a_model_like_any_other(train, tmp_path):
     assert not (tmp_path / "small").exists()
 
 
+@pytest.mark.slow
 def test_an_accepted_change_trains_longer_and_is_no_longer_exact(train, tmp_path):
     folder = tmp_path / "stopped"
     with pytest.raises(Stopped):
@@ -325,6 +335,7 @@ def test_what_is_not_finite_stops_the_run_and_leaves_no_model(train, tmp_path, n
     assert advice[2] == "0.01"
 
 
+@pytest.mark.slow
 def test_what_was_good_before_is_kept_and_named(train, tmp_path, monkeypatch):
     """Two epochs at a rate that trains, then one that does not; resumed it ends the same."""
 

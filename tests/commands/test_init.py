@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from command_line import run_all
 from PIL import Image
 from tiny_images import make_images
 
@@ -380,40 +381,27 @@ def test_the_engine_is_not_imported(image_folder):
     assert done.stdout.splitlines()[-1] == "set()"
 
 
-def cvtrain(*arguments):
-    command = [sys.executable, "-m", "cvtrain", *map(str, arguments)]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=600)
-    assert done.returncode == 0, done.stderr
-    return done.stdout
-
-
 @pytest.mark.slow
 def test_the_four_lines_work_in_sequence(tmp_path):
     """From a messy folder without splits, by typing what `init` prints."""
     root = make_images(tmp_path / "photos", {"red": 12, "green": 12, "a # b": 30, "rare": 1})
     (root / "red/broken.png").write_bytes(b"\x89PNG\r\n\x1a\n nothing")
     (root / "green/copy.png").write_bytes((root / "green/000.png").read_bytes())
-    printed = cvtrain("init", root)
+    told, _ = run_all({"init": ["init", str(root)]}, Path.cwd())
+    assert told["init"].code == 0, told["init"].err
     text = Path("config.yaml").read_text()
     # A time for each stage, or why not: a busy machine may take longer than `init` waits.
     words = " ".join(text.replace("#", "").split())
     assert words.count("; about ") == 3 or "were not measured: it took more than" in words
-    lines = [line.split("  ")[0] for line in printed.split("Next:\n")[1].split("  cvtrain ")[1:]]
-    assert [line.split()[0] for line in lines] == [
-        "fit",
-        "extract-features",
-        "finetune",
-        "visualize",
-    ]
-    quick = {
-        "fit": ["--set", "fit.epochs=2", "--set", "precision=float32"],
-        "extract-features": ["--set", "extract_features.epochs=2", "--set", "precision=float32"],
-        "finetune": ["--set", "finetune.epochs=2", "--set", "precision=float32"],
-        "visualize": [],
-    }
+    printed = told["init"].out.split("Next:\n")[1].split("  cvtrain ")[1:]
+    lines = [line.split("  ")[0].split() for line in printed]
+    stages = {"fit": "fit", "extract-features": "extract_features", "finetune": "finetune"}
+    assert [command for command, *_ in lines] == [*stages, "visualize"]
     for line in lines:
-        name, *arguments = line.split()
-        cvtrain(name, *arguments, *quick[name])
+        if stage := stages.get(line[0]):
+            line += ["--set", f"{stage}.epochs=2", "--set", "precision=float32"]
+    told, _ = run_all({" ".join(line): line for line in lines}, Path.cwd())
+    assert {line: each.err for line, each in told.items() if each.code} == {}
     runs = [json.loads(path.read_text()) for path in sorted(Path("runs").glob("*/run.json"))]
     assert [run["command"] for run in runs] == ["fit", "extract-features", "finetune"]
     assert all(run["class_names"] == ["a # b", "green", "red"] for run in runs)

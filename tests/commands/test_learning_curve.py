@@ -16,10 +16,9 @@ from sklearn.preprocessing import StandardScaler
 
 from cvtrain.commands import learning_curve as pipeline
 from cvtrain.commands.learning_curve import conclude, learning_curve
-from cvtrain.config import load_config
 from cvtrain.errors import ConfigError, DataError, RunError, Stopped
 from cvtrain.models.backbones import build_backbone
-from cvtrain.runs.run import Run, RunRequest
+from cvtrain.runs.run import Run
 from cvtrain.system.console import Console
 from cvtrain.training.linear_probe import out_of_fold
 
@@ -33,16 +32,8 @@ learning_curve: {{shares: [0.2, 0.4, 0.7, 1], seeds: 2}}
 
 
 @pytest.fixture(scope="module")
-def start(tmp_path_factory, image_folder):
-    """start(folder, *overrides, resume=False) -> Run"""
-    path = tmp_path_factory.mktemp("config") / "tiny.yaml"
-    path.write_text(CONFIG.format(source=image_folder))
-
-    def run(folder, *overrides, resume=False):
-        config = load_config(path, overrides)
-        return learning_curve(config, RunRequest(folder, "tiny", resume), Console(quiet=True))
-
-    return run
+def start(starter):
+    return starter(learning_curve, CONFIG)
 
 
 @pytest.fixture(scope="module")

@@ -4,18 +4,17 @@ import csv
 import json
 import os
 import re
-import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
+from command_line import run_all
 from PIL import Image
 from tiny_images import make_images
 
 from cvtrain.system.outputs import mark_of_output
 
-sys.path.insert(0, str(Path(__file__).parents[1] / "robustness" / "bad_input"))
-from commands import run_all
+pytestmark = pytest.mark.slow
 
 GOOD = 6  # readable images of each class, besides the odd ones
 NET = ["--set", "fit.epochs=1", "--set", "fit.model={filters: [2], dense: []}", "--set"]

@@ -23,7 +23,7 @@ from cvtrain.errors import ConfigError, DataError, RunError, Stopped
 from cvtrain.features import extract
 from cvtrain.models.backbones import build_backbone
 from cvtrain.models.blocks import blocks, find_cut
-from cvtrain.runs.run import Run, RunRequest, newest_run
+from cvtrain.runs.run import Run, newest_run
 from cvtrain.sections import Backbone
 from cvtrain.system.console import Console
 
@@ -37,16 +37,8 @@ probe: {{folds: 3}}
 
 
 @pytest.fixture(scope="module")
-def start(tmp_path_factory, image_folder):
-    """start(folder, *overrides, resume=False) -> Run"""
-    path = tmp_path_factory.mktemp("config") / "tiny.yaml"
-    path.write_text(CONFIG.format(source=image_folder))
-
-    def run(folder, *overrides, resume=False):
-        config = load_config(path, overrides)
-        return probe(config, RunRequest(folder, "tiny", resume), Console(quiet=True))
-
-    return run
+def start(starter):
+    return starter(probe, CONFIG)
 
 
 @pytest.fixture(scope="module")
@@ -218,6 +210,7 @@ def test_another_config_does_not_continue_a_run(start, tmp_path, monkeypatch):
         start(tmp_path / "run", "probe.folds=4", resume=True)
 
 
+@pytest.mark.slow
 def test_every_base_is_measured_at_every_size(start, tmp_path, monkeypatch):
     same = {"accuracy": 0.5, "standard_error": 0.1, "validation_accuracy": 0.5}
     monkeypatch.setattr(pipeline, "linear_accuracy", lambda *_, **__: same)

@@ -21,32 +21,10 @@ from cvtrain.runs.run import Run, RunRequest
 from cvtrain.system.console import Console
 from cvtrain.system.files import cache_dir
 
-TRANSFER = """
-seed: 3
-data: {{source: {source}, image_size: [16, 20]}}
-augment: {{flip: horizontal, rotate: 10}}
-extract_features:
-  backbone: {{weights: {base}}}
-  head: {{dense: [8], dropout: 0.2}}
-  views: 2
-  epochs: 2
-  batch_size: 8
-  optimizer: {{name: adam, learning_rate: 1e-2}}
-finetune:
-  unfreeze_blocks: 1
-  epochs: 2
-  batch_size: 8
-  optimizer: {{name: adam, learning_rate: 1e-3}}
-"""
 QUIET = Console(quiet=True)
 
 
-@pytest.fixture(autouse=True, scope="module")
-def _no_figures():
-    """Drawing takes a third of a tiny run, and is compared nowhere."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("cvtrain.explain.draw.save", lambda *_: None)
-        yield
+pytestmark = pytest.mark.usefixtures("no_figures")
 
 
 @pytest.fixture(scope="module")
@@ -82,6 +60,7 @@ def found(folder):
     return json.loads((folder / "reproduction.json").read_text(encoding="utf-8"))
 
 
+@pytest.mark.slow
 def test_a_run_is_reproduced_bit_for_bit_also_when_stopped(averaged, again, tmp_path, capsys):
     folder, cache = tmp_path / "again", os.environ["CVTRAIN_CACHE"]
     with pytest.raises(Stopped) as caught:
@@ -120,12 +99,11 @@ def test_a_run_is_reproduced_bit_for_bit_also_when_stopped(averaged, again, tmp_
 
 
 @pytest.fixture(scope="module")
-def tuned(averaged, image_folder, tmp_path_factory):
+def tuned(averaged, transfer_config, tmp_path_factory):
     """A fine-tuned run and the run that it started from; bfloat16 was measured to be faster."""
     folder = tmp_path_factory.mktemp("transfer")
-    path = folder / "transfer.yaml"
-    path.write_text(TRANSFER.format(source=image_folder, base=averaged.path))
-    config = load_config(path)
+    overrides = ("precision=auto", "extract_features.epochs=2")
+    config = load_config(transfer_config(averaged), overrides)
     with pytest.MonkeyPatch.context() as patch:
         speeds = {"float32": 1.0, "bfloat16": 2.0}
         patch.setattr("cvtrain.training.precision._measure", lambda *_, **__: speeds)
@@ -148,6 +126,7 @@ def computed(monkeypatch):
     return folders
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("which", ["features", "tuned"])
 def test_features_are_computed_anew_and_the_run_is_the_same(
     which, tuned, again, computed, monkeypatch

@@ -88,6 +88,7 @@ def test_blocks_of_xception(base):
     assert found["block14"] == "block14_sepconv2_act"
 
 
+@pytest.mark.slow
 def test_blocks_of_efficientnet(base):
     found = ends(base("efficientnet_b0"))
     repeats = [1, 2, 2, 3, 3, 4, 1]  # M. Tan and Q. Le, arXiv:1905.11946, table 1

@@ -100,6 +100,7 @@ def test_a_model_that_is_not_finite_is_never_written(tmp_path, name, value):
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.slow
 def test_plain_keras_opens_the_file_elsewhere(tmp_path):
     model = build_convnet(**OPTIONS)
     save_model(model, tmp_path / "model.keras", about=ABOUT)

@@ -2,7 +2,7 @@
 
 import h5py
 import pytest
-from commands import run_all
+from command_line import run_all
 from odd_copies import DEALT, REFUSED, all_three_times
 
 from cvtrain.commands.fit import fit

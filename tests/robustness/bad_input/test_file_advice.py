@@ -15,7 +15,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from commands import run_all
+from command_line import run_all
 from PIL import Image
 from test_image_files import ROWS
 from tiny_images import make_images

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import odd_manifests  # noqa: F401 - adds its rows to the tables
 import pytest
-from commands import run_all
+from command_line import run_all
 from odd_folders import REFUSED, TAKEN, images
 
 from cvtrain.data.check import check_index

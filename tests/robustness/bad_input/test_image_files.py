@@ -4,7 +4,7 @@ from collections import defaultdict
 
 import numpy as np
 import pytest
-from commands import run_all
+from command_line import run_all
 from odd_jpegs import jpegs
 from odd_others import bmps, gifs, webps
 from odd_pngs import pngs

@@ -4,7 +4,7 @@ import functools
 from pathlib import Path
 
 import pytest
-from commands import run_all
+from command_line import run_all
 from odd_yamls import LEAST, Read, Refused, read, syntax, values
 
 from cvtrain.config import load_config

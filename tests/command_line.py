@@ -39,7 +39,7 @@ def run_all(commands: dict[str, list[str]], here: Path) -> tuple[dict[str, Told]
         capture_output=True,
         text=True,
         cwd=here,
-        timeout=300,
+        timeout=600,
     )
     assert done.returncode == 0, done.stderr
     told, engines = json.loads(done.stdout.splitlines()[-1])
