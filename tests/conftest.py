@@ -201,3 +201,18 @@ def no_figures():
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("cvtrain.explain.draw.save", lambda *_: None)
         yield
+
+
+@pytest.fixture
+def count_forward(monkeypatch):
+    """How many images were computed, one entry for each extraction of features."""
+    from cvtrain.steps import cached_features
+
+    counts, original = [], cached_features.extract
+
+    def counting(*args, **kwargs):
+        counts.append(original(*args, **kwargs))
+        return counts[-1]
+
+    monkeypatch.setattr(cached_features, "extract", counting)
+    return counts

@@ -20,7 +20,6 @@ from cvtrain.commands.learning_curve import learning_curve
 from cvtrain.commands.probe import probe
 from cvtrain.config import load_config
 from cvtrain.errors import ConfigError, DataError, RunError, Stopped, TrainingError
-from cvtrain.features import extract as extraction
 from cvtrain.runs.run import RunRequest
 from cvtrain.system.console import Console
 
@@ -71,20 +70,6 @@ def extracted(tmp_path_factory, transfer_config):
         return extract_features(
             load_config(transfer_config), RunRequest(folder / "run", "tiny"), Console(quiet=True)
         )
-
-
-@pytest.fixture
-def count_forward(monkeypatch):
-    """How many images were computed, one entry for each extraction."""
-    counts = []
-    original = extraction.extract
-
-    def counting(*args, **kwargs):
-        counts.append(original(*args, **kwargs))
-        return counts[-1]
-
-    monkeypatch.setattr(extraction, "extract", counting)
-    return counts
 
 
 def test_the_run_is_a_normal_one(extracted):
