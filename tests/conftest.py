@@ -1,12 +1,19 @@
 """Tiny generated images, a cache of its own for each test session, and the reference data."""
 
+import inspect
 import os
+import re
 import signal
 import sys
 from pathlib import Path
 
 import pytest
 from tiny_images import make_images
+
+IS_WINDOWS = sys.platform == "win32"
+# Kills, limits, links and named pipes; what a test that uses them has in its source.
+collect_ignore = ["robustness"] if IS_WINDOWS else []
+POSIX = re.compile(r"symlink_to|mkfifo|chmod|fsencode|SIG(HUP|KILL|TERM|INT)|send_signal|/proc/")
 
 CHROMIUM, CHROMEDRIVER = Path("/usr/bin/chromium"), Path("/usr/bin/chromedriver")
 
@@ -15,6 +22,13 @@ def pytest_make_parametrize_id(val, argname):
     # Bytes may hold the second in which they were packed, and the processes that share the tests
     # refuse to start where they do not know them by the same names.
     return argname if isinstance(val, bytes) else None
+
+
+def pytest_collection_modifyitems(items):
+    if IS_WINDOWS:
+        for item in items:
+            if POSIX.search(inspect.getsource(item.function)):
+                item.add_marker(pytest.mark.skip(reason="needs what Windows lacks"))
 
 
 @pytest.fixture(autouse=True, scope="session")
@@ -44,7 +58,7 @@ def _hears_signals():
     # A shell starts what it does not wait for deaf to Ctrl-C, and nohup deaf to a closing terminal;
     # every process that a test starts would be so, too.
     heard = {signal.SIGINT: signal.default_int_handler}
-    if sys.platform != "win32":
+    if not IS_WINDOWS:
         heard[signal.SIGHUP] = signal.SIG_DFL
     for number, handler in heard.items():
         if signal.getsignal(number) is signal.SIG_IGN:

@@ -6,7 +6,6 @@ import hashlib
 import io
 import json
 import os
-import resource
 import shlex
 import subprocess
 import sys
@@ -59,6 +58,7 @@ def test_committed_files_have_the_usual_permissions(tmp_path):
 
 
 def test_a_file_limit_is_a_resource_error_and_keeps_the_old(tmp_path):
+    resource = pytest.importorskip("resource")
     path = tmp_path / "file.bin"
     commit_bytes(path, b"old")
     code = (
