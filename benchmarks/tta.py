@@ -20,6 +20,7 @@ from cvtrain.images.pixel_cache import Pixels
 from cvtrain.images.tta_views import view_changes
 from cvtrain.runs.run import Run
 from cvtrain.steps.inference import decoder_of_run, load_predictor
+from cvtrain.system.signals import Stop
 
 BATCH_SIZE = 64
 
@@ -53,17 +54,16 @@ class Asker:
     """
 
     def __init__(self, run: Run):
-        names = run.field("class_names", list)
-        root = Path(run.field("data", dict)["root"])
-        splits = recorded_index(root, tuple(names), run.read_json("split.json")).splits
+        root = Path(run.record.data.root)
+        splits = recorded_index(root, run.record.class_names, run.read_json("split.json")).splits
         pixels = Pixels(root, decoder_of_run(run))
-        self.seed = run.field("seed", int)
+        self.seed = run.record.seed
         self.augmentation = load_config(run.path / "config.yaml").augment
         self._labels = {name: splits[name].labels for name in ("validation", "test")}
         self._images = {
             name: np.stack([pixels[path] for path in splits[name].paths]) for name in self._labels
         }
-        self._predict = load_predictor(run, len(names))
+        self._predict = load_predictor(run, Stop())
         self._found: dict[tuple[str, Change], np.ndarray] = {}
 
     def measure(self, changes: list[Change]) -> dict[str, dict]:

@@ -26,7 +26,7 @@ from cvtrain.data.scan import find_images
 from cvtrain.errors import ConfigError
 from cvtrain.runs import run as runs
 from cvtrain.runs.run import RunRequest, new_run_path, newest_run
-from cvtrain.steps.inference import decoder_of_run
+from cvtrain.steps.inference import decoder_of_run, load_saved
 from cvtrain.system.console import Console, LoggingConsole
 from cvtrain.system.signals import stop_on_signals
 
@@ -65,23 +65,23 @@ class Run:
     @property
     def record(self) -> Mapping[str, Any]:
         """The content of run.json."""
-        return self._run.record
+        return self._run.content
 
     @property
     def class_names(self) -> tuple[str, ...]:
         """Names of the classes, in the order of the probabilities."""
-        return tuple(self._run.field("class_names", list))
+        return self._run.require("class_names").class_names
 
     @property
     def image_size(self) -> tuple[int, int]:
         """Height and width of the pixels that the model takes."""
-        height, width = self._run.field("image_size", list)
-        return height, width
+        return self._run.require("image_size").image_size
 
     @property
     def metrics(self) -> Mapping[str, Any]:
         """Metrics by split: {"test": {"accuracy": 0.93, "accuracy_interval": [...], ...}, ...}."""
-        return self._run.field("metrics", dict)
+        self._run.require("metrics")
+        return self._run.content["metrics"]
 
     @property
     def history(self) -> list[dict[str, float]]:
@@ -104,13 +104,7 @@ class Run:
         Raises:
             RunError: the run has no model, or its file is damaged.
         """
-        from cvtrain.models.saved_model import load_model
-
-        return load_model(
-            self._run.require_model(),
-            image_size=self.image_size,
-            num_classes=len(self.class_names),
-        )
+        return load_saved(self._run)
 
     def predict(self, images: Images, *, batch_size: int = 32, tta: int = 1) -> list[Prediction]:
         """Classify images, as `cvtrain predict` does.
@@ -162,21 +156,22 @@ class Run:
 
     def __repr__(self) -> str:
         """The command, the folder and the test accuracy."""
-        test = self.record.get("metrics", {}).get("test", {})
-        accuracy = f", test accuracy {test['accuracy']:.4f}" if test else ""
-        return f"<Run of {self.record['command']} in {self.path}{accuracy}>"
+        metrics = self._run.record.metrics
+        accuracy = f", test accuracy {metrics.test.accuracy:.4f}" if metrics else ""
+        return f"<Run of {self._run.record.command} in {self.path}{accuracy}>"
 
     def _repr_html_(self) -> str:
         """What a notebook shows: the most important fields and the learning curves."""
-        record = self.record
-        rows = {"command": record["command"], "status": record["status"], "folder": self.path}
-        if test := record.get("metrics", {}).get("test"):
-            low, high = test["accuracy_interval"]
+        record = self._run.record
+        rows = {"command": record.command, "status": record.status, "folder": self.path}
+        if record.metrics:
+            test = record.metrics.test
+            low, high = test.accuracy_interval
             rows["test accuracy"] = (
-                f"{test['accuracy']:.4f} (95 % interval {low:.4f} to {high:.4f}, "
-                f"{test['num_images']:,} images)"
+                f"{test.accuracy:.4f} (95 % interval {low:.4f} to {high:.4f}, "
+                f"{test.num_images:,} images)"
             )
-        if names := record.get("class_names"):
+        if names := record.class_names:
             rows["classes"] = ", ".join(names[:10]) + (", ..." if len(names) > 10 else "")
         cells = "".join(
             f"<tr><th>{html.escape(key)}</th><td>{html.escape(str(value))}</td></tr>"
@@ -253,7 +248,8 @@ def finetune(
         if source is not None:
             first = runs.Run.open(_path_of(source))
         elif resume:
-            first = runs.Run.open(Path(runs.Run.open(request.path).field("source", dict)["run"]))
+            recorded = runs.Run.open(request.path).require("source").source
+            first = runs.Run.open(Path(recorded.run))
         else:
             first = newest_run(RUNS_DIR, command="extract-features", has_model=True)
         return command(config, request, console, source=first)

@@ -1,21 +1,27 @@
 """Writes the pages of the reference from the code: `make docs`.
 
-cli.md from the commands' own help, config.md and config.schema.json from the config's sections. A
-test demands that what is committed is what this writes.
+cli.md from the commands' own help, config.md and config.schema.json from the config's sections, the
+table of run.json in run-folder.md from its schema. A test demands that what is committed is what
+this writes.
 """
 
 import json
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from types import NoneType
+from typing import Any, Literal, get_args, get_origin
 
 import click
+from pydantic import BaseModel
 
 from cvtrain.cli import cli
 from cvtrain.config.schema import config_schema
+from cvtrain.runs.record import RunRecord
+from cvtrain.sections.base import field_docs
 
 DOCS = Path(__file__).parent
 WIDTH = 100
+TABLE = "<!-- make docs: the fields of cvtrain.runs.record.RunRecord -->\n"
 
 
 def main() -> None:
@@ -27,10 +33,13 @@ def main() -> None:
 def pages() -> dict[str, str]:
     """File name -> text of every generated page."""
     schema = config_schema()
+    page = (DOCS / "run-folder.md").read_text(encoding="utf-8")
+    before, _, after = page.split(TABLE)
     return {
         "cli.md": "\n".join(command_reference()) + "\n",
         "config.md": "\n".join(config_reference(schema)) + "\n",
         "config.schema.json": json.dumps(schema, indent=2, ensure_ascii=False) + "\n",
+        "run-folder.md": "".join([before, TABLE, *record_reference(), TABLE, after]),
     }
 
 
@@ -105,6 +114,41 @@ def _range(field: dict[str, Any]) -> Iterator[str]:
     for name, sign in signs.items():
         if name in field:
             yield f"{sign} {field[name]}"
+
+
+def record_reference() -> Iterator[str]:
+    """The table of the fields of run.json."""
+    yield "\n| field | type | meaning |\n|---|---|---|\n"
+    yield from _fields(RunRecord)
+    yield "\n"
+
+
+def _fields(model: type[BaseModel], prefix: str = "") -> Iterator[str]:
+    """A row for each field; for each of its own fields where those have a meaning of their own."""
+    docs = field_docs(model)
+    for name, field in model.model_fields.items():
+        if name in docs:
+            kind, meaning = _json_type(field.annotation), _one_line(docs[name])
+            yield f"| `{prefix}{name}` | {kind} | {meaning} |\n"
+        else:
+            (inner,) = (t for t in (field.annotation, *get_args(field.annotation)) if _is_model(t))
+            yield from _fields(inner, f"{name}.")
+
+
+def _is_model(kind: Any) -> bool:
+    return isinstance(kind, type) and issubclass(kind, BaseModel)
+
+
+def _json_type(kind: Any) -> str:
+    """What a value is in JSON, in the words of Python."""
+    origin, parts = get_origin(kind), [p for p in get_args(kind) if p not in (NoneType, Ellipsis)]
+    if origin is Literal:
+        return "str"
+    if origin in (list, tuple):
+        return f"[{', '.join(map(_json_type, parts))}]"
+    if origin is dict or _is_model(kind):
+        return "object"
+    return _json_type(parts[0]) if parts else {"datetime": "str"}.get(kind.__name__, kind.__name__)
 
 
 def _default(field: dict[str, Any]) -> str:

@@ -89,9 +89,11 @@ def make_run(
     )
     if epochs:
         (path / "history.csv").write_text(csv_text(history(epochs)))
-    run = Run(path, {"format": 1, "command": command})
-    run.update(
-        **{
+    run = Run(
+        path,
+        {
+            "format": 1,
+            "command": command,
             "status": "finished",
             "started": "2026-11-22T08:14:02+00:00",
             "name": "tiny",
@@ -117,8 +119,9 @@ def make_run(
             "versions": {"python": "3.11.7", "keras": "3.15.1"},
         }
         | ({"epochs": epochs, "best_epoch": epochs - 1} if epochs else {})
-        | fields
+        | fields,
     )
+    run.update()
     return run
 
 

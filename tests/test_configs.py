@@ -77,8 +77,8 @@ def of_command(section):
 def test_it_runs_for_a_step_or_two(path, tmp_path, image_folder):
     config = load_config(path, overrides(path, image_folder))
     run = fit(config, RunRequest(tmp_path / "run", path.stem), Console(quiet=True))
-    assert run.record["status"] == "finished"
-    assert run.record["metrics"]["test"]["num_images"] == 15
+    assert run.content["status"] == "finished"
+    assert run.content["metrics"]["test"]["num_images"] == 15
 
 
 @pytest.mark.slow
@@ -96,8 +96,8 @@ def test_its_base_runs_for_a_step_or_two(path, tmp_path, image_folder):
     console = Console(quiet=True)
     source = extract_features(config, RunRequest(tmp_path / "features", path.stem), console)
     run = finetune(config, RunRequest(tmp_path / "tuned", path.stem), console, source=source)
-    assert run.record["status"] == "finished"
-    assert sum(layer["trained"] for layer in run.record["freeze_proof"].values()) >= 2
+    assert run.content["status"] == "finished"
+    assert sum(layer["trained"] for layer in run.content["freeze_proof"].values()) >= 2
 
 
 @pytest.mark.parametrize(

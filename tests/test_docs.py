@@ -1,6 +1,7 @@
 """The reference is what the code says, and the schema knows what the loader takes."""
 
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -21,12 +22,13 @@ def pages(tmp_path_factory):
     folder = tmp_path_factory.mktemp("docs")
     script = folder / "generate.py"
     script.write_text((ROOT / "docs" / "generate.py").read_text(encoding="utf-8"))
+    shutil.copy(ROOT / "docs" / "run-folder.md", folder)
     subprocess.run([sys.executable, script], check=True, cwd=ROOT)
     return {path.name: path.read_text(encoding="utf-8") for path in folder.glob("*.*[!y]")}
 
 
 def test_committed_pages_are_what_the_code_says(pages):
-    assert set(pages) == {"cli.md", "config.md", "config.schema.json"}
+    assert set(pages) == {"cli.md", "config.md", "config.schema.json", "run-folder.md"}
     for name, text in pages.items():
         committed = (ROOT / "docs" / name).read_text(encoding="utf-8")
         assert committed == text, f"docs/{name} is old: make docs"

@@ -22,8 +22,8 @@ def train(recipe, folder, *overrides):
 def test_the_demo_keeps_its_promise(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     run = train("digits", tmp_path / "run")
-    assert run.record["metrics"]["test"]["accuracy"] >= 0.98
-    assert run.record["data"]["root"] == str(tmp_path / "data" / "digits")
+    assert run.content["metrics"]["test"]["accuracy"] >= 0.98
+    assert run.content["data"]["root"] == str(tmp_path / "data" / "digits")
 
 
 @pytest.mark.slow
@@ -32,10 +32,10 @@ def test_a_sixth_of_mnist_is_learnt_in_the_books_five_epochs(shared, tmp_path, m
     monkeypatch.chdir(tmp_path)
     subset = "data.train_per_class=1000"
     run = train("mnist", tmp_path / "run", f"data.source={shared}/data/mnist.npz", subset)
-    assert run.record["epochs"] == 5
-    assert run.record["metrics"]["test"]["num_images"] == 10_000
+    assert run.content["epochs"] == 5
+    assert run.content["metrics"]["test"]["num_images"] == 10_000
     # All images lead to the 0.991 of the book, as the header of configs/mnist.yaml says.
-    assert run.record["metrics"]["test"]["accuracy"] >= 0.97
+    assert run.content["metrics"]["test"]["accuracy"] >= 0.97
 
 
 @pytest.mark.slow
@@ -52,4 +52,4 @@ def test_photographs_are_learnt(shared, tmp_path):
     rate = "fit.optimizer.learning_rate=1e-3"
     run = train("scratch", tmp_path / "run", f"data.source={shared}/data/clothing", *small, rate)
     # A fifth of the test images are of the largest class.
-    assert run.record["metrics"]["test"]["accuracy_interval"][0] > 0.3
+    assert run.content["metrics"]["test"]["accuracy_interval"][0] > 0.3

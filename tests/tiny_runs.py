@@ -7,6 +7,17 @@ from cvtrain.data.index import Split
 from cvtrain.runs.predictions import predictions_csv
 from cvtrain.runs.run import Run
 
+SCORES = {
+    "num_images": 4,
+    "accuracy": 0.75,
+    "accuracy_interval": [0.3, 0.95],
+    "loss": 0.5,
+    "calibration_error": 0.1,
+    "per_class": {},
+    "confusion_matrix": [],
+}
+"""Of the test images, as `run.json` has them."""
+
 
 def make_run(path, class_names=("cat", "dog", "owl"), num_images=200, over_confidence=2.0):
     """A run that knows the classes well, and is surer of itself than it should be.

@@ -125,7 +125,7 @@ class Project:
                     "Name one of the two.",
                 )
             run_dir, config, kept = config, config / "config.yaml", None
-            name = Run.open(run_dir).field("name", str)
+            name = Run.open(run_dir).record.name
         else:
             if self.resume:
                 _refuse_what_is_no_config(config)

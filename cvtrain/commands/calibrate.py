@@ -50,7 +50,7 @@ def calibrate(
     """
     run.require_model()
     target = _target(coverage, risk)
-    names = run.field("class_names", list)
+    names = run.require("class_names").class_names
     validation = read_predictions(run.path / "predictions-validation.csv", names)
     test = read_predictions(run.path / "predictions-test.csv", names)
     calibration = measure_calibration(validation, test)
@@ -99,7 +99,7 @@ def _target(coverage: float | None, risk: float | None) -> dict[str, float]:
 
 
 def _threshold(run: Run, validation: Predictions, target: dict[str, float]) -> float:
-    if UNKNOWN in run.record["class_names"]:
+    if UNKNOWN in run.record.class_names:
         raise ConfigError(
             f"{run.path}: has a class '{UNKNOWN}', which is what abstaining answers",
             "Give the class another name and train again.",

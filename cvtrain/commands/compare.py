@@ -10,9 +10,9 @@ from cvtrain.errors import ConfigError
 from cvtrain.reports import text as words
 from cvtrain.reports.paired_test import Answers, Pair, answers, paired
 from cvtrain.reports.plots import plot_validation_curves
-from cvtrain.reports.run_files import flat, read_history, read_settings
-from cvtrain.reports.run_record import Record, read_record, read_rungs
+from cvtrain.reports.run_files import flat, measured_record, read_history, read_settings
 from cvtrain.runs.predictions import read_predictions
+from cvtrain.runs.record import RunRecord
 from cvtrain.runs.run import Run
 from cvtrain.system.console import Console
 from cvtrain.system.files import commit_text, printable
@@ -37,7 +37,7 @@ class Contender:
     """
 
     name: str
-    record: Record
+    record: RunRecord
     settings: Mapping[str, str]
     history: Mapping[str, Sequence[float]]
     answers: Answers
@@ -181,13 +181,13 @@ def render_comparison(
 
 
 def _with_rungs(run: Run) -> list[Run]:
-    if run.record["command"] != "ladder":
+    if run.record.command != "ladder":
         return [run]
-    return [Run.open(run.path / rung.run) for rung in read_rungs(run)]
+    return [Run.open(run.path / rung.run) for rung in run.record.rungs]
 
 
 def _contender(run: Run, name: str) -> Contender:
-    record = read_record(run)
+    record = measured_record(run)
     predictions = read_predictions(run.path / "predictions-test.csv", record.class_names)
     said = answers(predictions, record.class_names)
     return Contender(name, record, flat(read_settings(run)), read_history(run), said)

@@ -64,7 +64,7 @@ def evaluate(
         ResourceError: the folder holds something else, or cannot be written.
         Stopped: a stop was requested.
     """
-    class_names = tuple(run.field("class_names", list))
+    class_names = run.require("class_names").class_names
     average = view_average(run, tta)
     with stop_on_signals() as stop:
         index, has_splits = _index_of(run, source, split, columns, stop, console)
@@ -76,7 +76,7 @@ def evaluate(
         index, messages = resolve(index, report, on_bad="skip", on_leak="allow")
         show_notes(index, messages, console)
         (name, part), *_ = index.splits.items()
-        predict = average(load_predictor(run, len(class_names), stop))
+        predict = average(load_predictor(run, stop))
         probabilities = predict_split(predict, pixels, part, stop, console)
     metrics = classification_report(part.labels, probabilities, class_names)
     metrics |= measure_abstention(run, part.labels, probabilities)
@@ -103,7 +103,7 @@ def _index_of(
     Those that the run recorded, or those of `source` under the run's class names. Where `source`
     is not split and holds the run's own images, they are split as they were.
     """
-    class_names = tuple(run.field("class_names", list))
+    class_names = run.record.class_names
     by_class = run.read_json("split.json") if (run.path / "split.json").exists() else {}
     if source is None:
         paths = [path for each in by_class.get(split, {}).values() for path in each]

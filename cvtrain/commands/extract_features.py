@@ -77,7 +77,7 @@ def extract_features(
     with start_job("extract-features", config, request, console) as job:
         base, cut = cut_base(job, config)
         # A run that was begun for its arrays goes on for them, whatever it is asked.
-        features_only = features_only or job.run.record.get("features_only") is True
+        features_only = features_only or job.run.record.features_only
         described = stage.backbone.model_dump() | {"cut": cut}
         job.run.update(base=described, features_only=features_only)
         augmentation = config.augment if stage.views != 1 else None
@@ -106,7 +106,7 @@ def extract_features(
                 job.run.update(precision="float32")
                 feed = feature_feed(job, stage, rows, exact["validation"], num_views=stage.views)
                 head = in_precision(suffix_of(model, cut), "float32")
-                course = train_stage(job, head, model, stage, feed)
+                course = train_stage(job, head, model, stage, feed, precision="float32")
             else:
                 course = Course()
                 model = with_closed_head(job, base, cut, rows, exact["validation"])
@@ -116,7 +116,7 @@ def extract_features(
             predict = feature_predictor(job, suffix_of(model, cut), exact)
         trained = layers_above(model, cut)
         record_proof(job, before, layer_digests(model), trained, excused=course.idle)
-        finish(job, parts, predict, judged)
+        finish(job, model, course, parts, predict, judged)
     return job.run
 
 
@@ -148,8 +148,8 @@ def train_end_to_end(job: Job, model: keras.Model, cut: str) -> Course:
     stage = job.config.extract_features
     set_trainable(model, layers_above(model, cut))
     feed = image_feed(job, stage, job.config.augment)
-    trained = in_best_precision(job, lambda precision: in_precision(model, precision), stage, feed)
-    return train_stage(job, trained, model, stage, feed)
+    trained, precision = in_best_precision(job, partial(in_precision, model), stage, feed)
+    return train_stage(job, trained, model, stage, feed, precision=precision)
 
 
 def write_features(job: Job, frozen: FrozenPart) -> None:

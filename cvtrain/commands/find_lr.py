@@ -71,11 +71,11 @@ def training_step(job: Job) -> Iterator[Callable[[float], float]]:
     """A step of the config's `fit` on the next batch, as a function: rate -> loss before it."""
     config, stage = job.config, job.config.fit
     build = partial(build_network, config, len(job.dataset.index.class_names), for_training=True)
-    model = in_best_precision(job, build, stage)
+    model, precision = in_best_precision(job, build, stage)
     feed = image_feed(job, stage, config.augment)
     train = backend.train_step(
         logits_model(model),
-        build_optimizer(stage.optimizer, precision=job.run.record["precision"]),
+        build_optimizer(stage.optimizer, precision=precision),
         class_weights=class_weights_of(stage, feed.labels),
         label_smoothing=stage.label_smoothing,
     )

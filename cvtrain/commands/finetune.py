@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from functools import partial
 
 import numpy as np
 
@@ -30,7 +31,7 @@ from cvtrain.steps.cached_features import (
     refuse_seen_images,
 )
 from cvtrain.steps.find_mislabels import judged_before
-from cvtrain.steps.finish import Untuned, finish
+from cvtrain.steps.finish import finish
 from cvtrain.steps.inference import image_predictor
 from cvtrain.steps.session import Job, finished_run, start_job
 from cvtrain.steps.stage import (
@@ -71,9 +72,7 @@ def finetune(config: Config, request: RunRequest, console: Console, *, source: R
         model = open_model(source, image_size=config.data.image_size)
         refuse_impossible_steps(model, section)
         # In another precision the same layer's features would be others, and computed anew.
-        job.run.update(
-            features=source.record.get("features", {}) | job.run.record.get("features", {})
-        )
+        job.run.update(features=source.record.features | job.run.record.features)
         draw_augmentation(job, augmentation, views)
         before = layer_digests(model)
         trained: set[str] = set()
@@ -91,7 +90,7 @@ def finetune(config: Config, request: RunRequest, console: Console, *, source: R
                 changed.update(set(stage.unfrozen.layers) - course.idle)
         record_proof(job, before, layer_digests(model), trained, excused=trained - changed)
         known = judged_before(source, job)
-        finish(job, *stage.evaluation(), known, start=Untuned(course.start, untuned))
+        finish(job, model, course, *stage.evaluation(), known, untuned=untuned)
     return job.run
 
 
@@ -105,7 +104,7 @@ def refuse_impossible_steps(model: keras.Model, section: FineTune) -> None:
 
 def refuse_other_classes(source: Run, job: Job) -> None:
     """Raise ConfigError unless the images are of the classes that the run tells apart."""
-    known, names = source.field("class_names", list), list(job.dataset.index.class_names)
+    known, names = source.require("class_names").class_names, job.dataset.index.class_names
     if known != names:
         raise ConfigError(
             f"{source.path} was trained on the classes {', '.join(known)}, and the images have the "
@@ -163,15 +162,14 @@ class _Stage:
             f"step {self.number}: {len(self.unfrozen.layers)} layers are trained, "
             f"from {self.unfrozen.layers[0]} on, reading {source}"
         )
-        trained = in_best_precision(
-            job, lambda precision: in_precision(upper, precision), step, feed
-        )
+        trained, precision = in_best_precision(job, partial(in_precision, upper), step, feed)
         return train_stage(
             job,
             trained,
             self.model,
             step,
             feed,
+            precision=precision,
             rates=variable_rates(trained, self.unfrozen),
             number=self.number,
             earlier=earlier,

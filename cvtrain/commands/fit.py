@@ -39,13 +39,13 @@ def fit(config: Config, request: RunRequest, console: Console) -> Run:
         build = partial(build_network, config, len(job.dataset.index.class_names))
         draw_augmentation(job, config.augment)
         feed = image_feed(job, config.fit, config.augment)
-        model = in_best_precision(
+        model, precision = in_best_precision(
             job,
             partial(build, for_training=True),
             config.fit,
             feed,
         )
         saved = build("float32")
-        train_stage(job, model, saved, config.fit, feed)
-        finish(job, job.dataset.index.splits, image_predictor(job, saved))
+        course = train_stage(job, model, saved, config.fit, feed, precision=precision)
+        finish(job, saved, course, job.dataset.index.splits, image_predictor(job, saved))
     return job.run

@@ -63,7 +63,7 @@ def ladder(config: Config, request: RunRequest, console: Console) -> Run:
         return done
     rungs = rungs_of(config, request.path)
     with start_job("ladder", config, request, console) as job:
-        estimates = job.run.record.get("estimates", {})
+        estimates = job.run.record.estimates
         if any(rung.name not in estimates for rung in rungs):
             estimates = measured_estimates(job, rungs)
         show_estimates(job, rungs, estimates)
@@ -156,16 +156,17 @@ def show_estimates(job: Job, rungs: Sequence[Rung], estimates: dict[str, float])
 
 def describe(run: Run, rung: Rung, estimate: float, below: Sequence[dict]) -> dict[str, Any]:
     """A rung as run.json and the table have it."""
-    test = run.record["metrics"]["test"]
+    record = run.require("metrics")
+    test = record.metrics.test
     row = {
         "name": rung.name,
         "run": run.path.name,
-        "accuracy": test["accuracy"],
-        "accuracy_interval": test["accuracy_interval"],
-        "num_images": test["num_images"],
-        "num_parameters": run.record["num_parameters"],
-        "learnt": run.record.get("learnt", True),
-        "minutes": run.record["seconds"]["total"] / 60,
+        "accuracy": test.accuracy,
+        "accuracy_interval": list(test.accuracy_interval),
+        "num_images": test.num_images,
+        "num_parameters": record.num_parameters,
+        "learnt": record.learnt,
+        "minutes": record.seconds["total"] / 60,
         "estimated_minutes": estimate / 60,
     }
     if below:
@@ -181,7 +182,7 @@ def correct(run: Run) -> np.ndarray:
         RunError: its predictions are missing or damaged.
     """
     path = run.path / "predictions-test.csv"
-    predictions = read_predictions(path, run.field("class_names", list))
+    predictions = read_predictions(path, run.require("class_names").class_names)
     return predictions.predicted == predictions.labels
 
 

@@ -61,8 +61,7 @@ def learning_curve(config: Config, request: RunRequest, console: Console) -> Run
         return done
     with start_job("learning-curve", config, request, console) as job:
         refuse_lone_images(job)
-        correct = measure(job)
-        points = job.run.record["points"]
+        points, correct = measure(job)
         curve, forecast, verdict = conclude(points, correct, seed=config.seed)
         with job.watch.phase("draw"):
             write(job.run, points, curve, forecast)
@@ -89,20 +88,20 @@ def refuse_lone_images(job: Job) -> None:
         )
 
 
-def measure(job: Job) -> np.ndarray:
+def measure(job: Job) -> tuple[list[Point], np.ndarray]:
     """The accuracy after every subset; each is recorded when it is known.
 
     Their order is fixed, so a run that is continued passes over as many as it has.
 
     Returns:
-        (points, images) bool: which of the validation and test images were right.
+        The points, and (points, images) bool: which of the validation and test images were right.
     """
     features = _features(job)
     train_features, train_labels = features["train"]
     others, truth = (
         np.concatenate(pair) for pair in zip(features["validation"], features["test"], strict=True)
     )
-    points: list[Point] = job.run.record.get("points", [])
+    points: list[Point] = list(job.run.record.points)
     correct = [*_recorded(job.run, len(points))]
     if len(correct) < len(points):
         job.console.warn(f"{_CORRECT} is damaged: the subsets are measured again")
@@ -133,7 +132,7 @@ def measure(job: Job) -> np.ndarray:
             points.append(row | {"accuracy": float(correct[-1].mean())})
             job.run.update(points=points, seconds=job.watch.seconds)
             on_progress(number, len(wanted))
-    return np.stack(correct)
+    return points, np.stack(correct)
 
 
 def subsets(job: Job) -> list[tuple[float, int, np.ndarray]]:
@@ -230,7 +229,7 @@ def write(
 
 def show(run: Run, console: Console) -> None:
     """Print the curve, and what more data would do."""
-    curve, forecast = run.record["curve"], run.record["forecast"]
+    curve, forecast = run.record.curve, run.record.forecast
     rows = [
         (
             f"{row['share']:.0%}",
@@ -242,11 +241,11 @@ def show(run: Run, console: Console) -> None:
     ]
     console.table(("share", "images", "accuracy", "95 % interval"), rows)
     _warn_of_guessing(run, curve[-1]["accuracy"], console)
-    if run.record["verdict"] == "unknown":
+    if run.record.verdict == "unknown":
         console.result(
             f"\nno forecast: that takes {FEWEST_SIZES} different sizes (learning_curve.shares)"
         )
-    elif run.record["verdict"] == "flat":
+    elif run.record.verdict == "flat":
         gain = forecast[_TWICE]["gain_interval"][1]
         console.result(
             "\nflat: more data of this kind will hardly help; twice as much gains less than "
@@ -269,13 +268,13 @@ def show(run: Run, console: Console) -> None:
         )
     console.result(
         f"\n{run.path}/ holds learning_curve.csv, run.json and figures/learning_curve.png "
-        f"({duration(run.record['seconds']['total'])})"
+        f"({duration(run.record.seconds['total'])})"
     )
 
 
 def _warn_of_guessing(run: Run, accuracy: float, console: Console) -> None:
     """Say where the head on all images knows nothing: a curve of that is none."""
-    counts = [list(run.record["data"]["counts"][name].values()) for name in SPLITS[1:]]
+    counts = [list(run.record.data.counts[name].values()) for name in SPLITS[1:]]
     against = scores_against_guessing(np.sum(counts, axis=0).tolist(), accuracy)
     if not against.is_better:
         console.warn(

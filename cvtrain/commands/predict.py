@@ -88,7 +88,7 @@ def predict(
     """
     if output is not None:
         refuse_replacing(output, force=force, ours=_OURS)
-    class_names = run.field("class_names", list)
+    class_names = run.require("class_names").class_names
     decoder = decoder_of_run(run)
     abstention = read_abstention(run)
     if abstention:
@@ -132,9 +132,9 @@ def classifier_of(run: Run, stop: Stop, *, tta: int = 1) -> Answer:
         ConfigError: the run's training did not make so many views.
         RunError: the run is not usable.
     """
-    class_names = run.field("class_names", list)
     average, abstention = view_average(run, tta), read_abstention(run)
-    return _answer(average(load_predictor(run, len(class_names), stop)), class_names, abstention)
+    predict = load_predictor(run, stop)
+    return _answer(average(predict), run.record.class_names, abstention)
 
 
 def _answer(

@@ -105,7 +105,7 @@ def measure(job: Job, bases: Mapping[str, Backbone]) -> list[Row]:
 
     Their order is fixed, so a run that is continued passes over as many as it has.
     """
-    rows: list[Row] = job.run.record.get("blocks", [])
+    rows: list[Row] = list(job.run.record.blocks)
     num_done = len(rows)
     for image_size in job.config.probe.image_sizes:
         dataset = at_size(job, image_size)
@@ -192,9 +192,9 @@ def show(run: Run, base: Backbone, config: Path | None, console: Console) -> Non
     """Print the blocks, the recommended cut and what to write into the config, a file if known."""
     import yaml
 
-    best, cut = run.record["best"], run.record["recommended"]
+    best, cut = run.record.best, run.record.recommended
     columns = ("block", "base", "image", "map", "channels", "M multiply-adds", "accuracy", "+-")
-    rows = run.record["blocks"]
+    rows = run.record.blocks
     console.table(
         (*columns, "validation", ""), [(*_words(row), "<- cut here" * (row == cut)) for row in rows]
     )
@@ -224,14 +224,14 @@ def show(run: Run, base: Backbone, config: Path | None, console: Console) -> Non
     console.result(f"\nWrite into the config:\n{text}")
     console.result(
         f"{run.path}/ holds probe.csv, run.json and figures/probe.png "
-        f"({duration(run.record['seconds']['total'])})"
+        f"({duration(run.record.seconds['total'])})"
     )
     console.result(f"Next:\n  train on these features   {_next_command(config)}")
 
 
 def _warn_of_guessing(run: Run, accuracy: float, console: Console) -> None:
     """Say where the best block knows nothing: then no cut is a good one."""
-    against = scores_against_guessing([*run.record["data"]["counts"]["train"].values()], accuracy)
+    against = scores_against_guessing([*run.record.data.counts["train"].values()], accuracy)
     if not against.is_better:
         console.warn(
             f"no block tells the classes apart better than guessing ({against.most_frequent:.4f}): "

@@ -19,6 +19,7 @@ from cvtrain.reports.run_files import (
     Abstaining,
     flat,
     image_paths,
+    measured_record,
     read_abstention,
     read_config,
     read_history,
@@ -26,10 +27,10 @@ from cvtrain.reports.run_files import (
     read_mistakes,
     read_settings,
 )
-from cvtrain.reports.run_record import Record, read_record
 from cvtrain.reports.thumbnails import thumbnails
 from cvtrain.runs.moved_images import MOVED, folder_of
 from cvtrain.runs.predictions import Predictions, read_predictions
+from cvtrain.runs.record import RunRecord
 from cvtrain.runs.run import Run
 from cvtrain.system.console import Console, duration
 from cvtrain.system.files import commit_text, quoted
@@ -99,7 +100,7 @@ def render_report(
         data: folder or manifest where its images are; None: where they were.
         warn: told of images that are not there.
     """
-    record = read_record(run)
+    record = measured_record(run)
     root = Path(record.data.root) if data is None else folder_of(data)
     test, class_names = record.metrics.test, record.class_names
     predictions = read_predictions(run.path / "predictions-test.csv", class_names)
@@ -169,7 +170,8 @@ def pictures_of(run: Run, root: Path, files: Sequence[str], stop: Stop) -> dict[
     """Pictures of the images that the CSV files of a run name, as many as the page may hold."""
     paths = image_paths(run, root)
     found = ((name, paths[name]) for name in dict.fromkeys(files) if name in paths)
-    settings = run.record.get("decoder") or Decoder((1, 1)).settings()
+    recorded = run.record.decoder
+    settings = recorded.model_dump() if recorded else Decoder((1, 1)).settings()
     return thumbnails(
         dict(islice(found, _MOST_PICTURES)),
         longest=_LONGEST,
@@ -180,7 +182,7 @@ def pictures_of(run: Run, root: Path, files: Sequence[str], stop: Stop) -> dict[
 
 
 def readings(
-    record: Record, config: Mapping[str, Any], history: Mapping[str, Sequence[float]]
+    record: RunRecord, config: Mapping[str, Any], history: Mapping[str, Sequence[float]]
 ) -> Sequence[Reading]:
     """What the curves say: as the run recorded it, else read now."""
     if record.reading is not None:
@@ -210,7 +212,7 @@ def read_suspects(run: Run) -> list[Suspect]:
 
 
 def calibration(
-    predictions: Predictions, record: Record, abstention: Abstaining | None
+    predictions: Predictions, record: RunRecord, abstention: Abstaining | None
 ) -> list[Plot]:
     """Confidence of the test images without and with the run's temperature, and its threshold."""
     labels, probabilities = predictions.labels, predictions.probabilities

@@ -12,15 +12,16 @@ from typing import Any
 import yaml
 
 from cvtrain.errors import RunError
-from cvtrain.reports.run_record import Read, Scores, Share, Text, checked
+from cvtrain.runs.commands import MODEL_COMMANDS, NAME_A_MODEL_RUN
+from cvtrain.runs.record import RunRecord, Scores, Share
 from cvtrain.runs.run import Run
-from cvtrain.runs.validation import FileName
-from cvtrain.system.files import csv_cell, printable
+from cvtrain.runs.validation import FileName, JsonObject, Text, checked
+from cvtrain.system.files import csv_cell, printable, quoted
 
 _MOST_BYTES = 1_000_000  # of a config, as when it is loaded
 
 
-class Mistake(Read):
+class Mistake(JsonObject):
     """One entry of `mistakes/mistakes.json`; pictures are files beside it."""
 
     file: Text
@@ -33,14 +34,14 @@ class Mistake(Read):
     map_predicted: FileName | None = None
 
 
-class Answered(Read):
+class Answered(JsonObject):
     """What a threshold does to some images."""
 
     coverage: Share
     risk: Share | None
 
 
-class Abstaining(Read):
+class Abstaining(JsonObject):
     """`abstention.json`: below which confidence the run answers "unknown"."""
 
     threshold: Share
@@ -52,6 +53,45 @@ class Measurement(Scores):
 
     split: Text
     source: Text
+
+
+def measured_record(run: Run) -> RunRecord:
+    """The record of a run with a model that was measured.
+
+    Raises:
+        RunError: the run is of another kind, is not finished, or its `run.json` is damaged.
+    """
+    where, command = printable(run.path), printable(run.record.command)
+    if command == "ladder":
+        folder = quoted(run.path)
+        raise RunError(
+            f"{where}: a ladder has no predictions of its own, its rungs have",
+            f"All of them: cvtrain compare {folder}   One of them: cvtrain report {folder}/RUNG",
+        )
+    if command not in MODEL_COMMANDS:
+        raise RunError(
+            f"{where}: a run of {command} has no predictions",
+            f"{NAME_A_MODEL_RUN} What this one found is in its CSV files and figures/.",
+        )
+    if run.record.metrics is None:
+        raise RunError(
+            f"{where}: no model was measured in this run, its status is "
+            f"'{printable(run.record.status)}'",
+            "Its training diverged: train again at a lower learning rate, or name another run."
+            if run.has_diverged
+            else "Continue it with --resume, or name another run.",
+        )
+    test, names = (
+        run.record.metrics.test,
+        run.require("class_names", "image_size", "data").class_names,
+    )
+    lengths = [len(row) for row in test.confusion_matrix]
+    if set(test.per_class) != set(names) or lengths != [len(names)] * len(names):
+        raise RunError(
+            f"{where}/run.json: metrics.test: not of this run's classes",
+            "The file was edited or is damaged. Restore it from a copy, or train again.",
+        )
+    return run.record
 
 
 def read_history(run: Run) -> dict[str, list[float]]:

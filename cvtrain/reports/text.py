@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from pathlib import Path
 
-from cvtrain.reports.run_record import DetailedScores, Record
+from cvtrain.runs.record import DetailedScores, RunRecord
 from cvtrain.system.console import duration
 from cvtrain.system.files import quoted
 
@@ -42,7 +42,7 @@ def what_it_means(test: DetailedScores) -> str:
     return f"{said}Always answering “{name}” would reach {percent(chance)}."
 
 
-def what_was_trained(record: Record, settings: Mapping[str, str]) -> str:
+def what_was_trained(record: RunRecord, settings: Mapping[str, str]) -> str:
     """The model, the images it learnt from, when and how long."""
     num_images = sum(record.data.counts.get("train", {}).values())
     changed = "augmented " if is_augmented(record, settings) else ""
@@ -53,7 +53,7 @@ def what_was_trained(record: Record, settings: Mapping[str, str]) -> str:
     )
 
 
-def what_it_learnt(record: Record) -> str:
+def what_it_learnt(record: RunRecord) -> str:
     """That a model knows nothing; empty where it knows something."""
     if record.learnt:
         return ""
@@ -63,13 +63,13 @@ def what_it_learnt(record: Record) -> str:
     )
 
 
-def is_augmented(record: Record, settings: Mapping[str, str]) -> bool:
+def is_augmented(record: RunRecord, settings: Mapping[str, str]) -> bool:
     """Whether training images were changed from epoch to epoch, by the keys of the config."""
     views = settings.get(f"{record.command.replace('-', '_')}.views")
     return views != "1" and any(key.startswith("augment.") for key in settings)
 
 
-def commands(run_dir: Path, record: Record, settings: Mapping[str, str]) -> list[str]:
+def commands(run_dir: Path, record: RunRecord, settings: Mapping[str, str]) -> list[str]:
     """What to type to train the model again, and to compare, measure and use this one."""
     run = quoted(run_dir.resolve())
     again = f"cvtrain {record.command} {quoted(run_dir.resolve() / 'config.yaml')}"
@@ -85,7 +85,7 @@ def commands(run_dir: Path, record: Record, settings: Mapping[str, str]) -> list
     ]
 
 
-def phases(record: Record) -> list[tuple[str, float, float]]:
+def phases(record: RunRecord) -> list[tuple[str, float, float]]:
     """Where the time went: phase, seconds and share of the total, the longest first."""
     total = record.seconds.get("total", 0)
     if not total:
@@ -96,12 +96,12 @@ def phases(record: Record) -> list[tuple[str, float, float]]:
     return [(name, seconds, seconds / total) for name, seconds in longest_first]
 
 
-def identity(record: Record) -> list[tuple[str, str]]:
+def identity(record: RunRecord) -> list[tuple[str, str]]:
     """What a run must share with this one to give the same weights, and their digest."""
     facts = {
         "command": record.command,
         "config": record.name,
-        "seed": "" if record.seed is None else str(record.seed),
+        "seed": str(record.seed),
         "started": f"{record.started:%Y-%m-%d %H:%M:%S %Z}",
         "images, SHA-256": record.data.digest,
         "weights, SHA-256": record.weights_sha256,
@@ -112,14 +112,14 @@ def identity(record: Record) -> list[tuple[str, str]]:
     return [(name, value) for name, value in facts.items() if value]
 
 
-def accepted_changes(record: Record) -> list[str]:
+def accepted_changes(record: RunRecord) -> list[str]:
     """In spite of what the run was continued, one line for each time."""
     return [
         f"{each.when:%Y-%m-%d %H:%M}: {'; '.join(each.changes)}" for each in record.accepted_changes
     ]
 
 
-def _model(record: Record) -> str:
+def _model(record: RunRecord) -> str:
     if record.command == "finetune":
         trained = sum(layer.trained for layer in record.freeze_proof.values())
         source = Path(record.source.run).name if record.source else "an earlier run"
@@ -130,7 +130,7 @@ def _model(record: Record) -> str:
     return "A network trained from scratch"
 
 
-def _base(record: Record) -> str:
+def _base(record: RunRecord) -> str:
     """The frozen base with its width, and where it was cut."""
     if record.base is None:
         return "a pretrained network"

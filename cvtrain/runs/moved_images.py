@@ -31,7 +31,7 @@ def recorded_root(
     Raises:
         DataError: all of them are gone.
     """
-    root = Path(run.field("data", dict)["root"]) if data is None else folder_of(data)
+    root = Path(run.require("data").data.root) if data is None else folder_of(data)
     gone = [path for path in paths if not os.path.exists(root / path)]  # noqa: PTH110 - long names
     if not gone:
         return root

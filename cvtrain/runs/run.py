@@ -1,7 +1,7 @@
 """A Run: one output folder. Everything a command learns goes into it.
 
-`run.json` is its contract, described in docs/run-folder.md. It is written when the run starts, and
-again whenever something in it becomes known, each time as one atomic commit.
+`run.json` is its contract: `runs.record`. It is written when the run starts, and again whenever
+something in it becomes known, each time as one atomic commit.
 """
 
 import contextlib
@@ -17,7 +17,8 @@ from typing import Any
 from cvtrain.errors import CvtrainError, ResourceError, RunError, Stopped
 from cvtrain.runs.commands import NAME_A_MODEL_RUN
 from cvtrain.runs.lock import LOCK, held, refuse_held
-from cvtrain.runs.validation import check_record, check_split, refuse_links
+from cvtrain.runs.record import FORMAT, RunRecord, read_record
+from cvtrain.runs.validation import check_split, refuse_links
 from cvtrain.system.files import (
     commit_json,
     commit_text,
@@ -29,9 +30,7 @@ from cvtrain.system.files import (
 )
 from cvtrain.system.stopwatch import Stopwatch
 
-FORMAT = 1
 _MAX_BYTES = 64_000_000
-_REQUIRED = {"format": int, "command": str, "status": str, "started": str}
 FIRST_FILES = "config.yaml", "split.json"
 """What a run folder has before it has `run.json`, which makes it a run."""
 
@@ -62,12 +61,14 @@ class Run:
 
     Attributes:
         path: the folder.
-        record: the content of `run.json`.
+        content: what `run.json` says, as JSON has it, with keys of later versions.
+        record: the same, checked.
     """
 
-    def __init__(self, path: Path, record: dict[str, Any]):
+    def __init__(self, path: Path, content: dict[str, Any]):
         self.path = path
-        self.record = record
+        self.content = content
+        self.record: RunRecord = read_record(content, f"{printable(path)}/run.json")
 
     @classmethod
     @contextlib.contextmanager
@@ -98,8 +99,8 @@ class Run:
             for name, text in (files or {}).items():
                 commit_text(path / name, text)
             # Last, because this makes it a run.
-            run = cls(path, {"format": FORMAT, "command": command, "status": "running"})
-            run.update(started=datetime.now(UTC).isoformat(timespec="seconds"), **fields)
+            run = cls(path, begun(command) | fields)
+            run.update()
             yield run
 
     @classmethod
@@ -117,7 +118,7 @@ class Run:
         Raises:
             RunError: there is none, or its `run.json` is damaged or of a later version.
         """
-        return cls(path, _read_record(path))
+        return cls(path, _read_content(path))
 
     @property
     def model_path(self) -> Path:
@@ -131,21 +132,21 @@ class Run:
         inside = [str(each.parent) for each in sorted(self.path.glob("*/model.keras"))]
         if inside:
             advice = f"Name one of the runs in it: {', '.join(inside)}"
-        elif self.record.get("weights_sha256"):
+        elif self.record.weights_sha256:
             advice = "Its model.keras is gone: restore it from a copy, or train again."
-        elif self.record["status"] == "finished":
+        elif self.record.status == "finished":
             advice = NAME_A_MODEL_RUN
         elif self.has_diverged:
             advice = "Its training diverged before an epoch had ended; train again more slowly."
         else:
             advice = "The run did not finish; continue it with --resume."
-        command = self.record["command"]
-        raise RunError(f"{self.path}: there is no model in this run of {command}", advice)
+        what = f"there is no model in this run of {self.record.command}"
+        raise RunError(f"{self.path}: {what}", advice)
 
     @property
     def has_diverged(self) -> bool:
         """Whether its training ended because something was no longer finite: to resume is vain."""
-        return self.record["status"] == "failed" and self.record.get("outcome") == "diverged"
+        return self.record.status == "failed" and self.record.outcome == "diverged"
 
     @property
     def figures(self) -> Path:
@@ -159,18 +160,20 @@ class Run:
 
     def update(self, **fields: Any) -> None:
         """Merge `fields` into `run.json` and commit it, sealed by a digest of all fields."""
-        self.record.update(fields)
-        commit_json(self.path / "run.json", {_SEAL: _digest(self.record)} | self.record)
+        self.content = self.content | fields
+        self.record = RunRecord.model_validate(self.content)
+        commit_json(self.path / "run.json", {_SEAL: _digest(self.content)} | self.content)
 
-    def field(self, name: str, kind: type) -> Any:
-        """A field of `run.json`; RunError when it is missing or of another type."""
-        value = self.record.get(name)
-        if not isinstance(value, kind):
-            raise RunError(
-                f"{self.path}/run.json: {name} must be a {kind.__name__}; received {value!r:.80}",
-                "The run did not finish, or the file was edited. Train again, or use another run.",
-            )
-        return value
+    def require(self, *names: str) -> RunRecord:
+        """The record; RunError where `run.json` lacks one of these fields."""
+        for name in names:
+            if name not in self.content:
+                raise RunError(
+                    f"{printable(self.path)}/run.json: {name} is missing",
+                    "The run did not finish, or the file was edited. Train again, or use another "
+                    "run.",
+                )
+        return self.record
 
     def read_json(self, name: str) -> Any:
         """The content of another JSON file of the run; RunError when it cannot be used."""
@@ -206,8 +209,15 @@ class Run:
             RunError: another process holds it, or `run.json` is not what cvtrain wrote.
         """
         with held(self.path):
-            self.record = _read_record(self.path, is_trusted=False)
+            now = Run(self.path, _read_content(self.path, is_trusted=False))
+            self.content, self.record = now.content, now.record
             yield self
+
+
+def begun(command: str) -> dict[str, Any]:
+    """What `run.json` of a run of `command` that starts now has to say."""
+    now = datetime.now(UTC).isoformat(timespec="seconds")
+    return {"format": FORMAT, "command": command, "status": "running", "started": now}
 
 
 def refuse_existing(path: Path) -> None:
@@ -263,22 +273,22 @@ def newest_run(runs_dir: Path, **wanted: Any) -> Run:
     for path in sorted(runs_dir.glob("*/run.json")):
         with contextlib.suppress(RunError):
             run = Run.open(path.parent)
-            if all(run.record.get(key) == value for key, value in wanted.items()) and (
+            if all(run.content.get(key) == value for key, value in wanted.items()) and (
                 run.model_path.exists() or not has_model
             ):
                 found.append(run)
     if unfinished:
-        found = [run for run in found if run.record["status"] != "finished"] or found
+        found = [run for run in found if run.record.status != "finished"] or found
     if not found:
         what = "run with a model" if has_model else "run to continue"
         raise RunError(
             f"{runs_dir}: there is no {what}",
             "Name a run folder, or train one first: cvtrain fit config.yaml",
         )
-    return max(found, key=lambda run: (run.record["started"], run.path.name))
+    return max(found, key=lambda run: (run.content["started"], run.path.name))
 
 
-def _read_record(path: Path, *, is_trusted: bool = True) -> dict[str, Any]:
+def _read_content(path: Path, *, is_trusted: bool = True) -> dict[str, Any]:
     shown = printable(path)
     if not path.is_dir():
         raise RunError(
@@ -291,20 +301,19 @@ def _read_record(path: Path, *, is_trusted: bool = True) -> dict[str, Any]:
             f"{shown}: not a run folder, it has no run.json",
             "A run folder is what `cvtrain fit` writes, by default under ./runs.",
         )
-    record = _read_json(path / "run.json")
-    _check_record(record, f"{shown}/run.json")
-    seal = record.pop(_SEAL, None)
+    content = _read_json(path / "run.json")
+    seal = content.pop(_SEAL, None) if isinstance(content, dict) else None
     # Earlier versions did not seal. Who only reads may read what a person has edited.
-    if not is_trusted and seal not in (None, _digest(record)):
+    if not is_trusted and seal not in (None, _digest(content)):
         raise RunError(
             f"{shown}/run.json: damaged or edited, it is not what cvtrain wrote",
             f"Restore it from a copy. If you edited it, also delete its line {_SEAL}.",
         )
-    return record
+    return content
 
 
-def _digest(record: Mapping[str, Any]) -> str:
-    return sha256_bytes(json.dumps(record).encode())
+def _digest(content: Mapping[str, Any]) -> str:
+    return sha256_bytes(json.dumps(content).encode())
 
 
 def _read_json(path: Path) -> Any:
@@ -323,16 +332,3 @@ def _read_json(path: Path) -> Any:
 
 def _refuse_constant(name: str) -> None:
     raise ValueError(f"{name} is no JSON")
-
-
-def _check_record(record: Any, shown: str) -> None:
-    fields: Mapping[str, Any] = record if isinstance(record, dict) else {}
-    for name, kind in _REQUIRED.items():
-        if not isinstance(fields.get(name), kind):
-            raise RunError(f"{shown}: not written by cvtrain, it has no usable '{name}'")
-    if fields["format"] > FORMAT:
-        raise RunError(
-            f"{shown}: format {fields['format']}, and this cvtrain reads up to {FORMAT}",
-            "Update cvtrain: pip install --upgrade cvtrain",
-        )
-    check_record(record, shown)

@@ -5,21 +5,19 @@ pipe that waits for ever; and what commands take out of `run.json` must be of th
 docs/run-folder.md gives.
 """
 
-import contextlib
 import os
 import stat
-from collections.abc import Iterator
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, PlainValidator, TypeAdapter, ValidationError
+from pydantic import BaseModel, ConfigDict, PlainValidator, TypeAdapter, ValidationError
 
 from cvtrain.errors import RunError
 from cvtrain.system.files import printable
 
 
 def _text(value: object) -> str:
-    # Pydantic's own `str` refuses names that are not UTF-8, and a file may have such a name.
+    """Any text. Pydantic's own `str` refuses what is not UTF-8, and a file may have such a name."""
     if not isinstance(value, str):
         raise ValueError(f"must be a text; received {value!r:.80}")
     return value
@@ -37,78 +35,22 @@ def _file_name(value: object) -> str:
     return value
 
 
-def _range(value: object) -> object:
-    is_pair = isinstance(value, list) and len(value) == 2
-    if value != "auto" and not (
-        is_pair and all(type(each) is int for each in value) and 0 <= value[0] < value[1] <= 65_535
-    ):
-        raise ValueError(f"must be auto, or two numbers that rise; received {value!r:.80}")
-    return value
-
-
 Text = Annotated[str, PlainValidator(_text)]
 FileName = Annotated[str, PlainValidator(_file_name)]
 _Path = Annotated[str, PlainValidator(_path)]
-_Side = Annotated[int, Field(ge=1, le=4096)]
-_Byte = Annotated[int, Field(ge=0, le=255)]
-_Seconds = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+_SPLIT = TypeAdapter(
+    dict[Literal["train", "validation", "test"], dict[Text, list[_Path]]],
+    config=ConfigDict(strict=True),
+)
 
 
-class _Checked(BaseModel):
-    model_config = ConfigDict(strict=True, extra="allow")
+class JsonObject(BaseModel):
+    """An object in a JSON file of a run folder; keys that nothing here uses are passed over."""
+
+    model_config = ConfigDict(frozen=True, strict=True, allow_inf_nan=False)
 
 
-class _Decoder(_Checked):
-    resize: Literal["stretch", "crop", "pad"]
-    background: Annotated[list[_Byte], Field(min_length=3, max_length=3)]
-    range: Annotated[str | list[int], PlainValidator(_range)] = "auto"
-
-
-class _Data(_Checked):
-    root: Text
-    digest: Text = ""
-
-
-class _Source(_Checked):
-    run: Text
-
-
-class _About(_Checked):
-    """What `model.keras` says of itself in its metadata."""
-
-    class_names: Annotated[list[Text], Field(min_length=2)]
-    image_size: Annotated[list[_Side], Field(min_length=2, max_length=2)]
-    decoder: _Decoder
-
-
-class _Record(_Checked):
-    """Of `run.json`, what commands rely on; what a run does not have yet is left out of it."""
-
-    format: int
-    command: Text
-    status: Text
-    started: Text
-    name: Text = ""
-    seed: Annotated[int, Field(ge=0, lt=2**32)] = 0
-    class_names: Annotated[list[Text], Field(min_length=2)] = ["", ""]
-    image_size: Annotated[list[_Side], Field(min_length=2, max_length=2)] = [1, 1]
-    decoder: _Decoder | None = None
-    data: _Data | None = None
-    device: Text = ""
-    precision: Literal["float32", "bfloat16", "float16"] = "float32"
-    weights_sha256: Text = ""
-    source: _Source | None = None
-    features: dict[Text, dict[Text, Any]] = {}
-    identity: dict[Text, Any] = {}
-    metrics: dict[Text, Any] = {}
-    mislabels: dict[Text, Any] = {}
-    mlflow: dict[Text, Text] = {}
-    blocks: list[dict[Text, Any]] = []
-    points: list[dict[Text, Any]] = []
-    rungs: list[dict[Text, Any]] = []
-    estimates: dict[Text, _Seconds] = {}
-    seconds: dict[Text, _Seconds] = {}
-    versions: dict[Text, Text] = {}
+Kind = TypeVar("Kind", bound=JsonObject)
 
 
 def refuse_links(folder: Path) -> None:
@@ -131,54 +73,32 @@ def refuse_links(folder: Path) -> None:
                     )
 
 
-def check_record(record: Any, shown: str) -> None:
-    """Check the content of a `run.json`.
+def check_split(content: object, shown: str) -> None:
+    """Check the content of a `split.json`; RunError says what is wrong with it, and where."""
+    try:
+        _SPLIT.validate_python(content)
+    except ValidationError as error:
+        raise _first_of(error, shown) from error
+
+
+def checked(kind: type[Kind], content: object, shown: str) -> Kind:
+    """What a JSON file says, as `kind`; RunError says what is wrong with it, and where.
 
     Args:
-        record: what its JSON text says.
         shown: how the file is called in an error.
-
-    Raises:
-        RunError: a field that commands rely on is missing or of another type.
     """
-    with _told(shown):
-        _Record.model_validate(record)
-    names = record.get("class_names", [])
-    if len(set(names)) < len(names):
-        raise RunError(f"{shown}: class_names: a name stands in it twice", _ADVICE)
-
-
-def check_about(content: Any, shown: str) -> None:
-    """Check what a model file says of itself, as `check_record` does."""
-    with _told(shown):
-        _About.model_validate(content)
-
-
-def check_split(content: Any, shown: str) -> None:
-    """Check the content of a `split.json`, as `check_record` does."""
-    with _told(shown):
-        _SPLIT.validate_python(content)
-
-
-_SPLIT = TypeAdapter(
-    dict[Literal["train", "validation", "test"], dict[Text, list[_Path]]],
-    config=ConfigDict(strict=True),
-)
-_ADVICE = (
-    "The file was not written by cvtrain, was edited or is damaged. Restore it from a copy, or "
-    "use another run."
-)
-
-
-@contextlib.contextmanager
-def _told(shown: str) -> Iterator[None]:
-    """Turn what is wrong with the content of a file into a RunError that names the place."""
     try:
-        yield
+        return kind.model_validate(content)
     except ValidationError as error:
-        first = error.errors(include_url=False)[0]
-        place = ".".join(map(str, first["loc"])) or "its content"
-        what = first["msg"].removeprefix("Value error, ").partition(" or instance of ")[0]
-        raise RunError(
-            f"{shown}: {printable(place)[:80]}: {printable(what)[:200].lower()}", _ADVICE
-        ) from error
+        raise _first_of(error, shown) from error
+
+
+def _first_of(error: ValidationError, shown: str) -> RunError:
+    first = error.errors(include_url=False)[0]
+    place = ".".join(map(str, first["loc"])) or "its content"
+    what = first["msg"].removeprefix("Value error, ").partition(" or instance of ")[0]
+    return RunError(
+        f"{shown}: {printable(place)[:80]}: {printable(what)[:200].lower()}",
+        "The file was not written by cvtrain, was edited or is damaged. Restore it from a copy, or "
+        "use another run.",
+    )

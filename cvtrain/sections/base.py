@@ -178,13 +178,13 @@ def sections_in(annotation: Any) -> list[type[Section]]:
     return [section for part in get_args(annotation) for section in sections_in(part)]
 
 
-def field_docs(section: type[Section]) -> dict[str, str]:
-    """The docstring of each field of a section, inherited ones first.
+def field_docs(section: type[BaseModel]) -> dict[str, str]:
+    """The docstring of each field of a model, inherited ones first.
 
     Pydantic can read them too (`use_attribute_docstrings`), but then every command pays for it.
     """
     inherited = section.__base__
-    docs = field_docs(inherited) if inherited and issubclass(inherited, Section) else {}
+    docs = field_docs(inherited) if inherited and inherited is not BaseModel else {}
     (definition,) = ast.parse(inspect.getsource(section)).body
     assert isinstance(definition, ast.ClassDef)
     for field, below in itertools.pairwise(definition.body):

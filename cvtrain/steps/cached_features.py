@@ -21,12 +21,12 @@ from cvtrain.features.batches import feature_training_batches, ordered_feature_b
 from cvtrain.features.extract import Views, extract, open_stores
 from cvtrain.features.store import Rows
 from cvtrain.models.backbones import build_backbone
-from cvtrain.models.saved_model import load_model
 from cvtrain.models.transfer import in_precision, prefix_of, prove_freeze
 from cvtrain.models.weights import refuse_no_weights
 from cvtrain.runs.run import Run
 from cvtrain.sections import Augment, Backbone, Training
 from cvtrain.steps.dataset import Dataset
+from cvtrain.steps.inference import load_saved
 from cvtrain.steps.session import Job
 from cvtrain.steps.stage import Feed
 from cvtrain.system.console import duration
@@ -86,15 +86,13 @@ def open_model(run: Run, *, image_size: tuple[int, int]) -> keras.Model:
         ConfigError: the images of the config have another size.
         RunError: the model is missing or damaged.
     """
-
-    height, width = run.field("image_size", list)
+    height, width = run.require("image_size").image_size
     if (height, width) != image_size:
         raise ConfigError(
             f"data.image_size: {list(image_size)}, and {run.path} was trained at {[height, width]}",
             f"Go on at that size: --set data.image_size=[{height},{width}]",
         )
-    num_classes = len(run.field("class_names", list))
-    return load_model(run.require_model(), image_size=image_size, num_classes=num_classes)
+    return load_saved(run)
 
 
 def refuse_seen_images(run: Run, dataset: Dataset) -> None:
@@ -104,7 +102,7 @@ def refuse_seen_images(run: Run, dataset: Dataset) -> None:
     they are, whichever folder or manifest names them; a copy elsewhere is not recognised.
     """
     by_class = run.read_json("split.json").get("train", {})
-    of_run = _places(run.field("data", dict)["root"])
+    of_run = _places(run.require("data").data.root)
     seen = {of_run(path) for paths in by_class.values() for path in paths}
     here = _places(dataset.index.root)
     for name in ("validation", "test"):
@@ -152,14 +150,14 @@ class FrozenPart:
         """The features of the training images, view by view, in the fastest precision."""
 
         job, prefix = self.job, self._prefix()
-        features = job.run.record.get("features", {})
+        features = job.run.record.features
         recorded = features.get(self.layer, {}).get("precision", job.config.precision)
         with job.watch.phase("precision"):
             choice = choose_precision(
                 recorded,
                 build=lambda precision: in_precision(prefix, precision),
                 batch_size=BATCH_SIZE,
-                device=job.run.record["device"],
+                device=job.run.record.device,
                 training=False,
                 go_on=partial(job.stop.go_on, "measuring the precision"),
             )
@@ -194,7 +192,7 @@ class FrozenPart:
         rows, _ = self._extract(self._prefix(), views, "float32")
         found = dict(zip(parts, rows, strict=True))
         if are_constant(found["train"]):
-            known = self.job.run.record.get("constant_features", [])
+            known = self.job.run.record.constant_features
             self.job.run.update(constant_features=[*dict.fromkeys([*known, self.layer])])
             self.job.console.warn(
                 f"the base gives the same at {self.layer} for all images; there is nothing in it "

@@ -8,35 +8,36 @@ from typing import Any
 from cvtrain.evaluation.curve_diagnosis import read_curves
 from cvtrain.evaluation.metrics import AgainstGuessing
 from cvtrain.evaluation.remedies import Stage, Start
-from cvtrain.reports.run_files import read_history
 from cvtrain.steps.session import Job
+from cvtrain.steps.training_outcome import Course
 from cvtrain.system.console import Console
 
 _MOST_TOLD = 2
 
 
 def readings_of(
-    job: Job, metrics: Mapping[str, Any], held_out: AgainstGuessing
+    job: Job, course: Course, metrics: Mapping[str, Any], held_out: AgainstGuessing
 ) -> list[dict[str, str]]:
     """`reading` of run.json, the most important first.
 
     Args:
+        course: what the training has led to.
         metrics: as run.json will have them.
         held_out: the saved model on the validation and test images.
     """
     record, counts = job.run.record, job.dataset.index.counts
-    start = record.get("start")
     stage = Stage(
-        record["command"].replace("-", "_"),
+        record.command.replace("-", "_"),
         job.config.model_dump(mode="json"),
         {split: [*by_class.values()] for split, by_class in counts.items()},
         held_out=held_out,
-        best_epoch=record.get("best_epoch"),
-        start=start and Start(**start, test_accuracy_now=metrics["test"]["accuracy"]),
-        constant=record.get("constant_features", ()),
-        without_gradient=record.get("without_gradient", ()),
+        best_epoch=course.best_epoch if course.history else None,
+        start=record.start
+        and Start(**dict(record.start), test_accuracy_now=metrics["test"]["accuracy"]),
+        constant=record.constant_features,
+        without_gradient=record.without_gradient,
     )
-    return [asdict(reading) for reading in read_curves(read_history(job.run), stage)]
+    return [asdict(reading) for reading in read_curves(course.by_column(), stage)]
 
 
 def tell_readings(readings: Sequence[Mapping[str, str]], console: Console) -> None:

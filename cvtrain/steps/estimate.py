@@ -88,7 +88,7 @@ def _speed(job: Job, build: Callable[[str], keras.Model], batch_size: int) -> fl
         job.config.precision,
         build=build,
         batch_size=batch_size,
-        device=job.run.record["device"],
+        device=job.run.record.device,
         go_on=partial(job.stop.go_on, _DOING),
     )
 
@@ -102,7 +102,7 @@ def _forward_speed(
         precision,
         build=build,
         batch_size=BATCH_SIZE,
-        device=job.run.record["device"],
+        device=job.run.record.device,
         training=False,
         go_on=partial(job.stop.go_on, _DOING),
     )

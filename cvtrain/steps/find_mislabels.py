@@ -5,7 +5,7 @@ images are judged where a frozen base has features of them, by classifiers that 
 other images; a network that was trained on an image knows its label, right or wrong.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -90,9 +90,10 @@ def judge_training_images(job: Job, rows: "Rows") -> Judged:
 
 def judged_before(source: Run, job: Job) -> Judged:
     """What the run that this one goes on from found about the same training images."""
-    if source.record.get("data", {}).get("digest") != job.dataset.digest:
+    if source.record.data.digest != job.dataset.digest:
         return NONE_JUDGED
-    num_images = source.record.get("mislabels", {}).get("judged", {}).get("train", 0)
+    mislabels = source.record.mislabels
+    num_images = mislabels.judged.get("train", 0) if mislabels else 0
     if not num_images:
         return NONE_JUDGED
     try:
@@ -109,8 +110,8 @@ def find_mislabels(
     training: Judged,
     *,
     left_out: str = "",
-) -> dict[str, Any]:
-    """Commit `mislabels.csv`, and return `mislabels` of run.json.
+) -> tuple[list[Suspect], dict[str, Any]]:
+    """Commit `mislabels.csv`; its lines, and `mislabels` of run.json.
 
     Args:
         probabilities: (n, classes) of the saved model, by split; validation and test count.
@@ -133,13 +134,19 @@ def find_mislabels(
     commit_text(job.run.path / FILE, mislabels_csv(found))
     judged = {name: num for name, num in judged.items() if num}
     record: dict[str, Any] = {"num": len(found), "judged": judged}
-    return record | ({"left_out": left_out} if left_out else {})
+    return found, record | ({"left_out": left_out} if left_out else {})
 
 
-def tell_mislabels(run: Run, console: Console) -> None:
-    """Print how many images are likely labelled wrongly, and the likeliest of them."""
-    num, judged = (run.record["mislabels"][key] for key in ("num", "judged"))
-    if left_out := run.record["mislabels"].get("left_out"):
+def tell_mislabels(
+    run: Run, found: Sequence[Suspect], record: Mapping[str, Any], console: Console
+) -> None:
+    """Print how many images are likely labelled wrongly, and the likeliest of them.
+
+    Args:
+        found, record: as `find_mislabels` returns them.
+    """
+    num, judged = record["num"], record["judged"]
+    if left_out := record.get("left_out"):
         console.result(
             f"\nNo validation or test images are listed as likely mislabels or worst mistakes: "
             f"{left_out}."
@@ -150,10 +157,9 @@ def tell_mislabels(run: Run, console: Console) -> None:
         f"\n{num:,} of {sum(judged.values()):,} images may be labelled wrongly; the likeliest "
         f"first: {run.path / FILE}"
     )
-    for each in read_mislabels(run.path / FILE)[:_MOST_SHOWN]:
-        console.result(
-            f"  {printable(each.file)}: labelled {each.label}, looks like {each.suggestion}"
-        )
+    for each in found[:_MOST_SHOWN]:
+        file, label, suggestion = map(printable, (each.file, each.label, each.suggestion))
+        console.result(f"  {file}: labelled {label}, looks like {suggestion}")
 
 
 def _num_different(digests: np.ndarray, labels: np.ndarray) -> np.ndarray:

@@ -1,12 +1,14 @@
 """The end of every command that trains: the saved model is measured, drawn and recorded."""
 
+from __future__ import annotations
+
 import shutil
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
+from cvtrain.backend import keras
 from cvtrain.data.index import Split
 from cvtrain.errors import TrainingError
 from cvtrain.evaluation.metrics import (
@@ -23,6 +25,7 @@ from cvtrain.steps.diagnosis import readings_of, tell_readings
 from cvtrain.steps.find_mislabels import NONE_JUDGED, Judged, find_mislabels, tell_mislabels
 from cvtrain.steps.scores import show_metrics, write_confusion_matrix
 from cvtrain.steps.session import Job
+from cvtrain.steps.training_outcome import Course
 from cvtrain.steps.worst_mistakes import explain_mistakes
 from cvtrain.system.console import Console, duration
 from cvtrain.system.files import commit_text, quoted
@@ -34,34 +37,25 @@ _UNLEARNT = (
 """Why some lists are left out."""
 
 
-@dataclass(frozen=True)
-class Untuned:
-    """The model that fine-tuning started from.
-
-    Attributes:
-        validated: its `val_loss` and `val_accuracy`; None in runs begun by an earlier version.
-        test: (n, classes) its probabilities of the test images.
-    """
-
-    validated: Mapping[str, float] | None
-    test: np.ndarray
-
-
 def finish(
     job: Job,
+    model: keras.Model,
+    course: Course,
     parts: Mapping[str, Split],
     predict: Callable[[str], np.ndarray],
     training: Judged = NONE_JUDGED,
     *,
-    start: Untuned | None = None,
+    untuned: np.ndarray | None = None,
 ) -> None:
     """Measure the saved model, draw, and complete `run.json`.
 
     Args:
+        model: as it was saved.
+        course: what its training has led to.
         parts: the samples to measure it on: train (all or some of them), validation, test.
         predict: name of a part -> probabilities (n, classes) of the model as it was saved.
         training: what is known about the labels of the training images.
-        start: what the model is held against.
+        untuned: (n, classes) of the test images by the model that fine-tuning started from.
 
     Raises:
         TrainingError: the saved model gives probabilities that are not finite; it is removed.
@@ -72,8 +66,10 @@ def finish(
         probabilities = {name: predict(name) for name in parts}
     refuse_infinite(run, probabilities)
     metrics = measure(job, parts, probabilities)
-    if start is not None and start.validated is not None:
-        run.update(start=_against_start(start, parts["test"].labels, probabilities["test"]))
+    # Runs that an earlier version began do not know how that model validated.
+    if untuned is not None and course.start is not None:
+        before = _against_start(parts["test"].labels, untuned, probabilities["test"])
+        run.update(start=course.start | before)
     held_out = [(parts[name].labels, probabilities[name]) for name in ("validation", "test")]
     against = against_guessing(*map(np.concatenate, zip(*held_out, strict=True)))
     left_out = "" if against.is_better else _UNLEARNT
@@ -86,21 +82,26 @@ def finish(
         calibration = record_calibration(run, parts, probabilities)
     if not left_out:
         draw_worst_mistakes(job, probabilities["test"])
-        mistakes = explain_mistakes(job, probabilities["test"])
+        mistakes = explain_mistakes(job, model, probabilities["test"])
     else:
         mistakes = {"num": 0, "left_out": left_out}
+    suspects, mislabels = find_mislabels(job, probabilities, training, left_out=left_out)
+    readings = readings_of(job, course, metrics, against)
     found = {
         "metrics": metrics,
         "learnt": not left_out,
         "calibration": calibration,
         "mistakes": mistakes,
-        "mislabels": find_mislabels(job, probabilities, training, left_out=left_out),
-        "reading": readings_of(job, metrics, against),
+        "mislabels": mislabels,
+        "reading": readings,
     }
     run.update(status="finished", **found, seconds=watch.seconds)
     # Nothing is left to resume, and they are several times the size of the model.
     shutil.rmtree(run.checkpoints, ignore_errors=True)
-    tell(run, watch.seconds["total"], job.console)
+    show_metrics(metrics["test"], job.console)
+    tell_mislabels(run, suspects, mislabels, job.console)
+    tell_readings(readings, job.console)
+    tell_next(run, watch.seconds["total"], job.console)
 
 
 def measure(
@@ -112,11 +113,8 @@ def measure(
     return metrics | {"test": classification_report(labels, probabilities["test"], names)}
 
 
-def tell(run: Run, seconds: float, console: Console) -> None:
-    """Print what came out, and what one can do with it."""
-    show_metrics(run.record["metrics"]["test"], console)
-    tell_mislabels(run, console)
-    tell_readings(run.record["reading"], console)
+def tell_next(run: Run, seconds: float, console: Console) -> None:
+    """Print where everything is, and what one can do with it."""
     console.result(
         f"\n{run.path}/ holds model.keras, run.json, history.csv, predictions-*.csv and figures/ "
         f"({duration(seconds)})"
@@ -151,11 +149,12 @@ def refuse_infinite(run: Run, probabilities: Mapping[str, np.ndarray]) -> None:
             )
 
 
-def _against_start(start: Untuned, labels: np.ndarray, probabilities: np.ndarray) -> dict[str, Any]:
-    """`start` of run.json: the model before, and whether the test images tell the two apart."""
-    before, now = (rows.argmax(axis=1) == labels for rows in (start.test, probabilities))
-    p = mcnemar(before, now)["p"]
-    return {**start.validated, "test_accuracy": float(before.mean()), "p": p}
+def _against_start(
+    labels: np.ndarray, untuned: np.ndarray, probabilities: np.ndarray
+) -> dict[str, float]:
+    """Of `start` in run.json, what the test images say of the model before and of the two."""
+    before, now = (rows.argmax(axis=1) == labels for rows in (untuned, probabilities))
+    return {"test_accuracy": float(before.mean()), "p": mcnemar(before, now)["p"]}
 
 
 def draw_worst_mistakes(job: Job, probabilities: np.ndarray) -> None:

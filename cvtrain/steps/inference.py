@@ -23,7 +23,19 @@ from cvtrain.system.signals import Stop
 BATCH_SIZE = 64
 
 
-def load_predictor(run: Run, num_classes: int, stop: Stop) -> Callable[[np.ndarray], np.ndarray]:
+def load_saved(run: Run) -> keras.Model:
+    """The saved model of a run.
+
+    Raises:
+        RunError: it is missing or damaged, or not the one that the run recorded.
+    """
+    record = run.require("image_size", "class_names")
+    return load_model(
+        run.require_model(), image_size=record.image_size, num_classes=len(record.class_names)
+    )
+
+
+def load_predictor(run: Run, stop: Stop) -> Callable[[np.ndarray], np.ndarray]:
     """The saved model of a run, compiled: images (n, h, w, 3) uint8 -> probabilities (n, classes).
 
     `stop` is polled before every pass, of which views of images take many; Stopped is raised then.
@@ -33,9 +45,7 @@ def load_predictor(run: Run, num_classes: int, stop: Stop) -> Callable[[np.ndarr
     """
 
     backend.set_up(seed=0)
-    height, width = run.field("image_size", list)
-    model = load_model(run.require_model(), image_size=(height, width), num_classes=num_classes)
-    infer = backend.inference(model)
+    infer = backend.inference(load_saved(run))
 
     def predict(images: np.ndarray) -> np.ndarray:
         stop.go_on("evaluating")
@@ -61,7 +71,8 @@ def load_predictor(run: Run, num_classes: int, stop: Stop) -> Callable[[np.ndarr
 
 def decoder_of_run(run: Run) -> Decoder:
     """The decoder that made the pixels a run was trained on."""
-    return Decoder.recorded(run.field("image_size", list), run.field("decoder", dict))
+    record = run.require("image_size", "decoder")
+    return Decoder.recorded(record.image_size, record.decoder.model_dump())
 
 
 def image_predictor(job: Job, model: keras.Model) -> Callable[[str], np.ndarray]:

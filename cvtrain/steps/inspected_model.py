@@ -15,14 +15,15 @@ from cvtrain.errors import DataError, RunError
 from cvtrain.explain.flat_model import OpenedModel, open_model, range_at_first_layer
 from cvtrain.images.decode import DecodeError, Decoder, largest_size, read_image
 from cvtrain.models import foreign_models as formats
-from cvtrain.models.saved_model import load_model, open_keras_file, weights_digest
+from cvtrain.models.saved_model import open_keras_file, weights_digest
 from cvtrain.runs.moved_images import recorded_root
 from cvtrain.runs.predictions import read_predictions
+from cvtrain.runs.record import About
 from cvtrain.runs.run import Run
-from cvtrain.runs.validation import check_about
+from cvtrain.runs.validation import checked
 from cvtrain.steps.dataset import show_left_out
 from cvtrain.steps.environment import library_versions
-from cvtrain.steps.inference import decoder_of_run
+from cvtrain.steps.inference import decoder_of_run, load_saved
 from cvtrain.system.console import Console
 from cvtrain.system.files import csv_cell, printable
 
@@ -126,16 +127,12 @@ def open_run(run: Run, *, device: str) -> Subject:
         RunError: the run is not usable.
     """
 
-    height, width = run.field("image_size", list)
-    class_names = tuple(run.field("class_names", list))
-    model = load_model(
-        run.require_model(), image_size=(height, width), num_classes=len(class_names)
-    )
+    model = load_saved(run)
     return Subject(
         name=str(run.path),
         digest=weights_digest(model),
         opened=open_model(model),
-        class_names=class_names,
+        class_names=run.record.class_names,
         decoder=decoder_of_run(run),
         pixel_range=PIXEL_RANGES["0..255"],
         device=device,
@@ -193,15 +190,15 @@ def _recorded_in(
     about = formats.recorded_about(path)
     if not about:
         return tuple(f"class {i}" for i in range(num_classes)), Decoder(size)
-    check_about(about, f"{printable(path)}: metadata.json")
-    names, recorded = tuple(about["class_names"]), tuple(about["image_size"])
+    known = checked(About, about, f"{printable(path)}: metadata.json")
+    names, recorded = known.class_names, known.image_size
     if (len(names), recorded) != (num_classes, size):
         raise RunError(
             f"{printable(path)}: returns {num_classes} classes of images of {size}, and its "
             f"metadata.json says {len(names)} and {recorded}",
             "Use the model.keras that the run wrote.",
         )
-    return names, Decoder.recorded(recorded, about["decoder"])
+    return names, Decoder.recorded(recorded, known.decoder.model_dump())
 
 
 def _doubt_of_pixels(opened: "OpenedModel", asked: str | None) -> str:
@@ -334,14 +331,14 @@ def root_of_test_images(run: Run, data: Path | None, console: Console) -> Path:
 
 
 def _test_split(run: Run, root: Path | None = None) -> tuple[Split, Path]:
-    class_names = tuple(run.field("class_names", list))
+    class_names = run.require("class_names").class_names
     splits = recorded_index(Path(), class_names, run.read_json("split.json")).splits
     if "test" not in splits:
         raise RunError(
             f"{run.path}/split.json: names no test images of this run's classes",
             "Name the images to look at: cvtrain visualize RUN photos/",
         )
-    return splits["test"], root or Path(run.field("data", dict)["root"])
+    return splits["test"], root or Path(run.require("data").data.root)
 
 
 def _wanted(split: Split, root: Path, places: Sequence[int]) -> list[Wanted]:
@@ -366,7 +363,7 @@ def _recorded_predictions(run: Run, split: Split) -> np.ndarray:
     """The class that the run found for each of its test images, in the order of its split."""
     path = run.path / "predictions-test.csv"
     try:
-        predictions = read_predictions(path, run.field("class_names", list))
+        predictions = read_predictions(path, run.record.class_names)
         if predictions.files != tuple(map(csv_cell, split.paths)):
             raise RunError(f"{path}: cannot be used: it is of other images")
     except RunError as error:

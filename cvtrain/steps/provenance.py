@@ -14,7 +14,6 @@ from cvtrain.config import Config, config_values, load_config
 from cvtrain.config.project import makes_new_run
 from cvtrain.errors import RunError
 from cvtrain.reports.run_files import flat
-from cvtrain.reports.run_record import Started, checked
 from cvtrain.runs.commands import RUN_COMMANDS
 from cvtrain.runs.run import Run
 from cvtrain.steps.environment import (
@@ -43,11 +42,6 @@ class Change(NamedTuple):
 
     what: str
     is_other_run: bool = False
-
-
-def started(run: Run) -> Started:
-    """What a run was started with, its types checked; RunError where `run.json` is damaged."""
-    return checked(Started, run.record, f"{printable(run.path)}/run.json")
 
 
 def identity_of(
@@ -95,9 +89,9 @@ def changes_since_start(
         weights: of what the run starts from, as `weights_digests` has them.
 
     Raises:
-        RunError: what the run recorded is damaged.
+        RunError: its split.json is damaged.
     """
-    before = started(run)
+    before = run.record
     changes = [*config_changes(run, config)]
     changes += map(Change, weights_changes(before.identity.weights, weights))
     changes += data_changes(run, places, data_digest)
@@ -122,15 +116,14 @@ def engine_changes(run: Run, engine: Mapping[str, Any], known: Sequence[Change])
     Args:
         engine: `versions` and `device` as run.json has them.
     """
-    before = started(run).model_dump()
-    versions = dict.fromkeys(before["versions"], "not used") | engine["versions"]
-    lines = differences(before, {**engine, "versions": versions})
+    versions = dict.fromkeys(run.record.versions, "not used") | engine["versions"]
+    lines = differences(run.record.model_dump(), {**engine, "versions": versions})
     return [Change(line) for line in lines if Change(line) not in known]
 
 
 def config_changes(run: Run, config: Config) -> Iterator[Change]:
     """The keys whose values differ from those in the run's config.yaml, where it has one."""
-    path, before = run.path / "config.yaml", started(run)
+    path, before = run.path / "config.yaml", run.record
     if not path.exists():
         return
     old = flat(config_values(load_config(path), before.command))
@@ -146,7 +139,7 @@ def config_changes(run: Run, config: Config) -> Iterator[Change]:
 
 def was_edited(run: Run) -> bool:
     """Is config.yaml in the run folder another than the run wrote, as far as it recorded that?"""
-    recorded = started(run).identity.config
+    recorded = run.record.identity.config
     return recorded not in ("", file_digest(run.path / "config.yaml"))
 
 
@@ -156,11 +149,11 @@ def data_changes(run: Run, places: Places, data_digest: str) -> list[Change]:
     Raises:
         RunError: split.json is missing or damaged.
     """
-    start = started(run)
+    start = run.record
     if start.data.digest in ("", data_digest):
         return []
     names = list(next(iter(places.values())))
-    if names != start.class_names:
+    if names != list(start.class_names):
         both = (printable(", ".join(each)) for each in (start.class_names, names))
         return [Change(f"classes: {' -> '.join(both)}", is_other_run=True)]
     before, now = dict(_by_path(run.read_json("split.json"))), dict(_by_path(places))
@@ -188,7 +181,7 @@ def data_changes(run: Run, places: Places, data_digest: str) -> list[Change]:
 def accept(
     run: Run, changes: Sequence[Change], *, accepted: bool, warn: Callable[[str], None]
 ) -> None:
-    """Refuse changes, or record in `run.record` that the run goes on in spite of them.
+    """Refuse changes, or record in `run.content` that the run goes on in spite of them.
 
     Args:
         run: whose `run.json` is committed by the next update.
@@ -217,8 +210,8 @@ def accept(
         "when": datetime.now(UTC).isoformat(timespec="seconds"),
         "changes": [change.what for change in changes],
     }
-    earlier = run.record.get("accepted_changes", [])
-    run.record |= {"exact": False, "accepted_changes": [*earlier, entry]}
+    earlier = run.content.get("accepted_changes", [])
+    run.content |= {"exact": False, "accepted_changes": [*earlier, entry]}
 
 
 def _weights_in(value: Any, name: str = "") -> Iterator[tuple[str, str]]:

@@ -55,7 +55,7 @@ def finished_run(request: RunRequest, console: Console) -> Run | None:
     if not request.resume:
         return None
     run = Run.open(request.path)
-    if run.record["status"] != "finished":
+    if run.record.status != "finished":
         return None
     if run.checkpoints.exists():
         with run.locked():  # A kill as soon as it was finished may have left them.
@@ -66,13 +66,13 @@ def finished_run(request: RunRequest, console: Console) -> Run | None:
 
 def refuse_wrong_run(run: Run, command: str) -> None:
     """Raise RunError when there is nothing that `command` could go on with."""
-    started_by = printable(run.record["command"])
+    started_by = printable(run.record.command)
     if started_by != command:
         raise RunError(
             f"{run.path} is a run of {started_by}, not of {command}",
             f"Go on: cvtrain {started_by} {quoted(run.path)} --resume",
         )
-    if run.record["status"] == "finished":
+    if run.record.status == "finished":
         raise RunError(
             f"{run.path} was finished by another process just now", "There is nothing to resume."
         )
@@ -113,14 +113,14 @@ def start_job(
             refuse_wrong_run(run, command)
             moved = "If it has moved, add where it is now: --set data.source=FOLDER"
             refuse_gone(config.data.source, moved)
-        watch = Stopwatch(run.record.get("seconds") if run else None)
+        watch = Stopwatch(run.record.seconds if run else None)
         with watch.phase("data"):
             dataset = open_dataset(config, stop, console)
         text, places = dump_config(config, command), dataset.index.by_class()
         weights = weights_digests(config, command, source)
         known = changes_since_start(run, config, places, dataset.digest, weights) if run else []
         if run:
-            if "exact" not in run.record:
+            if "exact" not in run.content:
                 console.remark(f"{run.path} was begun by an earlier version: not all is comparable")
             accept(run, known, accepted=request.accept_changes, warn=console.warn)
         with watch.phase("import"):
@@ -139,7 +139,7 @@ def start_job(
         if source is not None:
             fields["source"] = {
                 "run": str(source.path.absolute()),
-                "weights": source.field("weights_sha256", str),
+                "weights": source.require("weights_sha256").weights_sha256,
             }
         files = {"config.yaml": text, "split.json": json_text(places)}
         if run is None:
@@ -153,7 +153,7 @@ def start_job(
             console.log_to(run.path / "log.txt")
             console.remark(f"run: {run.path}")
             if request.resume:
-                run.record.pop("error", None)
+                run.content.pop("error", None)
                 for file, content in files.items():
                     commit_text(run.path / file, content)
                 run.update(status="running", **fields)

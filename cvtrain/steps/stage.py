@@ -94,6 +94,7 @@ def train_stage(
     stage: Training,
     feed: Feed,
     *,
+    precision: str,
     rates: Sequence[float] | None = None,
     number: int = 1,
     earlier: Course | None = None,
@@ -101,9 +102,10 @@ def train_stage(
     """Train a model, carry its best weights into the one that is saved, save and record that.
 
     Args:
-        model: what is trained, whole or the upper part; its precision is the run's.
+        model: what is trained, whole or the upper part.
         saved: the whole, computing in float32, with layers of the same names.
         stage: how to train.
+        precision: that `model` computes in.
         rates: factor of the learning rate of each trainable variable; None for ones.
         number: of the stage in its run, from 1.
         earlier: what the stages before have led to, of a model that was good before the first of
@@ -132,7 +134,7 @@ def train_stage(
             batches=feed.batches,
             validation=feed.validation,
             steps_per_epoch=steps_of(stage, feed),
-            precision=run.record["precision"],
+            precision=precision,
             class_weights=class_weights_of(stage, feed.labels),
             rates=rates,
             keep_start=earlier is not None,
@@ -147,7 +149,7 @@ def train_stage(
             on_epoch=on_epoch,
         )
     course = continued(earlier, trained)
-    _save_and_record(job, model, saved, stage, number, trained, course)
+    _save_and_record(job, model, saved, stage, precision, number, trained, course)
     return replace(course, idle=_idle(job, model, feed, digests))
 
 
@@ -156,6 +158,7 @@ def _save_and_record(
     model: keras.Model,
     saved: keras.Model,
     stage: Training,
+    precision: str,
     number: int,
     trained: Trained,
     course: Course,
@@ -172,7 +175,9 @@ def _save_and_record(
         step = f"step {number}: " if number > 1 else ""
         raise TrainingError(
             f"{step}{trained.reason}",
-            against_overflow(job.run, stage, number, course, from_start=trained.from_start),
+            against_overflow(
+                job.run, stage, number, course, precision=precision, from_start=trained.from_start
+            ),
         )
     if trained.outcome == "stopped":
         raise Stopped(
@@ -196,7 +201,7 @@ def _idle(job: Job, model: keras.Model, feed: Feed, digests: Mapping[str, str]) 
         idle = still & without_gradient(model, itertools.islice(stream, _MOST_ASKED))
     if idle:
         names = [layer.name for layer in model.layers if layer.name in idle]
-        known = job.run.record.get("without_gradient", [])
+        known = job.run.record.without_gradient
         job.run.update(without_gradient=[*dict.fromkeys([*known, *names])])
         job.console.warn(
             f"training did not change {', '.join(names)}: the loss does not depend on these "
@@ -217,7 +222,7 @@ def steps_of(stage: Training, feed: Feed) -> int:
 
 def in_best_precision(
     job: Job, build: Callable[[str], keras.Model], stage: Training, feed: Feed | None = None
-) -> keras.Model:
+) -> tuple[keras.Model, str]:
     """Choose the precision, record it, say how long training will take, and build the model.
 
     A run that is continued keeps its precision, whatever would be measured today.
@@ -225,12 +230,14 @@ def in_best_precision(
     Args:
         build: precision -> model.
         feed: what the whole stage will read; None where its time is not of interest.
-    """
 
-    device = job.run.record["device"]
+    Returns:
+        The model and its precision.
+    """
+    device = job.run.record.device
     with job.watch.phase("precision"), backend.memory_errors():
         choice = choose_precision(
-            job.run.record.get("precision", job.config.precision),
+            job.run.record.precision or job.config.precision,
             build=build,
             batch_size=stage.batch_size,
             device=device,
@@ -244,14 +251,14 @@ def in_best_precision(
         steps = steps_of(stage, feed)
         seconds = stage.epochs * steps * stage.batch_size / speed
         job.console.remark(f"{stage.epochs} epochs of {steps} steps: about {duration(seconds)}")
-    return model
+    return model, choice.precision
 
 
 def save(run: Run, saved: keras.Model, trained: keras.Model) -> None:
     """Carry the trained weights over to the model that is saved, and commit that."""
 
     copy_weights(trained, saved)
-    about = {key: run.record[key] for key in ("class_names", "image_size", "decoder")}
+    about = {key: run.content[key] for key in ("class_names", "image_size", "decoder")}
     save_model(saved, run.model_path, about=about)
     run.update(weights_sha256=weights_digest(saved), num_parameters=saved.count_params())
 

@@ -32,6 +32,11 @@ class Course:
     moved: bool = True
     idle: frozenset[str] = frozenset()
 
+    def by_column(self) -> dict[str, list[float]]:
+        """The history by column, one value an epoch; empty where nothing was trained by epochs."""
+        names = self.history[0] if self.history else ()
+        return {name: [row[name] for row in self.history] for name in names}
+
 
 def continued(earlier: Course | None, trained: "Trained") -> Course:
     """The course of the stages before and of one more."""
@@ -53,13 +58,14 @@ def record_course(run: Run, course: Course, outcome: str) -> None:
 
 
 def against_overflow(
-    run: Run, stage: Training, number: int, course: Course, *, from_start: bool
+    run: Run, stage: Training, number: int, course: Course, *, precision: str, from_start: bool
 ) -> str:
     """What to do where numbers grew beyond all bounds, and what is left.
 
     Args:
         stage, number: its section, and which it is in its run, from 1.
         course: up to there.
+        precision: that it computed in.
         from_start: whether it was so before the first step.
     """
     kept = {
@@ -69,13 +75,13 @@ def against_overflow(
         course.best_epoch,
         f"{run.model_path} has the weights of epoch {course.best_epoch}, the best before that.",
     )
-    section = run.record["command"].replace("-", "_")
+    section = run.record.command.replace("-", "_")
     if from_start:
         ways = ["The weights that it starts from are too large, whatever the rate: take others"]
     else:
         key = section if number == 1 else f"{section}.then.{number - 2}"
         ways = _slower(stage.optimizer.model_dump(), section, key)
-    if run.record["precision"] != "float32":
+    if precision != "float32":
         ways.append("compute in float32 (precision: float32)")
     return f"{', '.join(ways[:-1])}{' or ' * (len(ways) > 1)}{ways[-1]}. {kept}"
 

@@ -35,7 +35,7 @@ def view_average(run: Run, num_views: int) -> Callable[[Predict], Predict]:
     if not path.is_file():
         raise RunError(f"{path}: is missing, and says what --tta may change", "Leave out --tta.")
     augmentation = load_config(path).augment or Augment()
-    changes = view_changes(augmentation, num_views, seed=run.field("seed", int))
+    changes = view_changes(augmentation, num_views, seed=run.require("seed").seed)
     if len(changes) < num_views:
         alone = len(changes) == 1
         raise ConfigError(

@@ -1,5 +1,7 @@
 """The worst mistakes and where the model looked when it made them, `mistakes/` of a run."""
 
+from __future__ import annotations
+
 from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
@@ -9,15 +11,15 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from cvtrain.backend import keras
 from cvtrain.data.index import Split
 from cvtrain.errors import ConfigError, CvtrainError, ResourceError, Stopped
 from cvtrain.evaluation.metrics import worst_mistakes
 from cvtrain.explain.explain import explainer
-from cvtrain.explain.flat_model import last_spatial_layer
+from cvtrain.explain.flat_model import last_spatial_layer, open_model
 from cvtrain.explain.map_placement import placed
 from cvtrain.explain.overlay import heatmap, overlay, seen_box, upsampled
 from cvtrain.images.decode import Decoder, read_image
-from cvtrain.steps.inspected_model import open_run
 from cvtrain.steps.session import Job
 from cvtrain.system.files import commit_json, committed_folder
 
@@ -28,13 +30,14 @@ _DOING = "explaining the mistakes"
 _MOST_PIXELS, _FEWEST_PIXELS = 480, 160  # of the longer side of a picture
 
 
-def explain_mistakes(job: Job, probabilities: np.ndarray) -> dict[str, Any]:
+def explain_mistakes(job: Job, model: keras.Model, probabilities: np.ndarray) -> dict[str, Any]:
     """Write the worst mistakes among the test images, each with two class-activation maps.
 
     The maps are Grad-CAM's, of the true and of the predicted class. They are made with a copy of
-    the saved model. Whatever goes wrong is told and costs the pictures alone.
+    the model. Whatever goes wrong is told and costs the pictures alone.
 
     Args:
+        model: as it was saved.
         probabilities: (n, classes) of the test images, of the saved model.
 
     Returns:
@@ -50,7 +53,7 @@ def explain_mistakes(job: Job, probabilities: np.ndarray) -> dict[str, Any]:
     record: dict[str, Any] = {"num": len(worst), "method": METHOD}
     try:
         with job.watch.phase("explain"):
-            return record | _write(job, split, worst, probabilities)
+            return record | _write(job, model, split, worst, probabilities)
     except (Stopped, ResourceError):
         raise
     except Exception as error:  # Hours of training must not be lost for pictures.
@@ -60,7 +63,11 @@ def explain_mistakes(job: Job, probabilities: np.ndarray) -> dict[str, Any]:
 
 
 def _write(
-    job: Job, split: Split, worst: Sequence[int], probabilities: np.ndarray
+    job: Job,
+    model: keras.Model,
+    split: Split,
+    worst: Sequence[int],
+    probabilities: np.ndarray,
 ) -> dict[str, Any]:
     """Commit the folder `mistakes/`, and return which layer the maps are of, or why none is."""
     names = job.dataset.index.class_names
@@ -68,7 +75,7 @@ def _write(
     classes = np.stack([split.labels, predicted], axis=1)[worst]
     pixels = [job.dataset.pixels[split.paths[i]] for i in worst]
     try:
-        found, how = _maps(job, pixels, classes) if worst else (None, {})
+        found, how = _maps(job, model, pixels, classes) if worst else (None, {})
     except ResourceError as error:  # too little memory; a full disk is met below
         job.console.warn(f"no maps of the worst mistakes: {error.message}")
         found, how = None, {"without_maps": error.message}
@@ -94,12 +101,11 @@ def _write(
 
 
 def _maps(
-    job: Job, pixels: Sequence[np.ndarray], classes: np.ndarray
+    job: Job, model: keras.Model, pixels: Sequence[np.ndarray], classes: np.ndarray
 ) -> tuple[np.ndarray | None, dict[str, Any]]:
     """Maps (n, 2, height, width) at the size of the model's input, and the layer they are of."""
 
-    opened = open_run(job.run, device=job.run.record["device"]).opened
-    opened = replace(opened, go_on=partial(job.stop.go_on, _DOING))
+    opened = replace(open_model(model), go_on=partial(job.stop.go_on, _DOING))
     try:
         layer = last_spatial_layer(opened)
     except ConfigError as error:

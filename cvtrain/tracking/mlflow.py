@@ -27,13 +27,13 @@ class MLflow:
         import mlflow
 
         self._mlflow, self._run = mlflow, run
-        known = run.record.get("mlflow", {}).get("run_id")
+        known = run.record.mlflow.get("run_id")
         # Nested, because a ladder is a run around the runs of its rungs.
         active = mlflow.start_run(run_id=known, run_name=run.path.name, nested=True)
         run.update(mlflow={"run_id": active.info.run_id})
         if known is None:  # MLflow refuses others later, and a resumed run may have some
             mlflow.log_params(flattened(settings))
-        mlflow.set_tags({"cvtrain.command": run.record["command"], "cvtrain.run": _absolute(run)})
+        mlflow.set_tags({"cvtrain.command": run.record.command, "cvtrain.run": _absolute(run)})
 
     def log_epoch(self, row: Mapping[str, float]) -> None:
         """Log what a line of `history.csv` measures; the step is the epoch."""
@@ -42,14 +42,13 @@ class MLflow:
 
     def end(self) -> None:
         """Log final metrics, figures and where the model is; end the run of MLflow."""
-        record = self._run.record
         if metrics := final_metrics(self._run):
             self._mlflow.log_metrics(metrics)
         if self._run.figures.is_dir():
             self._mlflow.log_artifacts(str(self._run.figures), "figures")
         if self._run.model_path.exists():
             self._mlflow.set_tag("cvtrain.model", f"{_absolute(self._run)}/model.keras")
-        self._mlflow.end_run(_STATUS.get(record["status"], "FAILED"))
+        self._mlflow.end_run(_STATUS.get(self._run.record.status, "FAILED"))
 
 
 def flattened(settings: Mapping[str, Any], prefix: str = "") -> dict[str, str]:

@@ -39,7 +39,7 @@ class TensorBoard:
         """Append the final metrics of a run that is finished, and close the file."""
         scalars = {f"final/{name}": value for name, value in final_metrics(self._run).items()}
         # A run that was stopped after its last epoch has none in this process.
-        self._epoch = max(self._epoch, self._run.record.get("epochs") or 0)
+        self._epoch = max(self._epoch, self._run.record.epochs or 0)
         if scalars:
             self._append(scalars)
         if self._file:

@@ -19,7 +19,8 @@ class Tracker(Protocol):
 def final_metrics(run: Run) -> dict[str, float]:
     """`test_accuracy`, `validation_loss` and the like of a finished run; nothing before that."""
     return {
-        f"{split}_{name}": float(metrics[name])
-        for split, metrics in run.record.get("metrics", {}).items()
+        f"{split}_{name}": float(getattr(scores, name))
+        for split, scores in run.record.metrics or ()
+        if scores
         for name in ("accuracy", "loss")
     }

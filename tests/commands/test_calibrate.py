@@ -37,7 +37,7 @@ def rows_of(run, split):
     """True and predicted classes, and probabilities by hand from the CSV."""
     with (run.path / f"predictions-{split}.csv").open(newline="", encoding="utf-8") as file:
         rows = list(csv.DictReader(file))
-    names = run.record["class_names"]
+    names = run.content["class_names"]
     probabilities = np.array([[float(row[f"p({name})"]) for name in names] for row in rows])
     return np.array([names.index(row["label"]) for row in rows]), probabilities
 
@@ -166,9 +166,9 @@ def test_what_is_set_is_what_evaluate_measures(run):
 
 def test_an_older_run_and_two_classes(tmp_path):
     run = make_run(tmp_path / "run", class_names=("cat", "dog"), num_images=40)
-    assert "calibration" not in run.record
+    assert "calibration" not in run.content
     assert set_up(run, coverage=0.9)["validation"]["num_answered"] == 36
-    assert Run.open(run.path).field("calibration", dict)["temperature"] > 1
+    assert Run.open(run.path).record.calibration.temperature > 1
 
 
 def test_a_class_called_unknown_is_no_abstention(tmp_path):
@@ -227,9 +227,9 @@ def test_describe_coverage():
 
 def test_training_ends_with_the_same_calibration(finished):
     labels, probabilities = rows_of(finished, "validation")
-    calibration = finished.record["calibration"]
+    calibration = finished.content["calibration"]
     assert calibration["temperature"] == pytest.approx(fit_temperature(labels, probabilities))
-    test = finished.record["metrics"]["test"]
+    test = finished.content["metrics"]["test"]
     assert calibration["error_before"] == test["calibration_error"]
     assert (finished.figures / "calibration.png").exists()
     assert read_abstention(finished) is None

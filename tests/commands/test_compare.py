@@ -1,6 +1,7 @@
 """Runs side by side: paired tests against their closed form, what differs, the page."""
 
 import csv
+import json
 import math
 import re
 import subprocess
@@ -13,7 +14,7 @@ from web_pages import HOSTILE, Opened, Parsed, Tables
 
 from cvtrain.commands.compare import all_pairs, compare, open_contenders, render_comparison
 from cvtrain.errors import ConfigError, RunError
-from cvtrain.runs.run import Run
+from cvtrain.runs.run import Run, begun
 from cvtrain.system.console import Console
 
 
@@ -76,7 +77,7 @@ def test_the_best_two_are_compared_in_words(runs):
 
 def test_scores_by_class(runs):
     rows = Tables(page_of(runs))["F1 by class"]
-    names = runs[0].record["class_names"]
+    names = runs[0].content["class_names"]
     columns = [f1_score(*table(run), labels=names, average=None) for run in runs]
     for name, row, *scores in zip(names, rows, *columns, strict=True):
         assert row == [name, *(f"{score:.3f}" for score in scores)]
@@ -160,7 +161,7 @@ def test_a_ladder_stands_for_its_rungs(runs, tmp_path):
     ladder = tmp_path / "ladder"
     for name in ("scratch", "features"):
         make_run(ladder / name)
-    run = Run(ladder, {"format": 1, "command": "ladder", "status": "finished", "started": "x"})
+    run = Run(ladder, begun("ladder") | {"status": "finished"})
     run.update(rungs=[{"run": "scratch"}, {"run": "features"}])
     names = [one.name for one in open_contenders([Run.open(ladder), runs[0]])]
     assert names == ["scratch", "features", "slow"]
@@ -179,9 +180,10 @@ def test_refusals(runs, tmp_path):
     probe = copy_of(runs[0], "probe", command="probe")
     with pytest.raises(RunError, match="a run of probe has no predictions"):
         compare([runs[0], probe], output=tmp_path / "x.html", console=Console())
-    ladder = copy_of(runs[0], "ladder", command="ladder", rungs=[{}])
+    ladder = copy_of(runs[0], "ladder", command="ladder")
+    (ladder.path / "run.json").write_text(json.dumps(ladder.content | {"rungs": [{}]}))
     with pytest.raises(RunError, match=r"rungs\.0\.run"):
-        compare([ladder], output=tmp_path / "x.html", console=Console())
+        Run.open(ladder.path)
     assert not list(tmp_path.iterdir())
 
 

@@ -19,7 +19,7 @@ QUIET = Console(quiet=True)
 
 def test_the_runs_own_test_images_give_the_runs_own_numbers(finished):
     metrics = evaluate(finished, source=None, split="test", output=None, console=QUIET)
-    assert metrics == finished.record["metrics"]["test"]
+    assert metrics == finished.content["metrics"]["test"]
     folder = finished.path / "evaluate" / "test"
     saved = json.loads((folder / "metrics.json").read_text(encoding="utf-8"))
     assert {key: saved[key] for key in metrics} == metrics
@@ -32,7 +32,7 @@ def test_the_runs_own_test_images_give_the_runs_own_numbers(finished):
 def test_new_files_in_the_source_do_not_change_the_runs_split(train, tmp_path, image_folder):
     source = shutil.copytree(image_folder / "train", tmp_path / "unsplit")
     run = train(tmp_path / "run", f"data.source={source}", "fit.epochs=1")
-    before = run.record["metrics"]["test"]
+    before = run.content["metrics"]["test"]
     for i in range(10):
         shutil.copy(image_folder / "test" / "red" / "000.png", source / "red" / f"new{i}.png")
     metrics = evaluate(run, source=None, split="test", output=None, console=QUIET)
@@ -160,5 +160,5 @@ def test_a_run_that_abstains_is_measured_as_that_too(finished, tmp_path, capsys)
     metrics = evaluate(run, source=None, split="test", output=None, console=QUIET)
     choice = {key: set_up[key] for key in ("temperature", "threshold")}
     assert metrics.pop("abstention") == choice | set_up["test"]
-    assert metrics == finished.record["metrics"]["test"]
+    assert metrics == finished.content["metrics"]["test"]
     assert "of 100 images like these it answers about" in capsys.readouterr().out

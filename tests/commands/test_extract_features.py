@@ -93,7 +93,7 @@ def test_the_run_is_a_normal_one(extracted):
 
 
 def test_the_base_is_frozen_and_the_head_is_not(extracted):
-    proof = extracted.record["freeze_proof"]
+    proof = extracted.content["freeze_proof"]
     assert {name for name, layer in proof.items() if layer["trained"]} == {"dense1", "logits"}
     assert {"conv1", "conv1_norm"} <= {n for n, each in proof.items() if not each["trained"]}
     for layer in proof.values():
@@ -116,7 +116,7 @@ print(json.dumps(model.predict(np.load(sys.argv[2]), verbose=0).tolist()))
 """
     from cvtrain.steps.inference import decoder_of_run
 
-    root, decoder = run.record["data"]["root"], decoder_of_run(run)
+    root, decoder = run.content["data"]["root"], decoder_of_run(run)
     pixels = [decoder((Path(root) / f).read_bytes()).pixels for f in files]
     np.save(tmp_path / "pixels.npy", np.stack(pixels))
     done = subprocess.run(
@@ -130,11 +130,11 @@ print(json.dumps(model.predict(np.load(sys.argv[2]), verbose=0).tolist()))
 
 @pytest.mark.slow
 def test_the_same_seed_gives_the_same_weights(extract, extracted):
-    assert extract("a").record["weights_sha256"] == extracted.record["weights_sha256"]
+    assert extract("a").content["weights_sha256"] == extracted.content["weights_sha256"]
 
 
 def test_each_image_is_computed_once(extracted):
-    assert extracted.record["features"]["pool1"]["num_computed"] == 36
+    assert extracted.content["features"]["pool1"]["num_computed"] == 36
 
 
 @pytest.mark.slow
@@ -146,7 +146,7 @@ def test_another_head_computes_no_features_and_learns(extract, count_forward, he
     epochs = "extract_features.epochs=15"
     run = extract("b", f"extract_features.head={head}", epochs)
     assert sum(count_forward) == 0
-    assert run.record["metrics"]["test"]["accuracy"] >= 0.8
+    assert run.content["metrics"]["test"]["accuracy"] >= 0.8
 
 
 @pytest.mark.slow
@@ -181,7 +181,7 @@ def test_a_changed_image_is_computed_alone(extract, count_forward, image_folder,
 @pytest.mark.slow
 def test_views_are_computed_once_each(extract):
     run = extract("a", "extract_features.views=3", "extract_features.epochs=6")
-    assert run.record["features"]["pool1"]["num_computed"] == 3 * 36
+    assert run.content["features"]["pool1"]["num_computed"] == 3 * 36
     assert (run.path / "figures" / "augmented_samples.png").exists()
 
 
@@ -193,7 +193,7 @@ def test_views_without_augmentation_are_refused(extract):
 def test_unlimited_views_run_the_base_in_every_step(extract, count_forward):
     run = extract("a", "extract_features.views=unlimited")
     assert count_forward == []
-    trained = {n for n, layer in run.record["freeze_proof"].items() if layer["trained"]}
+    trained = {n for n, layer in run.content["freeze_proof"].items() if layer["trained"]}
     assert trained == {"dense1", "logits"}
 
 
@@ -204,12 +204,12 @@ def test_images_are_mixed_where_views_are_unlimited(extract):
         extract(name, "extract_features.views=unlimited", *settings)
         for name, settings in {"a": [], "b": [mixed]}.items()
     ]
-    assert runs[0].record["weights_sha256"] != runs[1].record["weights_sha256"]
+    assert runs[0].content["weights_sha256"] != runs[1].content["weights_sha256"]
 
 
 def test_arrays_for_use_elsewhere(extract):
     run = extract("a", features_only=True)
-    assert run.record["status"] == "finished"
+    assert run.content["status"] == "finished"
     with pytest.raises(RunError, match="no model in this run of extract-features"):
         run.require_model()
     features = np.load(run.path / "features" / "test.npy")
@@ -245,7 +245,7 @@ def test_arrays_are_all_that_a_run_begun_for_them_goes_on_to(extract, monkeypatc
         with pytest.raises(Stopped):
             extract("a", features_only=True)
     run = extract("a", resume=True)
-    assert run.record["status"] == "finished"
+    assert run.content["status"] == "finished"
     assert not run.model_path.exists()
     whole = extract("b", features_only=True)
     for name in ("train", "validation", "test"):
@@ -266,7 +266,7 @@ def test_a_network_of_keras_by_name(extract):
         "data.image_size=32",
         "extract_features.epochs=1",
     )
-    assert run.record["base"]["cut"] == "conv_pw_2_relu"
+    assert run.content["base"]["cut"] == "conv_pw_2_relu"
 
 
 def test_a_run_knows_its_network(extract):
@@ -321,15 +321,15 @@ def dead_base(broken_base):
 @pytest.mark.slow
 def test_features_that_are_all_zero_are_no_freeze_failure(extract, dead_base, tmp_path):
     run = extract("a", dead_base)
-    assert run.record["status"] == "finished"
-    assert run.record["constant_features"] == ["pool2"]
-    assert run.record["without_gradient"] == ["dense1"]
-    proof = run.record["freeze_proof"]
+    assert run.content["status"] == "finished"
+    assert run.content["constant_features"] == ["pool2"]
+    assert run.content["without_gradient"] == ["dense1"]
+    proof = run.content["freeze_proof"]
     assert proof["dense1"]["trained"]
     assert proof["dense1"]["before"] == proof["dense1"]["after"]
     assert proof["logits"]["before"] != proof["logits"]["after"]
-    assert run.record["learnt"] is False
-    (reading,) = run.record["reading"]
+    assert run.content["learnt"] is False
+    (reading,) = run.content["reading"]
     assert "The frozen base gives the same at pool2 for all images" in reading["detail"]
     log = (run.path / "log.txt").read_text()
     assert "warning: the base gives the same at pool2 for all images" in log
@@ -338,9 +338,9 @@ def test_features_that_are_all_zero_are_no_freeze_failure(extract, dead_base, tm
     config = load_config(run.path / "config.yaml", ["finetune.unfreeze_blocks=1"])
     request = RunRequest(tmp_path / "tuned", "tiny")
     tuned = finetune(config, request, Console(quiet=True), source=run)
-    assert tuned.record["mislabels"]["judged"] == run.record["mislabels"]["judged"] == {}
-    assert tuned.record["without_gradient"] == ["conv2", "dense1"]
-    (reading,) = tuned.record["reading"]
+    assert tuned.content["mislabels"]["judged"] == run.content["mislabels"]["judged"] == {}
+    assert tuned.content["without_gradient"] == ["conv2", "dense1"]
+    (reading,) = tuned.content["reading"]
     assert "conv2, dense1 read or give is zero for all images" in reading["detail"]
     config = load_config(run.path / "config.yaml", ["learning_curve={shares: [1.0], seeds: 1}"])
     curve = learning_curve(config, RunRequest(tmp_path / "curve", "tiny"), Console(quiet=True))
@@ -349,10 +349,10 @@ def test_features_that_are_all_zero_are_no_freeze_failure(extract, dead_base, tm
 
 def test_a_head_in_closed_form_learns_nothing_of_zeros(extract, dead_base):
     run = extract("a", dead_base, "extract_features.head={name: logistic}")
-    assert run.record["constant_features"] == ["pool2"]
-    assert run.record["learnt"] is False
-    assert [reading["finding"] for reading in run.record["reading"]] == ["never-learnt"]
-    assert np.isfinite(run.record["metrics"]["test"]["loss"])
+    assert run.content["constant_features"] == ["pool2"]
+    assert run.content["learnt"] is False
+    assert [reading["finding"] for reading in run.content["reading"]] == ["never-learnt"]
+    assert np.isfinite(run.content["metrics"]["test"]["loss"])
 
 
 def test_features_that_are_too_large_are_no_matter_of_the_rate(extract, broken_base):

@@ -43,7 +43,7 @@ def test_the_run_has_a_curve_and_no_model(found):
 
 
 def test_the_suggestion_lies_on_the_curve(found):
-    rows, record = read_rows(found), found.record["find_lr"]
+    rows, record = read_rows(found), found.content["find_lr"]
     assert record["steps"] == len(rows)
     rates = np.array([row["learning_rate"] for row in rows])
     np.testing.assert_allclose(np.diff(np.log(rates)), np.log(1e8) / 99, rtol=1e-4)
@@ -59,7 +59,7 @@ def test_what_is_printed_can_be_pasted(found, tmp_path):
     (line,) = [line.partition("  ")[2] for line in lines if "  fit: {" in line]
     (tmp_path / "config.yaml").write_text(f"{line}\ndata: {{source: digits}}\n")
     optimizer = load_config(tmp_path / "config.yaml").fit.optimizer
-    assert optimizer.learning_rate == found.record["find_lr"]["suggestion"]
+    assert optimizer.learning_rate == found.content["find_lr"]["suggestion"]
 
 
 def test_the_same_config_finds_the_same(found, tmp_path, config_path):
@@ -75,4 +75,4 @@ def test_a_loss_that_is_never_finite_is_told(tmp_path, config_path):
         patch.setattr("cvtrain.training.lr_range_test.math.isfinite", lambda _: False)
         with pytest.raises(TrainingError, match="not finite from the start"):
             find_lr(settings, RunRequest(tmp_path / "run", "tiny"), Console(quiet=True))
-    assert Run.open(tmp_path / "run").record["status"] == "failed"
+    assert Run.open(tmp_path / "run").content["status"] == "failed"

@@ -71,15 +71,15 @@ def tune(config, source, tmp_path):
 
 
 def trained_layers(run):
-    return {name for name, layer in run.record["freeze_proof"].items() if layer["trained"]}
+    return {name for name, layer in run.content["freeze_proof"].items() if layer["trained"]}
 
 
 def test_the_top_is_trained_and_the_rest_is_not(tuned, source):
-    assert tuned.record["status"] == "finished"
+    assert tuned.content["status"] == "finished"
     assert trained_layers(tuned) == {"conv2", "dense1", "logits"}
-    assert tuned.record["source"]["weights"] == source.record["weights_sha256"]
-    assert tuned.record["weights_sha256"] != source.record["weights_sha256"]
-    assert tuned.record["metrics"]["test"]["num_images"] == 15
+    assert tuned.content["source"]["weights"] == source.content["weights_sha256"]
+    assert tuned.content["weights_sha256"] != source.content["weights_sha256"]
+    assert tuned.content["metrics"]["test"]["num_images"] == 15
 
 
 @pytest.mark.slow
@@ -89,7 +89,7 @@ def test_with_an_average_the_freeze_is_still_proven(tune, views):
     settings = (f"finetune.views={views}", "finetune.ema=0.9")
     run = tune("run", *settings)
     assert trained_layers(run) == {"conv2", "dense1", "logits"}
-    assert run.record["weights_sha256"] != tune("plain", settings[0]).record["weights_sha256"]
+    assert run.content["weights_sha256"] != tune("plain", settings[0]).content["weights_sha256"]
 
 
 def test_extraction_computed_what_finetuning_needs(tune, count_forward):
@@ -163,8 +163,8 @@ def test_a_stopped_run_goes_on_to_the_same_weights(tune, monkeypatch):
         json.loads(Path(whole.path.parent, "parts", "run.json").read_text())["status"] == "stopped"
     )
     resumed = tune("parts", steps, resume=True)
-    assert resumed.record["weights_sha256"] == whole.record["weights_sha256"]
-    assert resumed.record["metrics"]["test"] == whole.record["metrics"]["test"]
+    assert resumed.content["weights_sha256"] == whole.content["weights_sha256"]
+    assert resumed.content["metrics"]["test"] == whole.content["metrics"]["test"]
 
 
 TOO_FAST = "finetune.optimizer.learning_rate=3"
@@ -174,17 +174,17 @@ TOO_FAST = "finetune.optimizer.learning_rate=3"
 def test_what_it_started_from_is_kept_where_no_epoch_is_better(tune, source, monkeypatch):
     """Also through a stop and a resume; the model, its proof, its record and its report say so."""
     run = tune("run", TOO_FAST)
-    assert (run.record["best_epoch"], run.record["epochs"]) == (0, 2)
-    assert run.record["weights_sha256"] == source.record["weights_sha256"]
-    assert run.record["metrics"]["test"] == source.record["metrics"]["test"]
-    measured, start = source.record["metrics"], run.record["start"]
+    assert (run.content["best_epoch"], run.content["epochs"]) == (0, 2)
+    assert run.content["weights_sha256"] == source.content["weights_sha256"]
+    assert run.content["metrics"]["test"] == source.content["metrics"]["test"]
+    measured, start = source.content["metrics"], run.content["start"]
     assert start["val_loss"] == pytest.approx(measured["validation"]["loss"], rel=1e-4)
     assert start["val_accuracy"] == measured["validation"]["accuracy"]
     assert (start["test_accuracy"], start["p"]) == (measured["test"]["accuracy"], 1.0)
     assert trained_layers(run) == {"conv2", "dense1", "logits"}
-    proof = run.record["freeze_proof"].values()
+    proof = run.content["freeze_proof"].values()
     assert all(layer["before"] == layer["after"] for layer in proof)
-    (reading,) = run.record["reading"]
+    (reading,) = run.content["reading"]
     assert reading["finding"] == "fine-tuning-lost"
     assert reading["proposal"] == "finetune:\n  optimizer: {learning_rate: 1.0e-05}\n"
     log = (run.path / "log.txt").read_text()
@@ -197,11 +197,11 @@ def test_what_it_started_from_is_kept_where_no_epoch_is_better(tune, source, mon
     with pytest.raises(Stopped):
         tune("parts", TOO_FAST)
     stopped = Run.open(run.path.with_name("parts"))
-    assert stopped.record["best_epoch"] == 0
-    assert stopped.record["weights_sha256"] == source.record["weights_sha256"]
+    assert stopped.content["best_epoch"] == 0
+    assert stopped.content["weights_sha256"] == source.content["weights_sha256"]
     resumed = tune("parts", TOO_FAST, resume=True)
-    assert resumed.record["start"] == run.record["start"]
-    assert resumed.record["weights_sha256"] == source.record["weights_sha256"]
+    assert resumed.content["start"] == run.content["start"]
+    assert resumed.content["weights_sha256"] == source.content["weights_sha256"]
 
 
 @pytest.mark.slow
@@ -209,24 +209,24 @@ def test_each_step_is_held_against_the_one_before(tune, source, tuned):
     """The first is better than its start, the second is not; its layers are as they were."""
     step = "{unfreeze_blocks: 2, epochs: 2, batch_size: 8, optimizer: {learning_rate: 3}}"
     run = tune("run", f"finetune.then=[{step}]")
-    assert run.record["best_epoch"] in (1, 2)
-    assert run.record["epochs"] == 4
-    assert run.record["weights_sha256"] == tuned.record["weights_sha256"]
-    assert run.record["best_epoch"] == tuned.record["best_epoch"]
-    proof = run.record["freeze_proof"]
+    assert run.content["best_epoch"] in (1, 2)
+    assert run.content["epochs"] == 4
+    assert run.content["weights_sha256"] == tuned.content["weights_sha256"]
+    assert run.content["best_epoch"] == tuned.content["best_epoch"]
+    proof = run.content["freeze_proof"]
     changed = {name for name, layer in proof.items() if layer["before"] != layer["after"]}
     assert changed == {"conv2", "dense1", "logits"}
     assert trained_layers(run) == {"conv1", *changed}
     assert "step 2: no epoch was better" in (run.path / "log.txt").read_text()
-    names = run.record["class_names"]
+    names = run.content["class_names"]
     before, now = (
         read_predictions(each.path / "predictions-test.csv", names) for each in (source, run)
     )
     right = [each.predicted == each.labels for each in (before, now)]
     lost, gained = np.sum(right[0] & ~right[1]), np.sum(right[1] & ~right[0])
     expected = binomtest(lost, lost + gained).pvalue if lost + gained else 1.0
-    assert run.record["start"]["p"] == pytest.approx(expected)
-    assert run.record["start"]["test_accuracy"] == right[0].mean()
+    assert run.content["start"]["p"] == pytest.approx(expected)
+    assert run.content["start"]["test_accuracy"] == right[0].mean()
 
 
 @pytest.mark.slow
@@ -236,12 +236,12 @@ def test_a_step_that_overflows_leaves_the_model_before_it(tune, tuned, tmp_path)
         tune("run", f"finetune.then=[{step}]")
     assert "Lower finetune.then.0.optimizer.learning_rate from 1e+30 to 1e-05" in str(caught.value)
     run = Run.open(tmp_path / "run")
-    assert run.record["best_epoch"] == tuned.record["best_epoch"]
-    assert run.record["weights_sha256"] == tuned.record["weights_sha256"]
+    assert run.content["best_epoch"] == tuned.content["best_epoch"]
+    assert run.content["weights_sha256"] == tuned.content["weights_sha256"]
 
 
 def test_other_classes_are_refused(tune, source):
-    source.record["class_names"] = ["cats", "dogs", "hats"]
+    source.content["class_names"] = ["cats", "dogs", "hats"]
     with pytest.raises(ConfigError, match="cats, dogs, hats"):
         tune("run")
 

@@ -45,8 +45,8 @@ def test_the_model_file_knows_what_the_run_knows(finished):
     with zipfile.ZipFile(finished.model_path) as archive:
         about = json.loads(archive.read("metadata.json"))["cvtrain"]
     version = about.pop("version")
-    assert version == finished.record["versions"]["cvtrain"]
-    assert about == {key: finished.record[key] for key in ("class_names", "image_size", "decoder")}
+    assert version == finished.content["versions"]["cvtrain"]
+    assert about == {key: finished.content[key] for key in ("class_names", "image_size", "decoder")}
 
 
 def test_the_run_folder_is_complete(finished):
@@ -99,10 +99,10 @@ def test_the_config_of_the_run_reads_back(finished, config_path):
 @pytest.mark.parametrize("split", ["validation", "test"])
 def test_reported_numbers_follow_from_the_predictions(finished, split):
     rows = read_csv(finished.path / f"predictions-{split}.csv")
-    names = finished.record["class_names"]
+    names = finished.content["class_names"]
     labels = [names.index(row["label"]) for row in rows]
     probabilities = np.array([[float(row[f"p({name})"]) for name in names] for row in rows])
-    metrics = finished.record["metrics"][split]
+    metrics = finished.content["metrics"][split]
     assert sk.accuracy_score(labels, probabilities.argmax(axis=1)) == metrics["accuracy"]
     exact = probabilities / probabilities.sum(axis=1, keepdims=True)
     assert sk.log_loss(labels, exact, labels=[0, 1, 2]) == pytest.approx(metrics["loss"], rel=1e-5)
@@ -117,7 +117,7 @@ def test_the_history_has_a_line_an_epoch(finished):
     columns = {"loss", "accuracy", "val_loss", "val_accuracy", "learning_rate", "seconds"}
     assert columns <= set(rows[0])
     losses = [float(row["val_loss"]) for row in rows]
-    assert finished.record["best_epoch"] == 1 + int(np.argmin(losses))
+    assert finished.content["best_epoch"] == 1 + int(np.argmin(losses))
 
 
 PLAIN_KERAS = """
@@ -146,7 +146,7 @@ def test_plain_keras_opens_the_model_and_agrees(finished, tmp_path):
         Image.fromarray(pixels).save(paths[-1])
     output = tmp_path / "out.csv"
     predict(finished, paths, top=1, output=output, batch_size=2, console=Console(quiet=True))
-    names = finished.record["class_names"]
+    names = finished.content["class_names"]
     ours = [[float(row[f"p({name})"]) for name in names] for row in read_csv(output)]
     plain = subprocess.run(
         [sys.executable, "-c", PLAIN_KERAS, finished.model_path, *paths],
@@ -163,10 +163,10 @@ def test_plain_keras_opens_the_model_and_agrees(finished, tmp_path):
 @pytest.mark.slow
 def test_one_seed_gives_one_model_and_another_gives_another(train, finished, tmp_path):
     again = train(tmp_path / "again")
-    assert again.record["weights_sha256"] == finished.record["weights_sha256"]
-    assert again.record["metrics"] == finished.record["metrics"]
+    assert again.content["weights_sha256"] == finished.content["weights_sha256"]
+    assert again.content["metrics"] == finished.content["metrics"]
     other = train(tmp_path / "other", "seed=4", "fit.epochs=1")
-    assert other.record["weights_sha256"] != finished.record["weights_sha256"]
+    assert other.content["weights_sha256"] != finished.content["weights_sha256"]
 
 
 @pytest.mark.slow
@@ -186,18 +186,18 @@ def test_ctrl_c_keeps_what_was_learnt_and_resume_ends_the_same(train, finished, 
         train(folder, console=InterruptingConsole("epoch 2/4"))
     assert caught.value.advice == f"Go on: cvtrain fit '{folder}' --resume"
     stopped = Run.open(folder)
-    assert stopped.record["status"] == "stopped"
+    assert stopped.content["status"] == "stopped"
     assert stopped.model_path.exists()
     assert list(stopped.checkpoints.iterdir())
     assert len(read_csv(folder / "history.csv")) == 2
     with pytest.raises(RunError, match=r"fit\.batch_size: 8 -> 4"):
         train(folder, "fit.batch_size=4", resume=True)
     resumed = train(folder, resume=True)
-    assert resumed.record["status"] == "finished"
-    assert "error" not in resumed.record
-    assert resumed.record["exact"] is True
-    assert resumed.record["weights_sha256"] == finished.record["weights_sha256"]
-    assert resumed.record["metrics"] == finished.record["metrics"]
+    assert resumed.content["status"] == "finished"
+    assert "error" not in resumed.content
+    assert resumed.content["exact"] is True
+    assert resumed.content["weights_sha256"] == finished.content["weights_sha256"]
+    assert resumed.content["metrics"] == finished.content["metrics"]
     unlike = {"seconds", "val_seconds", "images_per_second"}
     ours, theirs = (read_csv(run.path / "history.csv") for run in (resumed, finished))
     for a, b in zip(ours, theirs, strict=True):
@@ -231,8 +231,8 @@ def test_a_full_disk_ends_a_training_that_goes_on_when_it_is_freed(
             train(folder)
     assert len(read_csv(folder / "history.csv")) == 1
     resumed = train(folder, resume=True)
-    assert resumed.record["weights_sha256"] == finished.record["weights_sha256"]
-    assert resumed.record["metrics"] == finished.record["metrics"]
+    assert resumed.content["weights_sha256"] == finished.content["weights_sha256"]
+    assert resumed.content["metrics"] == finished.content["metrics"]
     assert not list(folder.rglob(".cvtrain-tmp-*"))
 
 
@@ -243,15 +243,15 @@ def test_with_mixed_images_too_resume_ends_the_same(train, tmp_path):
     with pytest.raises(Stopped):
         train(folder, *MIXED, console=InterruptingConsole("epoch 2/4"))
     resumed = train(folder, *MIXED, resume=True)
-    assert resumed.record["weights_sha256"] == straight.record["weights_sha256"]
-    assert resumed.record["metrics"] == straight.record["metrics"]
+    assert resumed.content["weights_sha256"] == straight.content["weights_sha256"]
+    assert resumed.content["metrics"] == straight.content["metrics"]
     assert (resumed.figures / "augmented_samples.png").exists()
 
 
 @pytest.mark.slow
 def test_mixing_alone_is_drawn_and_trained(train, tmp_path):
     run = train(tmp_path / "run", "augment={mixup: 0.2}", "fit.epochs=1")
-    assert run.record["status"] == "finished"
+    assert run.content["status"] == "finished"
     assert (run.figures / "augmented_samples.png").exists()
 
 
@@ -263,8 +263,8 @@ def test_an_average_and_a_log_leave_their_traces_and_are_resumed(train, tmp_path
     with pytest.raises(Stopped):
         train(folder, *settings, console=InterruptingConsole("epoch 2/4"))
     resumed = train(folder, *settings, resume=True)
-    assert resumed.record["weights_sha256"] == straight.record["weights_sha256"]
-    assert resumed.record["metrics"] == straight.record["metrics"]
+    assert resumed.content["weights_sha256"] == straight.content["weights_sha256"]
+    assert resumed.content["metrics"] == straight.content["metrics"]
     assert len(list((straight.path / "tensorboard").iterdir())) == 1
     assert len(list((resumed.path / "tensorboard").iterdir())) == 2
 
@@ -279,8 +279,8 @@ def test_mlflow_that_is_missing_is_told_before_there_is_a_run(train, tmp_path, m
 @pytest.mark.slow
 def test_the_separable_net_trains_to_a_model_like_any_other(train, tmp_path):
     run = train(tmp_path / "run", "fit.model={name: separable, filters: [4, 8]}", "fit.epochs=1")
-    assert run.record["status"] == "finished"
-    assert run.record["metrics"]["test"]["num_images"] == 15
+    assert run.content["status"] == "finished"
+    assert run.content["metrics"]["test"]["num_images"] == 15
     with pytest.raises(ConfigError, match=r"data\.image_size: \[4, 9\] is smaller"):
         train(tmp_path / "small", "fit.model={name: separable}", "data.image_size=[4, 9]")
     assert not (tmp_path / "small").exists()
@@ -294,8 +294,8 @@ def test_an_accepted_change_trains_longer_and_is_no_longer_exact(train, tmp_path
     config = load_config(folder / "config.yaml", ["fit.epochs=3", "fit.batch_size=4"])
     request = RunRequest(folder, "tiny", resume=True, accept_changes=True)
     run = fit(config, request, Console(quiet=True))
-    assert run.record["exact"] is False
-    (accepted,) = run.record["accepted_changes"]
+    assert run.content["exact"] is False
+    (accepted,) = run.content["accepted_changes"]
     assert accepted["changes"] == ["fit.epochs: 2 -> 3", "fit.batch_size: 8 -> 4"]
     assert len(read_csv(folder / "history.csv")) == 3
     assert "fit.epochs: 2 -&gt; 3" in render_report(run, Stop())
@@ -326,8 +326,8 @@ def test_what_is_not_finite_stops_the_run_and_leaves_no_model(train, tmp_path, n
     with pytest.raises(TrainingError, match=rf"epoch 1, step \d of 5: {what}") as caught:
         train(tmp_path / "run", *settings, "fit.optimizer.learning_rate=1e30")
     run = Run.open(tmp_path / "run")
-    assert (run.record["status"], run.record["outcome"]) == ("failed", "diverged")
-    assert (run.record["error"], run.record["best_epoch"]) == (caught.value.message, None)
+    assert (run.content["status"], run.content["outcome"]) == ("failed", "diverged")
+    assert (run.content["error"], run.content["best_epoch"]) == (caught.value.message, None)
     assert not run.model_path.exists()
     assert caught.value.exit_code == 6
     advice = re.match(r"Lower (\S+) from 1e\+30 to (\S+)\. No epoch", caught.value.advice)
@@ -349,13 +349,13 @@ def test_what_was_good_before_is_kept_and_named(train, tmp_path, monkeypatch):
         with pytest.raises(TrainingError, match=r"epoch 3, step \d of 5: ") as caught:
             train(tmp_path / "run", resume=resume)
         run = Run.open(tmp_path / "run")
-        best = run.record["best_epoch"]
+        best = run.content["best_epoch"]
         assert f"{run.model_path} has the weights of epoch {best}, " in caught.value.advice
         assert "fit.optimizer.clip_norm: 1.0" in caught.value.advice
-        assert len(read_csv(run.path / "history.csv")) == run.record["epochs"] == 2
+        assert len(read_csv(run.path / "history.csv")) == run.content["epochs"] == 2
         model = load_model(run.require_model(), image_size=(16, 20), num_classes=3)
-        assert weights_digest(model) == run.record["weights_sha256"]
-        endings.append((best, run.record["weights_sha256"]))
+        assert weights_digest(model) == run.content["weights_sha256"]
+        endings.append((best, run.content["weights_sha256"]))
     assert endings[0] == endings[1]
 
 
@@ -372,7 +372,7 @@ def test_probabilities_that_are_not_finite_leave_no_model(train, tmp_path, monke
 def test_a_rate_that_learns_nothing_is_told_and_its_mistakes_are_not(train, tmp_path, capsys):
     rate = "fit.optimizer.learning_rate=100"
     run = train(tmp_path / "run", rate, "fit.epochs=2", console=Console())
-    record = run.record
+    record = run.content
     assert record["learnt"] is False
     (reading,) = record["reading"]
     assert reading["finding"] == "never-learnt"
@@ -417,7 +417,7 @@ def test_bad_images_are_told_first_or_skipped(train, tmp_path, image_folder):
     assert not (tmp_path / "run").exists()
     skipping = ("data.on_bad=skip", "fit.epochs=1")
     run = train(tmp_path / "run", f"data.source={source}", *skipping)
-    assert run.record["data"]["counts"]["train"] == {"blue": 12, "green": 12, "red": 12}
+    assert run.content["data"]["counts"]["train"] == {"blue": 12, "green": 12, "red": 12}
 
 
 def test_class_weights_and_epochs_of_any_length(train, tmp_path):

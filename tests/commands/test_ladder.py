@@ -62,18 +62,18 @@ def climbed(recipe, tmp_path_factory):
         with pytest.raises(Stopped, match="features: stopped"):
             climb(recipe, folder)
     assert module.extract_features is original
-    before = Run.open(folder / "scratch").record
+    before = Run.open(folder / "scratch").content
     run = climb(recipe, folder, resume=True)
-    assert Run.open(folder / "scratch").record == before
+    assert Run.open(folder / "scratch").content == before
     return run
 
 
 @pytest.mark.slow
 def test_every_rung_is_a_run_on_the_same_split(climbed):
-    rows = climbed.record["rungs"]
+    rows = climbed.content["rungs"]
     assert [row["name"] for row in rows] == RUNGS
     runs = [Run.open(climbed.path / row["run"]) for row in rows]
-    assert [run.record["command"] for run in runs] == [
+    assert [run.content["command"] for run in runs] == [
         "fit",
         "fit",
         "extract-features",
@@ -90,8 +90,8 @@ def test_every_rung_is_a_run_on_the_same_split(climbed):
         True,
     ]
     for row, run in zip(rows, runs, strict=True):
-        assert row["accuracy"] == run.record["metrics"]["test"]["accuracy"]
-        assert row["num_parameters"] == run.record["num_parameters"]
+        assert row["accuracy"] == run.content["metrics"]["test"]["accuracy"]
+        assert row["num_parameters"] == run.content["num_parameters"]
 
 
 @pytest.mark.slow
@@ -100,7 +100,7 @@ def test_each_rung_is_tested_against_the_one_below(climbed):
         with (climbed.path / name / "predictions-test.csv").open(newline="") as file:
             return {row["file"]: row["correct"] == "1" for row in csv.DictReader(file)}
 
-    rows = climbed.record["rungs"]
+    rows = climbed.content["rungs"]
     assert "against_the_rung_below" not in rows[0]
     for below, row in itertools.pairwise(rows):
         a, b = correct(below["run"]), correct(row["run"])
@@ -112,7 +112,7 @@ def test_each_rung_is_tested_against_the_one_below(climbed):
 
 @pytest.mark.slow
 def test_there_is_an_estimate_for_every_rung_before_it_starts(climbed):
-    estimates = climbed.record["estimates"]
+    estimates = climbed.content["estimates"]
     assert list(estimates) == RUNGS
     assert all(np.isfinite(seconds) and seconds > 0 for seconds in estimates.values())
 
@@ -146,9 +146,9 @@ def test_a_ladder_that_goes_on_with_more_rungs_estimates_them(recipe, tmp_path, 
     monkeypatch.setattr(module, "fit", stopping)
     with pytest.raises(Stopped):
         climb(recipe, folder, "augment=null", "extract_features.views=1")
-    assert len(Run.open(folder).record["estimates"]) == 3
+    assert len(Run.open(folder).content["estimates"]) == 3
     config = load_config(recipe, ["extract_features.views=1"])
     request = RunRequest(folder, "tiny", resume=True, accept_changes=True)
     with pytest.raises(Stopped):
         ladder(config, request, Console(quiet=True))
-    assert set(Run.open(folder).record["estimates"]) == set(RUNGS)
+    assert set(Run.open(folder).content["estimates"]) == set(RUNGS)

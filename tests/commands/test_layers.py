@@ -62,7 +62,7 @@ def test_without_a_layer_all_convolutions_and_poolings_are_drawn(finished, model
     assert names_in(folder) == {"index.html", "visualize.json", *pictures}
     page = (folder / "index.html").read_text(encoding="utf-8")
     assert page.count("data:image/jpeg") == len(pictures)
-    assert record["weights_sha256"] == finished.record["weights_sha256"]
+    assert record["weights_sha256"] == finished.content["weights_sha256"]
 
 
 def test_unreadable_images_are_recorded(finished, image_folder, tmp_path):

@@ -45,14 +45,14 @@ def test_the_run_folder_is_complete_and_has_no_model(measured):
     names = {str(p.relative_to(measured.path)) for p in measured.path.rglob("*") if p.is_file()}
     assert {"run.json", "config.yaml", "learning_curve.csv", "correct.npy"} <= names
     assert "figures/learning_curve.png" in names
-    record = Run.open(measured.path).record
+    record = Run.open(measured.path).content
     assert (record["command"], record["status"]) == ("learning-curve", "finished")
     assert {"data", "import", "extract", "classify", "draw"} <= set(record["seconds"])
     assert "model.keras" not in names
 
 
 def test_every_share_has_its_subsets_and_all_images_are_one(measured):
-    points = [(p["share"], p["seed"], p["num_images"]) for p in measured.record["points"]]
+    points = [(p["share"], p["seed"], p["num_images"]) for p in measured.content["points"]]
     assert points == [
         *[(0.2, 3, 6), (0.2, 4, 6), (0.4, 3, 15), (0.4, 4, 15), (0.7, 3, 24), (0.7, 4, 24)],
         (1, 3, 36),
@@ -104,7 +104,7 @@ def test_the_accuracy_of_all_images_is_scikit_learns(measured, image_folder):
 
     def samples(split):
         images, labels = [], []
-        for label, name in enumerate(measured.record["class_names"]):
+        for label, name in enumerate(measured.content["class_names"]):
             for path in sorted((image_folder / split / name).iterdir()):
                 images.append(np.asarray(Image.open(path).convert("RGB").resize((32, 32), 2)))
                 labels.append(label)
@@ -124,10 +124,10 @@ def test_the_tables_are_of_the_images_that_were_right(measured):
     correct = np.load(measured.path / "correct.npy")
     with (measured.path / "learning_curve.csv").open(newline="") as file:
         lines = list(csv.DictReader(file))
-    points = measured.record["points"]
+    points = measured.content["points"]
     assert [int(line["num_images"]) for line in lines] == [p["num_images"] for p in points]
     assert [float(line["accuracy"]) for line in lines] == pytest.approx(correct.mean(axis=1))
-    first = measured.record["curve"][0]
+    first = measured.content["curve"][0]
     assert (first["share"], first["num_images"]) == (0.2, 6)
     assert first["accuracy"] == pytest.approx(correct[:2].mean())
     low, high = first["accuracy_interval"]
@@ -146,12 +146,12 @@ def test_a_stopped_curve_goes_on_after_its_last_subset(start, measured, tmp_path
     monkeypatch.setattr(pipeline, "held_out", stop_at_the_third)
     with pytest.raises(Stopped):
         start(tmp_path / "run")
-    stopped = Run.open(tmp_path / "run").record
+    stopped = Run.open(tmp_path / "run").content
     assert (stopped["status"], len(stopped["points"])) == ("stopped", 2)
     again = start(tmp_path / "run", resume=True)
     assert len(calls) == 3 + 5
     for key in ("points", "curve", "forecast", "verdict"):
-        assert again.record[key] == measured.record[key]
+        assert again.content[key] == measured.content[key]
     np.testing.assert_array_equal(
         np.load(again.path / "correct.npy"), np.load(measured.path / "correct.npy")
     )
@@ -219,7 +219,7 @@ def test_of_three_sizes_nothing_is_forecast(measured, capsys):
     points, correct = simulated(lambda _: 0.9, shares=(0.25, 0.5, 1.0))
     curve, forecast, verdict = conclude(points, correct, seed=0)
     assert (len(curve), forecast, verdict) == (3, [], "unknown")
-    run = Run(measured.path, measured.record | {"forecast": [], "verdict": "unknown"})
+    run = Run(measured.path, measured.content | {"forecast": [], "verdict": "unknown"})
     pipeline.show(run, Console(quiet=True))
     assert "no forecast" in capsys.readouterr().out
 
@@ -229,7 +229,7 @@ def test_of_three_sizes_nothing_is_forecast(measured, capsys):
 )
 def test_the_verdict_is_said_in_words(measured, capsys, verdict, words):
     curve, forecast, _ = conclude(*simulated(lambda size: 0.97 - 4 * size**-0.4), seed=0)
-    record = measured.record | {"curve": curve, "forecast": forecast, "verdict": verdict}
+    record = measured.content | {"curve": curve, "forecast": forecast, "verdict": verdict}
     pipeline.show(Run(measured.path, record), Console(quiet=True))
     out = capsys.readouterr().out
     assert words in out
@@ -239,7 +239,7 @@ def test_the_verdict_is_said_in_words(measured, capsys, verdict, words):
 def test_a_gain_and_an_accuracy_are_told_as_what_they_are(measured, capsys):
     """One is of the same images, the other of others: now, too."""
     curve, forecast, verdict = conclude(*simulated(lambda size: 0.97 - 4 * size**-0.4), seed=0)
-    record = measured.record | {"curve": curve, "forecast": forecast, "verdict": verdict}
+    record = measured.content | {"curve": curve, "forecast": forecast, "verdict": verdict}
     pipeline.show(Run(measured.path, record), Console(quiet=True))
     lines = capsys.readouterr().out.splitlines()
     (now,) = (line for line in lines if line.startswith("now "))

@@ -308,4 +308,4 @@ def test_a_relative_output_and_the_file_of_a_run(finished, photo, tmp_path, monk
     )
     assert (folder / "index.html").exists()
     record = json.loads((folder / "visualize.json").read_text())
-    assert record["weights_sha256"] == finished.record["weights_sha256"]
+    assert record["weights_sha256"] == finished.content["weights_sha256"]

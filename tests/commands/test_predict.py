@@ -32,7 +32,7 @@ def test_the_csv_repeats_the_runs_predictions(finished, image_folder, tmp_path):
     for row in recorded:
         mine = ours[str(image_folder / row["file"])]
         assert mine["prediction"] == row["prediction"]
-        for name in finished.record["class_names"]:
+        for name in finished.content["class_names"]:
             assert float(mine[f"p({name})"]) == pytest.approx(float(row[f"p({name})"]), abs=1e-6)
 
 
@@ -128,7 +128,7 @@ def abstaining(finished, tmp_path):
 
 def test_a_run_that_abstains_says_unknown_below_its_threshold(abstaining, image_folder, tmp_path):
     run, set_up = abstaining
-    names = run.record["class_names"]
+    names = run.content["class_names"]
     folder = image_folder / "validation"
     run_predict(run, [folder], output=tmp_path / "out.csv")
     run_predict(run, [folder], output=tmp_path / "out.json")
@@ -157,7 +157,7 @@ def test_the_table_of_a_run_that_abstains_has_its_answers(abstaining, image_fold
     shown = capsys.readouterr()
     header, *rows = [line.split("\t") for line in shown.out.splitlines()]
     assert header == ["file", "prediction", "class 1", "p 1"]
-    assert {answer for _, answer, _, _ in rows} - {"unknown"} <= set(run.record["class_names"])
+    assert {answer for _, answer, _, _ in rows} - {"unknown"} <= set(run.content["class_names"])
     assert all(answer in ("unknown", best) for _, answer, best, _ in rows)
     assert "'unknown' below a confidence of" in shown.err
     assert f"(cvtrain calibrate '{run.path}' --off ends that)" in shown.err

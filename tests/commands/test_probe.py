@@ -54,7 +54,7 @@ def base():
 def test_the_run_folder_is_complete_and_has_no_model(probed):
     names = {str(p.relative_to(probed.path)) for p in probed.path.rglob("*") if p.is_file()}
     assert {"run.json", "config.yaml", "log.txt", "probe.csv", "figures/probe.png"} <= names
-    record = Run.open(probed.path).record
+    record = Run.open(probed.path).content
     assert (record["command"], record["status"]) == ("probe", "finished")
     assert {"data", "import", "extract", "classify", "draw"} <= set(record["seconds"])
     with pytest.raises(RunError):
@@ -62,7 +62,7 @@ def test_the_run_folder_is_complete_and_has_no_model(probed):
 
 
 def test_every_block_has_a_row_in_the_order_of_the_forward_pass(probed, base):
-    rows = probed.record["blocks"]
+    rows = probed.content["blocks"]
     assert [(row["block"], row["layer"]) for row in rows] == [
         (block.name, block.layer) for block in blocks(base)
     ]
@@ -75,9 +75,9 @@ def test_every_block_has_a_row_in_the_order_of_the_forward_pass(probed, base):
 
 @pytest.mark.parametrize("number", [0, -1])
 def test_the_accuracy_is_what_keras_and_scikit_learn_make_it(probed, base, image_folder, number):
-    row = probed.record["blocks"][number]
+    row = probed.content["blocks"][number]
     images, labels = [], []
-    for label, name in enumerate(probed.record["class_names"]):
+    for label, name in enumerate(probed.content["class_names"]):
         for path in sorted((image_folder / "train" / name).iterdir()):
             images.append(np.asarray(Image.open(path).convert("RGB").resize((32, 32), 2)))
             labels.append(label)
@@ -98,24 +98,24 @@ def test_the_accuracy_is_what_keras_and_scikit_learn_make_it(probed, base, image
 def test_the_table_on_disk_is_the_record(probed):
     with (probed.path / "probe.csv").open(newline="") as file:
         lines = list(csv.DictReader(file))
-    rows = probed.record["blocks"]
+    rows = probed.content["blocks"]
     assert [line["layer"] for line in lines] == [row["layer"] for row in rows]
     assert [float(line["accuracy"]) for line in lines] == pytest.approx(
         [row["accuracy"] for row in rows]
     )
     (chosen,) = [line for line in lines if line["recommended"] == "1"]
-    assert chosen["layer"] == probed.record["recommended"]["layer"]
+    assert chosen["layer"] == probed.content["recommended"]["layer"]
 
 
 def test_images_that_differ_in_colour_need_no_deep_features(probed):
-    assert probed.record["best"]["accuracy"] == 1.0
-    assert probed.record["recommended"] == probed.record["blocks"][0]
+    assert probed.content["best"]["accuracy"] == 1.0
+    assert probed.content["recommended"] == probed.content["blocks"][0]
 
 
 def test_a_second_probe_computes_no_features_again(start, probed, tmp_path, monkeypatch):
     monkeypatch.setattr(extract.backend, "inference", lambda *_, **__: pytest.fail("computed"))
     again = start(tmp_path / "again")
-    assert again.record["blocks"] == probed.record["blocks"]
+    assert again.content["blocks"] == probed.content["blocks"]
 
 
 def test_what_it_says_to_write_is_a_config(probed, base, tmp_path, image_folder, capsys):
@@ -135,7 +135,7 @@ def test_what_it_says_to_write_is_a_config(probed, base, tmp_path, image_folder,
 
 @pytest.mark.parametrize(("accuracy", "is_told"), [(0.34, True), (0.6, False)])
 def test_where_no_block_knows_more_than_nothing_that_is_told(probed, capsys, accuracy, is_told):
-    record = copy.deepcopy(probed.record)
+    record = copy.deepcopy(probed.content)
     for row in (*record["blocks"], record["best"], record["recommended"]):
         row["accuracy"] = accuracy
     section = Backbone(name="mobilenet", alpha=0.25, weights="none")
@@ -172,12 +172,12 @@ def on_run(run):
 
 def test_a_run_is_a_base(start, finished, tmp_path):
     run = start(tmp_path / "run", *on_run(finished))
-    assert [row["block"] for row in run.record["blocks"]] == ["conv1", "conv2"]
-    assert run.record["blocks"][0]["backbone"] == "finished"
+    assert [row["block"] for row in run.content["blocks"]] == ["conv1", "conv2"]
+    assert run.content["blocks"][0]["backbone"] == "finished"
 
 
 def test_a_stopped_probe_goes_on_after_its_last_block(start, finished, tmp_path, monkeypatch):
-    whole = start(tmp_path / "whole", *on_run(finished)).record["blocks"]
+    whole = start(tmp_path / "whole", *on_run(finished)).content["blocks"]
     measured, calls = pipeline.linear_accuracy, []
 
     def stop_at_the_second(*arguments, **keywords):
@@ -189,10 +189,10 @@ def test_a_stopped_probe_goes_on_after_its_last_block(start, finished, tmp_path,
     monkeypatch.setattr(pipeline, "linear_accuracy", stop_at_the_second)
     with pytest.raises(Stopped):
         start(tmp_path / "run", *on_run(finished))
-    stopped = Run.open(tmp_path / "run").record
+    stopped = Run.open(tmp_path / "run").content
     assert (stopped["status"], stopped["blocks"]) == ("stopped", whole[:1])
     again = start(tmp_path / "run", *on_run(finished), resume=True)
-    assert again.record["blocks"] == whole
+    assert again.content["blocks"] == whole
     assert len(calls) == 3
 
 
@@ -220,7 +220,7 @@ def test_every_base_is_measured_at_every_size(start, tmp_path, monkeypatch):
         f"probe.backbones=[{', '.join(bases)}]",
         "probe.image_sizes=[32, [40, 48]]",
     )
-    measured = [(row["backbone"], *row["image_size"]) for row in run.record["blocks"]]
+    measured = [(row["backbone"], *row["image_size"]) for row in run.content["blocks"]]
     assert measured == [
         *[("mobilenet 0.25 (none)", 32, 32)] * 14,
         *[("mobilenet 0.5 (none)", 32, 32)] * 14,

@@ -180,7 +180,7 @@ class TestNumbers:
 
     def test_data(self, run, page):
         split = json.loads((run.path / "split.json").read_text())
-        names = run.record["class_names"]
+        names = run.content["class_names"]
         expected = [
             [name, *(str(len(classes[name])) for classes in split.values())] for name in names
         ]
@@ -356,7 +356,7 @@ class TestWhatARunMayLack:
         run = make_run(tmp_path / "run")
         folder = run.path / "evaluate" / "march-all"
         folder.mkdir(parents=True)
-        metrics = run.record["metrics"]["test"] | {"split": "all", "source": "photos/march"}
+        metrics = run.content["metrics"]["test"] | {"split": "all", "source": "photos/march"}
         (folder / "metrics.json").write_text(json.dumps(metrics))
         rows = Tables(render_report(run, Stop()))["Measured on other images"]
         assert rows[0][:3] == ["march-all", "photos/march", "60"]
@@ -388,8 +388,8 @@ class TestRefusals:
         [
             ({"command": "ladder"}, "its rungs have"),
             ({"command": "probe"}, "a run of probe has no predictions"),
-            ({"metrics": None}, "run.json: metrics: "),
-            ({"class_names": ["cat"]}, "not of this run's classes"),
+            ({"metrics": 1}, "run.json: metrics: "),
+            ({"class_names": ["cat", "dog"]}, "not of this run's classes"),
             ({"seconds": {"total": "long"}}, "run.json: seconds.total: "),
             ({"started": "yesterday"}, "run.json: started: "),
             ({"data": []}, "run.json: data: "),
@@ -397,14 +397,14 @@ class TestRefusals:
     )
     def test_of_runs_without_predictions_and_damaged_ones(self, tmp_path, record, words):
         run = make_run(tmp_path / "run")
-        run.update(**record)
+        (run.path / "run.json").write_text(json.dumps(run.content | record))
         with pytest.raises(RunError, match=re.escape(words)) as caught:
-            render_report(run, Stop())
+            render_report(Run.open(run.path), Stop())
         assert caught.value.advice
 
     def test_of_a_run_that_did_not_finish(self, tmp_path):
         run = make_run(tmp_path / "run")
-        del run.record["metrics"]
+        del run.content["metrics"]
         run.update(status="stopped")
         with pytest.raises(RunError, match="its status is 'stopped'"):
             render_report(run, Stop())
@@ -513,7 +513,7 @@ def hostile_run(path):
     )
     problems = [{"path": name, "severity": first, "what": name} for name in HOSTILE]
     check = {"num_files": 9, "bad": 1, "doubtful": 2, "problems": problems}
-    run.update(data=run.record["data"] | {"check": check})
+    run.update(data=run.content["data"] | {"check": check})
     return run
 
 
@@ -549,7 +549,7 @@ def test_command_writes_the_page_and_loads_no_engine(tmp_path, run):
 def test_the_page_lies_in_the_run_by_default(tmp_path):
     run = make_run(tmp_path / "run")
     assert report(run, output=None, console=Console(quiet=True)) == run.path / "report.html"
-    assert Run.open(run.path).record == run.record
+    assert Run.open(run.path).content == run.content
 
 
 @pytest.fixture

@@ -72,8 +72,8 @@ def test_a_run_is_reproduced_bit_for_bit_also_when_stopped(averaged, again, tmp_
     with pytest.raises(RunError, match="is there already"):
         again(averaged)
     run = again(averaged, resume=True)
-    assert run.record["weights_sha256"] == averaged.record["weights_sha256"]
-    assert run.record["exact"] is True
+    assert run.content["weights_sha256"] == averaged.content["weights_sha256"]
+    assert run.content["exact"] is True
     comparison = found(run.path)
     assert comparison["identical"] is True
     assert comparison["changed"] == []
@@ -136,14 +136,14 @@ def test_features_are_computed_anew_and_the_run_is_the_same(
     )
     first = Run.open(tuned.path.parent / which)
     run = again(first)
-    assert run.record["weights_sha256"] == first.record["weights_sha256"]
+    assert run.content["weights_sha256"] == first.content["weights_sha256"]
     assert found(run.path)["identical"] is True
     for key in ("precision", "source"):
-        assert run.record.get(key) == first.record.get(key)
-    assert first.record["features"]
-    for layer, features in first.record["features"].items():
+        assert run.content.get(key) == first.content.get(key)
+    assert first.content["features"]
+    for layer, features in first.content["features"].items():
         assert features["precision"] == "bfloat16"
-        assert run.record["features"][layer]["precision"] == features["precision"]
+        assert run.content["features"][layer]["precision"] == features["precision"]
     assert computed
     assert all("reproductions" in str(folder) for folder in computed)
     assert not any(folder.exists() for folder in computed)
@@ -174,13 +174,13 @@ def test_changed_numbers_are_found_where_they_are(averaged, copy):
     rows[1][header.index("val_loss")] = "9.5"
     rows[1][header.index("seconds")] = "1000"
     (copy.path / "history.csv").write_text("\n".join(map(",".join, [header, *rows])))
-    metrics = copy.record["metrics"]
+    metrics = copy.content["metrics"]
     metrics["test"]["loss"] += 1
     path = copy.path / "predictions-test.csv"
     with path.open(newline="") as file:
         header, *rows = csv.reader(file)
     told = rows[0][header.index("prediction")]
-    other = next(name for name in averaged.record["class_names"] if name != told)
+    other = next(name for name in averaged.content["class_names"] if name != told)
     first, second = (header.index(f"p({name})") for name in (told, other))
     before = [float(rows[0][first]), float(rows[0][second])]
     rows[0][first], rows[0][second] = rows[0][second], rows[0][first]
@@ -225,7 +225,7 @@ def configs(monkeypatch):
 
     def fit(config, request, _):
         kept.append(config)
-        first = Run.open(request.path).record["reproduces"]["run"]
+        first = Run.open(request.path).content["reproduces"]["run"]
         return Run.open(shutil.copytree(first, request.path, dirs_exist_ok=True))
 
     monkeypatch.setattr("cvtrain.commands.reproduce.fit", fit)
@@ -259,7 +259,7 @@ def test_other_weights_to_start_from_are_told(copy, again, tmp_path):
     path, console = copy.path / "config.yaml", Listening()
     path.write_text(path.read_text() + settings)
     identity = {"config": "", "weights": {"extract_features.backbone.weights": "0" * 64}}
-    copy.update(command="extract-features", identity=copy.record["identity"] | identity)
+    copy.update(command="extract-features", identity=copy.content["identity"] | identity)
     with contextlib.suppress(RunError, ConfigError):  # the engine would find no weights in it
         again(copy, console=console)
     assert "extract_features.backbone.weights: other weights than at the start" in console.warnings
@@ -288,7 +288,7 @@ def test_images_may_lie_elsewhere(copy, again, configs, image_folder, tmp_path):
 
 
 def test_another_environment_is_told_and_it_goes_on(copy, again, configs):
-    environment, console = copy.record["environment"], Listening()
+    environment, console = copy.content["environment"], Listening()
     threads = environment["threads"]
     other = {"threads": threads | {"available": 64}, "variables": {"XLA_FLAGS": "--fast"}}
     copy.update(environment=environment | other)
@@ -308,7 +308,7 @@ def test_only_a_reproduction_of_the_same_run_is_resumed(averaged, again, tmp_pat
     first = Run.open(shutil.copytree(averaged.path, runs / "first"))
     with pytest.raises(RunError, match="there is no run to continue"):
         reproduction_path(first, resume=True)
-    mark = {"run": str(first.path), "weights": first.record["weights_sha256"]}
+    mark = {"run": str(first.path), "weights": first.content["weights_sha256"]}
     Run.create(runs / "other", "fit", name="tiny", reproduces=mark | {"run": "elsewhere"})
     Run.create(runs / "right", "fit", name="tiny", reproduces=mark)
     assert reproduction_path(first, resume=True) == runs / "right"
@@ -319,7 +319,7 @@ def test_only_a_reproduction_of_the_same_run_is_resumed(averaged, again, tmp_pat
 def test_another_model_to_start_from_is_refused(tuned, averaged, again, tmp_path):
     runs = shutil.copytree(tuned.path.parent, tmp_path / "runs")
     first = Run.open(runs / "tuned")
-    first.update(source=first.record["source"] | {"run": str(runs / "features")})
+    first.update(source=first.content["source"] | {"run": str(runs / "features")})
     shutil.copy(averaged.model_path, runs / "features" / "model.keras")
     with pytest.raises(RunError, match="other weights than those that fine-tuning started from"):
         again(first)

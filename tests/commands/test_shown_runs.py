@@ -7,12 +7,12 @@ from web_pages import Tables
 
 from cvtrain.commands.compare import all_pairs, open_contenders, render_comparison
 from cvtrain.commands.report import render_report
-from cvtrain.reports.run_record import read_record
+from cvtrain.reports.run_files import measured_record
 from cvtrain.system.signals import Stop
 
 
 def test_a_report_shows_all_that_training_leaves(finished):
-    record = read_record(finished)
+    record = measured_record(finished)
     assert record.reading is not None
     assert record.calibration is not None
     assert record.mislabels is not None

@@ -45,7 +45,7 @@ def contents(folder):
 def mistaken(finished, tmp_path_factory):
     """The run, as if every third of its test images had another class than it found."""
     run = Run.open(shutil.copytree(finished.path, tmp_path_factory.mktemp("runs") / "mistaken"))
-    names = run.record["class_names"]
+    names = run.content["class_names"]
     with (run.path / "predictions-test.csv").open(newline="") as file:
         columns, *rows = csv.reader(file)
     by_class = {name: [] for name in names}
@@ -95,10 +95,10 @@ def test_the_record_says_what_was_looked_at_and_how(looked, mistaken):
     _, record = looked
     assert record["format"] == 1
     assert record["model"] == str(mistaken.path)
-    assert record["weights_sha256"] == mistaken.record["weights_sha256"]
+    assert record["weights_sha256"] == mistaken.content["weights_sha256"]
     assert (record["method"], record["layer"], record["seed"]) == ("gradcam", "conv2_relu", 0)
     assert record["ends_in"] == "softmax"
-    assert record["versions"] == mistaken.record["versions"]
+    assert record["versions"] == mistaken.content["versions"]
     assert record["unreadable"] == {}
 
 
@@ -120,7 +120,7 @@ def test_half_of_the_sample_are_mistakes_with_the_true_class_beside_the_predicte
 
 def test_the_probabilities_are_those_of_predict(looked, mistaken, tmp_path):
     _, record = looked
-    root = Path(mistaken.record["data"]["root"])
+    root = Path(mistaken.content["data"]["root"])
     files = [str(root / image["file"]) for image in record["images"]]
     options = {"top": 1, "output": tmp_path / "out.json", "batch_size": 4, "console": QUIET}
     predict(mistaken, files, **options)
@@ -155,11 +155,11 @@ def test_the_raw_maps_are_grad_cams(looked, mistaken):
     folder, record = looked
     model = keras.saving.load_model(mistaken.model_path)
     assert model.layers[-1].name == "probabilities"
-    root = Path(mistaken.record["data"]["root"])
+    root = Path(mistaken.content["data"]["root"])
     for image in record["images"][3:7]:
         pixels = Decoder((16, 20))((root / image["file"]).read_bytes()).pixels
         for asked in image["classes"]:
-            c = mistaken.record["class_names"].index(asked["class"])
+            c = mistaken.content["class_names"].index(asked["class"])
             expected, score = plain_gradcam(model, "conv2_relu", np.float32(pixels[None]), c)
             raw = np.load(folder / asked["map"])
             assert raw.dtype == np.float32
@@ -171,7 +171,7 @@ def test_overlays_have_the_size_of_the_photograph_and_its_pixels_where_nothing_s
     looked, mistaken
 ):
     folder, record = looked
-    root = Path(mistaken.record["data"]["root"])
+    root = Path(mistaken.content["data"]["root"])
     for image in record["images"]:
         with Image.open(root / image["file"]) as photograph:
             pixels = np.asarray(photograph.convert("RGB"))

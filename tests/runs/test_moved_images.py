@@ -70,8 +70,8 @@ def test_a_stopped_run_goes_on_as_if_its_images_had_stayed(moved):
     assert error.message == f"{folder.parent / 'old'} is gone"
     assert obey(command, error.advice, folder)[0] is None
     resumed = Run.open(stopped.path)
-    assert resumed.record["weights_sha256"] == run.record["weights_sha256"]
-    assert resumed.record["exact"]
+    assert resumed.content["weights_sha256"] == run.content["weights_sha256"]
+    assert resumed.content["exact"]
 
 
 def test_moved_images_are_measured_as_they_were_split(moved, tmp_path, capsys):
@@ -80,7 +80,7 @@ def test_moved_images_are_measured_as_they_were_split(moved, tmp_path, capsys):
         options = {"split": split, "output": tmp_path / split, "console": QUIET}
         metrics = evaluate(run, source=str(folder), **options)
         for name in ("num_images", "accuracy", "loss"):
-            assert metrics[name] == pytest.approx(run.record["metrics"][split][name]), name
+            assert metrics[name] == pytest.approx(run.content["metrics"][split][name]), name
     what = (
         "those of test are measured, and not 24 of train, 6 of validation, 0 that it has not used"
     )
@@ -105,9 +105,9 @@ def test_images_some_of_which_are_gone_are_told_with_advice(moved, tmp_path, cap
     lost = run.read_json("split.json")["test"]["red"][0]
     (rest / lost).unlink()
     copy = Run.open(shutil.copytree(run.path, tmp_path / "copy"))
-    copy.update(data=copy.record["data"] | {"root": str(rest)})
+    copy.update(data=copy.content["data"] | {"root": str(rest)})
     metrics = evaluate(copy, source=None, split="test", output=None, console=QUIET)
-    num_images = run.record["metrics"]["test"]["num_images"]
+    num_images = run.content["metrics"]["test"]["num_images"]
     assert metrics["num_images"] == num_images - 1
     what = f"1 of {num_images} images of {copy.path} are gone, such as {lost}"
     assert f"warning: {rest}: {what}\n  {MOVED}\n" in capsys.readouterr().err
@@ -149,7 +149,7 @@ def test_the_start_of_a_fine_tuned_run_is_found_beside_it_when_both_have_moved(m
     monkeypatch.setattr(
         "cvtrain.commands.reproduce.refuse_other_weights", lambda start, *_: seen.append(start)
     )
-    source = {"run": f"/gone/{run.path.name}", "weights": run.record["weights_sha256"]}
-    tuned = Run(stopped.path, {"command": "finetune", "source": source})
+    source = {"run": f"/gone/{run.path.name}", "weights": run.content["weights_sha256"]}
+    tuned = Run(stopped.path, stopped.content | {"command": "finetune", "source": source})
     command_of(tuned, None)
     assert [start.path for start in seen] == [run.path]

@@ -7,7 +7,8 @@ import sys
 import pytest
 
 from cvtrain.errors import CvtrainError, RunError, Stopped, TrainingError
-from cvtrain.runs.run import FORMAT, Run, new_run_path, newest_run
+from cvtrain.runs.record import FORMAT
+from cvtrain.runs.run import Run, new_run_path, newest_run
 from cvtrain.system.stopwatch import Stopwatch
 
 
@@ -15,9 +16,10 @@ def test_a_run_comes_back_as_it_was_written(tmp_path):
     run = Run.create(tmp_path / "run", "fit")
     run.update(class_names=["ä", "b"], seed=3)
     again = Run.open(tmp_path / "run")
+    assert again.content == run.content
     assert again.record == run.record
-    assert again.record["format"] == FORMAT
-    assert again.field("class_names", list) == ["ä", "b"]
+    assert again.record.format == FORMAT
+    assert again.record.class_names == ("ä", "b")
 
 
 def test_a_folder_with_content_is_not_overwritten(tmp_path):
@@ -57,8 +59,8 @@ def test_what_is_no_run_folder_is_said(tmp_path):
 
 def test_a_missing_field_is_named(tmp_path):
     run = Run.create(tmp_path / "run", "fit")
-    with pytest.raises(RunError, match="class_names must be a list"):
-        run.field("class_names", list)
+    with pytest.raises(RunError, match=r"run\.json: class_names is missing"):
+        run.require("class_names")
 
 
 def test_names_are_safe_and_free(tmp_path):
@@ -113,10 +115,10 @@ def test_a_lock_reads_the_record_anew(tmp_path):
     run = Run.create(tmp_path / "run", "fit")
     other = Run.open(run.path)
     other.update(status="finished")
-    assert run.record["status"] == "running"
+    assert run.content["status"] == "running"
     with run.locked() as same:
         assert same is run
-        assert run.record["status"] == "finished"
+        assert run.content["status"] == "finished"
 
 
 def test_a_lock_that_leads_elsewhere_is_not_followed(tmp_path):
@@ -138,7 +140,7 @@ def test_a_start_that_was_killed_leaves_room_for_the_next(tmp_path, left):
         (tmp_path / name).write_text("")
     texts = {"config.yaml": "seed: 0\n", "split.json": "{}\n"}
     run = Run.create(tmp_path, "fit", files=texts, name="tiny")
-    assert Run.open(tmp_path).record["name"] == "tiny"
+    assert Run.open(tmp_path).content["name"] == "tiny"
     assert (run.path / "config.yaml").read_text() == "seed: 0\n"
     assert {path.name for path in tmp_path.iterdir()} == {".lock", "run.json", *texts}
 
@@ -155,13 +157,13 @@ def test_a_record_that_changed_is_read_and_not_gone_on_with(tmp_path):
     run.update(blocks=[{"accuracy": 0.875}])
     file = run.path / "run.json"
     file.write_text(file.read_text().replace("0.875", "0.876"))
-    assert Run.open(run.path).record["blocks"] == [{"accuracy": 0.876}]
+    assert Run.open(run.path).content["blocks"] == [{"accuracy": 0.876}]
     with pytest.raises(RunError, match=r"run\.json: damaged or edited"), run.locked():
         pass
     lines = file.read_text().splitlines(keepends=True)
     file.write_text("".join(line for line in lines if "sha256" not in line))
     with run.locked():
-        assert run.record["blocks"] == [{"accuracy": 0.876}]
+        assert run.content["blocks"] == [{"accuracy": 0.876}]
 
 
 @pytest.mark.parametrize(

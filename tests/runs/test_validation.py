@@ -3,15 +3,16 @@
 import pytest
 
 from cvtrain.errors import RunError
-from cvtrain.runs.validation import check_record, check_split, refuse_links
+from cvtrain.runs.record import read_record
+from cvtrain.runs.validation import check_split, refuse_links
 
 DECODER = {"resize": "pad", "background": [0, 255, 7]}
 RECORD = {"format": 1, "command": "fit", "status": "finished", "started": "2026-11-22"}
 
 
 def test_a_record_may_lack_what_is_not_known_yet_and_have_more():
-    check_record(RECORD, "run.json")
-    check_record(
+    read_record(RECORD, "run.json")
+    read_record(
         RECORD
         | {
             "class_names": ["cat", "caf\udce9"],
@@ -45,7 +46,7 @@ def test_a_record_may_lack_what_is_not_known_yet_and_have_more():
 )
 def test_what_is_wrong_in_a_record_is_named(fields, place):
     with pytest.raises(RunError) as caught:
-        check_record(RECORD | fields, "x/run.json")
+        read_record(RECORD | fields, "x/run.json")
     assert caught.value.message.startswith(f"x/run.json: {place}: ")
     assert caught.value.message.isprintable()
 

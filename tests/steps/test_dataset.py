@@ -78,11 +78,11 @@ def test_a_class_that_is_not_there_is_an_error(tmp_path):
 def test_a_run_on_a_subset_is_measured_on_it(train, tmp_path):
     overrides = ["data.classes=[red, blue]", "data.train_per_class=4", "fit.epochs=1"]
     run = train(tmp_path / "run", *overrides)
-    assert run.record["class_names"] == ["blue", "red"]
-    assert run.record["data"]["counts"]["train"] == {"blue": 4, "red": 4}
+    assert run.content["class_names"] == ["blue", "red"]
+    assert run.content["data"]["counts"]["train"] == {"blue": 4, "red": 4}
     metrics = evaluate(run, source=None, split="test", output=None, console=Console(quiet=True))
-    assert metrics["accuracy"] == run.record["metrics"]["test"]["accuracy"]
-    assert metrics["num_images"] == sum(run.record["data"]["counts"]["test"].values())
+    assert metrics["accuracy"] == run.content["metrics"]["test"]["accuracy"]
+    assert metrics["num_images"] == sum(run.content["data"]["counts"]["test"].values())
 
 
 def test_the_record_says_what_the_check_found(tmp_path):

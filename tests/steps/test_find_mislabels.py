@@ -72,11 +72,11 @@ def test_what_was_planted_leads_the_list(run):
 
 
 def test_the_record_says_how_many_were_judged(run):
-    assert run.record["mislabels"] == {
+    assert run.content["mislabels"] == {
         "num": 7,
         "judged": {"train": 124, "validation": 12, "test": 21},
     }
-    assert "judge" in run.record["seconds"]
+    assert "judge" in run.content["seconds"]
 
 
 def test_the_likeliest_are_told(run):
@@ -87,7 +87,7 @@ def test_the_likeliest_are_told(run):
 
 def test_fine_tuning_keeps_what_the_features_said(run, config, tmp_path):
     tuned = finetune(config, RunRequest(tmp_path / "tuned", "tiny"), Console(True), source=run)
-    assert tuned.record["mislabels"]["judged"]["train"] == 124
+    assert tuned.content["mislabels"]["judged"]["train"] == 124
     before, after = (
         [each for each in read_mislabels(path / "mislabels.csv") if each.split == "train"]
         for path in (run.path, tuned.path)
@@ -96,7 +96,7 @@ def test_fine_tuning_keeps_what_the_features_said(run, config, tmp_path):
 
 
 def test_a_network_that_has_learnt_the_labels_does_not_judge_them(finished):
-    assert finished.record["mislabels"]["judged"] == {"validation": 12, "test": 15}
+    assert finished.content["mislabels"]["judged"] == {"validation": 12, "test": 15}
     found = read_mislabels(finished.path / "mislabels.csv")
     assert not [each for each in found if each.split == "train"]
 

@@ -1,5 +1,6 @@
 """A run goes on as it was started, or is refused with every difference, or says that it is not."""
 
+import json
 import os
 import shutil
 
@@ -78,7 +79,7 @@ def content_of(folder):
 
 
 def test_a_run_is_exact_and_records_what_it_depends_on(begin):
-    record = begin().record
+    record = begin().content
     assert record["exact"] is True
     assert "accepted_changes" not in record
     assert record["environment"]["threads"]["available"] == len(os.sched_getaffinity(0))
@@ -90,7 +91,7 @@ def test_a_run_is_exact_and_records_what_it_depends_on(begin):
 def test_unchanged_it_goes_on_and_stays_exact(begin):
     begin()
     console = Listening()
-    record = begin(resume=True, console=console).record
+    record = begin(resume=True, console=console).content
     assert record["exact"] is True
     assert "accepted_changes" not in record
     assert not any("accepted" in line or "earlier" in line for line in console.lines)
@@ -99,10 +100,10 @@ def test_unchanged_it_goes_on_and_stays_exact(begin):
 def test_images_may_move_and_the_log_may_change(begin, images, tmp_path):
     begin()
     moved = shutil.move(images, tmp_path / "moved")
-    record = begin(f"data.source={moved}", "log=[tensorboard]", resume=True).record
+    record = begin(f"data.source={moved}", "log=[tensorboard]", resume=True).content
     assert record["exact"] is True
     assert str(moved) in (tmp_path / "run" / "config.yaml").read_text()
-    assert begin(f"data.source={moved}", resume=True).record["exact"] is True
+    assert begin(f"data.source={moved}", resume=True).content["exact"] is True
 
 
 @pytest.mark.parametrize(
@@ -128,7 +129,7 @@ def test_a_config_is_compared_key_by_key(begin, refused, overrides, lines):
     assert all(
         line.split(": ")[0].startswith(("augment.", "fit.", "seed", "data.")) for line in found
     )
-    assert begin(*overrides, resume=True, accept=True).record["exact"] is False
+    assert begin(*overrides, resume=True, accept=True).content["exact"] is False
 
 
 @pytest.mark.parametrize(
@@ -186,7 +187,7 @@ def test_other_images_are_named(begin, refused, images, change, lines):
     begin()
     change(images)
     assert refused() == lines
-    record = begin(resume=True, accept=True).record
+    record = begin(resume=True, accept=True).content
     assert [entry["changes"] for entry in record["accepted_changes"]] == [lines]
 
 
@@ -241,7 +242,7 @@ def test_other_files_of_weights_are_told(begin, refused, tmp_path):
     settings = backbone.format(tmp_path / "base.h5")
     begin(settings, command="extract-features")
     elsewhere = backbone.format(tmp_path / "other.h5")
-    assert begin(elsewhere, command="extract-features", resume=True).record["exact"] is True
+    assert begin(elsewhere, command="extract-features", resume=True).content["exact"] is True
     (tmp_path / "other.h5").write_bytes(b"others!")
     found = refused(elsewhere, command="extract-features")
     assert found == ["extract_features.backbone.weights: other weights than at the start"]
@@ -252,7 +253,7 @@ def test_other_files_of_weights_are_told(begin, refused, tmp_path):
 def test_another_model_to_start_from_is_told(begin, refused, tmp_path):
     source = Run.create(tmp_path / "source", "extract-features", weights_sha256="a" * 64)
     source.model_path.write_bytes(b"model")
-    record = begin(command="finetune", source=source).record
+    record = begin(command="finetune", source=source).content
     assert record["source"] == {"run": str(source.path), "weights": "a" * 64}
     source.model_path.write_bytes(b"trained on")
     assert refused(command="finetune", source=source) == ["source: other weights than at the start"]
@@ -260,12 +261,12 @@ def test_another_model_to_start_from_is_told(begin, refused, tmp_path):
 
 def test_everything_at_once(begin, refused, images, monkeypatch):
     run = begin()
-    run.update(versions=run.record["versions"] | {"keras": "3.0.0", "pillow": "1.0"})
+    run.update(versions=run.content["versions"] | {"keras": "3.0.0", "pillow": "1.0"})
     (images / "test/red/000.png").unlink()
     monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(64)))
     monkeypatch.setenv("TF_ENABLE_ONEDNN_OPTS", "0")
     monkeypatch.setattr("cvtrain.system.machine.instructions", lambda: ["avx"])
-    before = run.record
+    before = run.content
     found = refused("fit.epochs=20", "fit.batch_size=4")
     threads = before["environment"]["threads"]["available"]
     lost = sorted(set(before["environment"]["instructions"]) - {"avx"})
@@ -283,8 +284,8 @@ def test_everything_at_once(begin, refused, images, monkeypatch):
 
 def test_what_only_the_engine_knows_is_compared_too(begin, refused):
     run = begin()
-    device = run.record["device"].rpartition(",")[0]
-    run.update(device="gpu: NVIDIA H200", versions=run.record["versions"] | {"jax": "0.9"})
+    device = run.content["device"].rpartition(",")[0]
+    run.update(device="gpu: NVIDIA H200", versions=run.content["versions"] | {"jax": "0.9"})
     assert refused() == ["jax: 0.9 -> not used", f"device: gpu: NVIDIA H200 -> {device}"]
 
 
@@ -293,9 +294,9 @@ def test_what_is_accepted_is_recorded_said_and_not_asked_again(begin, refused):
     console = Listening()
     begin("fit.epochs=20", resume=True, accept=True, console=console)
     assert "accepted: fit.epochs: 4 -> 20" in console.lines
-    assert begin("fit.epochs=20", resume=True).record["exact"] is False
+    assert begin("fit.epochs=20", resume=True).content["exact"] is False
     assert refused() == ["fit.epochs: 20 -> 4"]
-    record = begin("fit.epochs=20", "fit.batch_size=4", resume=True, accept=True).record
+    record = begin("fit.epochs=20", "fit.batch_size=4", resume=True, accept=True).content
     changes = [entry["changes"] for entry in record["accepted_changes"]]
     assert changes == [["fit.epochs: 4 -> 20"], ["fit.batch_size: 8 -> 4"]]
     assert all(entry["when"].endswith("+00:00") for entry in record["accepted_changes"])
@@ -313,12 +314,12 @@ def test_a_config_that_was_edited_in_the_run_folder_is_told(begin, refused, tmp_
 def test_runs_of_earlier_versions_go_on_with_a_remark(begin):
     run = begin()
     for field in ("exact", "identity", "environment"):
-        del run.record[field]
+        del run.content[field]
     libraries = ("opencv", "pillow", "scikit-learn")
-    versions = {k: v for k, v in run.record["versions"].items() if k not in libraries}
+    versions = {k: v for k, v in run.content["versions"].items() if k not in libraries}
     run.update(versions=versions)
     console = Listening()
-    record = begin(resume=True, console=console).record
+    record = begin(resume=True, console=console).content
     assert any("earlier version" in line for line in console.lines)
     assert "exact" not in record
     with pytest.raises(RunError, match=r"fit\.epochs: 4 -> 20"):
@@ -328,7 +329,7 @@ def test_runs_of_earlier_versions_go_on_with_a_remark(begin):
 def test_what_was_killed_before_anything_was_known_just_begins(begin, tmp_path):
     Run.create(tmp_path / "run", "fit", name="tiny", exact=True)
     console = Listening()
-    assert begin(resume=True, console=console).record["exact"] is True
+    assert begin(resume=True, console=console).content["exact"] is True
     assert not any("earlier" in line for line in console.lines)
     assert (tmp_path / "run" / "split.json").exists()
 
@@ -352,7 +353,7 @@ def test_another_command_does_not_go_on_with_a_run(begin):
 )
 def test_a_damaged_record_is_an_error_that_names_the_field(begin, fields):
     run = begin()
-    run.update(**fields)
+    (run.path / "run.json").write_text(json.dumps(run.content | fields))
     with pytest.raises(RunError, match=rf"run\.json: {next(iter(fields))}"):
         begin(resume=True)
 

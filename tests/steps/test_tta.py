@@ -54,7 +54,7 @@ def test_two_views_are_the_mean_of_plain_kerass_answers_to_image_and_mirror(fini
     measured(finished, tmp_path, tta=2)
     model = keras.saving.load_model(finished.model_path)
     decode = decoder_of_run(finished)
-    root, names = finished.record["data"]["root"], finished.record["class_names"]
+    root, names = finished.content["data"]["root"], finished.content["class_names"]
     for row in rows_of(tmp_path / "predictions.csv"):
         pixels = decode(Path(root, row["file"]).read_bytes()).pixels
         answers = model(np.stack([pixels, np.fliplr(pixels)]).astype(np.float32), training=False)

@@ -37,6 +37,11 @@ def job(finished, config_path, tmp_path):
 
 
 @pytest.fixture
+def model(finished):
+    return keras.saving.load_model(finished.model_path, compile=False)
+
+
+@pytest.fixture
 def probabilities():
     """Of the 15 test images, of which five are taken for the next class."""
     labels = np.repeat(np.arange(3), 5)
@@ -60,9 +65,9 @@ def test_there_are_not_more_than_one_looks_at():
     assert len(worst_mistakes(np.zeros(99, int), np.tile([0.2, 0.8], (99, 1)))) == 24
 
 
-def test_each_mistake_has_its_photograph_and_two_maps(job, probabilities):
-    model = hashlib.sha256(job.run.model_path.read_bytes()).digest()
-    record = explain_mistakes(job, probabilities)
+def test_each_mistake_has_its_photograph_and_two_maps(job, model, probabilities):
+    digest = hashlib.sha256(job.run.model_path.read_bytes()).digest()
+    record = explain_mistakes(job, model, probabilities)
     assert record == {"num": 5, "method": "gradcam", "layer": "conv2_relu"}
     entries = job.run.read_json("mistakes/mistakes.json")
     paths, names = job.dataset.index.splits["test"].paths, job.dataset.index.class_names
@@ -77,14 +82,14 @@ def test_each_mistake_has_its_photograph_and_two_maps(job, probabilities):
             with Image.open(job.run.path / "mistakes" / entry[key]) as picture:
                 # 20 x 24 pixels, enlarged until they can be looked at.
                 assert picture.size == (168, 140)
-    assert hashlib.sha256(job.run.model_path.read_bytes()).digest() == model
+    assert hashlib.sha256(job.run.model_path.read_bytes()).digest() == digest
     assert "explain" in job.watch.seconds
 
 
-def test_the_maps_are_grad_cams_of_both_classes(job, probabilities):
-    explain_mistakes(job, probabilities)
+def test_the_maps_are_grad_cams_of_both_classes(job, model, probabilities):
+    explain_mistakes(job, model, probabilities)
     entry = job.run.read_json("mistakes/mistakes.json")[0]
-    names = list(job.run.record["class_names"])
+    names = list(job.run.content["class_names"])
     opened = open_model(keras.saving.load_model(job.run.model_path, compile=False))
     pixels = job.dataset.pixels[entry["file"]][None].astype(np.float32)
     for role in ("true", "predicted"):
@@ -100,12 +105,12 @@ def test_the_maps_are_grad_cams_of_both_classes(job, probabilities):
 
 def test_a_run_has_them(finished):
     entries = finished.read_json("mistakes/mistakes.json")
-    wrong = round((1 - finished.record["metrics"]["test"]["accuracy"]) * 15)
-    assert len(entries) == finished.record["mistakes"]["num"] == wrong
+    wrong = round((1 - finished.content["metrics"]["test"]["accuracy"]) * 15)
+    assert len(entries) == finished.content["mistakes"]["num"] == wrong
 
 
-def test_without_mistakes_there_are_none(job):
-    record = explain_mistakes(job, np.eye(3)[np.repeat(np.arange(3), 5)])
+def test_without_mistakes_there_are_none(job, model):
+    record = explain_mistakes(job, model, np.eye(3)[np.repeat(np.arange(3), 5)])
     assert record["num"] == 0
     assert job.run.read_json("mistakes/mistakes.json") == []
 
@@ -114,41 +119,43 @@ def test_a_model_without_maps_gets_photographs_alone(job, probabilities):
     layers = keras.layers
     images = keras.Input((16, 20, 3))
     outputs = layers.Dense(3, activation="softmax")(layers.Flatten()(images))
-    keras.Model(images, outputs).save(job.run.model_path)
-    record = explain_mistakes(job, probabilities)
+    model = keras.Model(images, outputs)
+    record = explain_mistakes(job, model, probabilities)
     assert "no layer with a height and a width" in record["without_maps"]
     for entry in job.run.read_json("mistakes/mistakes.json"):
         assert (job.run.path / "mistakes" / entry["picture"]).is_file()
         assert entry["map_true"] is entry["map_predicted"] is None
 
 
-def test_what_cannot_be_explained_costs_a_warning(job, probabilities, monkeypatch, capsys):
+def test_what_cannot_be_explained_costs_a_warning(job, model, probabilities, monkeypatch, capsys):
     def fail(*_, **__):
         raise MemoryError("no memory left")
 
-    monkeypatch.setattr(mistakes, "open_run", fail)
-    record = explain_mistakes(job, probabilities)
+    monkeypatch.setattr(mistakes, "open_model", fail)
+    record = explain_mistakes(job, model, probabilities)
     assert record["num"] == 5
     assert "no memory left" in record["without_maps"]
     assert "the worst mistakes are not explained" in capsys.readouterr().err
 
 
-def test_a_full_disk_is_no_warning(job, probabilities, monkeypatch):
+def test_a_full_disk_is_no_warning(job, model, probabilities, monkeypatch):
     def full(*_, **__):
         raise OSError(errno.ENOSPC, "No space left on device")
 
     with monkeypatch.context() as patch:
         patch.setattr(Image.Image, "save", full)
         with pytest.raises(ResourceError, match="the disk is full"):
-            explain_mistakes(job, probabilities)
-    assert explain_mistakes(job, probabilities)["num"] == 5
+            explain_mistakes(job, model, probabilities)
+    assert explain_mistakes(job, model, probabilities)["num"] == 5
 
 
-def test_too_little_memory_leaves_the_photographs(job, probabilities, monkeypatch, capsys):
+def test_too_little_memory_leaves_the_photographs(job, model, probabilities, monkeypatch, capsys):
     def hungry(*_, **__):
         raise ResourceError("the memory does not suffice")
 
-    monkeypatch.setattr(mistakes, "open_run", hungry)
-    assert explain_mistakes(job, probabilities)["without_maps"] == "the memory does not suffice"
+    monkeypatch.setattr(mistakes, "open_model", hungry)
+    assert (
+        explain_mistakes(job, model, probabilities)["without_maps"] == "the memory does not suffice"
+    )
     assert (job.run.path / "mistakes" / "00.jpg").is_file()
     assert "no maps of the worst mistakes" in capsys.readouterr().err

@@ -4,6 +4,7 @@ import importlib.util
 import sys
 
 import pytest
+from tiny_runs import SCORES
 
 from cvtrain.runs.run import Run
 from cvtrain.tracking.mlflow import MLflow, flattened
@@ -67,13 +68,13 @@ def test_a_run_is_told_from_its_start_to_its_end(stub, run):
     tracker = MLflow(run, SETTINGS)
     assert told(stub, "start_run") == [((), {"run_id": None, "run_name": "run", "nested": True})]
     assert told(stub, "log_params") == [((flattened(SETTINGS),), {})]
-    assert Run.open(run.path).record["mlflow"] == {"run_id": "new"}
+    assert Run.open(run.path).content["mlflow"] == {"run_id": "new"}
     tracker.log_epoch(ROW)
     metrics = {"loss": 2.25, "val_loss": 2.5, "seconds": 3.0}
     assert told(stub, "log_metrics") == [((metrics,), {"step": 1})]
     run.figures.mkdir()
     run.model_path.touch()
-    run.update(status="finished", metrics={"test": {"accuracy": 0.75, "loss": 0.5}})
+    run.update(status="finished", metrics={"test": SCORES})
     tracker.end()
     assert told(stub, "log_metrics")[1] == (({"test_accuracy": 0.75, "test_loss": 0.5},), {})
     assert told(stub, "log_artifacts") == [((str(run.figures), "figures"), {})]
@@ -109,9 +110,9 @@ def test_mlflow_itself(run, tmp_path, monkeypatch):
     tracker.log_epoch(ROW)
     run.figures.mkdir()
     (run.figures / "curves.png").write_bytes(b"png")
-    run.update(status="finished", metrics={"test": {"accuracy": 0.75, "loss": 0.5}})
+    run.update(status="finished", metrics={"test": SCORES})
     tracker.end()
-    kept = mlflow.get_run(run.record["mlflow"]["run_id"])
+    kept = mlflow.get_run(run.content["mlflow"]["run_id"])
     assert kept.info.status == "FINISHED"
     assert kept.data.params == flattened(SETTINGS)
     assert kept.data.metrics["val_loss"] == 2.5

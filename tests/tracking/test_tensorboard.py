@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from tiny_runs import SCORES
 
 from cvtrain.runs.run import Run
 from cvtrain.tracking.tensorboard import TensorBoard
@@ -85,9 +86,7 @@ def test_each_epoch_is_there_at_once(run):
 def test_final_metrics_stand_at_the_last_epoch(run):
     tracker = TensorBoard(run)
     tracker.log_epoch(ROW | {"epoch": 7})
-    run.update(
-        status="finished", metrics={"test": {"accuracy": 0.75, "loss": 0.5, "per_class": {}}}
-    )
+    run.update(status="finished", metrics={"test": SCORES})
     tracker.end()
     final = [each for each in scalars(run) if each[1].startswith("final/")]
     assert final == [(7, "final/test_accuracy", 0.75), (7, "final/test_loss", 0.5)]

@@ -14,7 +14,7 @@ from cvtrain.commands.init.config_template import blocks_to_unfreeze
 from cvtrain.config import Config, load_config
 from cvtrain.models.backbones import build_backbone
 from cvtrain.models.imagenet import Base
-from cvtrain.runs.run import Run
+from cvtrain.runs.run import Run, begun
 from cvtrain.steps.dataset import open_dataset
 from cvtrain.steps.estimate import estimate_features, estimate_fit
 from cvtrain.steps.session import Job
@@ -55,7 +55,7 @@ def measure_stages(path: Path, bases: Sequence[Base]) -> Iterator[dict[str, Any]
     device = backend.set_up(seed=config.seed, device=config.device)
     yield {"device": device}
     # A run that is never written: the estimates look at its device.
-    run = Run(path, {"device": device})
+    run = Run(path, begun("init") | {"device": device})
 
     def job_of(config: Config) -> Job:
         return Job(config, dataset, run, Stopwatch(), Stop(), Console(quiet=True))
@@ -101,7 +101,7 @@ def _seconds_with(job: Job, base: Base) -> float:
         "float32",
         build=lambda _: network,
         batch_size=_BATCH_SIZE,
-        device=job.run.record["device"],
+        device=job.run.record.device,
         training=False,
     )
     num_train = len(splits["train"].paths)

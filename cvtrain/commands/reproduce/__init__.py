@@ -17,7 +17,7 @@ from cvtrain.config import Config, dump_config, load_config
 from cvtrain.data.sources import NAMED_SETS
 from cvtrain.errors import DataError, NotReproduced, RunError, Stopped
 from cvtrain.models.saved_model import weights_digest
-from cvtrain.reports.run_record import read_record
+from cvtrain.reports.run_files import measured_record
 from cvtrain.runs.commands import MODEL_COMMANDS, NAME_A_MODEL_RUN
 from cvtrain.runs.moved_images import MOVED, refuse_gone
 from cvtrain.runs.run import Run, RunRequest, new_run_path, newest_run
@@ -31,7 +31,6 @@ from cvtrain.steps.environment import (
 )
 from cvtrain.steps.provenance import (
     data_changes,
-    started,
     was_edited,
     weights_changes,
     weights_digests,
@@ -76,7 +75,7 @@ def reproduce(
     config = config_of(first, source)
     refuse_gone(config.data.source, MOVED)
     do_again = command_of(first, config)
-    name = first.field("name", str)
+    name = first.record.name
     if resume:
         refuse_other_reproduction(Run.open(path), mark_of(first))
     else:
@@ -111,18 +110,18 @@ def reproduction_path(first: Run, *, resume: bool) -> Path:
     runs_dir = first.path.parent.parent if is_rung else first.path.parent
     if resume:
         return newest_run(runs_dir, reproduces=mark_of(first)).path
-    return new_run_path(runs_dir, "reproduce", first.field("name", str))
+    return new_run_path(runs_dir, "reproduce", first.record.name)
 
 
 def mark_of(first: Run) -> dict[str, str]:
     """The field `reproduces` of run.json: the run that is done again, and what came out of it."""
-    weights = first.field("weights_sha256", str)
+    weights = first.require("weights_sha256").weights_sha256
     return {"run": str(first.path.absolute()), "weights": weights}
 
 
 def refuse_kind(first: Run) -> None:
     """Raise RunError unless the run can be done again and compared."""
-    command = first.record["command"]
+    command = first.record.command
     if command not in MODEL_COMMANDS:
         is_ladder = command == "ladder"
         raise RunError(
@@ -132,7 +131,7 @@ def refuse_kind(first: Run) -> None:
             else NAME_A_MODEL_RUN,
         )
     first.require_model()
-    read_record(first)
+    measured_record(first)
 
 
 def config_of(first: Run, source: str | None) -> Config:
@@ -154,15 +153,15 @@ def begin(first: Run, path: Path, config: Config) -> None:
     Raises:
         RunError: `path` is there already.
     """
-    command = first.record["command"]
+    command = first.record.command
     Run.create(
         path,
         command,
         files={"config.yaml": dump_config(config, command)},
-        name=first.field("name", str),
+        name=first.record.name,
         exact=True,
         reproduces=mark_of(first),
-        **{key: first.record[key] for key in ("precision", "features") if key in first.record},
+        **{key: first.content[key] for key in ("precision", "features") if key in first.content},
     )
 
 
@@ -172,13 +171,13 @@ def command_of(first: Run, config: Config) -> Callable[..., Run]:
     Raises:
         RunError: the model that fine-tuning started from is missing or another by now.
     """
-    if first.record["command"] != "finetune":
-        return {"fit": fit, "extract-features": extract_features}[first.record["command"]]
-    recorded = first.field("source", dict)
-    path = Path(recorded["run"])
+    if first.record.command != "finetune":
+        return {"fit": fit, "extract-features": extract_features}[first.record.command]
+    recorded = first.require("source").source
+    path = Path(recorded.run)
     # Where both have moved, they still lie beside each other; the weights say whether it is it.
     start = Run.open(path if path.exists() else first.path.parent / path.name)
-    refuse_other_weights(start, recorded.get("weights", ""), config)
+    refuse_other_weights(start, recorded.weights, config)
     return partial(finetune, source=start)
 
 
@@ -195,7 +194,7 @@ def refuse_other_weights(run: Run, digest: str, config: Config) -> None:
 
 def refuse_other_reproduction(run: Run, mark: Mapping[str, str]) -> None:
     """Raise RunError unless `run` was begun as a reproduction of the run that `mark` names."""
-    if run.record.get("reproduces") != mark:
+    if run.content.get("reproduces") != mark:
         raise RunError(
             f"{run.path} is no reproduction of {mark['run']}",
             "Name the folder that was begun for it, or leave --resume out.",
@@ -208,13 +207,13 @@ def tell_changes(first: Run, config: Config, *, accept_changes: bool, console: C
     Raises:
         DataError: the images are others, and nobody accepted that.
     """
-    start = started(first)
+    start = first.record
     now = {
         "versions": installed_versions(start.versions),
         "environment": environment(),
         "device": processor_as_device(start.device, config.device),
     }
-    weights = weights_digests(config, first.record["command"])
+    weights = weights_digests(config, first.record.command)
     for line in (
         *flaws(first),
         *weights_changes(start.identity.weights, weights),
@@ -238,7 +237,7 @@ def tell_changes(first: Run, config: Config, *, accept_changes: bool, console: C
 
 def changes_between(first: Run, again: Run) -> list[str]:
     """What two runs were not started with alike, by their records."""
-    before, after = started(first), started(again)
+    before, after = first.record, again.record
     images = data_changes(first, again.read_json("split.json"), after.data.digest)
     return [
         *flaws(first),
@@ -252,7 +251,7 @@ def flaws(first: Run) -> Iterator[str]:
     """Why what a run recorded may not lead to what came out of it."""
     if was_edited(first):
         yield "config.yaml: edited in the run folder since the run was started"
-    for accepted in started(first).accepted_changes:
+    for accepted in first.record.accepted_changes:
         yield f"the run is not exact, it was continued with: {'; '.join(accepted.changes)}"
 
 

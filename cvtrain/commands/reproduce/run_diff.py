@@ -11,7 +11,7 @@ from cvtrain.backend import keras
 from cvtrain.reports.run_files import flat, read_history
 from cvtrain.runs.predictions import Predictions, read_predictions
 from cvtrain.runs.run import Run
-from cvtrain.steps.cached_features import open_model
+from cvtrain.steps.inference import load_saved
 
 _CLOCKS = {"images_per_second", "seconds", "val_seconds"}
 _SPLITS = ("train", "validation", "test")
@@ -32,9 +32,9 @@ def compare_runs(first: Run, again: Run) -> dict[str, Any]:
         RunError: a file is missing or damaged.
     """
     found = {
-        "weights": compare_weights(_model(first), _model(again)),
+        "weights": compare_weights(load_saved(first), load_saved(again)),
         "history": compare_histories(read_history(first), read_history(again)),
-        "metrics": compare_metrics(first.field("metrics", dict), again.field("metrics", dict)),
+        "metrics": compare_metrics(first.content["metrics"], again.content["metrics"]),
     }
     parts = {name: each for name in _SPLITS if (each := _both_predictions(first, again, name))}
     predictions = {name: compare_predictions(*each) for name, each in parts.items()}
@@ -112,18 +112,12 @@ def rows_of(comparison: Mapping[str, Any]) -> list[tuple[str, str, str]]:
     return rows
 
 
-def _model(run: Run) -> keras.Model:
-
-    height, width = run.field("image_size", list)
-    return open_model(run, image_size=(height, width))
-
-
 def _both_predictions(first: Run, again: Run, split: str) -> tuple[Predictions, Predictions] | None:
     """What both runs said about a split; None where one of them was not measured on it."""
     paths = [run.path / f"predictions-{split}.csv" for run in (first, again)]
     if not all(path.exists() for path in paths):
         return None
-    ours, theirs = (read_predictions(path, first.field("class_names", list)) for path in paths)
+    ours, theirs = (read_predictions(path, first.record.class_names) for path in paths)
     return ours, theirs
 
 

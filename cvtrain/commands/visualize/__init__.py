@@ -141,7 +141,7 @@ def _refuse_contradictions(
 
 def _refuse_unknown_names(source: Run | Path, look: Look) -> None:
     if isinstance(source, Run) and look.classes is not None:
-        chosen_classes(look.classes, source.field("class_names", list))
+        chosen_classes(look.classes, source.require("class_names").class_names)
     if isinstance(source, Path):
         layer_names(source)  # says what is wrong with a file that Keras could not open
     if look.layer is not None:

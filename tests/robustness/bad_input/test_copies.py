@@ -98,4 +98,4 @@ def test_what_was_dealt_out_is_trained_on(tmp_path):
     (tmp_path / "fit.yaml").write_text(CONFIG.format(source=tmp_path / "photos"))
     config = load_config(tmp_path / "fit.yaml")
     run = fit(config, RunRequest(tmp_path / "run", "fit", False), Console(quiet=True))
-    assert run.record["metrics"]["test"]["num_images"] == 12
+    assert run.content["metrics"]["test"]["num_images"] == 12

@@ -151,7 +151,7 @@ def _read_new_run(folder: Path) -> str:
     if not (path / "run.json").exists():
         return NOTHING
     with Run.open(path).locked() as run:
-        assert run.record["name"] == "tiny"
+        assert run.content["name"] == "tiny"
     assert (path / "config.yaml").read_text() == "seed: 0\n"
     assert (path / "split.json").read_text() == "{}\n"
     return NEW
@@ -165,8 +165,8 @@ def _update_run(folder: Path, what: str) -> None:
 
 def _read_run(folder: Path) -> str:
     with Run.open(folder / "run").locked() as run:
-        assert run.record["blocks"] == [{"accuracy": 0.5, "of": run.record["name"]}] * 300
-        return run.record["name"]
+        assert run.content["blocks"] == [{"accuracy": 0.5, "of": run.content["name"]}] * 300
+        return run.content["name"]
 
 
 def _draw(folder: Path, what: str) -> None:

@@ -126,13 +126,13 @@ def _record(folder: Path) -> tuple[Path, Callable[[], str]]:
     run = Run.create(folder / "run", "probe", name="tiny", seed=3, precision="float32")
     rows = [{"block": f"block{i}", "accuracy": 0.9 - 0.01 * i} for i in range(9)]
     run.update(blocks=rows, seconds={"total": 12.5, "train": 11.25}, class_names=["cat", "dög"])
-    record = dict(run.record)
+    record = dict(run.content)
 
     def load() -> str:
         try:
             with Run.open(run.path).locked() as again:
                 # Space between values may change, and the name of the seal: what counts is there.
-                known = {key: again.record.get(key) for key in record}
+                known = {key: again.content.get(key) for key in record}
                 return HARMLESS if known == record else SILENT
         except RunError:
             return NOTICED

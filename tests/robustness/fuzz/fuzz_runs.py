@@ -8,13 +8,13 @@ from cvtrain.commands.report import read_suspects, render_report
 from cvtrain.reports.run_files import (
     flat,
     image_paths,
+    measured_record,
     read_abstention,
     read_history,
     read_measurements,
     read_mistakes,
     read_settings,
 )
-from cvtrain.reports.run_record import read_record
 from cvtrain.runs.predictions import read_predictions
 from cvtrain.runs.run import Run
 from cvtrain.system.signals import Stop
@@ -22,7 +22,7 @@ from cvtrain.system.signals import Stop
 
 def read_all(run: Run) -> None:
     """Read what `report` and `compare` read; AssertionError where a value is not of its type."""
-    record = read_record(run)
+    record = measured_record(run)
     num_classes = len(record.class_names)
     said = read_predictions(run.path / "predictions-test.csv", record.class_names)
     num_images = len(said.files)

@@ -146,4 +146,4 @@ def test_a_checkpoint_with_a_right_digest_runs_nothing(tmp_path):
 def test_a_run_may_be_named_by_a_link(tmp_path):
     run = make_run(tmp_path / "run", num_test=6)
     (tmp_path / "newest").symlink_to(run.path)
-    assert Run.open(tmp_path / "newest").record["name"] == "tiny"
+    assert Run.open(tmp_path / "newest").content["name"] == "tiny"
