@@ -53,7 +53,7 @@ gallery: $(READY) ## make the pictures of docs/gallery.md again
 	PATH="$(CURDIR)/$(BIN):$$PATH" sh docs/gallery.sh
 
 site: $(READY) ## build the documentation as a site: build/site/index.html
-	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --quiet --strict --config-file docs/site/mkdocs.yml
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict --config-file docs/site/mkdocs.yml
 	@echo 'To read it: open build/site/index.html'
 
 wheel: $(READY) ## build dist/cvtrain-*.whl

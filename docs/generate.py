@@ -77,7 +77,7 @@ def config_reference(schema: dict[str, Any]) -> Iterator[str]:
 
 def _section(title: str, section: dict[str, Any]) -> Iterator[str]:
     yield f"\n## {title}\n\n{_one_line(section['description'])}\n"
-    yield "| key | takes | default | |\n|---|---|---|---|"
+    yield "| key | takes | default | meaning |\n|---|---|---|---|"
     required = section.get("required", ())
     for key, field in section["properties"].items():
         default = "required" if key in required else _default(field)

@@ -15,7 +15,7 @@ ROOT = Path(__file__).parent.parent
 def site(tmp_path_factory):
     """The folder of the built site; `--strict` fails on any broken link or anchor."""
     folder = tmp_path_factory.mktemp("site")
-    command = [sys.executable, "-m", "mkdocs", "build", "--quiet", "--strict"]
+    command = [sys.executable, "-m", "mkdocs", "build", "--strict"]  # --quiet would allow warnings
     command += ["--config-file", ROOT / "docs" / "site" / "mkdocs.yml", "--site-dir", folder]
     subprocess.run(command, check=True, env={**os.environ, "NO_MKDOCS_2_WARNING": "1"})
     return folder
@@ -25,6 +25,14 @@ def test_every_page_is_there(site):
     names = {path.stem for path in (ROOT / "docs").glob("*.md")}
     names |= {"index", "CHANGELOG", "CONTRIBUTING", "SECURITY"}
     assert {path.stem for path in site.glob("*.html")} == names | {"404"}
+
+
+def test_every_link_leads_to_a_file(site):
+    for page in site.rglob("*.html"):
+        found = re.findall(r'(?:href|src)="([^"#?]+)', page.read_text(encoding="utf-8"))
+        local = {link for link in found if not re.match("[a-z]+:", link)}
+        missing = {link for link in local if not (page.parent / link).exists()}
+        assert page.name == "404.html" or missing == set(), page.name
 
 
 def test_the_api_page_has_the_docstrings(site):
