@@ -22,7 +22,8 @@ from cvtrain.backend import keras
 from cvtrain.explain.attributions import blend, by_batches
 from cvtrain.explain.explanation import Explain, Explanation, chosen, explanation, padded_batches
 from cvtrain.explain.flat_model import OpenedModel, split_at
-from cvtrain.explain.map_placement import field_box, placed
+from cvtrain.explain.map_placement import field_box
+from cvtrain.explain.overlay import upsampled
 
 _EPSILON = 1e-6
 
@@ -201,7 +202,7 @@ def _forward(
 
 def _seen_through(a, image, box) -> Iterator[np.ndarray]:
     for channel in np.moveaxis(a, -1, 0):
-        mask = placed(channel, image.shape[:2], box)
+        mask = upsampled(channel, image.shape[:2], box, extend=True)
         extent = np.ptp(mask)
         # A constant channel shows nothing of the image, so it hides all.
         yield blend(image, (mask - mask.min()) / extent if extent > 0 else np.zeros_like(mask))

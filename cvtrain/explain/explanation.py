@@ -25,7 +25,7 @@ class Explanation:
             finite. A control that does not look at the model has none: (n, 0).
         notes: for each image and class "" or remarks, such as `all negative` or `constant`.
         box: what part of the input the maps cover: top, left, height and width in its pixels; None
-            for all of it. `map_placement.placed` puts them there.
+            for all of it. `overlay.upsampled` puts them there.
     """
 
     maps: np.ndarray

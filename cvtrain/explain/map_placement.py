@@ -6,8 +6,6 @@ convnet look at the middle 120 of 150 pixels, and stretching would move what the
 up to a tenth of the image.
 """
 
-import numpy as np
-
 from cvtrain.explain.explanation import Box
 from cvtrain.explain.flat_model import OpenedModel, find_spatial_layer
 from cvtrain.models.receptive_field import receptive_fields
@@ -37,29 +35,3 @@ def field_box(
         return None
     box = (rows.begin, columns.begin, rows.step * cells[0], columns.step * cells[1])
     return box if box != (0, 0, *size) else None
-
-
-def placed(maps: np.ndarray, size: tuple[int, int], box: Box | None) -> np.ndarray:
-    """Maps at the size of the input, every cell where it looked.
-
-    Bilinear between the centres of the cells; beyond the outermost, as they are.
-
-    Args:
-        maps: (..., h, w).
-        size: height and width of the result.
-        box: as `field_box` returns it, and `Explanation.box` has it.
-
-    Returns:
-        (..., *size) float32.
-    """
-    top, left, height, width = box or (0.0, 0.0, *size)
-    rows = _between(maps.shape[-2], size[0], top, height)
-    columns = _between(maps.shape[-1], size[1], left, width)
-    return (rows @ maps @ columns.T).astype(np.float32)
-
-
-def _between(cells: int, length: int, start: float, extent: float) -> np.ndarray:
-    """(length, cells): how much of each cell is in each pixel."""
-    places = (np.arange(length) + 0.5 - start) / extent * cells - 0.5
-    distances = np.abs(np.clip(places, 0, cells - 1)[:, None] - np.arange(cells))
-    return np.maximum(1 - distances, 0)

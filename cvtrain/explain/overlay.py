@@ -8,6 +8,8 @@ import math
 
 import numpy as np
 
+from cvtrain.explain.explanation import Box
+
 EPSILON = 1e-12
 """A map whose maximum is no larger speaks for nothing."""
 
@@ -17,8 +19,6 @@ COLOUR_MAP = "inferno"
 _LEVELS = np.arange(256) / 255
 # What is weak stays a photograph; a steep start would cover it, a linear one would hide the middle.
 _OPACITIES = np.rint(255 * 0.75 * _LEVELS**0.7).astype(np.uint16)[:, None]
-
-Box = tuple[float, float, float, float]
 
 
 def heatmap(raw: np.ndarray) -> np.ndarray:
@@ -63,20 +63,26 @@ def seen_box(size: tuple[int, int], input_size: tuple[int, int], resize: str) ->
     return 0.0, 0.0, float(size[0]), float(size[1])
 
 
-def upsampled(heat: np.ndarray, size: tuple[int, int], box: Box | None = None) -> np.ndarray:
-    """A map at the size of its photograph, bilinear between the centres of its cells.
+def upsampled(
+    maps: np.ndarray, size: tuple[int, int], box: Box | None = None, *, extend: bool = False
+) -> np.ndarray:
+    """Maps at the size of their image, bilinear between the centres of their cells.
 
     Args:
-        heat: (h, w).
+        maps: (..., h, w).
         size: (height, width) of the result.
-        box: the part of the result that the map covers, as `seen_box` gives it; None for all.
+        box: the part of the result that the maps cover, as `seen_box` and `field_box` give it; None
+            for all.
+        extend: whether the outermost cells go on beyond the box; else there are zeros.
 
     Returns:
-        float32 of shape `size`; zeros outside the box.
+        (..., *size) float32.
     """
     top, left, height, width = box or (0.0, 0.0, *size)
-    wide = _resampled(heat.T.astype(np.float32), size[1], left, width).T
-    return _resampled(np.ascontiguousarray(wide), size[0], top, height)
+    columns = np.moveaxis(maps.astype(np.float32), -1, 0)
+    wide = _resampled(columns, size[1], left, width, extend)
+    rows = np.ascontiguousarray(np.moveaxis(wide, -1, 0))
+    return np.moveaxis(_resampled(rows, size[0], top, height, extend), (0, 1), (-2, -1))
 
 
 def overlay(image: np.ndarray, heat: np.ndarray) -> np.ndarray:
@@ -104,17 +110,19 @@ def colour_bar(width: int = 256, height: int = 12) -> np.ndarray:
     return overlay(grey, np.broadcast_to(np.linspace(0, 1, width), (height, width)))
 
 
-def _resampled(rows: np.ndarray, length: int, start: float, extent: float) -> np.ndarray:
+def _resampled(
+    rows: np.ndarray, length: int, start: float, extent: float, extend: bool
+) -> np.ndarray:
     """`rows`, which cover start..start + extent, at the centres of `length` pixels."""
     centres = np.arange(length) + 0.5
     last = len(rows) - 1
     places = np.clip((centres - start) / extent * len(rows) - 0.5, 0, last)
     below = places.astype(int)
-    share = (places - below).astype(np.float32)[:, None]
+    share = (places - below).astype(np.float32).reshape(-1, *[1] * (rows.ndim - 1))
     # This form keeps a constant map exactly constant.
     between = rows[below] + (rows[np.minimum(below + 1, last)] - rows[below]) * share
-    outside = (centres < start) | (centres > start + extent)
-    between[outside] = 0
+    if not extend:
+        between[(centres < start) | (centres > start + extent)] = 0
     return between
 
 

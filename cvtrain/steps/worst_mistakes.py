@@ -17,7 +17,6 @@ from cvtrain.errors import ConfigError, CvtrainError, ResourceError, Stopped
 from cvtrain.evaluation.metrics import worst_mistakes
 from cvtrain.explain.explain import explainer
 from cvtrain.explain.flat_model import last_spatial_layer, open_model
-from cvtrain.explain.map_placement import placed
 from cvtrain.explain.overlay import heatmap, overlay, seen_box, upsampled
 from cvtrain.images.decode import Decoder, read_image
 from cvtrain.steps.session import Job
@@ -114,7 +113,8 @@ def _maps(
     explain = explainer(opened, METHOD, layer=layer, batch_size=_BATCH_SIZE)
     images = np.stack(pixels).astype(np.float32)
     found = explain(images, classes)
-    return placed(found.maps, images.shape[1:3], found.box), {"layer": layer}
+    maps = upsampled(found.maps, images.shape[1:3], found.box, extend=True)
+    return maps, {"layer": layer}
 
 
 def _pictures(

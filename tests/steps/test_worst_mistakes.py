@@ -14,7 +14,6 @@ from cvtrain.errors import ResourceError
 from cvtrain.evaluation.metrics import worst_mistakes
 from cvtrain.explain.cams import gradcam
 from cvtrain.explain.flat_model import open_model
-from cvtrain.explain.map_placement import placed
 from cvtrain.explain.overlay import heatmap, overlay, upsampled
 from cvtrain.runs.run import Run
 from cvtrain.steps import worst_mistakes as mistakes
@@ -94,7 +93,7 @@ def test_the_maps_are_grad_cams_of_both_classes(job, model, probabilities):
     pixels = job.dataset.pixels[entry["file"]][None].astype(np.float32)
     for role in ("true", "predicted"):
         found = gradcam(opened, "conv2_relu")(pixels, np.array([[names.index(entry[role])]]))
-        heat = heatmap(placed(found.maps, (16, 20), found.box)[0, 0])
+        heat = heatmap(upsampled(found.maps, (16, 20), found.box, extend=True)[0, 0])
         with Image.open(job.dataset.index.root / entry["file"]) as image:
             photograph = np.asarray(image.convert("RGB")).repeat(7, axis=0).repeat(7, axis=1)
         expected = overlay(photograph, upsampled(heat, photograph.shape[:2]))

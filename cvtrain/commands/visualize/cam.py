@@ -14,7 +14,6 @@ from cvtrain.commands.visualize.output import Album
 from cvtrain.commands.visualize.request import ClassChoice, Look, chosen_classes
 from cvtrain.explain.explain import METHODS, Explain, explainer
 from cvtrain.explain.flat_model import last_spatial_layer
-from cvtrain.explain.map_placement import placed
 from cvtrain.explain.overlay import heatmap, overlay, seen_box, upsampled
 from cvtrain.explain.page import Card, View
 from cvtrain.steps.inspected_model import Image, Images, Subject
@@ -136,7 +135,9 @@ def _asker(
         pixels = subject.as_input(np.stack([image.pixels for image in filled]))
         true = [image.wanted.true for image in filled]
         found = explain(pixels, lambda scores: choice.of(scores, true))
-        maps = placed(found.maps, pixels.shape[1:3], found.box) if found.box else found.maps
+        maps = found.maps
+        if found.box:
+            maps = upsampled(maps, pixels.shape[1:3], found.box, extend=True)
         box = found.box or (0.0, 0.0, *map(float, pixels.shape[1:3]))
         rows = zip(found.scores, found.classes, found.maps, maps, found.notes, strict=True)
         answers = [
