@@ -14,7 +14,7 @@ QUIET = Console(quiet=True)
 def test_what_is_known_at_the_start_is_recorded(config_path, image_folder, tmp_path):
     config = load_config(config_path)
     with start_job("fit", config, RunRequest(tmp_path / "run", "tiny"), QUIET) as job:
-        record = Run.open(job.run.path).record
+        record = Run.open(job.run.path).content
         assert (record["command"], record["status"]) == ("fit", "running")
         assert record["class_names"] == ["blue", "green", "red"]
         assert record["image_size"] == [16, 20]
@@ -36,7 +36,7 @@ def test_an_error_is_recorded_before_it_goes_on(config_path, tmp_path):
         start_job("fit", load_config(config_path), request, QUIET),
     ):
         raise DataError("the images are lost")
-    record = Run.open(tmp_path / "run").record
+    record = Run.open(tmp_path / "run").content
     assert record["status"] == "failed"
     assert "the images are lost" in str(record["error"])
 

@@ -57,7 +57,7 @@ def test_tensorboard_reads_what_is_written(run):
         tracker.log_epoch(ROW | {"epoch": epoch})
     resumed = TensorBoard(run)
     resumed.log_epoch(ROW | {"epoch": 301, "loss": 0.1})
-    run.update(status="finished", metrics={"test": {"accuracy": 0.75, "loss": 0.5}})
+    run.update(status="finished", metrics={"test": SCORES})
     resumed.end()
     read = EventAccumulator(str(run.path / "tensorboard")).Reload()
     losses = [(each.step, each.value) for each in read.Scalars("loss/train")]
