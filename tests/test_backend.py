@@ -124,7 +124,7 @@ def test_the_compiled_step_is_kerass_own(batch, class_weights, label_smoothing, 
             step(*batch(n), 1e-3)
         results.append((step.totals, model.get_weights()))
     (totals, weights), (keras_totals, keras_weights) = results
-    np.testing.assert_allclose(totals, keras_totals, rtol=1e-5)
+    assert totals == pytest.approx(keras_totals, rel=1e-5)
     for ours, theirs in zip(weights, keras_weights, strict=True):
         np.testing.assert_allclose(ours, theirs, atol=1e-6)
 
@@ -142,9 +142,13 @@ def test_totals_are_sums_over_images_and_can_be_set(step_type):
     shares = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
     loss = -np.log(shares[np.arange(6), labels]).sum()
     hits = (logits.argmax(axis=1) == labels).sum()
-    step.totals = np.array([1.0, 2.0, 3.0])
+    step.totals = {"loss": 1.0, "accuracy": 2.0, "images": 3.0}
     step(images, labels, 0.0)
-    np.testing.assert_allclose(step.totals, [1 + loss, 2 + hits, 9], rtol=1e-5)
+    expected = {"loss": 1 + loss, "accuracy": 2 + hits, "images": 9}
+    assert step.totals == pytest.approx(expected, rel=1e-5)
+    step.totals = backend.NO_TOTALS
+    step(images, labels, 0.0)
+    assert step.totals == pytest.approx({"loss": loss, "accuracy": hits, "images": 6}, rel=1e-5)
 
 
 @on_tensorflow
@@ -167,7 +171,8 @@ def test_the_loss_of_smoothed_and_mixed_labels_is_keras_with_the_mean_class_weig
     )
     losses = keras.ops.convert_to_numpy(loss(rows, logits)) * (rows @ [0.5, 1.0, 4.0])
     hits = (logits.argmax(axis=1) == rows.argmax(axis=1)).sum()
-    np.testing.assert_allclose(step.totals, [losses.sum(), hits, 6], rtol=1e-5)
+    expected = {"loss": losses.sum(), "accuracy": hits, "images": 6}
+    assert step.totals == pytest.approx(expected, rel=1e-5)
 
 
 @on_tensorflow

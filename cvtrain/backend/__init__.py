@@ -13,9 +13,10 @@ from cvtrain.backend.devices import (
 )
 from cvtrain.backend.engine import engine_name, keras, load
 from cvtrain.backend.functions import drawing, inference, value_and_gradient
-from cvtrain.backend.steps import TrainStep, moving_average, not_finite, train_step
+from cvtrain.backend.steps import NO_TOTALS, TrainStep, moving_average, not_finite, train_step
 
 __all__ = [
+    "NO_TOTALS",
     "TrainStep",
     "drawing",
     "engine_name",

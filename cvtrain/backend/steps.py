@@ -14,17 +14,20 @@ import numpy as np
 
 from cvtrain.backend.engine import engine_name, keras, tf
 
+NO_TOTALS = {"loss": 0.0, "accuracy": 0.0, "images": 0.0}
+"""What the sums of a training step are before the first."""
+
 
 class TrainStep(Protocol):
     """One optimizer step on a batch, with running sums.
 
     Attributes:
-        totals: float64, shape (3,): loss summed over images (weighted by class if weights were
-            given), images classified correctly, images; since `totals` was last set. Reading it
-            waits for the device.
+        totals: sums over the images since `totals` was last set: of their `loss` (weighted by class
+            if weights were given) and `accuracy` (those classified correctly), and `images`, their
+            number. Reading it waits for the device. Set it to `NO_TOTALS` to start anew.
     """
 
-    totals: np.ndarray
+    totals: dict[str, float]
 
     def __call__(self, images: np.ndarray, labels: np.ndarray, learning_rate: float) -> None:
         """Update the weights by the batch: images as the model takes them, labels (n,) integers or,
@@ -113,7 +116,7 @@ def _rows(labels, num_classes):
 
 class _TensorFlowStep:
     def __init__(self, model, optimizer, class_weights, label_smoothing, rates):
-        self._sums = tf.Variable(np.zeros(3), dtype=tf.float64)
+        self._sums = tf.Variable([*NO_TOTALS.values()], dtype=tf.float64)
         self._num_classes = model.output_shape[-1]
         weights = None if class_weights is None else tf.constant(class_weights, tf.float32)
         spread = label_smoothing / self._num_classes
@@ -142,8 +145,12 @@ class _TensorFlowStep:
             gradients = tape.gradient(scaled, model.trainable_variables)
             update(*gradients)
             hits = tf.argmax(logits, axis=1) == tf.argmax(rows, axis=1)
-            sums = [tf.reduce_sum(losses), tf.math.count_nonzero(hits), tf.size(hits)]
-            self._sums.assign_add(tf.stack([tf.cast(each, tf.float64) for each in sums]))
+            sums = {
+                "loss": tf.reduce_sum(losses),
+                "accuracy": tf.math.count_nonzero(hits),
+                "images": tf.size(hits),
+            }
+            self._sums.assign_add(tf.stack([tf.cast(sums[name], tf.float64) for name in NO_TOTALS]))
 
         self._step = step
 
@@ -156,11 +163,11 @@ class _TensorFlowStep:
 
     @property
     def totals(self):
-        return self._sums.numpy().copy()
+        return dict(zip(NO_TOTALS, self._sums.numpy().tolist(), strict=True))
 
     @totals.setter
     def totals(self, values):
-        self._sums.assign(np.asarray(values, np.float64))
+        self._sums.assign(np.array([values[name] for name in NO_TOTALS]))
 
 
 class _KerasStep:
@@ -172,7 +179,7 @@ class _KerasStep:
         self._model = model
         self._class_weights = class_weights
         self._slowed = _slowed(model, rates)
-        self.totals = np.zeros(3)
+        self.totals = NO_TOTALS
 
     def __call__(self, images, labels, learning_rate):
         self._model.optimizer.learning_rate = learning_rate
@@ -184,5 +191,7 @@ class _KerasStep:
         batch = self._model.train_on_batch(images, rows, weights, return_dict=True)
         for (variable, rate), old in zip(self._slowed, before, strict=True):
             variable.assign(old + rate * (np.array(variable) - old))
-        means = np.array([batch["loss"], batch["categorical_accuracy"], 1.0], np.float64)
-        self.totals = self.totals + len(labels) * means
+        means = {"loss": batch["loss"], "accuracy": batch["categorical_accuracy"], "images": 1.0}
+        self.totals = {
+            name: total + len(labels) * float(means[name]) for name, total in self.totals.items()
+        }

@@ -4,8 +4,6 @@ import contextlib
 from collections.abc import Callable, Iterator
 from functools import partial
 
-import numpy as np
-
 from cvtrain import backend
 from cvtrain.config import Config
 from cvtrain.errors import TrainingError
@@ -84,10 +82,10 @@ def training_step(job: Job) -> Iterator[Callable[[float], float]]:
         def step(rate: float) -> float:
             job.stop.go_on("the learning rate was raised")
             images, labels = next(stream)
-            train.totals = np.zeros(3)
+            train.totals = backend.NO_TOTALS
             train(images, labels, rate)
-            loss, _, count = train.totals
-            return float(loss / count)
+            totals = train.totals
+            return totals["loss"] / totals["images"]
 
         yield step
 

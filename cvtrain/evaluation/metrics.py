@@ -4,7 +4,7 @@ Computed once, written to `run.json`, and read from there by whoever shows them.
 recomputed from the predictions CSV with scikit-learn.
 """
 
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 from dataclasses import dataclass
 from math import sqrt
 from typing import Any
@@ -15,6 +15,9 @@ NUM_CALIBRATION_BINS = 15
 
 NUM_MISTAKES = 24
 """So many of the worst are shown."""
+
+EPOCH_METRICS = ("loss", "accuracy")
+"""What is measured after each epoch: `loss` in nats, all others in 0..1."""
 
 _Z_95 = 1.959963984540054  # standard errors between which 95 % of a normal distribution lie
 _CHANCE_ERRORS = 2.0  # standard errors beyond which a difference is not chance
@@ -167,6 +170,11 @@ def mcnemar(correct_a: np.ndarray, correct_b: np.ndarray) -> dict[str, Any]:
     differ = only_a + only_b
     p = float(binomtest(only_a, differ, 0.5).pvalue) if differ else 1.0
     return {"only_a": only_a, "only_b": only_b, "p": p}
+
+
+def measured(columns: Container[str]) -> list[str]:
+    """Those of `EPOCH_METRICS` that a history has, by its columns such as `val_loss`."""
+    return [name for name in EPOCH_METRICS if f"val_{name}" in columns]
 
 
 def log_losses(labels: np.ndarray, probabilities: np.ndarray) -> np.ndarray:

@@ -21,6 +21,7 @@ from matplotlib.figure import Figure
 from matplotlib.text import Text
 from matplotlib.ticker import LogLocator
 
+from cvtrain.evaluation.metrics import measured
 from cvtrain.system.files import committed, short
 
 _TRAIN, _VALIDATION = "#1f77b4", "#d95f02"
@@ -31,7 +32,6 @@ _LEGEND_PITCH = 12  # characters of a legend in an inch
 
 _ACROSS = 6  # pictures of a contact sheet
 
-METRICS = ("loss", "accuracy")
 History = Mapping[str, Sequence[float]]
 Panel = Callable[[Axes], None]
 """Draws one plot between axes."""
@@ -104,10 +104,10 @@ def draw_panels(panels: Sequence[Panel]) -> Figure:
 def curve_panels(
     history: History, best_epoch: int | None, start: Mapping[str, float] | None = None
 ) -> list[Panel]:
-    """Loss and accuracy by epoch as measured, the kept epoch marked; of many epochs smoothed, too.
+    """Each metric by epoch as measured, the kept epoch marked; of many epochs smoothed, too.
 
     Args:
-        history: columns epoch, loss, accuracy, val_loss, val_accuracy.
+        history: columns epoch, loss, accuracy, val_loss, val_accuracy and such.
         best_epoch: the epoch whose weights were kept, 0 for those of the start, or None.
         start: val_loss and val_accuracy before the first epoch, where they were measured.
     """
@@ -117,6 +117,8 @@ def curve_panels(
             (metric, "training", _TRAIN),
             (f"val_{metric}", "validation", _VALIDATION),
         ):
+            if key not in history:
+                continue
             epochs, values = [*history["epoch"]], [*history[key]]
             first = [start[key]] if start and key in start else []
             xs, ys = [0] * len(first) + epochs, first + values
@@ -128,14 +130,14 @@ def curve_panels(
             axes.axvline(best_epoch, color="0.6", linestyle=":", label=kept(best_epoch))
         _label_epochs(axes, metric)
 
-    return [partial(draw, metric) for metric in METRICS]
+    return [partial(draw, metric) for metric in measured(history)]
 
 
 def validation_panels(histories: Mapping[str, History]) -> list[Panel]:
-    """Validation loss and accuracy by epoch of several runs, as measured.
+    """Validation loss, accuracy and what else all of several runs measured, by epoch.
 
     Args:
-        histories: columns epoch, val_loss and val_accuracy by the name of the run.
+        histories: columns epoch, val_loss, val_accuracy and such by the name of the run; not empty.
     """
 
     def draw(metric: str, axes: Axes) -> None:
@@ -145,7 +147,12 @@ def validation_panels(histories: Mapping[str, History]) -> list[Panel]:
             axes.plot(xs, ys, marker=".", linewidth=1.6, label=short(name, 50), **style)
         _label_epochs(axes, f"validation {metric}")
 
-    return [partial(draw, metric) for metric in METRICS]
+    return [partial(draw, metric) for metric in measured_by_all(histories)]
+
+
+def measured_by_all(histories: Mapping[str, History]) -> list[str]:
+    """The metrics that every one of several histories has."""
+    return measured(set.intersection(*map(set, histories.values())))
 
 
 def kept(best_epoch: int) -> str:

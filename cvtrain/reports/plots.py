@@ -9,14 +9,14 @@ from dataclasses import dataclass
 import numpy as np
 
 from cvtrain.evaluation.calibration import risk_coverage
-from cvtrain.evaluation.metrics import calibration_bins
+from cvtrain.evaluation.metrics import calibration_bins, measured
 from cvtrain.explain.draw import (
-    METRICS,
     History,
     Panel,
     curve_panels,
     draw_panels,
     kept,
+    measured_by_all,
     svg,
     validation_panels,
 )
@@ -40,7 +40,7 @@ class Plot:
 def plot_curves(
     history: History, best_epoch: int | None, start: Mapping[str, float] | None = None
 ) -> list[Plot]:
-    """Loss and accuracy, training and validation, by epoch; none without epochs.
+    """Loss, accuracy and such, training and validation, by epoch; none without epochs.
 
     Args:
         history: columns of `history.csv`.
@@ -52,21 +52,20 @@ def plot_curves(
     if best_epoch == 0 and not start:
         best_epoch = None  # Runs of earlier versions have no start to mark.
     mark = "" if best_epoch is None else f"; {kept(best_epoch)}"
-    summaries = [
-        f"{metric.capitalize()} by epoch: "
-        f"training {_ends(history[metric], metric)}; "
-        f"validation {_ends(history[f'val_{metric}'], metric)}{mark}."
-        for metric in METRICS
-    ]
+    summaries = []
+    for metric in measured(history):
+        of = {"training": history.get(metric), "validation": history[f"val_{metric}"]}
+        said = "; ".join(f"{name} {_ends(column, metric)}" for name, column in of.items() if column)
+        summaries.append(f"{metric.capitalize()} by epoch: {said}{mark}.")
     return _plots(curve_panels(history, best_epoch, start), summaries)
 
 
 def plot_validation_curves(histories: Mapping[str, History]) -> list[Plot]:
-    """Validation loss and accuracy of several runs by epoch; none where none has epochs."""
+    """Validation loss, accuracy and such of several runs by epoch; none where none has epochs."""
     if not histories:
         return []
     summaries = []
-    for metric in METRICS:
+    for metric in measured_by_all(histories):
         ends = {name: _ends(one[f"val_{metric}"], metric) for name, one in histories.items()}
         said = "; ".join(f"{name} {end}" for name, end in ends.items())
         summaries.append(f"Validation {metric} by epoch: {said}.")
@@ -106,8 +105,7 @@ def _plots(panels: Sequence[Panel], summaries: Sequence[str]) -> list[Plot]:
 
 def _ends(values: Sequence[float], metric: str) -> str:
     first, last = (
-        f"{value:.1%}" if metric == "accuracy" else f"{value:.3f}"
-        for value in (values[0], values[-1])
+        f"{value:.3f}" if metric == "loss" else f"{value:.1%}" for value in (values[0], values[-1])
     )
     return f"from {first} to {last}"
 

@@ -27,6 +27,8 @@ if TYPE_CHECKING:
     from rich.console import Console as RichConsole
     from rich.progress import Progress, ProgressColumn
 
+_NOT_METRICS = {"epoch", "step", "learning_rate", "images_per_second", "seconds", "val_seconds"}
+"""Of the row of an epoch; all else in it is a metric."""
 _NUMBER = re.compile(r"[-+]?\d|-?$")  # or none, in a column of numbers
 
 
@@ -281,8 +283,7 @@ class ProgressOfTraining(Protocol):
     epochs: int
     step: int
     steps_per_epoch: int
-    loss: float
-    accuracy: float
+    metrics: Mapping[str, float]
     images_per_second: float
 
 
@@ -299,10 +300,7 @@ class TrainingView:
 
     def start(self, validated: Mapping[str, float]) -> None:
         """Print how the model does that is trained on."""
-        self._console.remark(
-            f"before: val_loss {validated['val_loss']:.4f}  "
-            f"val_accuracy {validated['val_accuracy']:.3f}"
-        )
+        self._console.remark(f"before: {_described(validated)}")
 
     def step(self, now: ProgressOfTraining) -> None:
         """Show where training is."""
@@ -312,7 +310,7 @@ class TrainingView:
             return
         detail = (
             f"{now.images_per_second:,.0f} images/s  {duration(self._seconds_left)} left  "
-            f"loss {now.loss:.4f}  accuracy {now.accuracy:.3f}"
+            f"{_described(now.metrics)}"
         )
         self._bar.update(
             self._task,
@@ -324,10 +322,10 @@ class TrainingView:
 
     def epoch(self, row: Mapping[str, Any]) -> None:
         """Print the line of a finished epoch."""
+        metrics = {name: value for name, value in row.items() if name not in _NOT_METRICS}
         self._console.remark(
             f"epoch {row['epoch']:>{len(str(self._epochs))}}/{self._epochs}  "
-            f"loss {row['loss']:.4f}  accuracy {row['accuracy']:.3f}  "
-            f"val_loss {row['val_loss']:.4f}  val_accuracy {row['val_accuracy']:.3f}  "
+            f"{_described(metrics)}  "
             f"{row['images_per_second']:,.0f} images/s  {duration(self._seconds_left)} left"
         )
 
@@ -341,6 +339,12 @@ class TrainingView:
         started, done_before = self._first
         left = now.epochs * now.steps_per_epoch - done
         return (clock - started) / max(1, done - done_before) * left
+
+
+def _described(metrics: Mapping[str, float]) -> str:
+    """Metrics by name; losses have a digit more."""
+    digits = {name: 4 if name.endswith("loss") else 3 for name in metrics}
+    return "  ".join(f"{name} {value:.{digits[name]}f}" for name, value in metrics.items())
 
 
 def harmless(text: str) -> str:

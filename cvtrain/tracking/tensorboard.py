@@ -4,18 +4,10 @@ import time
 from collections.abc import Mapping
 
 from cvtrain.backend.event_files import EventFile
+from cvtrain.evaluation.metrics import measured
 from cvtrain.runs.run import Run
 from cvtrain.system.files import disk_errors
 from cvtrain.tracking.tracker import final_metrics
-
-_TAGS = {
-    "loss": "loss/train",
-    "val_loss": "loss/validation",
-    "accuracy": "accuracy/train",
-    "val_accuracy": "accuracy/validation",
-    "learning_rate": "learning_rate",
-    "images_per_second": "images_per_second",
-}
 
 
 class TensorBoard:
@@ -33,7 +25,10 @@ class TensorBoard:
     def log_epoch(self, row: Mapping[str, float]) -> None:
         """Append the scalars of an epoch."""
         self._epoch = int(row["epoch"])
-        self._append({tag: row[key] for key, tag in _TAGS.items() if key in row})
+        tags = {name: name for name in ("learning_rate", "images_per_second")}
+        for name in measured(row):
+            tags |= {name: f"{name}/train", f"val_{name}": f"{name}/validation"}
+        self._append({tag: row[key] for key, tag in tags.items() if key in row})
 
     def end(self) -> None:
         """Append the final metrics of a run that is finished, and close the file."""

@@ -240,8 +240,7 @@ class _Loop:
             "epoch": progress.epoch,
             "step": self.global_step,
             "learning_rate": progress.learning_rate,
-            "loss": progress.loss,
-            "accuracy": progress.accuracy,
+            **progress.metrics,
             **validated,
             "images_per_second": progress.images_per_second,
             "seconds": state.seconds,
@@ -249,7 +248,7 @@ class _Loop:
         }
         state.history.append(row)
         state.epoch, state.step, state.seconds = progress.epoch, 0, 0.0
-        self.step.totals = np.zeros(3)
+        self.step.totals = backend.NO_TOTALS
         self._judge(row[self.stage.monitor])
         return True
 
@@ -259,7 +258,7 @@ class _Loop:
 
     def snapshot(self) -> Snapshot:
         self._check_variables()
-        self.state.totals = self._checked_totals().tolist()
+        self.state.totals = self._checked_totals()
         arrays = {
             f"{group}/{i}": array
             for group, variables in self._groups().items()
@@ -281,7 +280,9 @@ class _Loop:
         self.best = _group(snapshot, "best")
         values = snapshot.values
         vars(self.state).update(values | {"plateau": PlateauState(**values["plateau"])})
-        self.step.totals = np.array(self.state.totals)
+        if isinstance(self.state.totals, list):  # as earlier versions wrote them
+            self.state.totals = dict(zip(backend.NO_TOTALS, self.state.totals, strict=True))
+        self.step.totals = self.state.totals
 
     def _groups(self) -> dict[str, list[keras.Variable]]:
         groups = {"model": self.model.variables, "optimizer": self.optimizer.variables}
@@ -292,21 +293,21 @@ class _Loop:
 
     def _progress(self) -> Progress:
         state = self.state
-        loss, hits, images = self._checked_totals().tolist()
+        totals = self._checked_totals()
+        images = totals.pop("images")
         return Progress(
             epoch=state.epoch + 1,
             epochs=self.epochs,
             step=state.step,
             steps_per_epoch=self.steps_per_epoch,
             learning_rate=self._learning_rate(self.global_step - 1),
-            loss=loss / images,
-            accuracy=hits / images,
+            metrics={name: total / images for name, total in totals.items()},
             images_per_second=images / state.seconds,
         )
 
-    def _checked_totals(self) -> np.ndarray:
-        totals = self.step.totals
-        self._check(totals[0], "loss")
+    def _checked_totals(self) -> dict[str, float]:
+        totals = dict(self.step.totals)
+        self._check(totals["loss"], "loss")
         return totals
 
     def _check(self, value: float, name: str) -> None:

@@ -21,15 +21,15 @@ Validated = dict[str, float]
 
 @dataclass(frozen=True)
 class Progress:
-    """Where a training is. Epochs and steps count from 1; the metrics are of the epoch so far."""
+    """Where a training is. Epochs and steps count from 1; the metrics are means over the epoch so
+    far, of `loss` and `accuracy`."""
 
     epoch: int
     epochs: int
     step: int
     steps_per_epoch: int
     learning_rate: float
-    loss: float
-    accuracy: float
+    metrics: dict[str, float]
     images_per_second: float
 
 
@@ -77,7 +77,7 @@ class State:
 
     epoch: int = 0
     step: int = 0
-    totals: list[float] = field(default_factory=lambda: [0.0, 0.0, 0.0])
+    totals: dict[str, float] = field(default_factory=dict)
     seconds: float = 0.0
     history: list[Row] = field(default_factory=list)
     best_epoch: int = 0

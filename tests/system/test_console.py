@@ -268,14 +268,16 @@ def test_the_time_left_is_what_the_steps_so_far_took(capsys, monkeypatch):
                     epochs=5,
                     step=step,
                     steps_per_epoch=10,
-                    loss=1.0,
-                    accuracy=0.5,
+                    metrics={"loss": 1.0, "accuracy": 0.5},
                     images_per_second=32.0,
                 )
             )
         view.epoch(row | {"images_per_second": 32.0})
     # Nine steps took nine seconds, forty are left.
-    assert "40 s left" in capsys.readouterr().err
+    assert capsys.readouterr().err == (
+        "epoch 1/5  loss 1.0000  accuracy 0.500  val_loss 1.0000  val_accuracy 0.500  "
+        "32 images/s  40 s left\n"
+    )
 
 
 SHOWN_UNTIL_STOPPED = """
@@ -284,8 +286,8 @@ from types import SimpleNamespace
 from cvtrain.system.console import Console
 from cvtrain.system.signals import stop_on_signals
 
-now = SimpleNamespace(epoch=1, epochs=20, step=7, steps_per_epoch=100, loss=1.2, accuracy=0.5,
-                      images_per_second=3200.0)
+now = SimpleNamespace(epoch=1, epochs=20, step=7, steps_per_epoch=100,
+                      metrics={"loss": 1.2, "accuracy": 0.5}, images_per_second=3200.0)
 shows = {"task": lambda bar: bar(1, 24), "training": lambda view: view.step(now)}
 show = Console().task("gradcam") if sys.argv[1] == "task" else Console().training(20)
 with stop_on_signals() as stop, show as bar:

@@ -209,6 +209,29 @@ def test_resumed_after_a_crash_it_is_the_uninterrupted_training(
     assert trained.best_epoch == expected.best_epoch
 
 
+@pytest.mark.usefixtures("_reports_every_step")
+def test_a_checkpoint_of_an_earlier_version_has_its_totals_in_a_list(tmp_path):
+    straight = small_model()
+    expected = train_small(straight)
+    stop = Stop()
+
+    def stopping(start: int):
+        for step, batch in enumerate(_batches(start), start):
+            stop.requested = step == STEPS + 1
+            yield batch
+
+    checkpoints = Checkpoints(tmp_path)
+    train_small(small_model(), batches=stopping, stop=stop, checkpoints=checkpoints)
+    snapshot = checkpoints.load()
+    assert snapshot.values["totals"]["images"] == 2 * BATCH
+    snapshot.values["totals"] = [*snapshot.values["totals"].values()]
+    checkpoints.save(snapshot)
+    resumed = small_model()
+    again = train_small(resumed, checkpoints=checkpoints)
+    assert _timeless(again.history) == _timeless(expected.history)
+    assert weights_digest(resumed) == weights_digest(straight)
+
+
 def test_asked_to_stop_it_commits_and_can_be_resumed(tmp_path):
     straight = small_model()
     expected = train_small(straight)
@@ -493,7 +516,9 @@ def test_progress_is_of_the_epoch_so_far():
     train_small(small_model(), epochs=2, on_step=seen.append)
     assert [(p.epoch, p.step) for p in seen] == [(e, s) for e in (1, 2) for s in (1, 2, 3, 4)]
     assert {(p.epochs, p.steps_per_epoch) for p in seen} == {(2, 4)}
-    assert all(p.loss > 0 and 0 <= p.accuracy <= 1 and p.images_per_second > 0 for p in seen)
+    assert all(p.metrics.keys() == {"loss", "accuracy"} for p in seen)
+    assert all(p.metrics["loss"] > 0 and 0 <= p.metrics["accuracy"] <= 1 for p in seen)
+    assert all(p.images_per_second > 0 for p in seen)
 
 
 def test_kerass_environment_cuts_a_training_short(monkeypatch):
