@@ -45,15 +45,15 @@ class Run:
     """A run folder that a command has written.
 
     Attributes:
-        path: the folder.
-        record: the content of run.json (docs/run-folder.md).
+        path: The folder.
+        record: The content of run.json (docs/run-folder.md).
     """
 
     def __init__(self, path: PathLike):
         """Open the run folder at `path`.
 
         Raises:
-            RunError: there is none, or its run.json cannot be used.
+            RunError: There is none, or its run.json cannot be used.
         """
         self._run = runs.Run.open(Path(path))
 
@@ -74,7 +74,7 @@ class Run:
 
     @property
     def image_size(self) -> tuple[int, int]:
-        """Height and width of the pixels that the model takes."""
+        """Height and width of the images that the model takes, in pixels."""
         return self._run.require("image_size").image_size
 
     @property

@@ -1,25 +1,25 @@
-"""Every error that a user can meet, with the exit code of each.
+"""The documented errors, with the exit code of each.
 
     CvtrainError           1
-    ├── ConfigError        2   the command line or the config says something impossible
-    ├── DataError          3   the images are not usable as they are
+    ├── ConfigError        2   the command line or the config is invalid
+    ├── DataError          3   the images cannot be used without changes
     ├── RunError           4   a run folder or a model is missing, damaged or of another kind
     ├── ResourceError      5   disk, memory, permission or device
-    ├── TrainingError      6   training cannot go on: losses, weights or features are not finite
-    ├── NotReproduced      7   a run was done again, and something differs
+    ├── TrainingError      6   training cannot continue: losses, weights or features are not finite
+    ├── NotReproduced      7   a run was repeated, and something differs
     └── Stopped           75   stopped on request; `--resume` continues
 
-An error says where, what, what was received and what to do. `cvtrain.__main__` is the one place
-that turns it into text and an exit code; anything else that reaches it is a defect of ours.
+A message states where the problem is, what it is, what was received and what to do. Only
+`cvtrain.__main__` turns an error into text and an exit code; any other exception is a defect.
 """
 
 
 class CvtrainError(Exception):
-    """Base of all errors that a user can meet.
+    """Base class of all documented errors.
 
     Args:
-        message: where and what, on one line; what was received when that helps.
-        advice: what to do about it, one sentence; may be empty.
+        message: Where the problem is and what it is, on one line.
+        advice: What to do about it; may be empty.
     """
 
     exit_code = 1
@@ -34,13 +34,13 @@ class CvtrainError(Exception):
 
 
 class ConfigError(CvtrainError):
-    """The command line or the config says something impossible."""
+    """The command line or the config is invalid."""
 
     exit_code = 2
 
 
 class DataError(CvtrainError):
-    """The images are not usable as they are."""
+    """The images cannot be used without changes, such as damaged files or a missing class."""
 
     exit_code = 3
 
@@ -52,24 +52,24 @@ class RunError(CvtrainError):
 
 
 class ResourceError(CvtrainError):
-    """The disk, the memory, a permission or a device does not suffice."""
+    """There is a problem with disk space, memory, permissions or a device."""
 
     exit_code = 5
 
 
 class TrainingError(CvtrainError):
-    """Training cannot go on: losses, weights or features are not finite."""
+    """Training cannot continue, because losses, weights or features are not finite."""
 
     exit_code = 6
 
 
 class NotReproduced(CvtrainError):
-    """A run was done again from what it recorded, and something differs; both runs are complete."""
+    """A run was repeated from its record, and something differs; both runs are complete."""
 
     exit_code = 7
 
 
 class Stopped(CvtrainError):
-    """Stopped on request (Ctrl-C, SIGTERM); what was learnt is saved and can be resumed."""
+    """Stopped on request (Ctrl-C, SIGTERM); the state is saved, and the run can be resumed."""
 
     exit_code = 75

@@ -39,7 +39,7 @@ def test_the_api_page_has_the_docstrings(site):
     page = (site / "site" / "api.html").read_text(encoding="utf-8")
     assert 'id="cvtrain.api.Run.predict"' in page
     assert "Train a convnet from scratch and evaluate it" in page
-    assert "The images are not usable as they are." in page
+    assert "The command line or the config is invalid." in page
 
 
 def test_nothing_is_loaded_from_a_network(site):
