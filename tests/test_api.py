@@ -30,7 +30,7 @@ assert "fit" in dir(cvtrain) and cvtrain.__version__
 print([m for m in sys.modules if m.startswith("cvtrain") or m in ("numpy", "keras", "pydantic")])
 """
     said = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
-    assert said.stdout.strip() == "['cvtrain']"
+    assert said.stdout.strip() == "['cvtrain.version', 'cvtrain']"
 
 
 def test_every_name_is_there_and_others_are_not():
