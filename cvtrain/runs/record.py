@@ -95,14 +95,14 @@ class Metrics(JsonObject):
     """Of every split that was measured."""
 
     train: Scores | None = None
-    """as `.validation`; in runs with a frozen base of at most 1,000 training images, those in
-    `predictions-train.csv`"""
+    """the same as `.validation`, for the training images; with a frozen backbone, for at most 1,000
+    of them, which `predictions-train.csv` lists"""
     validation: Scores | None = None
-    """of the saved model on unaugmented images: `num_images`, `accuracy`, `accuracy_interval`,
-    `loss`"""
+    """metrics of the saved model on the validation images without augmentation: `num_images`,
+    `accuracy`, `accuracy_interval`, `loss`"""
     test: DetailedScores
-    """as `.validation`, and `calibration_error`, `per_class` (`num_images`, `precision`,
-    `recall`, `f1`), `confusion_matrix`"""
+    """the same for the test images, and `calibration_error`, `per_class` (`num_images`,
+    `precision`, `recall`, `f1`), `confusion_matrix`"""
 
 
 class Problem(JsonObject):
@@ -128,13 +128,13 @@ class Data(JsonObject):
     """The images of a run."""
 
     root: Text
-    """the folder that file names count from"""
+    """the folder that file names are relative to"""
     digest: Text = ""
     """SHA-256 over split, path, class and content of every file"""
     counts: dict[Text, dict[Text, _Count]] = Field({})
     """`{split: {class: images}}`"""
     check: Check | None = None
-    """what the check found, counts of files: `num_files`, `bad` (unusable, or one image under
+    """results of the check as numbers of files: `num_files`, `bad` (unusable, or one image under
     two labels), `leaks` (in two splits), `doubtful`, `skipped` (left out), and the first 200
     `problems`: `path`, `severity`, `what`"""
 
@@ -252,118 +252,121 @@ class RunRecord(JsonObject):
     status: Text
     """`running`, `finished`, `stopped` (can be resumed) or `failed`"""
     error: Text = ""
-    """why it stopped or failed; absent otherwise"""
+    """the reason why the run stopped or failed; absent otherwise"""
     started: _Moment
-    """UTC, ISO 8601"""
+    """time of the start, UTC, ISO 8601"""
     seed: Annotated[int, Field(ge=0, lt=2**32)] = 0
-    """from the config"""
+    """random seed of the config"""
     class_names: _ClassNames = ()
-    """in the order of the model's output: natural order, `1`, `2`, `10` and `cat`, `Dog`"""
+    """class names in the order of the model's output, which is natural order: `1`, `2`, `10` and
+    `cat`, `Dog`"""
     image_size: _ImageSize = (0, 0)
-    """height, width"""
+    """height and width of the model's input"""
     decoder: DecoderSettings | None = None
     """`resize`, `background` and `range`, as in the config"""
     data: Data = Data(root="")
     device: Text = ""
-    """where it was computed"""
+    """device that computed"""
     precision: Literal["float32", "bfloat16", "float16"] | None = None
-    """that training computed in"""
+    """precision of training"""
     num_parameters: _Count | None = None
-    """of the model"""
+    """number of parameters of the model"""
     weights_sha256: Text = ""
     """SHA-256 over path, dtype, shape and bytes of every weight of `model.keras`"""
     outcome: Text = ""
-    """`finished`, `early_stopped`, `stopped`, or `diverged`: losses, weights or what the
-    optimizer keeps were no longer finite, exit code 6"""
+    """`finished`, `early_stopped`, `stopped`, or `diverged`: losses, weights or optimizer variables
+    were no longer finite, exit code 6"""
     epochs: _Count | None = None
-    """epochs trained, all of them finite"""
+    """number of trained epochs, all with finite values"""
     best_epoch: _Count | None = None
-    """the one whose weights were kept. 0: those that `finetune` started from; null: none had
-    ended"""
+    """the epoch whose weights were saved. 0: the initial weights of `finetune`; null: no epoch was
+    finished"""
     start: StartedFrom | None = None
-    """of `finetune`: `val_loss` and `val_accuracy` of the model that it started from, its
-    `test_accuracy`, and `p` of McNemar's exact test of that against the saved model's"""
+    """for `finetune`: `val_loss`, `val_accuracy` and `test_accuracy` of the initial model, and the
+    p-value `p` of McNemar's exact test between it and the saved model on the test images"""
     learnt: bool = True
     """whether the saved model is better than guessing on the validation and test images, see
     [training.md](training.md). Absent in runs of earlier versions"""
     constant_features: _Texts = ()
-    """layers of the frozen base that give the same for all training images; absent where there
+    """layers of the frozen backbone with the same output for all training images; absent if there
     are none"""
     without_gradient: _Texts = ()
-    """layers that were to be trained and did not change, because the loss does not depend on
-    them; absent where there are none"""
+    """trained layers that did not change because the loss does not depend on them; absent if there
+    are none"""
     metrics: Metrics | None = None
     calibration: Calibration | None = None
-    """`temperature` that fits the validation images best; `error_before` and `error_after`: the
-    calibration error of the test images without and with it"""
+    """the `temperature` that was fitted on the validation images; `error_before` and `error_after`:
+    the calibration error of the test images without and with it"""
     base: Base | None = None
-    """of `extract-features`: `name`, `weights`, `alpha`, `cut`"""
+    """for `extract-features`: `name`, `weights`, `alpha` and `cut` of the backbone"""
     features_only: bool = False
-    """of `extract-features`: begun with `--features-only`, which `--resume` keeps"""
+    """for `extract-features`: whether it was started with `--features-only`, which `--resume`
+    keeps"""
     source: Source | None = None
-    """of `finetune`: `run`, the folder it started from, and the digest of its `weights`"""
+    """for `finetune`: `run`, the folder of the initial run, and the digest of its `weights`"""
     features: dict[Text, _Row] = Field({})
-    """by layer: `precision`, `dtype`, `views` of the cached training features, and
-    `num_computed`: images that had to be run through the base"""
+    """for each layer: `precision`, `dtype` and `views` of the cached training features, and
+    `num_computed`, the number of images whose features were computed in this run"""
     inverse_penalty: float | None = None
-    """of `extract-features` with a logistic head: the strength that cross-validation chose,
-    scikit-learn's `C`"""
+    """for `extract-features` with a logistic head: the inverse penalty that was chosen by
+    validation, scikit-learn's `C`"""
     freeze_proof: dict[Text, FrozenLayer] = Field({})
-    """by layer: `trained`, and the SHA-256 of its weights `before` and `after`; the same for a
-    layer in `without_gradient`, or where the weights from before the training were kept"""
+    """for each layer: `trained`, and the SHA-256 of its weights `before` and `after`. The two are
+    equal for a layer in `without_gradient`, and if the initial weights were kept"""
     find_lr: _Row | None = None
-    """of `fit --find-lr`: `suggestion`, the learning rate at which half of the fall of the loss
-    was done, or null; `lowest`, the one at which it was lowest; `steps`"""
+    """for `fit --find-lr`: `suggestion`, the learning rate at which half of the decrease of the
+    loss was reached, or null; `lowest`, the learning rate with the lowest loss; `steps`"""
     reading: list[RecordedReading] | None = None
-    """what the curves and the saved model say, the most important first: `finding` (its kind),
-    `detail`, and `proposal`, YAML to try or empty"""
+    """diagnosis of the learning curves and the saved model, the most important first: `finding`
+    (its kind), `detail`, and `proposal`, a change of the config in YAML, or empty"""
     mislabels: JudgedLabels | None = None
-    """`num` images that are likely labelled wrongly, of how many `judged` in each split;
-    `left_out`: why validation and test are not judged, where `learnt` is false"""
+    """`num`, the number of likely mislabels; `judged`, the number of judged images of each split;
+    `left_out`, the reason why validation and test are not judged if `learnt` is false"""
     mistakes: Explained = Explained()
-    """of `mistakes/`: `num`, `method`, and `layer`, or `without_maps`: why there are none;
-    `left_out`: why there is no such folder, where `learnt` is false"""
+    """about the folder `mistakes/`: `num`, `method`, and `layer`, or `without_maps`, the reason why
+    there are no maps; `left_out`, the reason why there is no such folder if `learnt` is false"""
     mlflow: dict[Text, Text] = Field({})
-    """with `log: [mlflow]`: `run_id`, of the run in MLflow"""
+    """with `log: [mlflow]`: `run_id`, the id of the run in MLflow"""
     rungs: list[Rung] = Field([])
-    """of a ladder: the lines of its table"""
+    """for a ladder: the rows of its table"""
     estimates: dict[Text, _Seconds] = Field({})
-    """of a ladder: the seconds that were expected of each rung"""
+    """for a ladder: the estimated seconds of each stage"""
     blocks: list[_Row] = Field([])
-    """of a probe: the lines of `probe.csv`, in the order they were measured"""
+    """for a probe: the rows of `probe.csv`, in the order of measurement"""
     best: _Row = Field({})
-    """of a probe: the most accurate block"""
+    """for a probe: the most accurate block"""
     recommended: _Row = Field({})
-    """of a probe: the cheapest block within one standard error of `best`"""
+    """for a probe: the cheapest block within one standard error of `best`"""
     points: list[_Row] = Field([])
-    """of a learning curve: the lines of `learning_curve.csv`"""
+    """for a learning curve: the rows of `learning_curve.csv`"""
     curve: list[_Row] = Field([])
-    """of a learning curve: by share, `num_images`, `accuracy`, `accuracy_interval`"""
+    """for a learning curve: `num_images`, `accuracy` and `accuracy_interval` of each share"""
     forecast: list[_Row] = Field([])
-    """of a learning curve: by `factor` of its training images, the same and `gain_interval`"""
+    """for a learning curve: the same and `gain_interval` for each `factor` of its images"""
     verdict: Text = ""
-    """of a learning curve: `flat`, `growing`, or `unknown` for want of sizes"""
+    """for a learning curve: `flat`, `growing`, or `unknown` if there are too few sizes"""
     exact: bool = True
-    """whether the run is what it would be without interruption; false once `--accept-changes`
-    continued it though something had changed. Absent in runs of earlier versions"""
+    """whether the run equals an uninterrupted run; false if `--accept-changes` continued it after
+    something had changed. Absent in runs of earlier versions"""
     accepted_changes: list[AcceptedChanges] = Field([])
-    """where that was so: `when`, and `changes`, one line for each difference"""
+    """what `--accept-changes` accepted: `when`, and `changes`, one line for each difference"""
     identity: Identity = Identity()
-    """what `--resume` must find unchanged: SHA-256 of `config.yaml` (`config`), of the images
-    (`data`) and of each file of weights that the run starts from (`weights`, by key of the
-    config, or `source`)"""
+    """digests that `--resume` compares: SHA-256 of `config.yaml` (`config`), of the images (`data`)
+    and of each weights file that the run starts from (`weights`, by key of the config, or
+    `source`)"""
     environment: Environment | None = None
-    """what numbers depend on besides: `instructions` of the processor by which kernels are
-    chosen (null where the system does not tell), `threads` that were `available` to the process
-    and that `opencv` uses, `variables` of the environment that change numbers"""
+    """other facts that results depend on: `instructions`, the processor instructions that determine
+    the kernels (null if unknown); `threads`, the numbers that were `available` to the process and
+    that `opencv` uses; `variables`, environment variables that change numbers"""
     reproduces: Source | None = None
-    """of `cvtrain reproduce`: `run`, the folder of the first run, and the digest of its
+    """for `cvtrain reproduce`: `run`, the folder of the first run, and the digest of its
     `weights`"""
     seconds: dict[Text, _Seconds] = Field({})
-    """`total`, and by phase: `data`, `import`, `precision`, `extract`, `train`, `classify`,
-    `estimate`, `evaluate`, `draw`, `judge`, `explain`; a resumed run adds up"""
+    """time in seconds, `total` and for each phase: `data`, `import`, `precision`, `extract`,
+    `train`, `classify`, `estimate`, `evaluate`, `draw`, `judge`, `explain`. A resumed run adds
+    its time"""
     versions: dict[Text, Text] = Field({})
-    """Python, cvtrain, Keras, NumPy, the engine, OpenCV, Pillow and scikit-learn"""
+    """versions of Python, cvtrain, Keras, NumPy, the engine, OpenCV, Pillow and scikit-learn"""
 
 
 def read_record(content: Any, shown: str) -> RunRecord:
