@@ -7,7 +7,12 @@ from typing import Any
 
 from cvtrain.evaluation.calibration import with_temperature
 from cvtrain.evaluation.curve_diagnosis import Reading, read_curves
-from cvtrain.evaluation.metrics import NUM_CALIBRATION_BINS, calibration_bins, worst_mistakes
+from cvtrain.evaluation.metrics import (
+    METRICS,
+    NUM_CALIBRATION_BINS,
+    calibration_bins,
+    worst_mistakes,
+)
 from cvtrain.evaluation.mislabels import Suspect, read_mislabels
 from cvtrain.evaluation.remedies import Stage, held_out_of
 from cvtrain.images.decode import Decoder
@@ -141,6 +146,7 @@ def render_report(
         chance=words.most_frequent(test)[1],
         readings=readings(record, config, history),
         history=history,
+        more_metrics=[name for name in METRICS if f"val_{name}" in history],
         curves=plot_curves(history, record.best_epoch, record.start and dict(record.start)),
         confusion=confusion(test.confusion_matrix, class_names, predictions, cells, pictures),
         num_missing=num_missing,

@@ -80,7 +80,7 @@ def fit_temperature(labels: np.ndarray, probabilities: np.ndarray) -> float:
     of_labels = logits[np.arange(len(labels)), labels].mean()
 
     def slope(inverse: float) -> float:
-        expected = (_softmax(logits * inverse) * logits).sum(axis=1).mean()
+        expected = (softmax(logits * inverse) * logits).sum(axis=1).mean()
         return float(expected - of_labels)
 
     if slope(1 / HIGHEST_TEMPERATURE) >= 0:
@@ -96,7 +96,7 @@ def with_temperature(probabilities: np.ndarray, temperature: float) -> np.ndarra
     Guo et al. (2017), equation 9: the logarithm of a probability is its logit, up to a constant
     that the softmax does not see.
     """
-    return _softmax(_logits(probabilities) / temperature)
+    return softmax(_logits(probabilities) / temperature)
 
 
 def risk_coverage(labels: np.ndarray, probabilities: np.ndarray) -> RiskCoverage:
@@ -225,6 +225,7 @@ def _logits(probabilities: np.ndarray) -> np.ndarray:
     return np.log(np.maximum(probabilities.astype(np.float64), _SMALLEST))
 
 
-def _softmax(logits: np.ndarray) -> np.ndarray:
+def softmax(logits: np.ndarray) -> np.ndarray:
+    """Probabilities (n, classes) of logits of that shape."""
     powers = np.exp(logits - logits.max(axis=1, keepdims=True))
     return powers / powers.sum(axis=1, keepdims=True)

@@ -296,7 +296,7 @@ def _over_fitting(curves: _Curves, stage: Stage) -> Reading | None:
     gained = curves.val_accuracy[-last:].mean() - curves.val_accuracy[best]
     if gained > _Z * _standard_error(curves.val_accuracy[best], stage.num_validation):
         detail += " Accuracy still rose: what grew worse is the confidence"
-        detail += "." if stage.settings.get("monitor") == "val_accuracy" else _MONITOR
+        detail += _MONITOR if stage.settings.get("monitor", "val_loss") == "val_loss" else "."
     return Reading("over-fitting", detail, against_over_fitting(stage))
 
 

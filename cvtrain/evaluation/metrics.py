@@ -4,7 +4,7 @@ Computed once, written to `run.json`, and read from there by whoever shows them.
 recomputed from the predictions CSV with scikit-learn.
 """
 
-from collections.abc import Container, Sequence
+from collections.abc import Callable, Container, Iterable, Sequence
 from dataclasses import dataclass
 from math import sqrt
 from typing import Any
@@ -15,9 +15,6 @@ NUM_CALIBRATION_BINS = 15
 
 NUM_MISTAKES = 24
 """So many of the worst are shown."""
-
-EPOCH_METRICS = ("loss", "accuracy")
-"""What is measured after each epoch: `loss` in nats, all others in 0..1."""
 
 _Z_95 = 1.959963984540054  # standard errors between which 95 % of a normal distribution lie
 _CHANCE_ERRORS = 2.0  # standard errors beyond which a difference is not chance
@@ -172,9 +169,63 @@ def mcnemar(correct_a: np.ndarray, correct_b: np.ndarray) -> dict[str, Any]:
     return {"only_a": only_a, "only_b": only_b, "p": p}
 
 
+def auc(labels: np.ndarray, probabilities: np.ndarray) -> float:
+    """Area under the ROC curve of each class against all others, mean over the classes.
+
+    The probability that an image of the class has more of it than one of another class, ties half
+    (Hanley and McNeil 1982, Radiology 143, 29-36). Classes with no images or with all of them are
+    left out; 0.5, that of guessing, where no class is left.
+    """
+    from scipy.stats import rankdata
+
+    positive = labels[:, None] == np.arange(probabilities.shape[1])
+    num_positive = positive.sum(axis=0)
+    pairs = num_positive * (len(labels) - num_positive)
+    rank_sums = np.sum(rankdata(probabilities, axis=0) * positive, axis=0)
+    wins = rank_sums - num_positive * (num_positive + 1) / 2
+    known = pairs > 0
+    return float(np.mean(wins[known] / pairs[known])) if known.any() else 0.5
+
+
+def balanced_accuracy(labels: np.ndarray, probabilities: np.ndarray) -> float:
+    """Mean recall of the classes that have images (Brodersen et al. 2010, ICPR, 3121-3124)."""
+    correct = probabilities.argmax(axis=1) == labels
+    counts = np.bincount(labels)
+    recalls = np.bincount(labels, weights=correct)[counts > 0] / counts[counts > 0]
+    return float(recalls.mean())
+
+
+def macro_f1(labels: np.ndarray, probabilities: np.ndarray) -> float:
+    """Mean F1 of the classes, each 2 TP / (2 TP + FP + FN), as `sklearn.metrics.f1_score` has it.
+
+    Classes that no image has or is taken for are left out.
+    """
+    predicted, num_classes = probabilities.argmax(axis=1), probabilities.shape[1]
+    hits = np.bincount(labels[predicted == labels], minlength=num_classes)
+    either = np.bincount(labels, minlength=num_classes) + np.bincount(
+        predicted, minlength=num_classes
+    )
+    return float(np.mean(2 * hits[either > 0] / either[either > 0]))
+
+
+def top_5(labels: np.ndarray, probabilities: np.ndarray) -> float:
+    """Share of the images whose class is among the five most probable; ties by order of classes."""
+    own = probabilities[np.arange(len(labels)), labels][:, None]
+    is_before = np.arange(probabilities.shape[1]) < labels[:, None]
+    ranks = np.sum((probabilities > own) | (probabilities == own) & is_before, axis=1)
+    return float(np.mean(ranks < 5))
+
+
+METRICS: dict[str, Callable[[np.ndarray, np.ndarray], float]] = {
+    function.__name__: function for function in (auc, balanced_accuracy, macro_f1, top_5)
+}
+"""Metrics that a config can ask for (`sections.stages.Metric` has their names): true class indices
+(n,) and probabilities (n, classes), n > 0 -> a number in 0..1, the higher the better."""
+
+
 def measured(columns: Container[str]) -> list[str]:
-    """Those of `EPOCH_METRICS` that a history has, by its columns such as `val_loss`."""
-    return [name for name in EPOCH_METRICS if f"val_{name}" in columns]
+    """The metrics that a history has, by its columns: `loss` in nats, all others in 0..1."""
+    return [name for name in ("loss", "accuracy", *METRICS) if f"val_{name}" in columns]
 
 
 def log_losses(labels: np.ndarray, probabilities: np.ndarray) -> np.ndarray:
@@ -197,25 +248,33 @@ def worst_mistakes(labels: np.ndarray, probabilities: np.ndarray) -> list[int]:
     return wrong[:NUM_MISTAKES].tolist()
 
 
-def summarize(labels: np.ndarray, probabilities: np.ndarray) -> dict[str, Any]:
-    """The short form for `run.json`: num_images, accuracy, accuracy_interval, loss."""
+def summarize(
+    labels: np.ndarray, probabilities: np.ndarray, metrics: Iterable[str] = ()
+) -> dict[str, Any]:
+    """The short form for `run.json`: num_images, accuracy, accuracy_interval, loss, and those of
+    `METRICS` that are named."""
     num_correct = int((probabilities.argmax(axis=1) == labels).sum())
     return {
         "num_images": len(labels),
         "accuracy": num_correct / len(labels),
         "accuracy_interval": list(accuracy_interval(num_correct, len(labels))),
         "loss": float(log_losses(labels, probabilities).mean()),
+        **{name: METRICS[name](labels, probabilities) for name in metrics},
     }
 
 
 def classification_report(
-    labels: np.ndarray, probabilities: np.ndarray, class_names: Sequence[str]
+    labels: np.ndarray,
+    probabilities: np.ndarray,
+    class_names: Sequence[str],
+    metrics: Iterable[str] = (),
 ) -> dict[str, Any]:
     """`summarize` and calibration error, precision, recall and F1 of each class, confusion matrix.
 
     Args:
         labels: (n,) true class indices.
         probabilities: (n, classes), rows sum to 1, in the order of `class_names`.
+        metrics: names in `METRICS`.
 
     Returns:
         A dict ready for JSON. `confusion_matrix[i][j]` counts images of class i predicted as j. A
@@ -239,7 +298,7 @@ def classification_report(
         for i, name in enumerate(class_names)
     }
     return {
-        **summarize(labels, probabilities),
+        **summarize(labels, probabilities, metrics),
         "calibration_error": calibration_error(labels, probabilities),
         "per_class": per_class,
         "confusion_matrix": matrix.tolist(),

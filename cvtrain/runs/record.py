@@ -6,12 +6,13 @@ its default here; `Run.require` says what a run must have.
 """
 
 from datetime import datetime
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args
 
-from pydantic import AfterValidator, Field, PlainValidator
+from pydantic import AfterValidator, Field, PlainValidator, model_validator
 
 from cvtrain.errors import RunError
 from cvtrain.runs.validation import FileName, JsonObject, Text, checked
+from cvtrain.sections.stages import Metric
 
 FORMAT = 1
 
@@ -66,12 +67,21 @@ class About(JsonObject):
 
 
 class Scores(JsonObject):
-    """Of one split: `metrics.summarize`."""
+    """Of one split: `metrics.summarize`; the metrics that the config chose are in `chosen`."""
 
     num_images: Annotated[int, Field(ge=1)]
     accuracy: Share
     accuracy_interval: Interval
     loss: float
+    chosen: dict[str, Share] = Field({})
+
+    @model_validator(mode="before")
+    @classmethod
+    def _gather_chosen(cls, scores: object) -> object:
+        if not isinstance(scores, dict):
+            return scores
+        chosen = {name: scores[name] for name in get_args(Metric) if name in scores}
+        return scores | {"chosen": chosen}
 
 
 class ClassScores(JsonObject):
@@ -99,7 +109,8 @@ class Metrics(JsonObject):
     of them, which `predictions-train.csv` lists"""
     validation: Scores | None = None
     """metrics of the saved model on the validation images without augmentation: `num_images`,
-    `accuracy`, `accuracy_interval`, `loss`"""
+    `accuracy`, `accuracy_interval`, `loss`, and those that the key `metrics` of the config names,
+    such as `macro_f1`"""
     test: DetailedScores
     """the same for the test images, and `calibration_error`, `per_class` (`num_images`,
     `precision`, `recall`, `f1`), `confusion_matrix`"""

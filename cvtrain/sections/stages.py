@@ -1,6 +1,6 @@
 """The stages of a config: how networks are trained, and what is measured of a base."""
 
-from typing import Annotated, Literal
+from typing import Annotated, Literal, get_args
 
 from pydantic import (
     Field,
@@ -9,6 +9,10 @@ from pydantic import (
 
 from cvtrain.sections.base import NEW_RUN, ImageSize, Part, Positive, Rate, Section, Share
 from cvtrain.sections.networks import Backbone, Convnet, Head, Net
+
+Metric = Literal["auc", "balanced_accuracy", "macro_f1", "top_5"]
+"""Each is a function of `evaluation.metrics`."""
+Monitor = Literal["val_loss", "val_accuracy", *(f"val_{name}" for name in get_args(Metric))]
 
 
 class Optimizer(Section):
@@ -67,8 +71,14 @@ class Training(Section):
     label_smoothing: Share = 0.0
     """Fraction of each training label that is spread evenly over all classes, such as 0.1.
     Validation and all reported metrics use the labels without smoothing."""
-    monitor: Annotated[Literal["val_loss", "val_accuracy"], NEW_RUN] = "val_loss"
-    """Metric that determines the best epoch, whose weights are saved."""
+    metrics: Annotated[tuple[Metric, ...], NEW_RUN] = ()
+    """Metrics measured besides loss and accuracy, on the validation images after each epoch and on
+    every split at the end. auc: area under the ROC curve, mean over the classes; balanced_accuracy:
+    mean recall of the classes; macro_f1: mean F1 of the classes; top_5: fraction of the images
+    whose class is among the five most probable."""
+    monitor: Annotated[Monitor, NEW_RUN] = "val_loss"
+    """Metric that determines the best epoch, whose weights are saved. To monitor `val_macro_f1` or
+    the like, list it in `metrics`."""
     early_stopping: Positive | None = None
     """Stop after this number of epochs without improvement. Default: never."""
     ema: Annotated[Annotated[float, Field(gt=0, lt=1)] | None, NEW_RUN] = None
@@ -83,6 +93,14 @@ class Training(Section):
                 f"schedule.warmup_epochs must be smaller than epochs, and they are {both}; for a "
                 "short trial set it to 0"
             )
+        return self
+
+    @model_validator(mode="after")
+    def _monitored_is_measured(self) -> "Training":
+        name = self.monitor.removeprefix("val_")
+        if name not in ("loss", "accuracy", *self.metrics):
+            metrics = ", ".join((*self.metrics, name))
+            raise ValueError(f"monitor is {self.monitor}; for that set metrics: [{metrics}]")
         return self
 
 
@@ -144,6 +162,16 @@ class FineTune(Unfreeze):
     """Same meaning as `extract_features.views`. Default: that value."""
     then: Annotated[tuple[Unfreeze, ...], NEW_RUN] = ()
     """Further steps, each of which continues the one before."""
+
+    @model_validator(mode="after")
+    def _one_history(self) -> "FineTune":
+        for i, step in enumerate(self.then):
+            if step.metrics != self.metrics:
+                raise ValueError(
+                    f"then.{i}.metrics must be the same as metrics, because all steps are in one "
+                    f"history; they are {[*step.metrics]} and {[*self.metrics]}"
+                )
+        return self
 
 
 class Probe(Section):

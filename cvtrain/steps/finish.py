@@ -108,9 +108,12 @@ def measure(
     job: Job, parts: Mapping[str, Split], probabilities: Mapping[str, np.ndarray]
 ) -> dict[str, dict[str, Any]]:
     """`metrics` of run.json; arguments as in `finish`."""
-    metrics = {name: summarize(split.labels, probabilities[name]) for name, split in parts.items()}
+    chosen = getattr(job.config, job.run.record.command.replace("-", "_")).metrics
+    metrics = {
+        name: summarize(split.labels, probabilities[name], chosen) for name, split in parts.items()
+    }
     labels, names = parts["test"].labels, job.dataset.index.class_names
-    return metrics | {"test": classification_report(labels, probabilities["test"], names)}
+    return metrics | {"test": classification_report(labels, probabilities["test"], names, chosen)}
 
 
 def tell_next(run: Run, seconds: float, console: Console) -> None:

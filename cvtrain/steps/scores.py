@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from cvtrain.evaluation.metrics import METRICS
 from cvtrain.steps.abstention import describe_coverage
 from cvtrain.system.console import Console
 from cvtrain.system.files import commit_text, csv_text
@@ -41,6 +42,8 @@ def show_metrics(metrics: dict[str, Any], console: Console) -> None:
         f"on {metrics['num_images']:,} images, loss {metrics['loss']:.4f}, "
         f"calibration error {metrics['calibration_error']:.4f}"
     )
+    if chosen := [f"{name} {metrics[name]:.4f}" for name in METRICS if name in metrics]:
+        console.result(", ".join(chosen))
     if abstention := metrics.get("abstention"):
         console.result(describe_coverage(abstention))
 

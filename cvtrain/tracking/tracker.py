@@ -19,8 +19,12 @@ class Tracker(Protocol):
 def final_metrics(run: Run) -> dict[str, float]:
     """`test_accuracy`, `validation_loss` and the like of a finished run; nothing before that."""
     return {
-        f"{split}_{name}": float(getattr(scores, name))
+        f"{split}_{name}": value
         for split, scores in run.record.metrics or ()
         if scores
-        for name in ("accuracy", "loss")
+        for name, value in {
+            "accuracy": scores.accuracy,
+            "loss": scores.loss,
+            **scores.chosen,
+        }.items()
     }

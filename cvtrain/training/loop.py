@@ -24,6 +24,8 @@ import numpy as np
 from cvtrain import backend
 from cvtrain.backend import keras
 from cvtrain.errors import ConfigError, RunError
+from cvtrain.evaluation.calibration import softmax
+from cvtrain.evaluation.metrics import METRICS
 from cvtrain.models.saved_model import logits_model
 from cvtrain.sections import Training
 from cvtrain.system.signals import Stop
@@ -336,17 +338,23 @@ class _Loop:
 
     def _validate(self, validation: Callable[[], Batches]) -> Validated | None:
         """How the model does on the validation images; None when a stop was asked for."""
-        loss, hits, images = 0.0, 0, 0
+        loss, answers = 0.0, []
         with contextlib.closing(validation()) as stream:
-            for batch, labels in stream:
+            for images, labels in stream:
                 if self.stop.requested:
                     return None
-                logits = self.predict(batch)
+                logits = self.predict(images)
                 loss += float(np.sum(_cross_entropy(logits, labels)))
-                hits += int(np.sum(np.argmax(logits, axis=1) == labels))
-                images += len(labels)
+                answers.append((labels, logits))
         self._check(loss, "validation loss")
-        return {"val_loss": loss / images, "val_accuracy": hits / images}
+        labels, logits = map(np.concatenate, zip(*answers, strict=True))
+        num_correct = int(np.sum(np.argmax(logits, axis=1) == labels))
+        found = {"loss": loss / len(labels), "accuracy": num_correct / len(labels)}
+        if self.stage.metrics:
+            # In float64: probabilities of float32 that are almost 0 or 1 would be equal.
+            probabilities = softmax(logits.astype(np.float64))
+            found |= {name: METRICS[name](labels, probabilities) for name in self.stage.metrics}
+        return {f"val_{name}": value for name, value in found.items()}
 
     def _judge(self, value: float) -> None:
         """Keep the weights if this epoch is the best; let a plateau lower the rate."""
@@ -355,15 +363,20 @@ class _Loop:
             state.best_epoch, state.best_value = state.epoch, value
             if self._beats_start(value):
                 self.best = self._weights()
-        higher = self.stage.monitor == "val_accuracy"
-        state.plateau = update_plateau(state.plateau, self.stage.schedule, value, higher=higher)
+        schedule, higher = self.stage.schedule, self._is_share
+        state.plateau = update_plateau(state.plateau, schedule, value, higher=higher)
 
     def _beats_start(self, value: float) -> bool:
         start = self.state.start
         return start is None or self._is_better(value, start[self.stage.monitor])
 
     def _is_better(self, value: float, than: float) -> bool:
-        return value > than if self.stage.monitor == "val_accuracy" else value < than
+        return value > than if self._is_share else value < than
+
+    @property
+    def _is_share(self) -> bool:
+        """Is what is monitored better where it is higher, as all but the loss are?"""
+        return self.stage.monitor != "val_loss"
 
     def _weights(self) -> list[np.ndarray]:
         return [_to_numpy(weight) for weight in self.model.weights]

@@ -13,10 +13,12 @@ images, which only training sees, are float32 (n, classes), rows sum to 1."""
 
 Row = dict[str, float]
 """One epoch: epoch (from 1), step (optimizer steps in all), learning_rate (of its last step), loss,
-accuracy, val_loss, val_accuracy, images_per_second, seconds (of training), val_seconds."""
+accuracy, val_loss, val_accuracy, what else validation measured, images_per_second, seconds (of
+training), val_seconds."""
 
 Validated = dict[str, float]
-"""What a validation finds: val_loss, the mean cross-entropy in nats, and val_accuracy, in 0..1."""
+"""What a validation finds: val_loss, the mean cross-entropy in nats, val_accuracy and further
+metrics, in 0..1."""
 
 
 @dataclass(frozen=True)

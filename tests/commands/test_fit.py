@@ -114,8 +114,10 @@ def test_reported_numbers_follow_from_the_predictions(finished, split):
 def test_the_history_has_a_line_an_epoch(finished):
     rows = read_csv(finished.path / "history.csv")
     assert [row["epoch"] for row in rows] == ["1", "2", "3", "4"]
-    columns = {"loss", "accuracy", "val_loss", "val_accuracy", "learning_rate", "seconds"}
-    assert columns <= set(rows[0])
+    assert [*rows[0]] == [
+        *("epoch", "step", "learning_rate", "loss", "accuracy", "val_loss", "val_accuracy"),
+        *("images_per_second", "seconds", "val_seconds"),
+    ]
     losses = [float(row["val_loss"]) for row in rows]
     assert finished.content["best_epoch"] == 1 + int(np.argmin(losses))
 
@@ -418,6 +420,30 @@ def test_bad_images_are_told_first_or_skipped(train, tmp_path, image_folder):
     skipping = ("data.on_bad=skip", "fit.epochs=1")
     run = train(tmp_path / "run", f"data.source={source}", *skipping)
     assert run.content["data"]["counts"]["train"] == {"blue": 12, "green": 12, "red": 12}
+
+
+def test_metrics_that_a_config_asks_for_stand_wherever_loss_and_accuracy_do(
+    train, finished, tmp_path, capsys
+):
+    run = train(
+        tmp_path / "run", "fit.metrics=[macro_f1, top_5]", "log=[tensorboard]", console=Console()
+    )
+    assert run.record.weights_sha256 == finished.record.weights_sha256
+    rows = read_csv(run.path / "history.csv")
+    both = ["val_macro_f1", "val_top_5"]
+    assert [*rows[0]][5:9] == ["val_loss", "val_accuracy", *both]
+    shown = "  ".join(f"{name} {float(rows[0][name]):.3f}" for name in both)
+    assert shown in capsys.readouterr().err
+    test = run.content["metrics"]["test"]
+    mean = np.mean([row["f1"] for row in test["per_class"].values()])
+    assert test["macro_f1"] == pytest.approx(mean)
+    assert run.record.metrics.validation.chosen["top_5"] == 1.0
+    page = render_report(run, Stop())
+    for text in ("Macro_f1 by epoch: validation", '<th scope="col">validation macro_f1</th>'):
+        assert text in page
+    (events,) = (run.path / "tensorboard").iterdir()
+    for tag in (b"macro_f1/validation", b"final/test_macro_f1"):
+        assert tag in events.read_bytes()
 
 
 def test_class_weights_and_epochs_of_any_length(train, tmp_path):

@@ -183,6 +183,19 @@ WRONG = [
     ("fit: {model: {dropout: 1.0}}", "fit.model.dropout: must be less than 1; received 1.0"),
     ("fit: {model: {grayscale: 1}}", "fit.model.grayscale: must be true or false; received 1"),
     ("fit: {monitor: accuracy}", "Did you mean val_accuracy?"),
+    (
+        "fit: {metrics: [auc], monitor: val_macro_f1}",
+        "monitor is val_macro_f1; for that set metrics: [auc, macro_f1]",
+    ),
+    (
+        "fit: {metrics: [macro_f2]}",
+        "fit.metrics.0: must be auc, balanced_accuracy, macro_f1 or top_5; received",
+    ),
+    (
+        "finetune: {metrics: [auc], then: [{epochs: 2}]}",
+        "then.0.metrics must be the same as metrics, because all steps are in one history; they "
+        "are [] and ['auc']",
+    ),
 ]
 
 

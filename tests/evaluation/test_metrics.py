@@ -1,6 +1,7 @@
 """Reported numbers against scikit-learn and hand-worked examples."""
 
 import math
+from typing import get_args
 
 import numpy as np
 import pytest
@@ -8,6 +9,7 @@ from sklearn import metrics as sk
 from sklearn.dummy import DummyClassifier
 
 from cvtrain.evaluation.metrics import (
+    METRICS,
     accuracy_interval,
     against_guessing,
     calibration_error,
@@ -17,6 +19,7 @@ from cvtrain.evaluation.metrics import (
     scores_against_guessing,
     summarize,
 )
+from cvtrain.sections.stages import Metric
 
 NAMES = ("a", "b", "c")
 
@@ -40,6 +43,69 @@ def test_interval_is_wilsons_closed_form(correct, total):
     low, high = accuracy_interval(correct, total)
     assert low == pytest.approx(middle - half, abs=1e-12)
     assert high == pytest.approx(middle + half, abs=1e-12)
+
+
+def _top_5(labels, probabilities):
+    classes = range(probabilities.shape[1])
+    return sk.top_k_accuracy_score(labels, probabilities, k=5, labels=classes)
+
+
+def _auc(labels, probabilities):
+    classes = np.unique(labels)  # scikit-learn's own average needs images of every class
+    return np.mean([sk.roc_auc_score(labels == c, probabilities[:, c]) for c in classes])
+
+
+SCIKIT_LEARN = {
+    "auc": _auc,
+    "balanced_accuracy": lambda labels, p: sk.balanced_accuracy_score(labels, p.argmax(axis=1)),
+    "macro_f1": lambda labels, p: sk.f1_score(labels, p.argmax(axis=1), average="macro"),
+    "top_5": _top_5,
+}
+
+
+@pytest.mark.parametrize("absent", [(), (0, 3), (7,)])
+@pytest.mark.parametrize("name", METRICS)
+@pytest.mark.filterwarnings("ignore:y_pred contains classes not in y_true")
+def test_metrics_are_scikit_learns(name, absent):
+    generator = np.random.default_rng(1)
+    labels = generator.integers(0, 8, 300)
+    labels = labels[~np.isin(labels, absent)]
+    probabilities = generator.dirichlet([0.5] * 8, len(labels))
+    probabilities[np.arange(len(labels)), labels] += generator.uniform(0, 0.6, len(labels))
+    probabilities /= probabilities.sum(axis=1, keepdims=True)
+    found = METRICS[name](labels, probabilities)
+    assert type(found) is float
+    assert found == pytest.approx(SCIKIT_LEARN[name](labels, probabilities), abs=1e-12)
+    assert 0.2 < found < 1
+
+
+def test_every_metric_of_a_config_has_a_function():
+    assert set(get_args(Metric)) == set(METRICS)
+
+
+def test_auc_of_two_classes_is_that_of_either(predictions):
+    labels, probabilities = predictions
+    binary, share = labels > 0, probabilities[:, 1:].sum(axis=1).round(1)  # with ties
+    found = METRICS["auc"](binary.astype(int), np.stack([1 - share, share], axis=1))
+    assert found == pytest.approx(sk.roc_auc_score(binary, share), abs=1e-6)
+
+
+def test_what_knows_nothing_gets_no_more_than_guessing():
+    labels, alike = np.arange(10).repeat(3), np.full((30, 10), 0.1)
+    found = {name: METRICS[name](labels, alike) for name in METRICS}
+    guessing = {"auc": 0.5, "balanced_accuracy": 0.1, "macro_f1": 2 * 0.1 / 1.1 / 10, "top_5": 0.5}
+    assert found == pytest.approx(guessing)
+    assert METRICS["auc"](np.zeros(3, int), alike[:3]) == 0.5
+
+
+def test_the_summary_has_the_metrics_that_are_asked_for(predictions):
+    plain, more = summarize(*predictions), summarize(*predictions, ["top_5", "macro_f1"])
+    assert [*more] == [*plain, "top_5", "macro_f1"]
+    report = classification_report(*predictions, NAMES, ["macro_f1"])
+    assert report["macro_f1"] == more["macro_f1"]
+    assert report["macro_f1"] == pytest.approx(
+        np.mean([row["f1"] for row in report["per_class"].values()])
+    )
 
 
 def test_calibration_error_by_hand():

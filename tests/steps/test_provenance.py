@@ -139,6 +139,7 @@ def test_a_config_is_compared_key_by_key(begin, refused, overrides, lines):
         "fit.model.dropout=0.5",
         "fit.optimizer.name=sgd",
         "fit.monitor=val_accuracy",
+        "fit.metrics=[macro_f1]",
         "fit.ema=0.9",
         "data.image_size=[16, 16]",
         "precision=bfloat16",

@@ -4,6 +4,7 @@ import re
 
 import numpy as np
 import pytest
+from sklearn import metrics as sk
 
 from cvtrain import backend
 from cvtrain.backend import keras
@@ -56,7 +57,9 @@ def small_model(seed: int = 0, **options) -> keras.Model:
     return build_convnet(image_size=(10, 10), num_classes=3, filters=[4], seed=seed, **options)
 
 
-OF_THE_STAGE = {"epochs", "schedule", "label_smoothing", "ema", "monitor", "early_stopping"}
+OF_THE_STAGE = {
+    *("epochs", "schedule", "label_smoothing", "ema", "metrics", "monitor", "early_stopping"),
+}
 
 
 def train_small(model: keras.Model, *, rate: float = 0.01, name: str = "adam", **options):
@@ -158,7 +161,8 @@ class _Crash(BaseException):
 
 def _resumable(**options):
     schedule = Schedule(name="plateau", factor=0.5, patience=1)
-    return {"schedule": schedule, "name": "rmsprop", "monitor": "val_accuracy"} | options
+    more = {"metrics": ("macro_f1", "top_5"), "monitor": "val_macro_f1"}
+    return {"schedule": schedule, "name": "rmsprop", **more} | options
 
 
 @pytest.fixture
@@ -471,6 +475,32 @@ def _validation_with_hits(model: keras.Model, hits: list[int]):
         yield images, labels
 
     return validation
+
+
+def test_metrics_of_validation_are_scikit_learns_and_can_be_monitored():
+    model = small_model()
+    trained = train_small(model, metrics=("auc", "macro_f1"), monitor="val_macro_f1")
+    values = [row["val_macro_f1"] for row in trained.history]
+    assert trained.best_epoch == 1 + int(np.argmax(values))
+    images, labels = joined(validation())
+    probabilities = model.predict(images, verbose=0)
+    row = trained.history[trained.best_epoch - 1]
+    predicted = probabilities.argmax(axis=1)
+    assert row["val_macro_f1"] == pytest.approx(sk.f1_score(labels, predicted, average="macro"))
+    auc = sk.roc_auc_score(labels, probabilities, multi_class="ovr")
+    assert row["val_auc"] == pytest.approx(auc, abs=1e-6)
+
+
+def test_metrics_do_not_change_what_is_trained():
+    plain, measured = small_model(), small_model()
+    expected = train_small(plain)
+    trained = train_small(measured, metrics=("auc", "top_5"))
+    assert weights_digest(measured) == weights_digest(plain)
+    without = [
+        {k: v for k, v in row.items() if k not in ("val_auc", "val_top_5")}
+        for row in _timeless(trained.history)
+    ]
+    assert without == _timeless(expected.history)
 
 
 def test_early_stopping_keeps_the_first_of_the_best():
