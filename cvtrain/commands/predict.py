@@ -40,14 +40,14 @@ _OURS = re.compile(
 
 @dataclass(frozen=True)
 class Prediction:
-    """What a run says about one file.
+    """The prediction of a run for one image.
 
     Attributes:
-        path: the file, as the person named it.
-        probabilities: (classes,) float32, or None when the file cannot be read; of a run that
-            abstains, with its temperature.
-        answer: the most probable class, or "unknown"; empty when the file cannot be read.
-        problem: why the file cannot be read; empty otherwise.
+        path: The path as it was given; empty for an array.
+        probabilities: (classes,) float32, with the temperature of `cvtrain calibrate` if the run
+            has one; None if the file cannot be read.
+        answer: The most probable class, or "unknown"; empty if the file cannot be read.
+        problem: The reason why the file cannot be read; empty otherwise.
     """
 
     path: str
