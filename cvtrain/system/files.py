@@ -280,9 +280,7 @@ def cache_dir() -> Path:
 @contextlib.contextmanager
 def _temporary(path: Path, *, is_folder: bool = False) -> Iterator[Path]:
     """A new file or folder beside `path`, locked; what is left of it at the end is removed."""
-    temporary, handle = _made(path, is_folder=is_folder), None
-    while IS_POSIX and (handle := _lock_unfinished(temporary)) is None:
-        temporary = _made(path, is_folder=is_folder)
+    temporary, handle = _made_and_locked(path, is_folder=is_folder)
     try:
         yield temporary
     finally:
@@ -294,29 +292,35 @@ def _temporary(path: Path, *, is_folder: bool = False) -> Iterator[Path]:
                 os.close(handle)
 
 
-def _made(path: Path, *, is_folder: bool) -> Path:
-    if is_folder:
-        return Path(tempfile.mkdtemp(dir=path.parent, prefix=_TEMPORARY_PREFIX))
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=_TEMPORARY_PREFIX, suffix=path.suffix)
-    os.close(handle)
-    return Path(name)
-
-
-def _lock_unfinished(path: Path) -> int | None:
-    """The handle that locks `path`; None if somebody has just taken it for abandoned."""
-    with contextlib.suppress(FileNotFoundError):
-        handle = os.open(path, os.O_RDONLY)
-        try:
-            lock(handle)
-        except BlockingIOError:
-            os.close(handle)
-            return None
-        except OSError:
-            pass  # where a file system has no locks, nobody can take it for abandoned either
-        if os.path.lexists(path):
-            return handle
+def _made_and_locked(path: Path, *, is_folder: bool) -> tuple[Path, int | None]:
+    """A new file or folder, and the open handle that locks it; None where there is no such lock."""
+    while True:
+        handle = None
+        if is_folder:
+            name = tempfile.mkdtemp(dir=path.parent, prefix=_TEMPORARY_PREFIX)
+            if IS_POSIX:
+                handle = os.open(name, os.O_RDONLY)
+        else:
+            handle, name = tempfile.mkstemp(
+                dir=path.parent, prefix=_TEMPORARY_PREFIX, suffix=path.suffix
+            )
+            if not IS_POSIX:
+                os.close(handle)
+                handle = None
+        if handle is None or _is_locked(handle, name):
+            return Path(name), handle
         os.close(handle)
-    return None
+
+
+def _is_locked(handle: int, name: str) -> bool:
+    """Lock an unfinished file; False if somebody has just taken it for abandoned."""
+    try:
+        lock(handle)
+    except BlockingIOError:
+        return False
+    except OSError:
+        pass  # where a file system has no locks, nobody can take it for abandoned either
+    return os.path.lexists(name)
 
 
 def _remove_if_abandoned(path: Path) -> None:
