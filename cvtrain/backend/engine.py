@@ -12,7 +12,7 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from cvtrain.errors import ConfigError
 
@@ -65,13 +65,13 @@ def load() -> ModuleType:
 
 def engine_name() -> str:
     """Name of the engine that Keras runs on: `tensorflow`, `jax` or `torch`."""
-    return load().backend.backend()
+    return str(load().backend.backend())
 
 
 class _LazyModule(ModuleType):
     """A module that is imported when the first of its attributes is read, after Keras."""
 
-    def __getattr__(self, name):
+    def __getattr__(self, name: str) -> Any:
         keras = load()
         return getattr(keras if self.__name__ == "keras" else sys.modules[self.__name__], name)
 

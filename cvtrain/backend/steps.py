@@ -8,7 +8,7 @@ optimizer alone: on processors its convolutions are half as fast. Any other engi
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -76,7 +76,7 @@ def moving_average(
         variable v. Where the two are equal, a stays as it is to the last bit.
     """
 
-    def update(share):
+    def update(share: Any) -> None:
         for average, variable in zip(averages, variables, strict=True):
             average.assign(average.value + share * (variable.value - average.value))
 
@@ -99,13 +99,13 @@ def not_finite(variables: Sequence[keras.Variable]) -> list[keras.Variable]:
     return [variable for variable, is_finite in pairs if not is_finite]
 
 
-def _slowed(model, rates):
+def _slowed(model: keras.Model, rates: Sequence[float]) -> list[tuple[keras.Variable, float]]:
     """The trainable variables whose learning rate has a factor, with it."""
     pairs = zip(model.trainable_variables, rates, strict=True)
     return [(variable, rate) for variable, rate in pairs if rate != 1.0]
 
 
-def _rows(labels, num_classes):
+def _rows(labels: np.ndarray, num_classes: int) -> np.ndarray:
     """Labels as shares of the classes, float32 (n, classes)."""
     if labels.ndim == 2:
         return labels.astype(np.float32, copy=False)
@@ -115,7 +115,14 @@ def _rows(labels, num_classes):
 
 
 class _TensorFlowStep:
-    def __init__(self, model, optimizer, class_weights, label_smoothing, rates):
+    def __init__(
+        self,
+        model: keras.Model,
+        optimizer: keras.optimizers.Optimizer,
+        class_weights: np.ndarray | None,
+        label_smoothing: float,
+        rates: Sequence[float],
+    ):
         self._sums = tf.Variable([*NO_TOTALS.values()], dtype=tf.float64)
         self._num_classes = model.output_shape[-1]
         weights = None if class_weights is None else tf.constant(class_weights, tf.float32)
@@ -126,14 +133,14 @@ class _TensorFlowStep:
         on_cpu = not tf.config.get_visible_devices("GPU")
 
         @tf.function(jit_compile=on_cpu, autograph=False)
-        def update(*gradients):
+        def update(*gradients: tf.Tensor) -> None:
             before = [tf.identity(variable.value) for variable, _ in slowed]
             optimizer.apply(gradients, model.trainable_variables)
             for (variable, rate), old in zip(slowed, before, strict=True):
                 variable.assign(old + rate * (variable.value - old))
 
         @tf.function(jit_compile=False, reduce_retracing=True, autograph=False)
-        def step(images, rows, learning_rate):
+        def step(images: tf.Tensor, rows: tf.Tensor, learning_rate: tf.Tensor) -> None:
             optimizer.learning_rate.assign(learning_rate)
             with tf.GradientTape() as tape:
                 logits = tf.cast(model(images, training=True), tf.float32)
@@ -154,7 +161,7 @@ class _TensorFlowStep:
 
         self._step = step
 
-    def __call__(self, images, labels, learning_rate):
+    def __call__(self, images: np.ndarray, labels: np.ndarray, learning_rate: float) -> None:
         # Arrays, because a graph is compiled for each value of a plain number.
         rows = _rows(labels, self._num_classes)
         with np.errstate(over="ignore"):  # an infinite rate is told of by what it leads to
@@ -162,16 +169,23 @@ class _TensorFlowStep:
         self._step(images, rows, rate)
 
     @property
-    def totals(self):
+    def totals(self) -> Mapping[str, float]:
         return dict(zip(NO_TOTALS, self._sums.numpy().tolist(), strict=True))
 
     @totals.setter
-    def totals(self, values):
+    def totals(self, values: Mapping[str, float]) -> None:
         self._sums.assign(np.array([values[name] for name in NO_TOTALS]))
 
 
 class _KerasStep:
-    def __init__(self, model, optimizer, class_weights, label_smoothing, rates):
+    def __init__(
+        self,
+        model: keras.Model,
+        optimizer: keras.optimizers.Optimizer,
+        class_weights: np.ndarray | None,
+        label_smoothing: float,
+        rates: Sequence[float],
+    ):
         loss = keras.losses.CategoricalCrossentropy(
             from_logits=True, label_smoothing=label_smoothing
         )
@@ -181,7 +195,7 @@ class _KerasStep:
         self._slowed = _slowed(model, rates)
         self.totals = NO_TOTALS
 
-    def __call__(self, images, labels, learning_rate):
+    def __call__(self, images: np.ndarray, labels: np.ndarray, learning_rate: float) -> None:
         self._model.optimizer.learning_rate = learning_rate
         rows = _rows(labels, self._model.output_shape[-1])
         weights = None if self._class_weights is None else rows @ self._class_weights

@@ -10,7 +10,7 @@ from math import sqrt
 
 import numpy as np
 
-from cvtrain.evaluation.remedies import Stage, against_over_fitting, against_under_fitting
+from cvtrain.evaluation.remedies import Stage, Start, against_over_fitting, against_under_fitting
 
 _FEWEST_EPOCHS = 4  # from fewer no trend can be told
 _Z = 2.0  # standard errors beyond which a difference is not chance
@@ -176,7 +176,7 @@ def _lost(curves: _Curves, stage: Stage) -> Reading | None:
     if start is None or not len(curves.loss):
         return None
     if stage.best_epoch == 0:
-        return _no_epoch_was_better(curves, stage)
+        return _no_epoch_was_better(curves, stage, start)
     if not start.was_better:
         return None
     return Reading(
@@ -188,8 +188,7 @@ def _lost(curves: _Curves, stage: Stage) -> Reading | None:
     )
 
 
-def _no_epoch_was_better(curves: _Curves, stage: Stage) -> Reading:
-    start = stage.start
+def _no_epoch_was_better(curves: _Curves, stage: Stage, start: Start) -> Reading:
     detail = (
         "No epoch of fine-tuning was better on the validation images than the model that it "
         "started from; that one is kept."

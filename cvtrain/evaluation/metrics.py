@@ -7,7 +7,7 @@ recomputed from the predictions CSV with scikit-learn.
 from collections.abc import Callable, Container, Iterable, Sequence
 from dataclasses import dataclass
 from math import sqrt
-from typing import Any
+from typing import Any, TypedDict
 
 import numpy as np
 
@@ -106,7 +106,16 @@ def accuracy_interval(num_correct: int, num_images: int) -> tuple[float, float]:
     return low, high
 
 
-def calibration_bins(labels: np.ndarray, probabilities: np.ndarray) -> list[dict[str, float]]:
+class CalibrationBin(TypedDict):
+    """Images of nearly one confidence; the mean confidence and the accuracy are in 0..1."""
+
+    num_images: int
+    num_correct: int
+    confidence: float
+    accuracy: float
+
+
+def calibration_bins(labels: np.ndarray, probabilities: np.ndarray) -> list[CalibrationBin]:
     """A reliability diagram: images by confidence in the top class, in 15 bins of equal width.
 
     Args:
@@ -114,8 +123,7 @@ def calibration_bins(labels: np.ndarray, probabilities: np.ndarray) -> list[dict
         probabilities: (n, classes), rows sum to 1.
 
     Returns:
-        For each bin with images, lowest first: `num_images`, `num_correct`, their mean `confidence`
-        and `accuracy`, both in 0..1.
+        The bins with images, lowest first.
     """
     confidence = probabilities.max(axis=1)
     correct = probabilities.argmax(axis=1) == labels

@@ -133,7 +133,10 @@ def read_mislabels(path: Path) -> list[Suspect]:
             header, *rows = csv.reader(file)
         if header != [field.name for field in fields(Suspect)]:
             raise ValueError("its columns are others")
-        found = [Suspect(*names, float(p), float(q)) for *names, p, q in rows]
+        found = [
+            Suspect(file, split, label, suggestion, float(p), float(q))
+            for file, split, label, suggestion, p, q in rows
+        ]
         if not all(0 <= one.p_label <= 1 and 0 <= one.p_suggestion <= 1 for one in found):
             raise ValueError("it has probabilities that are not between 0 and 1")
         return found

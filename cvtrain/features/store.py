@@ -23,6 +23,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from operator import itemgetter
 from pathlib import Path
+from typing import Any
 
 import ml_dtypes
 import numpy as np
@@ -32,7 +33,7 @@ from cvtrain.system.files import committed, disk_errors, make_folder, printable,
 
 KEY_BYTES = 32
 
-_DTYPES = {  # name -> in memory, on disk
+_DTYPES: dict[str, tuple[np.dtype[Any], np.dtype[Any]]] = {  # name -> in memory, on disk
     "bfloat16": (np.dtype(ml_dtypes.bfloat16), np.dtype("<u2")),
     "float32": (np.dtype(np.float32), np.dtype("<f4")),
 }
@@ -134,7 +135,7 @@ class FeatureStore:
         with committed(path) as temporary, temporary.open("wb") as file:
             file.write(header)
             for part in parts:
-                values = np.ascontiguousarray(part, self.dtype).view(np.uint8)
+                values = np.ascontiguousarray(part, self.dtype).view(np.uint8).data
                 file.write(values)
                 crc = zlib.crc32(values, crc)
             file.write(joined)

@@ -10,7 +10,7 @@ import warnings
 from collections import defaultdict
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 
@@ -22,10 +22,10 @@ from cvtrain.models.weights import load_weights
 from cvtrain.sections.architectures import ARCHITECTURES, Architecture
 from cvtrain.system.files import printable
 
-_IMAGENET_MEAN = np.float64([0.485, 0.456, 0.406])  # of RGB in 0..1, as are the deviations
-_IMAGENET_STD = np.float64([0.229, 0.224, 0.225])
+_IMAGENET_MEAN = np.array([0.485, 0.456, 0.406])  # of RGB in 0..1, as are the deviations
+_IMAGENET_STD = np.array([0.229, 0.224, 0.225])
 _PREPROCESSING: dict[str, tuple[np.ndarray, np.ndarray]] = {
-    "caffe": (np.eye(3)[::-1], -np.float64([103.939, 116.779, 123.68])),
+    "caffe": (np.eye(3)[::-1], -np.array([103.939, 116.779, 123.68])),
     "tf": (np.eye(3) / 127.5, np.full(3, -1.0)),
     "torch": (np.diag(1 / (255 * _IMAGENET_STD)), -_IMAGENET_MEAN / _IMAGENET_STD),
 }
@@ -173,13 +173,13 @@ def _flat(
         inner = operation.layers if isinstance(operation, keras.Sequential) else [operation]
         return [copy(each) for each in inner]
 
-    def call(copies: list[keras.Operation], *args, **kwargs):
+    def call(copies: list[keras.Operation], *args: Any, **kwargs: Any) -> Any:
         if len(copies) > 1:
             return functools.reduce(lambda x, layer: layer(x), copies, args[0])
-        args = [pixels if argument is images else argument for argument in args]
-        if isinstance(copies[0], keras.layers.Add) and len(args) == 2:
-            args = [args]
-        return copies[0](*args, **kwargs)
+        inputs = [pixels if argument is images else argument for argument in args]
+        if isinstance(copies[0], keras.layers.Add) and len(inputs) == 2:
+            return copies[0](inputs, **kwargs)
+        return copies[0](*inputs, **kwargs)
 
     flat = keras.models.clone_model(
         network, input_tensors=images, clone_function=copy_flat, call_function=call
@@ -235,7 +235,8 @@ def _numbered_anew(network: keras.Model) -> dict[str, str]:
     """
     numbered = defaultdict(list)
     for operation in network.operations:
-        kind, number = re.fullmatch(r"(.*?)(?:_(\d+))?", operation.name).groups()
+        kind = re.sub(r"_\d+$", "", operation.name)
+        number = operation.name[len(kind) + 1 :]
         if kind.replace("_", "") == type(operation).__name__.lower():
             numbered[kind].append((int(number or 0), operation.name))
     return {

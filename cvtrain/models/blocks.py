@@ -108,7 +108,7 @@ def narrow_layers(model: keras.Model) -> list[str]:
 
 def _base_layers(model: keras.Model) -> list[keras.Layer]:
     """The layers from the first that has learnt something up to the classifier."""
-    base = []
+    base: list[keras.Layer] = []
     for layer in model.layers:
         if layer.name == "features":
             break

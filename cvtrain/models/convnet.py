@@ -40,20 +40,21 @@ def output_sizes(
     kernels, steps, pools = _per_stage(
         filters, kernel_size=kernel_size, strides=strides, pooling=pooling
     )
-    sizes = [tuple(image_size)]
+    height, width = image_size
+    sizes = [(height, width)]
     for stage, (kernel, step, pool) in enumerate(zip(kernels, steps, pools, strict=True), 1):
         border = kernel - 1 if padding == "valid" else 0
         # Windows that fit, one every `step`: (size - border) / step, rounded up.
-        size = tuple(max(0, -(-(side - border) // step)) // pool for side in sizes[-1])
-        if min(size) < 1:
-            way = " -> ".join(f"{height}x{width}" for height, width in sizes)
+        height, width = (max(0, -(-(side - border) // step)) // pool for side in sizes[-1])
+        if min(height, width) < 1:
+            way = " -> ".join(f"{high}x{wide}" for high, wide in sizes)
             raise ConfigError(
                 f"model.filters: nothing is left of the image at stage {stage} of {len(filters)}: "
-                f"{way} -> {size[0]}x{size[1]}",
+                f"{way} -> {height}x{width}",
                 "Use larger images (data.image_size), fewer stages, smaller windows or strides, "
                 "pooling 1 in late stages, or padding: same.",
             )
-        sizes.append(size)
+        sizes.append((height, width))
     return sizes[1:]
 
 
@@ -170,7 +171,7 @@ def seed_of(seed: int, name: str) -> int:
 
 def _to_gray(images: keras.KerasTensor) -> keras.KerasTensor:
 
-    luma = np.reshape(np.float32(_LUMA) / 255, (1, 1, 3, 1))
+    luma = np.reshape(np.array(_LUMA, np.float32) / 255, (1, 1, 3, 1))
     return keras.layers.Conv2D(
         1,
         1,

@@ -134,10 +134,11 @@ def check_array(array: object) -> None:
     import h5py
 
     # h5py has no bfloat16, and Keras stores its two bytes as they are.
-    is_numbers = isinstance(array, h5py.Dataset) and (
-        array.dtype.kind in "fiub" or array.dtype == "V2"
-    )
-    if not is_numbers or array.shape is None:
+    if (
+        not isinstance(array, h5py.Dataset)
+        or not (array.dtype.kind in "fiub" or array.dtype == "V2")
+        or array.shape is None
+    ):
         raise ValueError(f"{getattr(array, 'name', 'something')} is no array of numbers")
     # As Keras writes them. Chunks and compression could unpack to anything, and virtual and
     # external storage is in other files.

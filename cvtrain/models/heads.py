@@ -51,7 +51,7 @@ def attach_dense(
     """
     layers = keras.layers
 
-    def drop(x, name):
+    def drop(x: keras.KerasTensor, name: str) -> keras.KerasTensor:
         return layers.Dropout(dropout, seed=seed_of(seed, name), name=name)(x) if dropout else x
 
     x = _gather(base, cut, pooling)
@@ -114,6 +114,7 @@ def fit_logistic(
         loss = log_loss(validation[1], model.predict_proba(held_out), labels=model.classes_)
         if loss < best_loss:
             best_loss, best = loss, (model.coef_.copy(), model.intercept_.copy(), strength)
+    assert best is not None
     coefficients, intercepts, strength = best
     if len(coefficients) == 1:  # of two classes: the log-odds z of the second; softmax of -z/2, z/2
         coefficients = np.concatenate([-coefficients, coefficients]) / 2

@@ -221,7 +221,7 @@ def _check_object(value: Mapping[str, Any]) -> None:
     if not isinstance(name, str) or not isinstance(module, str | None):
         raise ValueError("it names no class")
     is_class = name[:1].isupper() and not is_function
-    if name not in HARMLESS.get(module, ()) and not (module in _ALL_HARMLESS and is_class):
+    if name not in HARMLESS.get(module or "", ()) and not (module in _ALL_HARMLESS and is_class):
         raise ValueError(
             f"unsupported {module}.{name}: only Keras' own layers for images are allowed"
         )

@@ -68,7 +68,13 @@ def receptive_fields(network: keras.Model, axis: int) -> dict[int, Field]:
     return found
 
 
-def _after(operation, axis: int, field: Field, before, after) -> Field | None:
+def _after(
+    operation: keras.Operation,
+    axis: int,
+    field: Field,
+    before: keras.KerasTensor,
+    after: keras.KerasTensor,
+) -> Field | None:
     """The field of an operation's output, from that of its input; None where it is not known."""
     i = axis - 1
     if isinstance(operation, _convolutions() + _poolings()):
@@ -104,12 +110,12 @@ def _shifted(field: Field, cells: int) -> Field:
 
 
 @functools.cache
-def _convolutions():
+def _convolutions() -> tuple[type[keras.Layer], ...]:
     layers = keras.layers
     return (layers.Conv2D, layers.DepthwiseConv2D, layers.SeparableConv2D)
 
 
 @functools.cache
-def _poolings():
+def _poolings() -> tuple[type[keras.Layer], ...]:
     layers = keras.layers
     return (layers.MaxPooling2D, layers.AveragePooling2D)

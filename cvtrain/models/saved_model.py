@@ -93,7 +93,7 @@ def save_model(model: keras.Model, path: Path, *, about: Mapping[str, Any] | Non
     with committed(path) as temporary:
         model.save(temporary)
         if about is not None:
-            _describe(temporary, {"version": __version__} | about)
+            _describe(temporary, {"version": __version__, **about})
 
 
 def _describe(path: Path, about: Mapping[str, Any]) -> None:

@@ -7,6 +7,7 @@ built, so that sizes can be checked without it.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 from cvtrain.backend import keras
 from cvtrain.errors import ConfigError
@@ -32,10 +33,12 @@ def output_sizes(image_size: Sequence[int], *, filters: Sequence[int]) -> list[t
             f"separable net, {_STEM_KERNEL}x{_STEM_KERNEL}",
             "Use larger images (data.image_size).",
         )
-    sizes = [tuple(side - _STEM_KERNEL + 1 for side in image_size)]
+    height, width = (side - _STEM_KERNEL + 1 for side in image_size)
+    sizes = []
     for _ in filters:
-        sizes.append(tuple(-(-side // 2) for side in sizes[-1]))
-    return sizes[1:]
+        height, width = -(-height // 2), -(-width // 2)
+        sizes.append((height, width))
+    return sizes
 
 
 def build_separable(
@@ -71,12 +74,14 @@ def build_separable(
     layers = keras.layers
     policy = precision if precision == "float32" else f"mixed_{precision}"
 
-    def convolution(channels: int, kernel: int, name: str, **options) -> keras.Layer:
+    def convolution(channels: int, kernel: int, name: str, **options: Any) -> keras.Layer:
         initializer = initializer_of(seed, name)
         options = {"use_bias": False, "kernel_initializer": initializer, "dtype": policy} | options
         return layers.Conv2D(channels, kernel, name=name, **options)
 
-    def separable(x: keras.KerasTensor, channels: int, block: str, number: int):
+    def separable(
+        x: keras.KerasTensor, channels: int, block: str, number: int
+    ) -> keras.KerasTensor:
         name = f"{block}_sepconv{number}"
         x = layers.BatchNormalization(dtype=policy, name=f"{name}_norm")(x)
         x = layers.Activation("relu", dtype=policy, name=f"{name}_relu")(x)

@@ -137,7 +137,7 @@ def in_precision(model: keras.Model, precision: str) -> keras.Model:
         )
     }
 
-    def copy(layer):
+    def copy(layer: keras.Operation) -> keras.Operation:
         config = layer.get_config()
         if not isinstance(layer, keras.Layer):  # `x + 3`: computes in what it is given
             return type(layer).from_config(config)

@@ -143,7 +143,7 @@ def _keras3_layers(file: h5py.File, network: keras.Model) -> Iterator[_Layer]:
 def _keras3_paths(
     layers: Sequence[keras.Layer], root: str = ""
 ) -> Iterator[tuple[str, keras.Layer]]:
-    numbers = Counter()
+    numbers: Counter[str] = Counter()
     for layer in layers:
         kind = re.sub(r"(.)([A-Z][a-z]+)", r"\1_\2", type(layer).__name__)
         kind = re.sub(r"([a-z])([A-Z])", r"\1_\2", kind).lower()
