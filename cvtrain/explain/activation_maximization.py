@@ -21,12 +21,23 @@ import scipy.special
 class Ascent(Protocol):
     """A batch of n images on their way up; each depends on its own generator alone.
 
-    A style is made by `Style(shape, generators, attempts, seed=seed)`: the shape (height, width,
-    channels) of an image; for each image a generator of its start and how many of its starts were
-    tried before, because later ones have more contrast; the seed of what all images have in common.
+    Args:
+        shape: (height, width, channels) of an image.
+        generators: of the start of each image.
+        attempts: how many starts of each image were tried before: later ones have more contrast.
+        seed: of what all images have in common.
     """
 
     steps: int
+
+    def __init__(
+        self,
+        shape: tuple[int, int, int],
+        generators: Sequence[np.random.Generator],
+        attempts: Sequence[int] | np.ndarray,
+        *,
+        seed: int,
+    ): ...
 
     def view(self, step: int) -> np.ndarray:
         """What the model sees at this step: (n, height, width, channels) float32."""
@@ -53,7 +64,7 @@ class Book:
         self,
         shape: tuple[int, int, int],
         generators: Sequence[np.random.Generator],
-        attempts: Sequence[int],
+        attempts: Sequence[int] | np.ndarray,
         *,
         seed: int,  # noqa: ARG002
     ):
@@ -108,7 +119,7 @@ class Distill:
         self,
         shape: tuple[int, int, int],
         generators: Sequence[np.random.Generator],
-        attempts: Sequence[int],
+        attempts: Sequence[int] | np.ndarray,
         *,
         seed: int,
     ):

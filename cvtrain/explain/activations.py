@@ -22,6 +22,7 @@ from cvtrain.explain.flat_model import (
 from cvtrain.explain.graphs import operator_of
 
 # The layers, and the operators of `keras.ops` that do the same.
+_Kinds = tuple[tuple[type, ...], set[str]]
 _LEAST_CHANGE = 1e-6  # of a channel's greatest value: less is rounding
 
 
@@ -144,7 +145,7 @@ def settled(opened: OpenedModel, names: Iterable[str]) -> list[str]:
     return list(dict.fromkeys(map(last, names)))
 
 
-def _is_one(tensor: keras.KerasTensor, kinds: tuple[tuple[type, ...], set[str]]) -> bool:
+def _is_one(tensor: keras.KerasTensor, kinds: _Kinds) -> bool:
     operation, (layers, operators) = operation_of(tensor), kinds
     wrapped = getattr(operation, "layer", operation)  # in spectral normalisation
     return isinstance(wrapped, layers) or operator_of(operation) in operators
@@ -162,7 +163,7 @@ def _followers(opened: OpenedModel) -> dict[str, list[str]]:
 
 
 @functools.cache
-def _convolutions():
+def _convolutions() -> _Kinds:
     layers = keras.layers
     return (
         (
@@ -176,7 +177,7 @@ def _convolutions():
 
 
 @functools.cache
-def _poolings():
+def _poolings() -> _Kinds:
     layers = keras.layers
     return (
         (
@@ -190,7 +191,7 @@ def _poolings():
 
 
 @functools.cache
-def _following():
+def _following() -> _Kinds:
     layers = keras.layers
     return (
         (

@@ -5,15 +5,17 @@ image without its content looks like, it is one plain colour, the image's own me
 black it means nothing of its own in any range of pixels, and dark objects are not blind to it.
 """
 
+from __future__ import annotations
+
 import itertools
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 import cv2
 import numpy as np
 
 from cvtrain.backend import keras
-from cvtrain.explain.explanation import Explain, chosen, explanation
+from cvtrain.explain.explanation import Classes, Explain, Explanation, chosen, explanation
 from cvtrain.explain.flat_model import OpenedModel
 
 NUM_NOISY = 50
@@ -43,7 +45,7 @@ def smoothgrad(opened: OpenedModel, *, batch_size: int = 32, seed: int = 0) -> E
     image. Unsigned, at the size of the input. Smilkov et al. (2017), SmoothGrad, equation 2.
     """
 
-    def copies(image):
+    def copies(image: np.ndarray) -> Iterator[np.ndarray]:
         scale = NOISE * float(np.ptp(image))
         for i in range(NUM_NOISY):
             generator = np.random.default_rng([seed, i])
@@ -63,11 +65,13 @@ def integrated_gradients(opened: OpenedModel, *, batch_size: int = 32, seed: int
     weights = np.full(NUM_STEPS, 1 / (NUM_STEPS - 1))
     weights[[0, -1]] /= 2
 
-    def way(image):
+    def way(image: np.ndarray) -> Iterator[np.ndarray]:
         start = blank(image)
         return (start + place * (image - start) for place in places)
 
-    def contributions(image, values, gradient):
+    def contributions(
+        image: np.ndarray, values: Sequence[np.ndarray], gradient: np.ndarray
+    ) -> tuple[np.ndarray, str]:
         parts = ((image - blank(image)) * gradient).sum(axis=-1)
         difference = float(values[0]) - float(values[-1])
         error = abs(parts.sum(dtype=np.float64) - difference) / max(abs(difference), _EPSILON)
@@ -85,7 +89,7 @@ def occlusion(opened: OpenedModel, *, batch_size: int = 32, seed: int = 0) -> Ex
     """
     forward = opened.inference(opened.network)
 
-    def explain(images, classes):
+    def explain(images: np.ndarray, classes: Classes) -> Explanation:
         rows, columns = _cells(images.shape[1]), _cells(images.shape[2])
         occluded = (x for image in images for x in _occluded(image, rows, columns))
         num_variants = len(images) * (1 + len(rows) * len(columns))
@@ -114,7 +118,7 @@ def rise(opened: OpenedModel, *, batch_size: int = 32, seed: int = 0) -> Explain
     """
     forward = opened.inference(opened.network)
 
-    def explain(images, classes):
+    def explain(images: np.ndarray, classes: Classes) -> Explanation:
         whole = np.stack(list(by_batches(forward, ((image,) for image in images), batch_size)))
         asked = chosen(classes, whole)
         size = images.shape[1:3]
@@ -169,7 +173,13 @@ def by_batches(
         yield from itertools.islice(each, len(batch))
 
 
-def _by_gradients(opened, points, weights, finish, batch_size) -> Explain:
+def _by_gradients(
+    opened: OpenedModel,
+    points: Callable[[np.ndarray], Iterable[np.ndarray]],
+    weights: Sequence[float] | np.ndarray,
+    finish: Callable[[np.ndarray, Sequence[np.ndarray], np.ndarray], tuple[np.ndarray, str]],
+    batch_size: int,
+) -> Explain:
     """A method that weights the gradients of the score at some points for each image.
 
     Args:
@@ -179,15 +189,16 @@ def _by_gradients(opened, points, weights, finish, batch_size) -> Explain:
     """
     network = opened.network
 
-    def score(images, classes):
+    def score(images: keras.KerasTensor, classes: keras.KerasTensor) -> keras.KerasTensor:
         scores = network(images, training=False)
         return keras.ops.take_along_axis(scores, classes[:, None], axis=1)[:, 0]
 
     forward, gradient = opened.inference(network), opened.value_and_gradient(score, network)
 
-    def explain(images, classes):
-        rows = ((image,) for image in images)
-        whole = np.stack(list(by_batches(forward, rows, min(batch_size, len(images)))))
+    def explain(images: np.ndarray, classes: Classes) -> Explanation:
+        whole = np.stack(
+            list(by_batches(forward, ((x,) for x in images), min(batch_size, len(images))))
+        )
         asked = chosen(classes, whole)
         pairs = ((image, c) for image, wanted in zip(images, asked, strict=True) for c in wanted)
         rows = ((point, np.int32(c)) for image, c in pairs for point in points(image))
@@ -205,7 +216,9 @@ def _by_gradients(opened, points, weights, finish, batch_size) -> Explain:
     return explain
 
 
-def _steepness(_image, _values, gradient):
+def _steepness(
+    _image: np.ndarray, _values: Sequence[np.ndarray], gradient: np.ndarray
+) -> tuple[np.ndarray, str]:
     return np.abs(gradient).max(axis=-1), ""
 
 
@@ -215,7 +228,9 @@ def _cells(length: int) -> list[slice]:
     return [slice(start, end) for start, end in itertools.pairwise(edges)]
 
 
-def _occluded(image, rows, columns) -> Iterator[np.ndarray]:
+def _occluded(
+    image: np.ndarray, rows: Sequence[slice], columns: Sequence[slice]
+) -> Iterator[np.ndarray]:
     paint = blank(image)
     for cell in itertools.product(rows, columns):
         variant = image.copy()

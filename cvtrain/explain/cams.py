@@ -20,7 +20,15 @@ from scipy.special import softmax
 
 from cvtrain.backend import keras
 from cvtrain.explain.attributions import blend, by_batches
-from cvtrain.explain.explanation import Explain, Explanation, chosen, explanation, padded_batches
+from cvtrain.explain.explanation import (
+    Box,
+    Classes,
+    Explain,
+    Explanation,
+    chosen,
+    explanation,
+    padded_batches,
+)
 from cvtrain.explain.flat_model import OpenedModel, split_at
 from cvtrain.explain.map_placement import field_box
 from cvtrain.explain.overlay import upsampled
@@ -44,7 +52,7 @@ def gradcam_plus_plus(opened: OpenedModel, layer: str, *, batch_size: int = 32) 
     et al. (2018), Grad-CAM++, equations 5 and 19.
     """
 
-    def combine(a, g):
+    def combine(a: np.ndarray, g: np.ndarray) -> np.ndarray:
         rising = np.maximum(g, 0)
         total = np.maximum(a.sum(axis=(1, 2), keepdims=True), 0)
         return _weighted(a, (rising / (2 + total * rising)).sum(axis=(1, 2)))
@@ -80,7 +88,7 @@ def scorecam(opened: OpenedModel, layer: str, *, batch_size: int = 32) -> Explai
     forward = _forward(opened, [opened.layers[layer]], batch_size)
     score = opened.inference(opened.network)
 
-    def explain(images, classes):
+    def explain(images: np.ndarray, classes: Classes) -> Explanation:
         a, scores = forward(images)
         asked = chosen(classes, scores)
         box = field_box(opened, layer, a.shape[1:3], images.shape[1:3])
@@ -103,7 +111,7 @@ def eigencam(opened: OpenedModel, layer: str, *, batch_size: int = 32) -> Explai
     """
     forward = _forward(opened, [opened.layers[layer]], batch_size)
 
-    def explain(images, classes):
+    def explain(images: np.ndarray, classes: Classes) -> Explanation:
         a, scores = forward(images)
         asked = chosen(classes, scores)
         maps = []
@@ -128,7 +136,7 @@ def ablation(opened: OpenedModel, layer: str, *, batch_size: int = 32) -> Explai
     body, head = split_at(opened, layer)
     forward, run_head = _forward(opened, body.outputs, batch_size), opened.inference(head)
 
-    def explain(images, classes):
+    def explain(images: np.ndarray, classes: Classes) -> Explanation:
         *tensors, scores = forward(images)
         asked = chosen(classes, scores)
         maps = []
@@ -153,7 +161,7 @@ def _by_gradients(
     body, head = split_at(opened, layer)
     num_classes = opened.network.output.shape[-1]
 
-    def score(a, *rest_and_classes):
+    def score(a: keras.KerasTensor, *rest_and_classes: keras.KerasTensor) -> keras.KerasTensor:
         *rest, classes = rest_and_classes
         wanted = keras.ops.one_hot(classes, num_classes, dtype="float32")
         return keras.ops.sum(head([a, *rest], training=False) * wanted, axis=-1)
@@ -161,7 +169,7 @@ def _by_gradients(
     forward = _forward(opened, body.outputs, batch_size)
     run_head = opened.value_and_gradient(score, head)
 
-    def explain(images, classes):
+    def explain(images: np.ndarray, classes: Classes) -> Explanation:
         *tensors, scores = forward(images)
         asked = chosen(classes, scores)
         maps = np.empty((*asked.shape, *tensors[0].shape[1:3]), np.float32)
@@ -176,12 +184,19 @@ def _by_gradients(
     return explain
 
 
-def _placed_explanation(opened, layer, images, maps, asked, scores) -> Explanation:
+def _placed_explanation(
+    opened: OpenedModel,
+    layer: str,
+    images: np.ndarray,
+    maps: np.ndarray,
+    asked: np.ndarray,
+    scores: np.ndarray,
+) -> Explanation:
     box = field_box(opened, layer, maps.shape[2:], images.shape[1:3])
     return explanation(maps, asked, scores, box=box)
 
 
-def _weighted(a, weights):
+def _weighted(a: np.ndarray, weights: np.ndarray) -> np.ndarray:
     return np.einsum("nhwk,nk->nhw", a, weights)
 
 
@@ -191,7 +206,7 @@ def _forward(
     """Compile one pass: images (n, ...) -> the tensors, and the scores of all classes."""
     run = opened.inference(keras.Model(opened.network.input, [*tensors, opened.network.output]))
 
-    def forward(images):
+    def forward(images: np.ndarray) -> list[np.ndarray]:
         rows = ((image,) for image in images)
         size = min(batch_size, len(images))
         results = by_batches(lambda batch: tuple(run(batch)), rows, size)
@@ -200,7 +215,7 @@ def _forward(
     return forward
 
 
-def _seen_through(a, image, box) -> Iterator[np.ndarray]:
+def _seen_through(a: np.ndarray, image: np.ndarray, box: Box | None) -> Iterator[np.ndarray]:
     for channel in np.moveaxis(a, -1, 0):
         mask = upsampled(channel, image.shape[:2], box, extend=True)
         extent = np.ptp(mask)
@@ -208,7 +223,7 @@ def _seen_through(a, image, box) -> Iterator[np.ndarray]:
         yield blend(image, (mask - mask.min()) / extent if extent > 0 else np.zeros_like(mask))
 
 
-def _whole_and_ablated(a) -> Iterator[np.ndarray]:
+def _whole_and_ablated(a: np.ndarray) -> Iterator[np.ndarray]:
     yield a
     for k in range(a.shape[-1]):
         without = a.copy()

@@ -166,9 +166,9 @@ def _label_epochs(axes: Axes, title: str) -> None:
 
 
 def draw_find_lr(
-    rates: Sequence[float],
-    losses: Sequence[float],
-    smoothed: Sequence[float],
+    rates: np.ndarray,
+    losses: np.ndarray,
+    smoothed: np.ndarray,
     suggestion: float | None,
 ) -> Figure:
     """Loss against the learning rate of a range test, and the rate that it suggests.

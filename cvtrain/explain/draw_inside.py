@@ -80,7 +80,7 @@ def draw_filters(found: FilterImages) -> Figure:
         f"{len(tiles)} filters, style {found.style}" + _counted(found.dead, "dead (crossed out)"),
     ]
     key = "what excites each filter most"
-    return _grid_figure(tiles, num_columns, found.filters[::num_columns], lines, key)
+    return _grid_figure(tiles, num_columns, found.filters[::num_columns].tolist(), lines, key)
 
 
 def draw_depth(story: DepthStory, image: int | None = None, name: str = "") -> Figure:

@@ -28,7 +28,7 @@ class Method:
     many_passes: bool = False
 
 
-def _by_pixels(name, function, *, many_passes=True):
+def _by_pixels(name: str, function: Callable[..., Explain], *, many_passes: bool = True) -> Method:
     return Method(name, function, needs_layer=False, many_passes=many_passes)
 
 

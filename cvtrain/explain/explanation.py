@@ -66,7 +66,7 @@ def explanation(
     maps = np.array(maps, np.float32)
     broken = ~np.isfinite(maps).all(axis=(2, 3))
     maps[broken] = 0
-    notes = []
+    notes: list[list[str]] = []
     for i, row in enumerate(maps):
         notes.append([])
         for j, each in enumerate(row):

@@ -74,12 +74,11 @@ def evaluate(
     """
     maps = np.stack([upsampled(raw, images.shape[1:3]) for raw in maps])
     arguments = (forward, images, classes, maps)
-    options = {"batch_size": batch_size, "seed": seed}
     drop, increase = drop_and_increase(*arguments, batch_size=batch_size)
-    most, least = road(*arguments, **options)
+    most, least = road(*arguments, batch_size=batch_size, seed=seed)
     return {
-        "deletion": deletion(*arguments, **options),
-        "insertion": insertion(*arguments, **options),
+        "deletion": deletion(*arguments, batch_size=batch_size, seed=seed),
+        "insertion": insertion(*arguments, batch_size=batch_size, seed=seed),
         "average drop": drop,
         "average increase": increase,
         "ROAD, most relevant first": most,
@@ -253,7 +252,16 @@ def impute(image: np.ndarray, removed: np.ndarray, generator: np.random.Generato
     return pixels.reshape(image.shape).astype(np.float32)
 
 
-def _area(better, forward, starts, ends, classes, maps, batch_size, seed) -> Measure:
+def _area(
+    better: str,
+    forward: Forward,
+    starts: Iterable[np.ndarray],
+    ends: Iterable[np.ndarray],
+    classes: np.ndarray,
+    maps: np.ndarray,
+    batch_size: int,
+    seed: int,
+) -> Measure:
     """Area under the probability while images turn from `starts` to `ends`, by relevance."""
     counts = np.rint(np.linspace(0, maps[0].size, NUM_STEPS + 1)).astype(int)
     rows = (
@@ -273,7 +281,9 @@ def _order(raw: np.ndarray, seed: int) -> np.ndarray:
     return np.lexsort((chance, -raw.ravel()))
 
 
-def _turning(start, end, order, counts) -> Iterator[np.ndarray]:
+def _turning(
+    start: np.ndarray, end: np.ndarray, order: np.ndarray, counts: np.ndarray
+) -> Iterator[np.ndarray]:
     flat_start, flat_end = (image.reshape(-1, image.shape[-1]) for image in (start, end))
     for count in counts:
         row = flat_start.copy()
@@ -281,12 +291,12 @@ def _turning(start, end, order, counts) -> Iterator[np.ndarray]:
         yield row.reshape(start.shape)
 
 
-def _whole_and_seen(image, raw) -> Iterator[np.ndarray]:
+def _whole_and_seen(image: np.ndarray, raw: np.ndarray) -> Iterator[np.ndarray]:
     yield image
     yield blend(image, heatmap(raw))
 
 
-def _imputed(image, raw, seed) -> Iterator[np.ndarray]:
+def _imputed(image: np.ndarray, raw: np.ndarray, seed: int) -> Iterator[np.ndarray]:
     yield image
     order = _order(raw, seed)
     for i, share in enumerate(ROAD_SHARES):

@@ -11,6 +11,7 @@ import functools
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -149,7 +150,7 @@ def _live_starts(
             padded = np.resize(rows, size)
             ascent = begin(chosen[padded], attempts[padded])
             _, gradients = gradient(ascent.view(0), body.want(chosen[padded]))
-            attempts[rows] += ~gradients.any(axis=(1, 2, 3))[: len(rows)]
+            attempts[rows] += (gradients == 0).all(axis=(1, 2, 3))[: len(rows)]
     return attempts
 
 
@@ -166,10 +167,10 @@ class _Body:
         self._last = _last_convolution(tensor)
         if self._last:
             (tensor,) = node_of(self._last[0]).input_tensors
-            for i, layer in enumerate(map(operation_of, self._last)):
-                config = layer.get_config() | {"name": f"wanted_{i}"}
+            for i, operation in enumerate(map(operation_of, self._last)):
+                config = operation.get_config() | {"name": f"wanted_{i}"}
                 narrow = {"filters": size} if "filters" in config else {}
-                tensor = type(layer).from_config(config | narrow)(tensor)
+                tensor = type(operation).from_config(config | narrow)(tensor)
         model = keras.Model(opened.network.input, tensor, name="body")
         self.model = model if precision == "float32" else in_precision(model, precision)
         self._one_hot = np.eye(tensor.shape[-1], dtype=np.float32)
@@ -196,7 +197,7 @@ def _last_convolution(tensor: keras.KerasTensor) -> list[keras.KerasTensor]:
     return outputs if narrows else []
 
 
-def _excitation(body: keras.Model) -> Callable:
+def _excitation(body: keras.Model) -> Callable[..., Any]:
     """The mean of one channel of the body's output for each row, without the border of its map."""
     ops = keras.ops
     map_size = body.output_shape[1:-1]
@@ -206,7 +207,7 @@ def _excitation(body: keras.Model) -> Callable:
     inner = tuple(slice(b, side - b) for b, side in zip(borders, map_size, strict=True))
     share[:, *inner] = 1 / share[:, *inner].size
 
-    def excitation(images, one_hot):
+    def excitation(images: keras.KerasTensor, one_hot: keras.KerasTensor) -> keras.KerasTensor:
         activations = ops.cast(body(images, training=False), "float32")
         # A product instead of a slice, whose way back is slow.
         wanted = ops.reshape(one_hot, (-1, *(1 for _ in map_size), one_hot.shape[-1])) * share
@@ -251,7 +252,7 @@ def _chunks(rows: np.ndarray, size: int) -> list[np.ndarray]:
 
 
 @functools.cache
-def _channelwise():
+def _channelwise() -> tuple[type[keras.Layer], ...]:
     layers = keras.layers
     return (
         layers.BatchNormalization,
@@ -263,5 +264,5 @@ def _channelwise():
 
 
 @functools.cache
-def _across_channels():
+def _across_channels() -> tuple[Callable[..., Any], ...]:
     return (keras.activations.softmax, keras.activations.log_softmax)

@@ -74,7 +74,7 @@ class OpenedModel:
         with np.errstate(invalid="ignore"):  # of a model that is broken inside
             return expit(scores) if self.output == "sigmoid" else softmax(scores, axis=-1)
 
-    def inference(self, part: keras.Model) -> Callable[[np.ndarray], Any]:
+    def inference(self, part: keras.Model) -> Callable[[np.ndarray | list[np.ndarray]], Any]:
         """`backend.inference` of a part of the network."""
         return self._asking_first(backend.inference(part))
 
@@ -84,8 +84,8 @@ class OpenedModel:
         """`backend.value_and_gradient` of a part of the network."""
         return self._asking_first(backend.value_and_gradient(function, part))
 
-    def _asking_first(self, run):
-        def one_pass(*batch):
+    def _asking_first(self, run: Callable[..., Any]) -> Callable[..., Any]:
+        def one_pass(*batch: Any) -> Any:
             self.go_on()
             return run(*batch)
 
@@ -225,12 +225,13 @@ def split_at(opened: OpenedModel, layer: str) -> tuple[keras.Model, keras.Model]
     """
     network = opened.network
     cut = opened.layers[find_layer(opened, layer)]
-    after, rest, above = {id(cut)}, {}, []
+    after, above = {id(cut)}, []
+    rest: dict[int, keras.KerasTensor] = {}
     for node in nodes(network):
-        inputs = {id(tensor): tensor for tensor in node.input_tensors}
-        if after & inputs.keys():
+        taken = {id(tensor): tensor for tensor in node.input_tensors}
+        if after & taken.keys():
             above.append(node)
-            rest |= {key: inputs[key] for key in inputs.keys() - after}
+            rest |= {key: taken[key] for key in taken.keys() - after}
             after |= set(map(id, node.outputs))
     tensors = [cut, *rest.values()]
     inputs = [keras.Input(batch_shape=each.shape, dtype=each.dtype) for each in tensors]
@@ -289,11 +290,11 @@ def check_visible(opened: OpenedModel) -> None:
         )
 
 
-def _adds_no_features(operation):
+def _adds_no_features(operation: keras.Operation) -> bool:
     return isinstance(operation, _featureless()) or operator_of(operation) in _NO_FEATURES_OPERATORS
 
 
-def _input_shape(model):
+def _input_shape(model: keras.Model) -> tuple[int | None, int | None, int]:
     """Height, width and channels of what the model takes."""
     if not model.built:
         raise RunError(
@@ -313,13 +314,13 @@ def _input_shape(model):
     return shapes[0][1:]
 
 
-def _probe(shape):
+def _probe(shape: tuple[int, int, int]) -> np.ndarray:
     """Two random images, of pixels 0..1 and 0..255."""
     pixels = np.random.default_rng(0).uniform(size=(2, *shape))
-    return np.float32(pixels * np.reshape([1, 255], (2, 1, 1, 1)))
+    return (pixels * np.reshape([1, 255], (2, 1, 1, 1))).astype(np.float32)
 
 
-def _outputs(model, probe):
+def _outputs(model: keras.Model, probe: np.ndarray) -> np.ndarray:
     """What the original returns for the probe, float64."""
     # The scope keeps what would change, as the states of random generators, from changing.
     with keras.StatelessScope():
@@ -337,7 +338,7 @@ def _outputs(model, probe):
     return keras.ops.convert_to_numpy(output).astype(np.float64)
 
 
-def _probabilities(outputs, kind):
+def _probabilities(outputs: np.ndarray, kind: str) -> np.ndarray:
     """Outputs of the original that ended in `kind`, as probabilities of every class."""
     single = outputs.shape[-1] == 1
     if kind == "linear":
@@ -346,7 +347,7 @@ def _probabilities(outputs, kind):
     return np.concatenate([1 - outputs, outputs], axis=-1) if single else outputs
 
 
-def _check(model, received, expected):
+def _check(model: keras.Model, received: np.ndarray, expected: np.ndarray) -> None:
     """Compare probabilities of the copy with those of the original."""
     computes_in = {layer.compute_dtype for layer in model._flatten_layers()}
     coarse = computes_in & {"float16", "bfloat16"}
@@ -363,7 +364,7 @@ def _check(model, received, expected):
 
 
 @functools.cache
-def _featureless():
+def _featureless() -> tuple[type[keras.Layer], ...]:
     layers = keras.layers
     return (
         *(layers.MaxPooling2D, layers.AveragePooling2D, layers.Identity),

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import functools
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -29,12 +29,12 @@ def operator_of(operation: keras.Operation) -> str:
     return "" if isinstance(operation, keras.Layer) else type(operation).__name__
 
 
-def node_of(tensor):
+def node_of(tensor: keras.KerasTensor) -> Any:
     """The call that computes a tensor."""
     return operation_of(tensor)._inbound_nodes[tensor._keras_history.node_index]
 
 
-def narrow_places(model) -> list[keras.KerasTensor]:
+def narrow_places(model: keras.Model) -> list[keras.KerasTensor]:
     """The tensors through which every path from the input to the output passes, in order."""
     calls = list(nodes(model))
     last_use = dict.fromkeys(map(id, model.inputs), 0)
@@ -70,14 +70,14 @@ def replay(
         tensors.update(zip(map(id, node.outputs), outputs, strict=True))
 
 
-def is_graph(operation) -> bool:
+def is_graph(operation: keras.Operation) -> bool:
     """Is it a Functional or Sequential model that computes its graph and nothing else?"""
     if not isinstance(operation, keras.Model):
         return False
     return type(operation).call.__qualname__ in ("Functional.call", "Sequential.call")
 
 
-def unique_names(model) -> dict[int, str]:
+def unique_names(model: keras.Model) -> dict[int, str]:
     """By id, a name for every layer and operation that is no graph; no name is given twice."""
     found = {id(each): (each.name, path) for each, path in _leaves(model, ())}
     counts = Counter(name for name, _ in found.values())
@@ -87,7 +87,9 @@ def unique_names(model) -> dict[int, str]:
     }
 
 
-def _leaves(operation, path):
+def _leaves(
+    operation: keras.Operation, path: tuple[str, ...]
+) -> Iterator[tuple[keras.Operation, tuple[str, ...]]]:
     if not is_graph(operation):
         yield operation, path
         return
@@ -108,9 +110,9 @@ class Copies:
     names: Mapping[int, str]
     layers: dict[str, keras.KerasTensor] = field(default_factory=dict)
     _copies: dict[int, keras.Operation] = field(default_factory=dict)
-    _calls: Counter = field(default_factory=Counter)
+    _calls: Counter[str] = field(default_factory=Counter)
 
-    def call(self, operation, *args, **kwargs):
+    def call(self, operation: keras.Operation, *args: Any, **kwargs: Any) -> Any:
         """Call a copy of the operation; follow it inside if it is a graph."""
         if is_graph(operation):
             return self._run(operation, *args, **kwargs)
@@ -132,7 +134,7 @@ class Copies:
         self._calls[name] += 1
         return outputs
 
-    def _run(self, model, inputs, *_training, **_masks):
+    def _run(self, model: keras.Model, inputs: Any, *_training: Any, **_masks: Any) -> Any:
         if isinstance(model, keras.Sequential):
             for layer in model.layers:
                 inputs = self.call(layer, inputs)
@@ -142,7 +144,9 @@ class Copies:
         return keras.tree.map_structure(lambda tensor: tensors[id(tensor)], model.output)
 
 
-def _copied(operation, name, args, kwargs):
+def _copied(
+    operation: keras.Operation, name: str, args: tuple[Any, ...], kwargs: dict[str, Any]
+) -> tuple[keras.Operation, Any]:
     """A copy of a layer or an operation with what its first call returns."""
     try:
         copy = type(operation).from_config(_in_float32(operation.get_config()))
@@ -165,11 +169,11 @@ def _copied(operation, name, args, kwargs):
 
 
 @functools.cache
-def _sealed_class():
+def _sealed_class() -> type[keras.Layer]:
     class Sealed(keras.Layer):
         """Somebody else's layer, called with weights of our own; nothing in it is ever changed."""
 
-        def __init__(self, layer, *, name):
+        def __init__(self, layer: keras.Layer, *, name: str):
             super().__init__(name=name, dtype=layer.dtype_policy)
             # In a closure: Keras would count the weights of an attribute among those of this layer.
             self.borrowed = lambda: layer
@@ -178,7 +182,7 @@ def _sealed_class():
                 for each in layer.weights
             ]
 
-        def call(self, *args, **kwargs):
+        def call(self, *args: Any, **kwargs: Any) -> Any:
             layer = self.borrowed()
             # Read here: inside another scope, of an engine without variables, they are what
             # it says.
@@ -189,7 +193,7 @@ def _sealed_class():
     return Sealed
 
 
-def _in_float32(config):
+def _in_float32(config: Any) -> Any:
     """The config of a layer with every other precision in it, at any depth, replaced."""
     others = ("mixed_float16", "mixed_bfloat16", "float16", "bfloat16", "float64")
     if isinstance(config, dict):
@@ -207,7 +211,7 @@ def _in_float32(config):
 
 
 @functools.cache
-def _augmentations():
+def _augmentations() -> set[type]:
     layers = keras.layers
     return {
         *(layers.AugMix, layers.CutMix, layers.MixUp, layers.RandAugment),

@@ -152,7 +152,7 @@ def _check_comparable(labels: np.ndarray) -> None:
 
 
 @functools.cache
-def _passing_on():
+def _passing_on() -> tuple[type[keras.Layer], ...]:
     layers = keras.layers
     return (
         layers.InputLayer,

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 
 from cvtrain.backend import keras
@@ -28,7 +30,7 @@ def of_every_class(scores: keras.KerasTensor) -> keras.KerasTensor:
     return _as_layer(_both_classes, scores)
 
 
-def _without_activation(output):
+def _without_activation(output: keras.KerasTensor) -> tuple[keras.KerasTensor, str]:
     """What a last softmax or sigmoid is computed from, and which of them it is, or `linear`."""
     node = node_of(output)
     operation = node.operation
@@ -46,7 +48,7 @@ def _without_activation(output):
     return output, "linear"
 
 
-def _are_probabilities(values, operation):
+def _are_probabilities(values: np.ndarray, operation: keras.Operation) -> bool:
     if values.shape[-1] > 1:
         return bool(values.min() >= 0 and np.allclose(values.sum(axis=-1), 1, atol=1e-2))
     # A single number between 0 and 1 may also be a logit; the last layer of most models is Dense.
@@ -55,23 +57,25 @@ def _are_probabilities(values, operation):
     )
 
 
-def _is_stock(operation):
+def _is_stock(operation: keras.Operation) -> bool:
     return type(operation).__module__.startswith("keras.")
 
 
-def _both_classes(z):
+def _both_classes(z: keras.KerasTensor) -> keras.KerasTensor:
     """The logit z of the second of two classes, (n, 1) -> the scores -z, z of both."""
     return keras.ops.concatenate([-z, z], axis=-1)
 
 
-def _log_probabilities(p):
+def _log_probabilities(p: keras.KerasTensor) -> keras.KerasTensor:
     """Probabilities -> their logarithms; a single one is that of the second of two classes."""
     if p.shape[-1] == 1:
         p = keras.ops.concatenate([1 - p, p], axis=-1)
     return keras.ops.log(keras.ops.maximum(p, 1e-30))
 
 
-def _as_layer(function, output):
+def _as_layer(
+    function: Callable[[keras.KerasTensor], keras.KerasTensor], output: keras.KerasTensor
+) -> keras.KerasTensor:
     """Apply `function` in float32 as a layer with its name."""
     name = function.__name__.strip("_")
     return keras.layers.Lambda(function, name=name, dtype="float32")(output)

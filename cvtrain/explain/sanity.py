@@ -15,7 +15,7 @@ import numpy as np
 from scipy.stats import rankdata
 
 from cvtrain.backend import keras
-from cvtrain.explain.explanation import Explain, Explanation, explanation
+from cvtrain.explain.explanation import Classes, Explain, Explanation, chosen, explanation
 from cvtrain.explain.flat_model import OpenedModel
 
 MAX_STAGES = 10
@@ -99,13 +99,15 @@ def randomise(
     return Cascade(tuple(stages), table)
 
 
-def ignore_the_model(images: np.ndarray, classes: np.ndarray) -> Explanation:
+def ignore_the_model(images: np.ndarray, classes: Classes) -> Explanation:
     """The control that has to fail: a spot in the middle, whatever image, class and model."""
     height, width = images.shape[1:3]
     y, x = np.mgrid[-1 : 1 : height * 1j, -1 : 1 : width * 1j]
     spot = np.exp(-2 * (y**2 + x**2)).astype(np.float32)
-    maps = np.broadcast_to(spot, (*classes.shape, height, width))
-    return explanation(maps, classes, np.zeros((len(images), 0)))
+    scores = np.zeros((len(images), 0))
+    asked = chosen(classes, scores)
+    maps = np.broadcast_to(spot, (*asked.shape, height, width))
+    return explanation(maps, asked, scores)
 
 
 def rank_correlation(a: np.ndarray, b: np.ndarray) -> float:
