@@ -156,14 +156,14 @@ def drawn_batches(
         draws: what they were made from.
     """
 
-    changes = augmentation is not None and bool(augmentation.image_changes)
+    changes = augmentation if augmentation and augmentation.image_changes else None
 
     def fill(images: np.ndarray, draws: list[Draw]) -> None:
         for slot, (epoch, sample) in zip(images, draws, strict=True):
             try:
                 source = pixels[paths[sample]]
                 if changes:
-                    source = augment(source, augmentation, seed=seed, epoch=epoch, sample=sample)
+                    source = augment(source, changes, seed=seed, epoch=epoch, sample=sample)
                 slot[...] = source
             except Exception as error:
                 error.add_note(f"The image was {paths[sample]!r}.")

@@ -47,7 +47,7 @@ def explained_cards(run: Run, mistakes: Sequence[Mistake], stop: Stop) -> list[C
 
     def maps(one: Mistake) -> tuple[tuple[str, str], ...]:
         pairs = ((one.predicted, one.map_predicted), (one.true, one.map_true))
-        return tuple((said, pictures[name]) for said, name in pairs if pictures.get(name or ""))
+        return tuple((said, pictures[name]) for said, name in pairs if name and pictures.get(name))
 
     return [
         Card(

@@ -24,15 +24,17 @@ def _text(value: object) -> str:
 
 
 def _path(value: object) -> str:
-    if not _text(value) or "\0" in value:
+    path = _text(value)
+    if not path or "\0" in path:
         raise ValueError(f"must be the path of a file; received {value!r:.80}")
-    return value
+    return path
 
 
 def _file_name(value: object) -> str:
-    if _path(value) in (".", "..") or "/" in value or "\\" in value:
+    name = _path(value)
+    if name in (".", "..") or "/" in name or "\\" in name:
         raise ValueError(f"must be a name without folders; received {value!r:.80}")
-    return value
+    return name
 
 
 Text = Annotated[str, PlainValidator(_text)]

@@ -61,19 +61,18 @@ def read_abstention(run: Run) -> Abstention | None:
     record = run.read_json(ABSTENTION_FILE)
     fields = record if isinstance(record, dict) else {}
     temperature, threshold = fields.get("temperature"), fields.get("threshold")
-    is_usable = (
+    if (
         fields.get("format") == FORMAT
         and isinstance(temperature, float | int)
         and isinstance(threshold, float | int)
         and LOWEST_TEMPERATURE <= temperature <= HIGHEST_TEMPERATURE
         and 0 <= threshold <= 1
+    ):
+        return Abstention(temperature, threshold)
+    raise RunError(
+        f"{printable(path)}: damaged, or written by another version of cvtrain",
+        f"Set it anew: cvtrain calibrate {quoted(run.path)} --coverage 0.9, or --off",
     )
-    if not is_usable:
-        raise RunError(
-            f"{printable(path)}: damaged, or written by another version of cvtrain",
-            f"Set it anew: cvtrain calibrate {quoted(run.path)} --coverage 0.9, or --off",
-        )
-    return Abstention(temperature, threshold)
 
 
 def measure_abstention(

@@ -9,7 +9,7 @@ from cvtrain.backend import keras
 from cvtrain.config import Config
 from cvtrain.data.batches import num_steps
 from cvtrain.models.transfer import in_precision, prefix_of, set_trainable, suffix_of, unfreeze
-from cvtrain.sections import Training
+from cvtrain.sections import FineTune, Training
 from cvtrain.steps.cached_features import BATCH_SIZE, evaluation_parts
 from cvtrain.steps.heads import cut_base, finetuning_splits, with_dense_head
 from cvtrain.steps.network import build_network
@@ -35,7 +35,7 @@ def estimate_fit(job: Job, config: Config) -> float:
 
 def estimate_features(job: Job, config: Config, *, finetuning: bool = False) -> float:
     """Seconds that `extract-features` will take, or `finetune` after it: what its steps train, and
-    for the former the extraction.
+    for the former the extraction. The number of views must be limited.
     """
 
     stage = config.extract_features
@@ -44,7 +44,8 @@ def estimate_features(job: Job, config: Config, *, finetuning: bool = False) -> 
     counts = _counts(job)
     if finetuning:
         seconds = _OVERHEAD_SECONDS
-        for step in (config.finetune, *config.finetune.then):
+        section = config.finetune or FineTune()
+        for step in (section, *section.then):
             unfrozen = unfreeze(model, step)
             set_trainable(model, unfrozen.layers)
             upper = suffix_of(model, unfrozen.split) if unfrozen.split else model
@@ -53,6 +54,7 @@ def estimate_features(job: Job, config: Config, *, finetuning: bool = False) -> 
     prefix = prefix_of(model, *dict.fromkeys((cut, *finetuning_splits(config, model))))
     views = _forward_speed(job, partial(in_precision, prefix), job.config.precision)
     exact = sum(len(part.paths) for part in evaluation_parts(job.dataset).values())
+    assert stage.views != "unlimited"
     seconds = _OVERHEAD_SECONDS + counts["train"] * stage.views / views
     seconds += exact / _forward_speed(job, partial(in_precision, prefix))
     if stage.head.name == "dense":

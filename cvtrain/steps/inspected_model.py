@@ -210,8 +210,12 @@ def _doubt_of_pixels(opened: "OpenedModel", asked: str | None) -> str:
     """
 
     used = asked or "0..255"
-    reached = {name: range_at_first_layer(opened, *each) for name, each in PIXEL_RANGES.items()}
-    if reached[used] is None or np.allclose(reached["0..255"], (0, 255), atol=_ABOUT):
+    reached = {
+        name: found
+        for name, each in PIXEL_RANGES.items()
+        if (found := range_at_first_layer(opened, *each)) is not None
+    }
+    if used not in reached or np.allclose(reached["0..255"], (0, 255), atol=_ABOUT):
         return (
             ""
             if asked

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from cvtrain.backend import keras
 from cvtrain.config import Config
 from cvtrain.models import convnet, separable
 
-NETWORKS = {
+_Sizes = list[tuple[int, int]]
+
+NETWORKS: dict[str, tuple[Callable[..., keras.Model], Callable[..., _Sizes]]] = {
     "convnet": (convnet.build_convnet, convnet.output_sizes),
     "separable": (separable.build_separable, separable.output_sizes),
 }

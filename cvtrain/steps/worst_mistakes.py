@@ -127,8 +127,8 @@ def _pictures(
     size = photograph.shape[:2]
     box = seen_box(size, decoder.size, decoder.resize)
     pictures = {"picture": (f"{stem}.jpg", photograph)}
-    for number, role in enumerate(("true", "predicted") if maps is not None else ()):
-        heat = upsampled(heatmap(maps[number]), size, box)
+    for role, each in zip(("true", "predicted"), [] if maps is None else maps, strict=False):
+        heat = upsampled(heatmap(each), size, box)
         pictures[f"map_{role}"] = f"{stem}-{role}.jpg", overlay(photograph, heat)
     for name, picture in pictures.values():
         Image.fromarray(picture).save(folder / name, quality=88)

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from logging import Logger
 
     from rich.console import Console as RichConsole
+    from rich.console import RenderableType
     from rich.progress import Progress, ProgressColumn
 
 _NOT_METRICS = {"epoch", "step", "learning_rate", "images_per_second", "seconds", "val_seconds"}
@@ -156,7 +157,7 @@ class Console:
         console = self._err
 
         class Bar(Progress):
-            def get_renderables(self):
+            def get_renderables(self) -> "Iterator[RenderableType]":
                 # The terminal writes the ^C of a stop behind the bar. Without room for it, it
                 # would go on in the next line, and the bar would be sought there to be cleared.
                 for each in super().get_renderables():

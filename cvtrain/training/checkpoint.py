@@ -74,9 +74,10 @@ class Checkpoints:
         paths = self._paths()
         number = _number(paths[-1]) + 1 if paths else 1
         text = json.dumps({"values": snapshot.values}, allow_nan=False)
+        arrays: dict[str, Any] = {"json": np.array(text), **snapshot.arrays}
         with committed(self._folder / f"checkpoint-{number:06d}.npz") as temporary:
             with temporary.open("wb") as file:
-                np.savez(file, json=np.array(text), **snapshot.arrays)
+                np.savez(file, **arrays)
             seal(temporary)
         with disk_errors(self._folder):
             for path in self._paths()[:-_KEPT]:

@@ -29,7 +29,7 @@ def linear_accuracy(
     *,
     folds: int,
     seed: int,
-    groups: Sequence[bytes | str] | None = None,
+    groups: Sequence[bytes | str] | np.ndarray | None = None,
     go_on: Callable[[], object] = lambda: None,
 ) -> Row:
     """How well logistic regression on standardised features does.
@@ -77,7 +77,7 @@ def out_of_fold(
     *,
     folds: int,
     seed: int,
-    groups: Sequence[bytes | str] | None = None,
+    groups: Sequence[bytes | str] | np.ndarray | None = None,
     go_on: Callable[[], object] = lambda: None,
 ) -> tuple[np.ndarray, float]:
     """What logistic regression says of each image when it has not learnt it.
@@ -115,6 +115,7 @@ def out_of_fold(
             if loss >= best_loss:
                 break
             best, best_loss, best_strength = found, loss, strength
+    assert best is not None
     return best, best_strength
 
 
@@ -124,7 +125,7 @@ def held_out(
     *,
     folds: int,
     seed: int,
-    groups: Sequence[bytes | str] | None = None,
+    groups: Sequence[bytes | str] | np.ndarray | None = None,
     go_on: Callable[[], object] = lambda: None,
 ) -> np.ndarray:
     """Probabilities (n, classes) float32 of other images by logistic regression on `train`.
@@ -141,7 +142,7 @@ def held_out(
 
 
 def _parts(
-    labels: np.ndarray, groups: Sequence[bytes | str] | None, folds: int, seed: int
+    labels: np.ndarray, groups: Sequence[bytes | str] | np.ndarray | None, folds: int, seed: int
 ) -> list[np.ndarray]:
     """Masks (n,) bool, one a fold: what is held out. At most as many as a class has groups."""
     from sklearn.model_selection import StratifiedKFold

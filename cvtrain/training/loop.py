@@ -130,8 +130,8 @@ def train(
     if checkpoints and (snapshot := checkpoints.load()):
         loop.restore(snapshot)
     try:
-        if keep_start and loop.validate_start(validation):
-            on_start(state.start)
+        if keep_start and (start := loop.validate_start(validation)):
+            on_start(start)
         with contextlib.closing(batches(loop.global_step)) as stream:
             while not loop.outcome() and not stop.requested:
                 for progress in loop.run_steps(stream):
@@ -195,14 +195,14 @@ class _Loop:
         is_better = state.best_epoch and self._beats_start(state.best_value)
         return state.best_epoch if is_better else 0
 
-    def validate_start(self, validation: Callable[[], Batches]) -> bool:
-        """Keep the model as it is until an epoch is better; False if that was done before, or a
-        stop was asked for."""
+    def validate_start(self, validation: Callable[[], Batches]) -> dict[str, float] | None:
+        """Keep the model as it is until an epoch is better, and return how it does; None if that
+        was done before, or a stop was asked for."""
         if self.global_step or self.state.start:
-            return False
+            return None
         if validated := self._validate(validation):
             self.state.start, self.best = validated, self._weights()
-        return validated is not None
+        return validated
 
     def run_steps(self, stream: Batches) -> Iterator[Progress]:
         """Go on to the end of the epoch or to a request to stop; say every so often where."""
