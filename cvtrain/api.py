@@ -81,7 +81,8 @@ class Run:
     def metrics(self) -> Mapping[str, Any]:
         """Metrics by split: {"test": {"accuracy": 0.93, "accuracy_interval": [...], ...}, ...}."""
         self._run.require("metrics")
-        return self._run.content["metrics"]
+        metrics: dict[str, Any] = self._run.content["metrics"]
+        return metrics
 
     @property
     def history(self) -> list[dict[str, float]]:
@@ -126,7 +127,7 @@ class Run:
         decoder = decoder_of_run(self._run)
         with stop_on_signals() as stop:
             answer = classifier_of(self._run, stop, tta=tta)
-            if _are_paths(images):
+            if isinstance(images, str | Path) or _are_paths(images):
                 found = find_images(_as_paths(images), {})
                 batches = classify_files(answer, decoder, found, batch_size)
                 return [prediction for batch in batches for prediction in batch]
@@ -384,9 +385,7 @@ def _path_of(run: "PathLike | Run") -> Path:
     return run.path if isinstance(run, Run) else Path(run)
 
 
-def _are_paths(images: Images) -> bool:
-    if isinstance(images, str | Path):
-        return True
+def _are_paths(images: Sequence[PathLike | np.ndarray] | np.ndarray) -> bool:
     return not isinstance(images, np.ndarray) and all(isinstance(i, str | Path) for i in images)
 
 

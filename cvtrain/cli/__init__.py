@@ -4,6 +4,7 @@ Imports click, the standard library, errors and names; everything else inside th
 `--help` costs what click costs.
 """
 
+from collections.abc import Mapping, Sequence
 from typing import ClassVar
 
 import click
@@ -25,7 +26,9 @@ _GROUPS = {
 
 
 class _Commands(WholeSentences):
-    groups: ClassVar = {title: [each.name for each in group] for title, group in _GROUPS.items()}
+    groups: ClassVar[Mapping[str, Sequence[str]]] = {
+        title: [each.name or "" for each in group] for title, group in _GROUPS.items()
+    }
 
 
 @click.group(

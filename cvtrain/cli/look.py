@@ -257,10 +257,17 @@ def visualize(
             f"visualize: one look at a time; received --{' --'.join(looks)}",
             "Start the command once for each.",
         )
-    look = Look(*looks, **options)
+    look = Look(looks[0] if looks else Look.what, **options)
     source, images = open_model_for(paths, console)
-    where = {"pixel_range": pixel_range, "output": output, "data": data}
-    run_visualize(source, images, look, **where, console=console)
+    run_visualize(
+        source,
+        images,
+        look,
+        pixel_range=pixel_range,
+        output=output,
+        data=data,
+        console=console,
+    )
 
 
 @click.command(

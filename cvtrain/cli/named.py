@@ -214,7 +214,7 @@ def _refuse_nothing(images: Sequence[str]) -> None:
     if len(missing) == 1:
         path = Path(missing[0].path)
         near = None if os.path.lexists(path) else _near(path, _siblings(path))
-        message, advice = f"{listed([path])}: {missing[0].problem}", _did_you_mean(near)
+        message, advice = f"{listed([missing[0].path])}: {missing[0].problem}", _did_you_mean(near)
         raise DataError(message, advice or "Name image files, folders or patterns.")
     if missing:
         names = listed((found.path for found in missing), _MOST_NAMED)

@@ -4,7 +4,7 @@ import functools
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import click
 
@@ -24,7 +24,7 @@ class WholeSentences(click.Group):
         groups: names of commands by the title of their group; empty: all are `Commands`.
     """
 
-    groups: Mapping[str, Sequence[str]] = {}
+    groups: ClassVar[Mapping[str, Sequence[str]]] = {}
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """Write the commands into a help page."""
@@ -112,7 +112,8 @@ class Project:
         from cvtrain.runs.run import Run, RunRequest, new_run_path, newest_run, refuse_existing
         from cvtrain.system.files import quoted
 
-        config, run_dir, kept = self.config, self.run_dir, self.config
+        config, run_dir = self.config, self.run_dir
+        kept: Path | None = config
         if is_run(config):
             if not self.resume:
                 raise ConfigError(
@@ -151,6 +152,7 @@ def project_options(command: Callable[..., None]) -> Callable[..., None]:
         asked = {field.name: arguments.pop(field.name) for field in fields(Project)}
         command(console, Project(**asked), **arguments)
 
+    with_options: Callable[..., None] = wrapper
     for option in (
         common_options,
         click.option(
@@ -164,8 +166,8 @@ def project_options(command: Callable[..., None]) -> Callable[..., None]:
         set_option,
         click.argument("config", default="config.yaml", type=click.Path(path_type=Path)),
     ):
-        wrapper = option(wrapper)
-    return wrapper
+        with_options = option(with_options)
+    return with_options
 
 
 def _refuse_what_is_no_config(path: Path) -> None:

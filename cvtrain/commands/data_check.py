@@ -26,7 +26,7 @@ def data_check(config: Config, *, console: Console) -> None:
         rows = [(printable(p.path), p.severity, p.what, p.advice) for p in problems]
         console.table(("file", "is", "because", "advice"), rows)
     console.result(f"{report.num_files:,} files checked: {summary(index.counts)}")
-    paths = {severity: set() for severity in ("bad", "doubtful")}
+    paths: dict[str, set[str]] = {severity: set() for severity in ("bad", "doubtful")}
     for problem in problems:
         paths[problem.severity].add(problem.path)
     num_bad = len(paths["bad"])

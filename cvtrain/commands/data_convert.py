@@ -65,7 +65,8 @@ def data_convert(source: str, output: Path | None, *, console: Console) -> None:
     ):
         done = _convert_all(folder, new, stop, console)
         if not any(each.name for each in done):
-            raise none_readable(Path(source), {each.path: each.error for each in done})
+            errors = {each.path: each.error for each in done if each.error}
+            raise none_readable(Path(source), errors)
         commit_json(new / _MARK, {"source": str(folder)})
     _tell(done, Path(source), console)
     num_converted = sum(each.is_converted for each in done)

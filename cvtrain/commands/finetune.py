@@ -77,10 +77,10 @@ def finetune(config: Config, request: RunRequest, console: Console, *, source: R
         before = layer_digests(model)
         trained: set[str] = set()
         changed: set[str] = set()
-        course, untuned = Course(), None
+        course = Course()
         for number, step in enumerate((section, *section.then), 1):
             stage = _Stage(job, model, step, number, augmentation, views)
-            if untuned is None:
+            if number == 1:
                 untuned = stage.test_predictions()
             course = stage.train(course)
             trained.update(stage.unfrozen.layers)

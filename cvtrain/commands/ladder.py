@@ -94,7 +94,7 @@ def rungs_of(config: Config, path: Path) -> list[Rung]:
         )
     plain = config.model_copy(update={"augment": None})
     views = config.extract_features.views
-    many = VIEWS if views in (1, "unlimited") else views
+    many = VIEWS if views == 1 or views == "unlimited" else views
     section = config.finetune or FineTune()
 
     def with_views(base: Config, number: int) -> Config:

@@ -127,6 +127,7 @@ def render_report(
         mistakes = explained_cards(run, explained, stop)
     else:
         mistakes = plain_cards(worst, predictions, class_names, pictures)
+    start = record.start.model_dump() if record.start else None
     config, history, phases = read_settings(run), read_history(run), words.phases(record)
     settings, abstention = flat(config), read_abstention(run)
     return render(
@@ -147,7 +148,7 @@ def render_report(
         readings=readings(record, config, history),
         history=history,
         more_metrics=[name for name in METRICS if f"val_{name}" in history],
-        curves=plot_curves(history, record.best_epoch, record.start and dict(record.start)),
+        curves=plot_curves(history, record.best_epoch, start),
         confusion=confusion(test.confusion_matrix, class_names, predictions, cells, pictures),
         num_missing=num_missing,
         root=root,

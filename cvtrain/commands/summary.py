@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -179,10 +179,10 @@ def _cells(row: Row) -> tuple[str, ...]:
     return (name, row.window, _times(row.output), parameters, costs, sees, step, border)
 
 
-def _times(numbers) -> str:
+def _times(numbers: Iterable[object]) -> str:
     """`3` for a square window or one number, `3 x 5` for others; shapes as they are."""
-    numbers = [str(number) for number in numbers]
-    return " x ".join(numbers[:1] if len(numbers) == 2 and len(set(numbers)) == 1 else numbers)
+    said = [str(number) for number in numbers]
+    return " x ".join(said[:1] if len(said) == 2 and len(set(said)) == 1 else said)
 
 
 def _tell_totals(

@@ -92,12 +92,12 @@ def software() -> Iterator[Finding]:
         found = "cvtrain is not installed as a package, so its requirements cannot be checked"
         yield Finding("packages", "warn", found, "pip install . in its folder")
     for name, rivals in _RIVALS.items():
-        if found := [rival for rival in rivals if _version(name) and _version(rival)]:
+        if clashing := [rival for rival in rivals if _version(name) and _version(rival)]:
             yield Finding(
                 name,
                 "warn",
-                f"{', '.join(found)} installs the same files",
-                f"pip uninstall {' '.join(found)}; pip install --force-reinstall {name}",
+                f"{', '.join(clashing)} installs the same files",
+                f"pip uninstall {' '.join(clashing)}; pip install --force-reinstall {name}",
             )
 
 
@@ -165,7 +165,7 @@ def engine() -> Iterator[Finding]:
         )
         return
     yield from _device(name, facts["device"], facts["has_gpu_build"])
-    rates = {key: facts[key] for key in ("float32", "bfloat16") if key in facts}
+    rates: dict[str, float] = {key: facts[key] for key in ("float32", "bfloat16") if key in facts}
     if len(rates) < 2:
         yield Finding("convolutions", "warn", f"not measured: {problem}", "Ask again.")
         return

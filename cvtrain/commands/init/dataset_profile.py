@@ -129,7 +129,7 @@ def survey(
     if report.range:
         decoder = replace(decoder, range=report.range)
         _, report = check(index, decoder, stop, console)
-    spoilt = report.index.dealing.too_few
+    spoilt = report.index.dealing.too_few if report.index.dealing else {}
     if spoilt and not report.same_classes:
         index, too_rare = _divided(data, too_rare | spoilt, stop, console)
         _, report = check(index, decoder, stop, console)
@@ -180,8 +180,8 @@ def _columns(path: Path) -> Columns | None:
         for manifest in find_manifests(path):
             read_manifest(manifest)
     except UnreadManifest as error:
-        if error.proposal.is_certain:
-            return Columns(**asdict(error.proposal.columns))
+        if (columns := error.proposal.columns) and error.proposal.is_certain:
+            return Columns(**asdict(columns))
     except DataError:
         pass  # who finds the images tells it
     return None
@@ -229,8 +229,9 @@ def _sample(index: Index) -> list[Decoded]:
         looks = list(pool.map(look, places))
     decoded = [each for each in looks if isinstance(each, Decoded)]
     if not decoded:
-        sample = (paths[place] for place in places)
-        raise none_readable(index.root, dict(zip(sample, looks, strict=True)))
+        pairs = zip(places, looks, strict=True)
+        errors = {paths[place]: e for place, e in pairs if isinstance(e, DecodeError)}
+        raise none_readable(index.root, errors)
     return decoded
 
 

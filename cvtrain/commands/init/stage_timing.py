@@ -105,10 +105,11 @@ def _seconds_with(job: Job, base: Base) -> float:
         training=False,
     )
     num_train = len(splits["train"].paths)
-    images = config.extract_features.views * num_train
-    images += sum(len(split.paths) for name, split in splits.items() if name != "train")
-    images += _TUNING_COST * config.finetune.epochs * num_train
-    return images / speed
+    num_others = sum(len(split.paths) for name, split in splits.items() if name != "train")
+    views, tuning = config.extract_features.views, config.finetune
+    assert views != "unlimited"
+    assert tuning is not None
+    return (views * num_train + num_others + _TUNING_COST * tuning.epochs * num_train) / speed
 
 
 if __name__ == "__main__":

@@ -90,9 +90,10 @@ def explain_images(
         record["faithfulness"], table = faithfulness.tell(method, album, console)
         tables.append(table)
     if look.sanity:
-        first = map(np.stack, zip(*found.first, strict=True))
-        options = {"seed": look.seed, "album": album, "console": console}
-        record["sanity"] = check_sanity(opened, method, explain, *first, **options)
+        pixels, classes = (np.stack(each) for each in zip(*found.first, strict=True))
+        record["sanity"] = check_sanity(
+            opened, method, explain, pixels, classes, seed=look.seed, album=album, console=console
+        )
     save(draw_contact_sheet(found.panels), folder / "sheet.png")
     num_left_out = len(found.records) - len(found.cards)
     album.finish(method, record, cards=found.cards, tables=tables, num_left_out=num_left_out)
@@ -129,7 +130,7 @@ def _asker(
     image the answers, one for each of its classes.
     """
 
-    def ask(batch):
+    def ask(batch: Sequence[Image]) -> tuple[np.ndarray, np.ndarray, list[list[_Answer]]]:
         # Always of one size, so that nothing is compiled twice.
         filled = [*batch, *[batch[-1]] * (size - len(batch))]
         pixels = subject.as_input(np.stack([image.pixels for image in filled]))
@@ -138,7 +139,7 @@ def _asker(
         maps = found.maps
         if found.box:
             maps = upsampled(maps, pixels.shape[1:3], found.box, extend=True)
-        box = found.box or (0.0, 0.0, *map(float, pixels.shape[1:3]))
+        box = found.box or (0.0, 0.0, float(pixels.shape[1]), float(pixels.shape[2]))
         rows = zip(found.scores, found.classes, found.maps, maps, found.notes, strict=True)
         answers = [
             [
@@ -199,18 +200,23 @@ def _write(
         blended = overlay(original, upsampled(heatmap(answer.placed), size, box))
         np.save(folder / f"{file}.npy", answer.raw)
         Pillow.fromarray(blended).save(folder / f"{file}.png")
-        entry = {
-            "role": _role(c, predicted, true),
-            "score": answer.score,
-            "probability": probability,
-            "note": answer.note,
-        }
-        files = {"map": f"{file}.npy", "map_box": list(answer.box), "overlay": f"{file}.png"}
-        entries.append({"class": name, **entry, **files})
-        caption = f"{name} {probability:.2f}\n{answer.note or entry['role']}"
-        panels.append((_thumbnail(blended), caption))
+        role = _role(c, predicted, true)
+        entries.append(
+            {
+                "class": name,
+                "role": role,
+                "score": answer.score,
+                "probability": probability,
+                "note": answer.note,
+                "map": f"{file}.npy",
+                "map_box": list(answer.box),
+                "overlay": f"{file}.png",
+            }
+        )
+        panels.append((_thumbnail(blended), f"{name} {probability:.2f}\n{answer.note or role}"))
         if on_the_page:
-            views.append(View(name=name, **entry, picture=picture(blended)))
+            seen = picture(blended)
+            views.append(View(name, role, probability, answer.score, answer.note, seen))
     found.records.append(
         {
             "file": image.wanted.name,

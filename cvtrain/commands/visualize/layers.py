@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -88,7 +90,7 @@ def draw_filters(
                 pixel_range=subject.pixel_range,
                 precision=precision,
                 seed=look.seed,
-                on_step=lambda share, show=show: show(round(100 * share), 100),
+                on_step=_in_percent(show),
             )
         file = safe_name(layer)
         album.draw(draw(found), f"{file}.png", f"{layer}: {len(found.images)} filters")
@@ -140,11 +142,16 @@ def draw_depth_story(
     columns = ("layer", "zeros", "alike within a class", "across classes")
     console.table(columns, [(layer, *(f"{mean:.2f}" for mean in means)) for layer, *means in rows])
     files = [image.wanted.name for image in seen]
-    found = {"unreadable": images.unreadable, "files": files}
+    found: dict[str, Any] = {"unreadable": images.unreadable, "files": files}
     found["depth"] = [
         dict(zip(("layer", "sparsity", "within", "across"), row, strict=True)) for row in rows
     ]
     album.finish("what the layers keep", subject.describe() | {"seed": look.seed} | found)
+
+
+def _in_percent(show: Callable[[int, int], None]) -> Callable[[float], None]:
+    """What shows a share of the work as so many of a hundred."""
+    return lambda share: show(round(100 * share), 100)
 
 
 def _low_middle_high(subject: Subject) -> list[str]:

@@ -57,10 +57,10 @@ class Faithfulness:
 
         of_maps, of_random = _joined(self._of_maps), _joined(self._of_random)
         columns = ("measure", "better", method, "random maps")
-        rows = [
+        rows = tuple(
             (name, measure.better, f"{measure.mean:.3f}", f"{of_random[name].mean:.3f}")
             for name, measure in of_maps.items()
-        ]
+        )
         title = f"faithfulness, {self.num_images} images"
         console.table(columns, rows, title=title)
         album.draw(draw_faithfulness(of_maps, of_random, method), "faithfulness.png", title)
@@ -94,7 +94,10 @@ def check_sanity(
     """
     from cvtrain.explain.draw_explained import draw_cascades
 
-    methods = {method: explain, "a spot in the middle (has to fail)": ignore_the_model}
+    methods: dict[str, Explain] = {
+        method: explain,
+        "a spot in the middle (has to fail)": ignore_the_model,
+    }
     cascades = {
         name: randomise(opened, each, images, classes, seed=seed) for name, each in methods.items()
     }
