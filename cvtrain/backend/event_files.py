@@ -1,10 +1,16 @@
 """Event files, which TensorBoard reads: TensorFlow writes them, whatever engine Keras runs on."""
 
+from __future__ import annotations
+
 import time
 from collections.abc import Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from cvtrain.backend.engine import quiet
+
+if TYPE_CHECKING:
+    import tensorflow as tf
 
 
 class EventFile:
@@ -34,7 +40,7 @@ class EventFile:
         """Close the file."""
         self._writer.close()
 
-    def _append(self, event: object) -> None:
+    def _append(self, event: tf.compat.v1.Event) -> None:
         event.wall_time = time.time()
         self._writer.write(event.SerializeToString())
         self._writer.flush()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
 from importlib.util import find_spec
 from typing import Any
@@ -168,7 +168,7 @@ def write_features(job: Job, frozen: FrozenPart) -> None:
         num_views = len(rows[name]) // len(split.paths)
         features = pooled(rows[name].take(np.arange(len(rows[name]))), head.pooling)
         labels = np.tile(split.labels, num_views)
-        columns = {
+        columns: dict[str, Sequence[Any] | np.ndarray] = {
             "file": split.paths * num_views,
             "view": np.repeat(np.arange(num_views), len(split.paths)),
             "label": labels,
@@ -188,12 +188,12 @@ def write_features(job: Job, frozen: FrozenPart) -> None:
         job.console.result("for .parquet files instead of .csv: pip install 'cvtrain[parquet]'")
 
 
-def _parquet(columns: dict[str, Sequence[Any]], features: np.ndarray) -> bytes:
+def _parquet(columns: Mapping[str, Sequence[Any] | np.ndarray], features: np.ndarray) -> bytes:
     import pyarrow  # an extra
     from pyarrow import parquet
 
     rows = pyarrow.FixedSizeListArray.from_arrays(features.ravel(), features.shape[1])
     # Into memory: on a full disk, files of Arrow's tell of it on standard error by themselves.
     content = pyarrow.BufferOutputStream()
-    parquet.write_table(pyarrow.table(columns | {"features": rows}), content)
+    parquet.write_table(pyarrow.table({**columns, "features": rows}), content)
     return content.getvalue().to_pybytes()

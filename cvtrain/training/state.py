@@ -21,7 +21,7 @@ Validated = dict[str, float]
 metrics, in 0..1."""
 
 
-@dataclass(frozen=True)
+@dataclass
 class Progress:
     """Where a training is. Epochs and steps count from 1; the metrics are means over the epoch so
     far, of `loss` and `accuracy`."""
