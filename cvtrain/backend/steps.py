@@ -7,7 +7,7 @@ optimizer alone: on processors its convolutions are half as fast. Any other engi
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol
 
 import numpy as np

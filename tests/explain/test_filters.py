@@ -101,7 +101,7 @@ def _settled_chain(last):
 
 @pytest.mark.parametrize("layer", ["conv", "norm", "relu"])
 def test_few_channels_at_a_time_are_those_of_the_whole_layer(layer, monkeypatch):
-    monkeypatch.setattr(filters, "_ON_EACH_CHANNEL", ())
+    monkeypatch.setattr(filters, "_channelwise", tuple)
     whole = filter_images(_settled_chain([layers.Identity(name="same")]), layer, steps=4)
     monkeypatch.undo()
     narrowed = filter_images(_settled_chain([]), layer, steps=4, filters=[5, 2])
