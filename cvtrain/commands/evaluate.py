@@ -13,7 +13,7 @@ from cvtrain.data.manifest import has_columns
 from cvtrain.data.metadata import find_manifests
 from cvtrain.data.sources import locate_source
 from cvtrain.errors import DataError
-from cvtrain.evaluation.metrics import METRICS, classification_report
+from cvtrain.evaluation.metrics import classification_report
 from cvtrain.runs.moved_images import holds_recorded, recorded_root
 from cvtrain.runs.predictions import predictions_csv
 from cvtrain.runs.run import Run
@@ -55,7 +55,7 @@ def evaluate(
             manifest has such columns.
 
     Returns:
-        The content of metrics.json: `metrics.classification_report` with all of `METRICS`, and
+        The content of metrics.json: `metrics.classification_report` with the run's metrics, and
         `abstention` (see `calibration.coverage_and_risk`) if the run abstains.
 
     Raises:
@@ -78,7 +78,8 @@ def evaluate(
         (name, part), *_ = index.splits.items()
         predict = average(load_predictor(run, stop))
         probabilities = predict_split(predict, pixels, part, stop, console)
-    metrics = classification_report(part.labels, probabilities, class_names, METRICS)
+    chosen = run.record.metrics.test.chosen if run.record.metrics else ()
+    metrics = classification_report(part.labels, probabilities, class_names, chosen)
     metrics |= measure_abstention(run, part.labels, probabilities)
     described = {"split": name, "source": str(index.root), "tta": tta}
     with committed_folder(folder, mark=_MARK) as new:

@@ -19,6 +19,7 @@ from PIL import Image
 from sklearn import metrics as sk
 
 from cvtrain.commands.compare import open_contenders, show
+from cvtrain.commands.evaluate import evaluate
 from cvtrain.commands.fit import fit
 from cvtrain.commands.report import render_report
 from cvtrain.config import load_config
@@ -438,6 +439,9 @@ def test_metrics_that_a_config_asks_for_stand_wherever_loss_and_accuracy_do(
     mean = np.mean([row["f1"] for row in test["per_class"].values()])
     assert test["macro_f1"] == pytest.approx(mean)
     assert run.record.metrics.validation.chosen["top_5"] == 1.0
+    assert (
+        evaluate(run, source=None, split="test", output=None, console=Console(quiet=True)) == test
+    )
     page = render_report(run, Stop())
     for text in ("Macro_f1 by epoch: validation", '<th scope="col">validation macro_f1</th>'):
         assert text in page
