@@ -249,8 +249,7 @@ def finetune(
         if source is not None:
             first = runs.Run.open(_path_of(source))
         elif resume:
-            recorded = runs.Run.open(request.path).require("source").source
-            first = runs.Run.open(Path(recorded.run))
+            first = runs.Run.open(Path(runs.Run.open(request.path).require_source().run))
         else:
             first = newest_run(RUNS_DIR, command="extract-features", has_model=True)
         return command(config, request, console, source=first)

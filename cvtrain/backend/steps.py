@@ -7,7 +7,7 @@ optimizer alone: on processors its convolutions are half as fast. Any other engi
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
 import numpy as np
@@ -169,11 +169,11 @@ class _TensorFlowStep:
         self._step(images, rows, rate)
 
     @property
-    def totals(self) -> Mapping[str, float]:
+    def totals(self) -> dict[str, float]:
         return dict(zip(NO_TOTALS, self._sums.numpy().tolist(), strict=True))
 
     @totals.setter
-    def totals(self, values: Mapping[str, float]) -> None:
+    def totals(self, values: dict[str, float]) -> None:
         self._sums.assign(np.array([values[name] for name in NO_TOTALS]))
 
 

@@ -162,7 +162,7 @@ def finetune(console: "Console", project: Project, source: Path | None) -> None:
     from cvtrain.runs.run import Run, newest_run
 
     if project.resume and source is None:
-        source = Path(Run.open(request.path).require("source").source.run)
+        source = Path(Run.open(request.path).require_source().run)
     if source is None:
         start = newest_run(RUNS_DIR, command="extract-features", has_model=True)
         console.remark(f"from: {start.path} (the newest extract-features run)", always=True)

@@ -118,7 +118,7 @@ def show(
     columns = ("run", "accuracy", "95 % interval", "p", "agreement", "minutes", "parameters")
     rows = []
     for one in contenders:
-        test, pair = one.record.metrics.test, pairs.get((first, one.name))
+        test, pair = one.record.test, pairs.get((first, one.name))
         low, high = test.accuracy_interval
         rows.append(
             (
@@ -155,7 +155,7 @@ def render_comparison(
     """The page; it ranks runs only where all were tested on the same images and labels."""
     known = {names: pair for names, pair in pairs.items() if pair is not None}
     unpaired = [names for names, pair in pairs.items() if pair is None]
-    best, second, *_ = sorted(contenders, key=lambda one: -one.record.metrics.test.accuracy)
+    best, second, *_ = sorted(contenders, key=lambda one: -one.record.test.accuracy)
     first_two = next(names for names in pairs if set(names) == {best.name, second.name})
     return render(
         "cvtrain.reports",
@@ -208,7 +208,7 @@ def _names(runs: Sequence[Run]) -> list[str]:
 
 def _scores_by_class(contenders: Sequence[Contender]) -> list[tuple[str, list[float | None]]]:
     """F1 of each class in each run; none where the runs have different classes."""
-    tables = [one.record.metrics.test.per_class for one in contenders]
+    tables = [one.record.test.per_class for one in contenders]
     if any(set(table) != set(tables[0]) for table in tables):
         return []
     return [(name, [table[name].f1 for table in tables]) for name in tables[0]]

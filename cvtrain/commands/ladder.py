@@ -157,7 +157,7 @@ def show_estimates(job: Job, rungs: Sequence[Rung], estimates: dict[str, float])
 def describe(run: Run, rung: Rung, estimate: float, below: Sequence[dict]) -> dict[str, Any]:
     """A rung as run.json and the table have it."""
     record = run.require("metrics")
-    test = record.metrics.test
+    test = record.test
     row = {
         "name": rung.name,
         "run": run.path.name,

@@ -107,7 +107,7 @@ def render_report(
     """
     record = measured_record(run)
     root = Path(record.data.root) if data is None else folder_of(data)
-    test, class_names = record.metrics.test, record.class_names
+    test, class_names = record.test, record.class_names
     predictions = read_predictions(run.path / "predictions-test.csv", class_names)
     suspects = read_suspects(run)
     explained = read_mistakes(run)
@@ -198,6 +198,7 @@ def readings(
         split: [by_class.get(name, 0) for name in record.class_names]
         for split, by_class in record.data.counts.items()
     }
+    assert record.metrics is not None
     name, metrics = record.command.replace("-", "_"), record.metrics.model_dump()
     try:
         held_out = held_out_of(counts, metrics) if metrics["validation"] else None

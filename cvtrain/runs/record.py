@@ -24,12 +24,13 @@ def _distinct(names: tuple[str, ...]) -> tuple[str, ...]:
 
 
 def _range(value: object) -> object:
-    is_pair = isinstance(value, list) and len(value) == 2
-    if value != "auto" and not (
-        is_pair and all(type(each) is int for each in value) and 0 <= value[0] < value[1] <= 65_535
-    ):
-        raise ValueError(f"must be auto, or two numbers that rise; received {value!r:.80}")
-    return value
+    if value == "auto":
+        return value
+    if isinstance(value, list) and len(value) == 2 and all(type(each) is int for each in value):
+        low, high = value
+        if 0 <= low < high <= 65_535:
+            return value
+    raise ValueError(f"must be auto, or two numbers that rise; received {value!r:.80}")
 
 
 # JSON has lists for tuples, and texts for moments.
@@ -73,7 +74,7 @@ class Scores(JsonObject):
     accuracy: Share
     accuracy_interval: Interval
     loss: float
-    chosen: dict[str, Share] = Field({})
+    chosen: dict[str, Share] = Field(default={})
 
     @model_validator(mode="before")
     @classmethod
@@ -132,7 +133,7 @@ class Check(JsonObject):
     leaks: _Count = 0
     doubtful: _Count
     skipped: _Count = 0
-    problems: list[Problem] = Field([])
+    problems: list[Problem] = Field(default=[])
 
 
 class Data(JsonObject):
@@ -142,7 +143,7 @@ class Data(JsonObject):
     """the folder that file names are relative to"""
     digest: Text = ""
     """SHA-256 over split, path, class and content of every file"""
-    counts: dict[Text, dict[Text, _Count]] = Field({})
+    counts: dict[Text, dict[Text, _Count]] = Field(default={})
     """`{split: {class: images}}`"""
     check: Check | None = None
     """results of the check as numbers of files: `num_files`, `bad` (unusable, or one image under
@@ -180,7 +181,7 @@ class JudgedLabels(JsonObject):
     left out."""
 
     num: _Count
-    judged: dict[Text, _Count] = Field({})
+    judged: dict[Text, _Count] = Field(default={})
     left_out: Text = ""
 
 
@@ -242,7 +243,7 @@ class Identity(JsonObject):
 
     config: Text = ""
     data: Text = ""
-    weights: dict[Text, Text] = Field({})
+    weights: dict[Text, Text] = Field(default={})
 
 
 class Rung(JsonObject):
@@ -315,13 +316,13 @@ class RunRecord(JsonObject):
     keeps"""
     source: Source | None = None
     """for `finetune`: `run`, the folder of the initial run, and the digest of its `weights`"""
-    features: dict[Text, _Row] = Field({})
+    features: dict[Text, _Row] = Field(default={})
     """for each layer: `precision`, `dtype` and `views` of the cached training features, and
     `num_computed`, the number of images whose features were computed in this run"""
     inverse_penalty: float | None = None
     """for `extract-features` with a logistic head: the inverse penalty that was chosen by
     validation, scikit-learn's `C`"""
-    freeze_proof: dict[Text, FrozenLayer] = Field({})
+    freeze_proof: dict[Text, FrozenLayer] = Field(default={})
     """for each layer: `trained`, and the SHA-256 of its weights `before` and `after`. The two are
     equal for a layer in `without_gradient`, and if the initial weights were kept"""
     find_lr: _Row | None = None
@@ -336,30 +337,30 @@ class RunRecord(JsonObject):
     mistakes: Explained = Explained()
     """about the folder `mistakes/`: `num`, `method`, and `layer`, or `without_maps`, the reason why
     there are no maps; `left_out`, the reason why there is no such folder if `learnt` is false"""
-    mlflow: dict[Text, Text] = Field({})
+    mlflow: dict[Text, Text] = Field(default={})
     """with `log: [mlflow]`: `run_id`, the id of the run in MLflow"""
-    rungs: list[Rung] = Field([])
+    rungs: list[Rung] = Field(default=[])
     """for a ladder: the rows of its table"""
-    estimates: dict[Text, _Seconds] = Field({})
+    estimates: dict[Text, _Seconds] = Field(default={})
     """for a ladder: the estimated seconds of each stage"""
-    blocks: list[_Row] = Field([])
+    blocks: list[_Row] = Field(default=[])
     """for a probe: the rows of `probe.csv`, in the order of measurement"""
-    best: _Row = Field({})
+    best: _Row = Field(default={})
     """for a probe: the most accurate block"""
-    recommended: _Row = Field({})
+    recommended: _Row = Field(default={})
     """for a probe: the cheapest block within one standard error of `best`"""
-    points: list[_Row] = Field([])
+    points: list[_Row] = Field(default=[])
     """for a learning curve: the rows of `learning_curve.csv`"""
-    curve: list[_Row] = Field([])
+    curve: list[_Row] = Field(default=[])
     """for a learning curve: `num_images`, `accuracy` and `accuracy_interval` of each share"""
-    forecast: list[_Row] = Field([])
+    forecast: list[_Row] = Field(default=[])
     """for a learning curve: the same and `gain_interval` for each `factor` of its images"""
     verdict: Text = ""
     """for a learning curve: `flat`, `growing`, or `unknown` if there are too few sizes"""
     exact: bool = True
     """whether the run equals an uninterrupted run; false if `--accept-changes` continued it after
     something had changed. Absent in runs of earlier versions"""
-    accepted_changes: list[AcceptedChanges] = Field([])
+    accepted_changes: list[AcceptedChanges] = Field(default=[])
     """what `--accept-changes` accepted: `when`, and `changes`, one line for each difference"""
     identity: Identity = Identity()
     """digests that `--resume` compares: SHA-256 of `config.yaml` (`config`), of the images (`data`)
@@ -372,12 +373,18 @@ class RunRecord(JsonObject):
     reproduces: Source | None = None
     """for `cvtrain reproduce`: `run`, the folder of the first run, and the digest of its
     `weights`"""
-    seconds: dict[Text, _Seconds] = Field({})
+    seconds: dict[Text, _Seconds] = Field(default={})
     """time in seconds, `total` and for each phase: `data`, `import`, `precision`, `extract`,
     `train`, `classify`, `estimate`, `evaluate`, `draw`, `judge`, `explain`. A resumed run adds
     its time"""
-    versions: dict[Text, Text] = Field({})
+    versions: dict[Text, Text] = Field(default={})
     """versions of Python, cvtrain, Keras, NumPy, the engine, OpenCV, Pillow and scikit-learn"""
+
+    @property
+    def test(self) -> DetailedScores:
+        """Metrics of the test images; only of a run that has `metrics`."""
+        assert self.metrics is not None
+        return self.metrics.test
 
 
 def read_record(content: Any, shown: str) -> RunRecord:

@@ -17,7 +17,7 @@ from typing import Any
 from cvtrain.errors import CvtrainError, ResourceError, RunError, Stopped
 from cvtrain.runs.commands import NAME_A_MODEL_RUN
 from cvtrain.runs.lock import LOCK, held, refuse_held
-from cvtrain.runs.record import FORMAT, RunRecord, read_record
+from cvtrain.runs.record import FORMAT, RunRecord, Source, read_record
 from cvtrain.runs.validation import check_split, refuse_links
 from cvtrain.system.files import (
     commit_json,
@@ -174,6 +174,12 @@ class Run:
                     "run.",
                 )
         return self.record
+
+    def require_source(self) -> Source:
+        """The run that fine-tuning started from; RunError where `run.json` lacks it."""
+        source = self.require("source").source
+        assert source is not None
+        return source
 
     def read_json(self, name: str) -> Any:
         """The content of another JSON file of the run; RunError when it cannot be used."""

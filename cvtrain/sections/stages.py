@@ -1,6 +1,6 @@
 """The stages of a config: how networks are trained, and what is measured of a base."""
 
-from typing import Annotated, Literal, get_args
+from typing import Annotated, Literal
 
 from pydantic import (
     Field,
@@ -12,7 +12,9 @@ from cvtrain.sections.networks import Backbone, Convnet, Head, Net
 
 Metric = Literal["auc", "balanced_accuracy", "macro_f1", "top_5"]
 """Each is a function of `evaluation.metrics`."""
-Monitor = Literal["val_loss", "val_accuracy", *(f"val_{name}" for name in get_args(Metric))]
+Monitor = Literal[
+    "val_loss", "val_accuracy", "val_auc", "val_balanced_accuracy", "val_macro_f1", "val_top_5"
+]
 
 
 class Optimizer(Section):

@@ -32,8 +32,9 @@ def readings_of(
         {split: [*by_class.values()] for split, by_class in counts.items()},
         held_out=held_out,
         best_epoch=course.best_epoch if course.history else None,
-        start=record.start
-        and Start(**dict(record.start), test_accuracy_now=metrics["test"]["accuracy"]),
+        start=Start(**dict(record.start), test_accuracy_now=metrics["test"]["accuracy"])
+        if record.start
+        else None,
         constant=record.constant_features,
         without_gradient=record.without_gradient,
     )

@@ -69,7 +69,7 @@ def finish(
     # Runs that an earlier version began do not know how that model validated.
     if untuned is not None and course.start is not None:
         before = _against_start(parts["test"].labels, untuned, probabilities["test"])
-        run.update(start=course.start | before)
+        run.update(start={**course.start, **before})
     held_out = [(parts[name].labels, probabilities[name]) for name in ("validation", "test")]
     against = against_guessing(*map(np.concatenate, zip(*held_out, strict=True)))
     left_out = "" if against.is_better else _UNLEARNT

@@ -72,6 +72,7 @@ def load_predictor(run: Run, stop: Stop) -> Callable[[np.ndarray], np.ndarray]:
 def decoder_of_run(run: Run) -> Decoder:
     """The decoder that made the pixels a run was trained on."""
     record = run.require("image_size", "decoder")
+    assert record.decoder is not None
     return Decoder.recorded(record.image_size, record.decoder.model_dump())
 
 

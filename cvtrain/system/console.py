@@ -284,7 +284,7 @@ class ProgressOfTraining(Protocol):
     epochs: int
     step: int
     steps_per_epoch: int
-    metrics: Mapping[str, float]
+    metrics: dict[str, float]
     images_per_second: float
 
 

@@ -173,7 +173,7 @@ def command_of(first: Run, config: Config) -> Callable[..., Run]:
     """
     if first.record.command != "finetune":
         return {"fit": fit, "extract-features": extract_features}[first.record.command]
-    recorded = first.require("source").source
+    recorded = first.require_source()
     path = Path(recorded.run)
     # Where both have moved, they still lie beside each other; the weights say whether it is it.
     start = Run.open(path if path.exists() else first.path.parent / path.name)
