@@ -37,9 +37,10 @@ fuzz: $(READY) ## look for inputs that break a promise: FUZZ_SECONDS for each ta
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --only-binary :all: atheris || true
 	PYTHONPATH=tests $(BIN)/python tests/robustness/fuzz/campaign.py $(FUZZ_SECONDS)
 
-lint: $(READY) ## format and lint, checked only
+lint: $(READY) ## format, lint, types and imports, checked only
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
+	$(BIN)/mypy
 	$(BIN)/lint-imports --config setup.cfg
 
 format: $(READY) ## format, and fix what can be fixed
