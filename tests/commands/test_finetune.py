@@ -241,7 +241,7 @@ def test_a_step_that_overflows_leaves_the_model_before_it(tune, tuned, tmp_path)
 
 
 def test_other_classes_are_refused(tune, source):
-    source.content["class_names"] = ["cats", "dogs", "hats"]
+    source.update(class_names=["cats", "dogs", "hats"])
     with pytest.raises(ConfigError, match="cats, dogs, hats"):
         tune("run")
 
