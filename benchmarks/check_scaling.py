@@ -24,7 +24,7 @@ from PIL import Image
 from cvtrain.data.check import check_index
 from cvtrain.data.index import build_index
 from cvtrain.images.decode import Decoder
-from cvtrain.images.pixel_cache import Pixels
+from cvtrain.images.pixel_cache import PixelCache
 
 IMAGE_SIZE = (64, 64)
 FILES_PER_FOLDER = 1000
@@ -72,7 +72,7 @@ def measure(folder: Path) -> list[str]:
     index = build_index(folder / "images", validation=0.15, test=0.15, seed=0)
     times = [clock.lap()]
     for _ in ("new", "again"):
-        report = check_index(index, Pixels(index.root, Decoder(IMAGE_SIZE), memory_limit=0))
+        report = check_index(index, PixelCache(index.root, Decoder(IMAGE_SIZE), memory_limit=0))
         times.append(clock.lap())
         assert not report.problems, report.problems[:3]
     cells = [

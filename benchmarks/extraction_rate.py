@@ -1,4 +1,4 @@
-"""What share of the best forward rate of a base does the extraction of its features reach?
+"""What share of the best forward rate of a backbone does the extraction of its features reach?
 
 Both run in one process, in turns: plain Keras on batches that lie in memory, in each precision and
 at each batch size, compiled without XLA; and `features.extract` in the fastest of these precisions,
@@ -24,14 +24,14 @@ import numpy as np
 from cvtrain.backend import inference, keras
 from cvtrain.data.check import check_index
 from cvtrain.data.index import build_index
-from cvtrain.features.extract import Views, extract, open_stores
+from cvtrain.features.extract import CachedViews, extract, open_stores
 from cvtrain.images.decode import Decoder
-from cvtrain.images.pixel_cache import Pixels
+from cvtrain.images.pixel_cache import PixelCache
 from cvtrain.models.backbones import build_backbone
 from cvtrain.models.transfer import in_precision
 from cvtrain.sections import Augment
 
-BASES = {"vgg16": keras.applications.VGG16, "mobilenet": keras.applications.MobileNet}
+BACKBONES = {"vgg16": keras.applications.VGG16, "mobilenet": keras.applications.MobileNet}
 AUGMENTATION = Augment(flip="horizontal", rotate=36, zoom=0.2, fill="reflect")
 
 Rate = tuple[float, float]  # images per second, and per second of processor time
@@ -40,7 +40,7 @@ Rate = tuple[float, float]  # images per second, and per second of processor tim
 def main() -> None:
     """Parse the arguments, let the two take turns, print."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("base", choices=BASES)
+    parser.add_argument("base", choices=BACKBONES)
     parser.add_argument("--alpha", type=float, help="width of mobilenet")
     parser.add_argument("--size", type=int, default=180, help="height and width in pixels")
     parser.add_argument("--data", type=Path, default=Path("../shared/data/clothing/train"))
@@ -82,11 +82,11 @@ def measured(run: Callable[[], object], images: int) -> Rate:
 
 
 def plain_keras(precision: str, batch: int, options: argparse.Namespace) -> Callable[[], None]:
-    """The base of keras.applications on random images in memory, compiled."""
+    """The backbone of keras.applications on random images in memory, compiled."""
     keras.config.set_dtype_policy(precision if precision == "float32" else f"mixed_{precision}")
     shape = (options.size, options.size, 3)
     alpha = {"alpha": options.alpha} if options.alpha else {}
-    base = BASES[options.base](include_top=False, weights=None, input_shape=shape, **alpha)
+    base = BACKBONES[options.base](include_top=False, weights=None, input_shape=shape, **alpha)
     keras.config.set_dtype_policy("float32")
     images = np.random.default_rng(0).uniform(-1, 1, (batch, *shape)).astype(np.float32)
     forward = inference(base, dtype=precision)
@@ -102,7 +102,7 @@ def plain_keras(precision: str, batch: int, options: argparse.Namespace) -> Call
 def cvtrain(precision: str, options: argparse.Namespace) -> Callable[[], None]:
     """The extraction of one further view of each image."""
     index = build_index(options.data, validation=0, test=0, seed=0)
-    pixels = Pixels(index.root, Decoder((options.size, options.size)))
+    pixels = PixelCache(index.root, Decoder((options.size, options.size)))
     check_index(index, pixels)
     paths = index.splits["train"].paths
     paths = paths[:: len(paths) // options.images][: options.images]
@@ -119,7 +119,7 @@ def cvtrain(precision: str, options: argparse.Namespace) -> Callable[[], None]:
     views = itertools.count(1)
 
     def run() -> None:
-        view = Views(paths, digests, AUGMENTATION, seed=next(views))
+        view = CachedViews(paths, digests, AUGMENTATION, seed=next(views))
         assert extract(prefix, stores, pixels, [view]) == len(paths)
 
     return run

@@ -23,9 +23,9 @@ from check_scaling import Clock, write_images
 from cvtrain.data.check import check_index
 from cvtrain.data.index import build_index
 from cvtrain.features.batches import feature_training_batches
-from cvtrain.features.extract import BATCH_SIZE, Views, extract, open_stores
+from cvtrain.features.extract import BATCH_SIZE, CachedViews, extract, open_stores
 from cvtrain.images.decode import Decoder
-from cvtrain.images.pixel_cache import Pixels
+from cvtrain.images.pixel_cache import PixelCache
 from cvtrain.models.backbones import build_backbone
 
 IMAGE_SIZE = (64, 64)
@@ -62,17 +62,17 @@ def measured_apart(folder: Path) -> list[str]:
 def measure(folder: Path) -> list[str]:
     """Times for each image, and memory, as text."""
     index = build_index(folder / "images", validation=0, test=0, seed=0)
-    pixels = Pixels(index.root, Decoder(IMAGE_SIZE), memory_limit=0)
+    pixels = PixelCache(index.root, Decoder(IMAGE_SIZE), memory_limit=0)
     check_index(index, pixels)
     split = index.splits["train"]
     digests = [pixels.digests[path] for path in split.paths]
     base = build_backbone("mobilenet", image_size=IMAGE_SIZE, weights=None, alpha=0.25, seed=0)
     stores = open_stores(base)
-    extract(base, stores, pixels, [Views(split.paths[:BATCH_SIZE], digests[:BATCH_SIZE])])
+    extract(base, stores, pixels, [CachedViews(split.paths[:BATCH_SIZE], digests[:BATCH_SIZE])])
 
     before = memory("VmRSS"), memory("RssFile")
     clock = Clock()
-    views = Views(split.paths, digests)
+    views = CachedViews(split.paths, digests)
     computed = [extract(base, stores, pixels, [views])]
     seconds = [clock.lap()[0]]
     computed.append(extract(base, stores, pixels, [views]))

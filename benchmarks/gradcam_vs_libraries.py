@@ -33,7 +33,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--data", type=Path, default=Path("../shared/data/clothing/test"))
     parser.add_argument("--base", choices=["mobilenet", "vgg16", "convnet"], default="mobilenet")
-    parser.add_argument("--weights", type=Path, help="of the base; default: random")
+    parser.add_argument("--weights", type=Path, help="of the backbone; default: random")
     parser.add_argument("--images", type=int, default=256)
     parser.add_argument("--pairs", type=int, default=3, help="turns of each contender")
     parser.add_argument("--rivals", nargs="+", choices=RIVALS, default=RIVALS)
@@ -94,7 +94,7 @@ def measure(folder: Path) -> None:
     from cvtrain.backend import keras
     from cvtrain.explain.explain import explainer
     from cvtrain.explain.flat_model import open_model
-    from cvtrain.explain.overlay import heatmap, upsampled
+    from cvtrain.explain.overlay import heatmap, upsample
 
     model = keras.models.load_model(folder / "model.keras")
     images = np.load(folder / "images.npy")
@@ -102,7 +102,7 @@ def measure(folder: Path) -> None:
     start = time.perf_counter()
     explain = explainer(open_model(model), "gradcam")
     found = explain(images, classes[:, np.newaxis])
-    maps = [upsampled(heatmap(raw), SIZE) for raw in found.maps[:, 0]]
+    maps = [upsample(heatmap(raw), SIZE) for raw in found.maps[:, 0]]
     seconds = time.perf_counter() - start
     np.save(folder / "cvtrain.npy", np.stack(maps))
     print(json.dumps({"seconds": seconds}))

@@ -19,7 +19,7 @@ from pathlib import Path
 
 from cvtrain.config import dump_config, load_config
 from cvtrain.runs.commands import MODEL_COMMANDS
-from cvtrain.system.json_subprocess import run_apart
+from cvtrain.system.json_subprocess import run_json_subprocess
 
 _MOST_SECONDS = 600.0
 
@@ -53,7 +53,7 @@ def main() -> None:
 def seconds_expected(backbone) -> dict[str, float]:
     """What init measures, with time enough."""
     bases = json.dumps([[backbone.name, backbone.alpha]])
-    facts, problem = run_apart(
+    facts, problem = run_json_subprocess(
         "cvtrain.commands.init.stage_timing", "config.yaml", bases, seconds=_MOST_SECONDS
     )
     if problem:

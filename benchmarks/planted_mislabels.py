@@ -21,9 +21,9 @@ from cvtrain.backend import keras
 from cvtrain.data.check import check_index
 from cvtrain.data.index import build_index
 from cvtrain.evaluation.mislabels import likely_mislabels
-from cvtrain.features.extract import Views, extract, open_stores
+from cvtrain.features.extract import CachedViews, extract, open_stores
 from cvtrain.images.decode import Decoder
-from cvtrain.images.pixel_cache import Pixels
+from cvtrain.images.pixel_cache import PixelCache
 from cvtrain.models.backbones import build_backbone
 from cvtrain.training.linear_probe import out_of_fold
 
@@ -71,14 +71,14 @@ def pooled_features(
 ) -> tuple[np.ndarray, np.ndarray, list[bytes]]:
     """Features (n, channels) of the training images, their labels (n,), digests of their pixels."""
     index = build_index(images, validation=0.15, test=0.15, seed=0)
-    pixels = Pixels(index.root, Decoder((size, size)))
+    pixels = PixelCache(index.root, Decoder((size, size)))
     check_index(index, pixels)
     split = index.splits["train"]
     base = build_backbone("mobilenet", image_size=(size, size), weights=weights, alpha=0.25, seed=0)
     taps = keras.Model(base.input, [keras.layers.GlobalAveragePooling2D()(base.output)])
     stores = open_stores(taps, dtype="float32")
     digests = [pixels.digests[path] for path in split.paths]
-    view = Views(split.paths, digests)
+    view = CachedViews(split.paths, digests)
     extract(taps, stores, pixels, [view])
     return stores[0].rows(view.keys).take(np.arange(len(digests))), split.labels, digests
 

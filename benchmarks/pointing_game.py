@@ -26,7 +26,7 @@ from cvtrain.backend import keras
 from cvtrain.explain.explain import METHODS, explainer
 from cvtrain.explain.explanation import Explain, explanation
 from cvtrain.explain.flat_model import open_model
-from cvtrain.explain.overlay import heatmap, upsampled
+from cvtrain.explain.overlay import heatmap, upsample
 
 SIZE = 48
 KINDS = {
@@ -120,7 +120,7 @@ def hits(
         part = slice(start, start + num)
         maps = explain(images[part].astype(np.float32), kinds[part]).maps
         for i, j in np.ndindex(maps.shape[:2]):
-            heat = upsampled(heatmap(maps[i, j]), (SIZE, SIZE))
+            heat = upsample(heatmap(maps[i, j]), (SIZE, SIZE))
             result[start + i, j] = heat.any() and areas[start + i, j].flat[heat.argmax()]
     return result
 

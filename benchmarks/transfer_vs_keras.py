@@ -1,12 +1,12 @@
 """`cvtrain extract-features` and `finetune` against a hand-written Keras script, from JPEGs.
 
-Both train the second edition's recipes (8.3) on the same images: a frozen base behind augmentation
-for --frozen epochs, then its top for --finetune epochs. The script runs all images through the
-whole base in every epoch, so it runs only --measured epochs of each stage; the others are reckoned
-at the median of its epochs after the first. It does not validate; cvtrain does, and runs whole
-commands with nothing remembered from earlier turns, to the last epoch and figure. It runs the base
-once for each of --views augmented views of an image. "another head" is a second `extract-features`
-that finds the features of the first; that it computed none is checked.
+Both train the second edition's recipes (8.3) on the same images: a frozen backbone behind
+augmentation for --frozen epochs, then its top for --finetune epochs. The script runs all images
+through the whole backbone in every epoch, so it runs only --measured epochs of each stage; the
+others are reckoned at the median of its epochs after the first. It does not validate; cvtrain does,
+and runs whole commands with nothing remembered from earlier turns, to the last epoch and figure. It
+runs the backbone once for each of --views augmented views of an image. "another head" is a second
+`extract-features` that finds the features of the first; that it computed none is checked.
 
     python benchmarks/transfer_vs_keras.py --data DIR --pairs 3
 
@@ -36,11 +36,11 @@ def main() -> None:
     parser.add_argument("--images", type=int, default=256, help="training images")
     parser.add_argument("--base", choices=["vgg16", "mobilenet"], default="vgg16")
     parser.add_argument("--alpha", type=float, help="width of mobilenet")
-    parser.add_argument("--weights", type=Path, help="weights of the base; default: random")
+    parser.add_argument("--weights", type=Path, help="weights of the backbone; default: random")
     parser.add_argument("--unfreeze-from", default="block5_conv1", help="first layer of the top")
     parser.add_argument("--size", type=int, default=180, help="height and width in pixels")
     parser.add_argument("--batch", type=int, default=32, help="images in a batch")
-    parser.add_argument("--frozen", type=int, default=50, help="epochs with the base frozen")
+    parser.add_argument("--frozen", type=int, default=50, help="epochs with the backbone frozen")
     parser.add_argument("--finetune", type=int, default=30, help="epochs with its top trained")
     parser.add_argument("--views", type=int, default=4, help="augmented views that cvtrain caches")
     parser.add_argument("--measured", type=int, default=3, help="epochs that the script runs")

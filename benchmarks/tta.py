@@ -16,7 +16,7 @@ from cvtrain.config import load_config
 from cvtrain.data.index import recorded_index
 from cvtrain.evaluation.metrics import summarize
 from cvtrain.images.augment import Change, apply
-from cvtrain.images.pixel_cache import Pixels
+from cvtrain.images.pixel_cache import PixelCache
 from cvtrain.images.tta_views import view_changes
 from cvtrain.runs.run import Run
 from cvtrain.steps.inference import decoder_of_run, load_predictor
@@ -56,7 +56,7 @@ class Asker:
     def __init__(self, run: Run):
         root = Path(run.record.data.root)
         splits = recorded_index(root, run.record.class_names, run.read_json("split.json")).splits
-        pixels = Pixels(root, decoder_of_run(run))
+        pixels = PixelCache(root, decoder_of_run(run))
         self.seed = run.record.seed
         self.augmentation = load_config(run.path / "config.yaml").augment
         self._labels = {name: splits[name].labels for name in ("validation", "test")}

@@ -46,7 +46,7 @@ def main() -> None:
             error.show(sys.stderr)
         sys.exit(error.exit_code)
     except (click.Abort, KeyboardInterrupt):
-        _tell("interrupted")
+        _print("interrupted")
         sys.exit(INTERRUPTED)
     except BrokenPipeError:
         # The reader of our output has what it wanted.
@@ -58,7 +58,7 @@ def main() -> None:
         known = _as_known(error)
         if isinstance(error, OSError):
             _discard(sys.stdout)
-        _tell(f"{'' if isinstance(error, CvtrainError) else 'error: '}{known}")
+        _print(f"{'' if isinstance(error, CvtrainError) else 'error: '}{known}")
         sys.exit(known.exit_code)
 
 
@@ -77,7 +77,7 @@ def _as_known(error: Exception) -> CvtrainError:
     )
 
 
-def _tell(text: str) -> None:
+def _print(text: str) -> None:
     with _as_far_as_possible(sys.stderr):
         # Named, because click takes UTF-8 for a stream whose encoding is ASCII.
         click.echo(_harmless(text), sys.stderr, err=True)
@@ -105,9 +105,9 @@ def _discard(stream: TextIO) -> None:
 
 
 def _harmless(text: str) -> str:
-    from cvtrain.system.console import harmless  # not for --help, which has nothing to escape
+    from cvtrain.system.console import escape_lines  # not for --help, which has nothing to escape
 
-    return harmless(text)
+    return escape_lines(text)
 
 
 if __name__ == "__main__":

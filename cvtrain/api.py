@@ -134,7 +134,7 @@ class Run:
             pixels = [decoder(_as_png(image)).pixels for image in images]
             predictions = []
             for start in range(0, len(pixels), batch_size):
-                stop.go_on("predicting")
+                stop.raise_if_stopped("predicting")
                 batch = np.stack(pixels[start : start + batch_size])
                 predictions += [Prediction("", *row) for row in zip(*answer(batch), strict=True)]
         return predictions
@@ -324,13 +324,13 @@ def visualize(
         The folder with index.html, overlays, and raw maps as .npy files.
     """
     from cvtrain.commands.visualize import visualize as command
-    from cvtrain.commands.visualize.request import Look
+    from cvtrain.commands.visualize.request import VisualizeRequest
 
     with _console(quiet) as console:
         return command(
             runs.Run.open(_path_of(run)),
             _as_paths(images),
-            Look("cam", method=method, classes=classes),
+            VisualizeRequest("cam", method=method, classes=classes),
             output=None if output is None else Path(output),
             console=console,
         )

@@ -1,10 +1,10 @@
 """The second edition's transfer recipes (8.3) as a hand-written Keras script.
 
-A frozen base end to end behind augmentation, then its top trained on at a low rate, with Keras' own
-image layers, its own reader with prefetch, `compile` and `fit`: each epoch runs every image through
-the whole base. Prints one JSON line per epoch (stage, epoch, images, seconds) and one per stage
-(stage, total). With --evaluate it validates after each epoch, keeps the best epoch's weights, and
-prints accuracy and loss on validation and test after each stage. FOLDER has train, and for
+A frozen backbone end to end behind augmentation, then its top trained on at a low rate, with Keras'
+own image layers, its own reader with prefetch, `compile` and `fit`: each epoch runs every image
+through the whole base. Prints one JSON line per epoch (stage, epoch, images, seconds) and one per
+stage (stage, total). With --evaluate it validates after each epoch, keeps the best epoch's weights,
+and prints accuracy and loss on validation and test after each stage. FOLDER has train, and for
 --evaluate also validation and test.
 
     python keras_transfer.py FOLDER --frozen 50 --finetune 30
@@ -21,19 +21,19 @@ from pathlib import Path
 import keras
 from keras import layers
 
-BASES = {
+BACKBONES = {
     "vgg16": (keras.applications.VGG16, keras.applications.vgg16.preprocess_input),
     "mobilenet": (keras.applications.MobileNet, keras.applications.mobilenet.preprocess_input),
 }
 
 parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
 parser.add_argument("folder", type=Path, help="folder of split folders")
-parser.add_argument("--base", choices=BASES, default="vgg16")
+parser.add_argument("--base", choices=BACKBONES, default="vgg16")
 parser.add_argument("--alpha", type=float, default=0.25, help="width of mobilenet")
-parser.add_argument("--weights", help="file with the weights of the base; default: random")
+parser.add_argument("--weights", help="file with the weights of the backbone; default: random")
 parser.add_argument("--size", type=int, default=180)
 parser.add_argument("--batch", type=int, default=32)
-parser.add_argument("--frozen", type=int, default=2, help="epochs with the base frozen")
+parser.add_argument("--frozen", type=int, default=2, help="epochs with the backbone frozen")
 parser.add_argument("--finetune", type=int, default=2, help="epochs with its top trained")
 parser.add_argument("--unfreeze-from", default="block5_conv1", help="the first layer trained then")
 parser.add_argument("--evaluate", action="store_true", help="validate, keep the best, test it")
@@ -111,7 +111,7 @@ train = read("train", seed=options.seed)
 num_classes = len(train.class_names)
 num_images = len(train.file_paths)
 
-build_base, preprocess_input = BASES[options.base]
+build_base, preprocess_input = BACKBONES[options.base]
 base = build_base(
     include_top=False,
     weights=options.weights,

@@ -249,7 +249,7 @@ def visualize(
     index.html, sheet.png, and the overlays and raw maps of each image.
     """
     from cvtrain.commands.visualize import visualize as run_visualize
-    from cvtrain.commands.visualize.request import Look
+    from cvtrain.commands.visualize.request import VisualizeRequest
 
     looks = [name for name in ("cam", "activations", "filters", "depth") if options.pop(name)]
     if len(looks) > 1:
@@ -257,7 +257,7 @@ def visualize(
             f"visualize: one look at a time; received --{' --'.join(looks)}",
             "Start the command once for each.",
         )
-    look = Look(looks[0] if looks else Look.what, **options)
+    look = VisualizeRequest(looks[0] if looks else VisualizeRequest.what, **options)
     source, images = open_model_for(paths, console)
     run_visualize(
         source,
@@ -324,10 +324,10 @@ def compare(console: "Console", runs: tuple[Path, ...], output: Path, force: boo
     learning curves in one plot, and the differences between the configs.
     """
     from cvtrain.commands.compare import compare as run_compare
-    from cvtrain.system.files import quoted
+    from cvtrain.system.files import shell_quote
 
     def typed(wrong: Path, run: object) -> str:
-        return " ".join(["cvtrain compare", *(quoted(run if p == wrong else p) for p in runs)])
+        return " ".join(["cvtrain compare", *(shell_quote(run if p == wrong else p) for p in runs)])
 
     opened = [open_run(path, console, typed=partial(typed, path)) for path in runs]
     run_compare(opened, output=output, force=force, console=console)

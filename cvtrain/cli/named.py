@@ -68,9 +68,9 @@ def open_run_for(paths: Sequence[str], console: "Console") -> tuple["Run", Seque
     """
     run = Path(paths[0]) if paths and is_run(Path(paths[0])) else None
     images = paths[1:] if run else paths
-    _refuse_runs_and_models(images, named=run)
+    _check_no_runs_or_models(images, named=run)
     opened = open_run(run, console, needs_model=True)
-    _refuse_nothing(images)
+    _require_images(images)
     return opened, images
 
 
@@ -83,19 +83,19 @@ def open_model_for(paths: Sequence[str], console: "Console") -> tuple["Run | Pat
     model = Path(paths[0]) if paths and paths[0].endswith(".keras") else None
     if model is None or model.is_dir():
         return open_run_for(paths, console)
-    _refuse_runs_and_models(paths[1:], named=model)
-    _refuse_nothing(paths[1:])
+    _check_no_runs_or_models(paths[1:], named=model)
+    _require_images(paths[1:])
     return model, paths[1:]
 
 
 def typed_with(*images: str) -> Typed:
     """How this command would name a run: before these images."""
-    from cvtrain.system.files import quoted
+    from cvtrain.system.files import shell_quote
 
     command = click.get_current_context().info_name
-    some = [quoted(image) for image in images[:_MOST_NAMED]]
+    some = [shell_quote(image) for image in images[:_MOST_NAMED]]
     rest = [*some, "..."] if len(images) > _MOST_NAMED else some
-    return lambda run: " ".join(["cvtrain", str(command), quoted(run), *rest])
+    return lambda run: " ".join(["cvtrain", str(command), shell_quote(run), *rest])
 
 
 def refusal(path: Path, typed: Typed, *, or_images: bool = False) -> RunError:
@@ -106,7 +106,7 @@ def refusal(path: Path, typed: Typed, *, or_images: bool = False) -> RunError:
         typed: how the command line would name a run.
         or_images: images could stand in its place.
     """
-    from cvtrain.system.files import printable
+    from cvtrain.system.files import escape
 
     around, runs, in_words = run_around(path), _runs_in(path), model_at(path)
     if not os.path.exists(path):  # noqa: PTH110 - unlike Path's, it takes a name that is too long
@@ -124,7 +124,7 @@ def refusal(path: Path, typed: Typed, *, or_images: bool = False) -> RunError:
     else:
         what = f"not a run folder, it has no run.json{_no_image_either(path) if or_images else ''}"
         advice = f"Name a run: {_listed(_runs_in(RUNS_DIR)) or typed('RUN')}"
-    return RunError(f"{printable(path)}: {what}", advice)
+    return RunError(f"{escape(path)}: {what}", advice)
 
 
 def is_run(path: Path) -> bool:
@@ -152,14 +152,14 @@ def _is_named_as_image(path: Path) -> bool:
     return bool(dot) and extension in IMAGE_EXTENSIONS
 
 
-def _refuse_runs_and_models(images: Sequence[str], *, named: Path | None) -> None:
+def _check_no_runs_or_models(images: Sequence[str], *, named: Path | None) -> None:
     """Refuse arguments in the place of images that cannot be meant as images.
 
     Args:
         images: the arguments behind `named`.
         named: the run or model that is to answer; None: nothing is named, and the newest would.
     """
-    from cvtrain.system.files import printable
+    from cvtrain.system.files import escape
 
     for place, argument in enumerate(images):
         is_pattern = glob.has_magic(argument) and not os.path.lexists(argument)
@@ -169,11 +169,11 @@ def _refuse_runs_and_models(images: Sequence[str], *, named: Path | None) -> Non
             typed = partial(_typed_without, images, place)
             if is_run(path):
                 raise RunError(
-                    f"{printable(path)}: a run folder, and not the first argument",
+                    f"{escape(path)}: a run folder, and not the first argument",
                     f"Name one run, and first: {typed(path)}",
                 )
             if named and (what := model_at(path)):
-                raise RunError(f"{printable(path)}: is {what}, and no image", "Leave it out.")
+                raise RunError(f"{escape(path)}: is {what}, and no image", "Leave it out.")
             if not named and not _can_be_images(path, is_first=is_first):
                 raise refusal(path, typed, or_images=True)
 
@@ -202,9 +202,9 @@ def _can_be_images(path: Path, *, is_first: bool) -> bool:
     return not (model_at(path) or run_around(path)) and not (is_first and _no_image_either(path))
 
 
-def _refuse_nothing(images: Sequence[str]) -> None:
+def _require_images(images: Sequence[str]) -> None:
     """Raise DataError where images are named and none is there; their content is not looked at."""
-    from cvtrain.data.scan import find_images, listed
+    from cvtrain.data.scan import find_images, join_names
 
     missing = []
     for found in find_images(images, {}):
@@ -214,10 +214,13 @@ def _refuse_nothing(images: Sequence[str]) -> None:
     if len(missing) == 1:
         path = Path(missing[0].path)
         near = None if os.path.lexists(path) else _near(path, _siblings(path))
-        message, advice = f"{listed([missing[0].path])}: {missing[0].problem}", _did_you_mean(near)
+        message, advice = (
+            f"{join_names([missing[0].path])}: {missing[0].problem}",
+            _did_you_mean(near),
+        )
         raise DataError(message, advice or "Name image files, folders or patterns.")
     if missing:
-        names = listed((found.path for found in missing), _MOST_NAMED)
+        names = join_names((found.path for found in missing), _MOST_NAMED)
         raise DataError(f"there is no image at {names}", "Name image files, folders or patterns.")
 
 
@@ -234,14 +237,14 @@ def _advice_for_missing(path: Path, typed: Typed, *, or_images: bool) -> str:
 
 def _advice_for_model(path: Path, typed: Typed) -> str:
     """What to do with a model that is not what cvtrain takes here."""
-    from cvtrain.system.files import quoted
+    from cvtrain.system.files import shell_quote
 
     to_run = f"Name the run folder that it came from, which knows the classes: {typed('RUN')}"
     what = model_at(path)
     if what == formats.MODELS[".keras"] and not path.name.endswith(".keras"):
         return f"{to_run}; visualize opens it under a name that ends in .keras"
     if what == formats.MODELS[".keras"] and run_around(path) is None:
-        return f"{to_run}; what it looks at: cvtrain visualize {quoted(path)} photos/"
+        return f"{to_run}; what it looks at: cvtrain visualize {shell_quote(path)} photos/"
     if click.get_current_context().info_name != "visualize":
         return to_run
     if what == formats.MODELS[".keras"] or formats.is_of_others(path):
@@ -250,15 +253,15 @@ def _advice_for_model(path: Path, typed: Typed) -> str:
 
 
 def _did_you_mean(path: Path | None) -> str:
-    from cvtrain.system.files import printable
+    from cvtrain.system.files import escape
 
-    return f"Did you mean {printable(path)}?" if path else ""
+    return f"Did you mean {escape(path)}?" if path else ""
 
 
 def _listed(paths: Sequence[Path]) -> str:
-    from cvtrain.data.scan import listed
+    from cvtrain.data.scan import join_names
 
-    return listed(map(str, reversed(paths)), _MOST_NAMED)
+    return join_names(map(str, reversed(paths)), _MOST_NAMED)
 
 
 def _near(path: Path, known: Sequence[Path]) -> Path | None:

@@ -109,8 +109,8 @@ class Project:
     def open(self, command: str) -> tuple["Config", "RunRequest"]:
         """The checked config, and the run folder to write or to continue."""
         from cvtrain.config import load_config
-        from cvtrain.runs.run import Run, RunRequest, new_run_path, newest_run, refuse_existing
-        from cvtrain.system.files import quoted
+        from cvtrain.runs.run import Run, RunRequest, check_not_existing, new_run_path, newest_run
+        from cvtrain.system.files import shell_quote
 
         config, run_dir = self.config, self.run_dir
         kept: Path | None = config
@@ -118,7 +118,7 @@ class Project:
             if not self.resume:
                 raise ConfigError(
                     f"{config} is a run folder",
-                    f"To continue it: cvtrain {command} {quoted(config)} --resume",
+                    f"To continue it: cvtrain {command} {shell_quote(config)} --resume",
                 )
             if run_dir is not None and run_dir.resolve() != config.resolve():
                 raise ConfigError(
@@ -129,7 +129,7 @@ class Project:
             name = Run.open(run_dir).record.name
         else:
             if self.resume:
-                _refuse_what_is_no_config(config)
+                _check_is_config(config)
             name = config.stem
         settings = load_config(config, self.overrides)
         if self.resume:
@@ -137,7 +137,7 @@ class Project:
             path = run_dir or newest_run(RUNS_DIR, **wanted).path
         else:
             path = run_dir or new_run_path(RUNS_DIR, command, name)
-            refuse_existing(path)
+            check_not_existing(path)
         return settings, RunRequest(path, name, self.resume, self.accept_changes, kept)
 
 
@@ -170,7 +170,7 @@ def project_options(command: Callable[..., None]) -> Callable[..., None]:
     return with_options
 
 
-def _refuse_what_is_no_config(path: Path) -> None:
+def _check_is_config(path: Path) -> None:
     """Raise RunError where what to resume cannot be meant as a config, so that no run is taken for
     another: the config in a run folder names all runs that are called `config`.
     """

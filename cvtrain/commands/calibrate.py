@@ -26,7 +26,7 @@ from cvtrain.steps.abstention import (
     read_abstention,
 )
 from cvtrain.system.console import Console
-from cvtrain.system.files import commit_json, disk_errors, quoted
+from cvtrain.system.files import commit_json, disk_errors, shell_quote
 
 _COLUMNS = ("coverage", "95 % interval", "risk", "95 % interval")
 
@@ -155,7 +155,7 @@ def _show_choices(run: Run, parts: dict[str, Predictions], console: Console) -> 
     console.result(
         "coverage and risk are those of the test images; the promise is by the validation images, "
         f"with {100 * CONFIDENCE:g} % confidence\n"
-        f"choose: cvtrain calibrate {quoted(run.path)} --coverage 0.9, or --risk 0.05"
+        f"choose: cvtrain calibrate {shell_quote(run.path)} --coverage 0.9, or --risk 0.05"
     )
 
 

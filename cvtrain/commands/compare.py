@@ -15,9 +15,9 @@ from cvtrain.runs.predictions import read_predictions
 from cvtrain.runs.record import RunRecord
 from cvtrain.runs.run import Run
 from cvtrain.system.console import Console
-from cvtrain.system.files import commit_text, printable
+from cvtrain.system.files import commit_text, escape
 from cvtrain.system.html import render
-from cvtrain.system.outputs import PAGE, refuse_replacing
+from cvtrain.system.outputs import PAGE, check_replaceable
 from cvtrain.version import __version__
 
 LEVEL = 0.05
@@ -25,7 +25,7 @@ LEVEL = 0.05
 
 
 @dataclass(frozen=True)
-class Contender:
+class ComparedRun:
     """One of the runs.
 
     Attributes:
@@ -61,8 +61,8 @@ def compare(runs: Sequence[Run], *, output: Path, console: Console, force: bool 
         RunError: a run is of another kind, not finished, or damaged.
         ResourceError: the page cannot be written.
     """
-    refuse_replacing(output, force=force, ours=PAGE)
-    contenders = open_contenders(runs)
+    check_replaceable(output, force=force, ours=PAGE)
+    contenders = open_runs(runs)
     if len(contenders) < 2:
         raise ConfigError(
             f"compare: needs at least two runs; received {len(contenders)}",
@@ -74,13 +74,13 @@ def compare(runs: Sequence[Run], *, output: Path, console: Console, force: bool 
     console.result(f"written to {output}")
 
 
-def open_contenders(runs: Sequence[Run]) -> list[Contender]:
+def open_runs(runs: Sequence[Run]) -> list[ComparedRun]:
     """The runs, ladders replaced by their rungs, with names that tell them apart."""
     folders = [folder for run in runs for folder in _with_rungs(run)]
     return [_contender(run, name) for run, name in zip(folders, _names(folders), strict=True)]
 
 
-def all_pairs(contenders: Sequence[Contender]) -> dict[tuple[str, str], Pair | None]:
+def all_pairs(contenders: Sequence[ComparedRun]) -> dict[tuple[str, str], Pair | None]:
     """Each run against those after it, by their names; None where their test images differ."""
     return {
         (one.name, other.name): paired(one.answers, other.answers)
@@ -88,7 +88,7 @@ def all_pairs(contenders: Sequence[Contender]) -> dict[tuple[str, str], Pair | N
     }
 
 
-def differing_settings(contenders: Sequence[Contender]) -> list[tuple[str, list[str]]]:
+def differing_settings(contenders: Sequence[ComparedRun]) -> list[tuple[str, list[str]]]:
     """The keys of the configs that are not the same in all runs, with the value in each."""
     keys = dict.fromkeys(key for one in contenders for key in one.settings)
     rows = [(key, [one.settings.get(key, "") for one in contenders]) for key in keys]
@@ -109,7 +109,7 @@ def in_words(one: str, other: str, pair: Pair) -> str:
 
 
 def show(
-    contenders: Sequence[Contender],
+    contenders: Sequence[ComparedRun],
     pairs: Mapping[tuple[str, str], Pair | None],
     console: Console,
 ) -> None:
@@ -122,7 +122,7 @@ def show(
         low, high = test.accuracy_interval
         rows.append(
             (
-                printable(one.name),
+                escape(one.name),
                 f"{test.accuracy:.4f}",
                 f"{low:.4f} to {high:.4f}",
                 words.p_value(pair.p) if pair else "",
@@ -134,23 +134,23 @@ def show(
     console.table(columns, rows)
     for one in contenders:
         if said := words.what_it_learnt(one.record):
-            console.warn(f"{printable(one.name)}: {said[0].lower()}{said[1:]}")
+            console.warn(f"{escape(one.name)}: {said[0].lower()}{said[1:]}")
     others = [name for (one, name), pair in pairs.items() if one == first and pair is None]
     if others:
         console.warn(
-            f"tested on other images than {printable(first)}, so not paired with it: "
-            f"{', '.join(map(printable, others))}"
+            f"tested on other images than {escape(first)}, so not paired with it: "
+            f"{', '.join(map(escape, others))}"
         )
     if len(others) < len(contenders) - 1:
         console.result(
-            f"p: McNemar's exact test against {printable(first)} on the same test images; above "
+            f"p: McNemar's exact test against {escape(first)} on the same test images; above "
             f"{LEVEL} the difference may be chance. agreement: images that both take for the same "
             "class."
         )
 
 
 def render_comparison(
-    contenders: Sequence[Contender], pairs: Mapping[tuple[str, str], Pair | None]
+    contenders: Sequence[ComparedRun], pairs: Mapping[tuple[str, str], Pair | None]
 ) -> str:
     """The page; it ranks runs only where all were tested on the same images and labels."""
     known = {names: pair for names, pair in pairs.items() if pair is not None}
@@ -186,11 +186,11 @@ def _with_rungs(run: Run) -> list[Run]:
     return [Run.open(run.path / rung.run) for rung in run.record.rungs]
 
 
-def _contender(run: Run, name: str) -> Contender:
+def _contender(run: Run, name: str) -> ComparedRun:
     record = measured_record(run)
     predictions = read_predictions(run.path / "predictions-test.csv", record.class_names)
     said = answers(predictions, record.class_names)
-    return Contender(name, record, flat(read_settings(run)), read_history(run), said)
+    return ComparedRun(name, record, flat(read_settings(run)), read_history(run), said)
 
 
 def _names(runs: Sequence[Run]) -> list[str]:
@@ -202,11 +202,11 @@ def _names(runs: Sequence[Run]) -> list[str]:
         names = [str(path) for path in paths]
     if len(set(names)) < len(names):
         twice = next(name for name, count in Counter(names).items() if count > 1)
-        raise ConfigError(f"compare: {printable(twice)} is named twice", "Name each run once.")
+        raise ConfigError(f"compare: {escape(twice)} is named twice", "Name each run once.")
     return names
 
 
-def _scores_by_class(contenders: Sequence[Contender]) -> list[tuple[str, list[float | None]]]:
+def _scores_by_class(contenders: Sequence[ComparedRun]) -> list[tuple[str, list[float | None]]]:
     """F1 of each class in each run; none where the runs have different classes."""
     tables = [one.record.test.per_class for one in contenders]
     if any(set(table) != set(tables[0]) for table in tables):

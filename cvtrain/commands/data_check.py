@@ -1,11 +1,11 @@
 """`cvtrain data check`: every bad or doubtful file by name, with what to do about it."""
 
 from cvtrain.config import Config
-from cvtrain.data.check import way_on
+from cvtrain.data.check import how_to_continue
 from cvtrain.errors import DataError
 from cvtrain.steps.dataset import check, decoder_of, find_to_look, show_notes, summary
 from cvtrain.system.console import Console
-from cvtrain.system.files import printable
+from cvtrain.system.files import escape
 from cvtrain.system.signals import stop_on_signals
 
 
@@ -23,7 +23,7 @@ def data_check(config: Config, *, console: Console) -> None:
     show_notes(index, (), console)
     problems = sorted(report.problems, key=lambda problem: (problem.severity, problem.path))
     if problems:
-        rows = [(printable(p.path), p.severity, p.what, p.advice) for p in problems]
+        rows = [(escape(p.path), p.severity, p.what, p.advice) for p in problems]
         console.table(("file", "is", "because", "advice"), rows)
     console.result(f"{report.num_files:,} files checked: {summary(index.counts)}")
     paths: dict[str, set[str]] = {severity: set() for severity in ("bad", "doubtful")}
@@ -38,6 +38,6 @@ def data_check(config: Config, *, console: Console) -> None:
         console.warn(too_few.message)
     if num_bad:
         bad = [problem for problem in problems if problem.severity == "bad"]
-        raise DataError(f"files that cannot be used: {num_bad:,}", way_on(bad, too_few))
+        raise DataError(f"files that cannot be used: {num_bad:,}", how_to_continue(bad, too_few))
     if too_few:
         raise too_few

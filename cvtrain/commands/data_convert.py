@@ -8,15 +8,15 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from cvtrain.data.scan import listed, natural_key
+from cvtrain.data.scan import join_names, natural_key
 from cvtrain.errors import ConfigError, DataError
 from cvtrain.images.convert import to_png
 from cvtrain.images.decode import Decoder, read_image
 from cvtrain.images.file_types import Convertible, DecodeError, advice_in, none_readable
 from cvtrain.system.console import Console
-from cvtrain.system.files import commit_json, committed_folder, printable, quoted
+from cvtrain.system.files import commit_json, committed_folder, escape, shell_quote
 from cvtrain.system.machine import num_threads
-from cvtrain.system.outputs import mark_of_output
+from cvtrain.system.outputs import read_mark
 from cvtrain.system.signals import Stop, stop_on_signals
 
 _MARK = ".cvtrain-converted.json"
@@ -54,9 +54,9 @@ def data_convert(source: str, output: Path | None, *, console: Console) -> None:
     """
     folder = Path(os.path.realpath(source))
     if not folder.is_dir():
-        raise DataError(f"{printable(source)}: is no folder", "Name the folder of the images.")
+        raise DataError(f"{escape(source)}: is no folder", "Name the folder of the images.")
     output = output or _beside(Path(source), folder)
-    _refuse_overlap(folder, output)
+    _check_no_overlap(folder, output)
     # Pillow's warnings are about resolutions, names and sizes, none of which counts here.
     with (
         stop_on_signals() as stop,
@@ -68,13 +68,13 @@ def data_convert(source: str, output: Path | None, *, console: Console) -> None:
             errors = {each.path: each.error for each in done if each.error}
             raise none_readable(Path(source), errors)
         commit_json(new / _MARK, {"source": str(folder)})
-    _tell(done, Path(source), console)
+    _print_result(done, Path(source), console)
     num_converted = sum(each.is_converted for each in done)
     num_copied = sum(bool(each.name) for each in done) - num_converted
     console.result(
-        f"{printable(output)}: {num_converted:,} images converted to PNG, {num_copied:,} copied"
+        f"{escape(output)}: {num_converted:,} images converted to PNG, {num_copied:,} copied"
     )
-    console.remark(f"next: cvtrain init {quoted(output)}")
+    console.remark(f"next: cvtrain init {shell_quote(output)}")
 
 
 def _beside(source: Path, folder: Path) -> Path:
@@ -84,11 +84,11 @@ def _beside(source: Path, folder: Path) -> Path:
     return source.with_name(f"{source.name}-png")
 
 
-def _refuse_overlap(folder: Path, output: Path) -> None:
+def _check_no_overlap(folder: Path, output: Path) -> None:
     real = Path(os.path.realpath(output))
     if real.is_relative_to(folder) or folder.is_relative_to(real):
         raise ConfigError(
-            f"--output {printable(output)}: must lie beside the images, not among or above them",
+            f"--output {escape(output)}: must lie beside the images, not among or above them",
             "Name another folder.",
         )
 
@@ -96,7 +96,7 @@ def _refuse_overlap(folder: Path, output: Path) -> None:
 def _files(folder: Path) -> Iterator[str]:
     """Regular files below `folder`, by their paths in it; none that are hidden or cvtrain's."""
     for parent, folders, names in os.walk(folder):
-        others = [f for f in folders if f.startswith(".") or mark_of_output(Path(parent, f))]
+        others = [f for f in folders if f.startswith(".") or read_mark(Path(parent, f))]
         folders[:] = sorted(set(folders) - set(others), key=natural_key)
         for name in sorted(names, key=natural_key):
             path = Path(parent, name)
@@ -107,7 +107,7 @@ def _files(folder: Path) -> Iterator[str]:
 def _convert_all(folder: Path, new: Path, stop: Stop, console: Console) -> list[_Outcome]:
     paths = list(_files(folder))
     if not paths:
-        raise DataError(f"{printable(folder)}: holds no files", "Name the folder of the images.")
+        raise DataError(f"{escape(folder)}: holds no files", "Name the folder of the images.")
     names = _names(paths)
     work = partial(_convert, folder=folder, new=new, stop=stop)
     done = []
@@ -130,7 +130,7 @@ def _names(paths: Sequence[str]) -> Iterator[str]:
 
 
 def _convert(path: str, name: str, *, folder: Path, new: Path, stop: Stop) -> _Outcome:
-    stop.go_on("converting images")
+    stop.raise_if_stopped("converting images")
     try:
         content = read_image(folder / path)
         try:
@@ -150,12 +150,12 @@ def _write(outcome: _Outcome, content: bytes, new: Path) -> _Outcome:
     return outcome
 
 
-def _tell(done: Sequence[_Outcome], source: Path, console: Console) -> None:
+def _print_result(done: Sequence[_Outcome], source: Path, console: Console) -> None:
     if pages := [each.path for each in done if each.num_pages > 1]:
-        console.warn(f"only the first of several pictures of: {listed(pages)}")
+        console.warn(f"only the first of several pictures of: {join_names(pages)}")
     left_out = [(each.path, each.error) for each in done if each.error]
     for path, error in left_out[:_MOST_LISTED]:
         advice = advice_in(source, error.advice)
-        console.warn(f"left out: {printable(path)}: {error.message}\n  {advice}")
+        console.warn(f"left out: {escape(path)}: {error.message}\n  {advice}")
     if more := left_out[_MOST_LISTED:]:
         console.warn(f"left out: {len(more):,} more")

@@ -5,7 +5,7 @@ from pathlib import Path
 from cvtrain.data.sources import NAMED_SETS, fetch, is_fetched
 from cvtrain.steps.dataset import DATA_DIR
 from cvtrain.system.console import Console
-from cvtrain.system.files import printable, quoted
+from cvtrain.system.files import escape, shell_quote
 from cvtrain.system.signals import stop_on_signals
 
 _MOST_LISTED = 20
@@ -21,21 +21,21 @@ def data_fetch(
     """
     folder = folder or DATA_DIR / (f"{name}-{subset}" if subset else name)
     if is_fetched(folder, name, subset):
-        console.result(f"{printable(folder)}: is there already")
+        console.result(f"{escape(folder)}: is there already")
         return
     with stop_on_signals() as stop:
         fetched = fetch(name, folder, subset=subset, local=local, stop=stop, task=console.task)
     for file, copy in zip(NAMED_SETS[name].files, fetched.files, strict=True):
         if copy.is_published:
-            console.remark(f"{printable(copy.path)}: the published file ({copy.digest})")
+            console.remark(f"{escape(copy.path)}: the published file ({copy.digest})")
         else:
             console.warn(
-                f"{printable(copy.path)}: not the published file: its digest is {copy.digest}, "
+                f"{escape(copy.path)}: not the published file: its digest is {copy.digest}, "
                 f"not {file.digest}; taken because --file names it"
             )
     for line in fetched.left_out[:_MOST_LISTED]:
-        console.warn(f"left out: {printable(line)}")
+        console.warn(f"left out: {escape(line)}")
     if more := fetched.left_out[_MOST_LISTED:]:
         console.warn(f"left out: {len(more):,} more")
-    console.result(f"{printable(folder)}: is there")
-    console.remark(f"what is in it: cvtrain data stats {quoted(folder)}")
+    console.result(f"{escape(folder)}: is there")
+    console.remark(f"what is in it: cvtrain data stats {shell_quote(folder)}")

@@ -9,17 +9,17 @@ from pathlib import Path
 from cvtrain.config import Config
 from cvtrain.data.check import resolve
 from cvtrain.data.index import Index, recorded_index
-from cvtrain.data.labels import named_in, refuse_wrong_patterns
+from cvtrain.data.labels import check_patterns, label_in_name
 from cvtrain.data.manifest import manifest_text
-from cvtrain.data.scan import listed
+from cvtrain.data.scan import join_names
 from cvtrain.data.splitting import divide_groups
 from cvtrain.errors import ConfigError, DataError
 from cvtrain.sections import Columns, Data, SplitShares
 from cvtrain.sections.base import compile_pattern
 from cvtrain.steps.dataset import scan, show_notes, summary
 from cvtrain.system.console import Console
-from cvtrain.system.files import commit_text, printable
-from cvtrain.system.outputs import refuse_replacing
+from cvtrain.system.files import commit_text, escape
+from cvtrain.system.outputs import check_replaceable
 from cvtrain.system.signals import stop_on_signals
 
 _MOST_LISTED = 20
@@ -59,8 +59,8 @@ def data_split(
         DataError: the source is no data set, or it cannot be split in this way.
         ResourceError: the manifest cannot be written.
     """
-    _refuse_impossible(source, output, validation + test, {"--group": group, "--label": label})
-    refuse_replacing(output, force=force)
+    _check_possible(source, output, validation + test, {"--group": group, "--label": label})
+    check_replaceable(output, force=force)
     # Groups can be drawn when it is known which of them share an image.
     drawn_now = (0.0, 0.0) if group else (validation, test)
     split = SplitShares(validation=drawn_now[0], test=drawn_now[1])
@@ -70,25 +70,25 @@ def data_split(
         index, _, report = scan(config, stop, console)
     index, messages = resolve(index, report, on_bad="skip", on_leak="error")
     show_notes(index, messages, console)
-    if kept := [name for name in index.splits if name not in index.dealt]:
+    if kept := [name for name in index.splits if name not in index.auto_splits]:
         console.remark(f"kept as the source has them: {', '.join(kept)}")
     if group:
         shares = {"test": test, "validation": validation}
         groups = _groups(index, compile_pattern(group), report.images)
         found = divide_groups(index.root, index.by_class(), shares, seed, groups)
         index = recorded_index(index.root, index.class_names, found)
-        _tell_about_groups(index, groups, console)
+        _print_groups(index, groups, console)
     commit_text(output, manifest_text(_samples(index, output)))
     rows = [
-        (printable(name), *(f"{counts[name]:,}" for counts in index.counts.values()))
+        (escape(name), *(f"{counts[name]:,}" for counts in index.counts.values()))
         for name in index.class_names
     ]
     console.table(("class", *index.counts), rows)
-    console.result(f"{printable(output)}: {summary(index.counts)}")
-    console.remark(f"to train on it: data: {{source: {printable(output)}}}")
+    console.result(f"{escape(output)}: {summary(index.counts)}")
+    console.remark(f"to train on it: data: {{source: {escape(output)}}}")
 
 
-def _refuse_impossible(
+def _check_possible(
     source: str, output: Path, share: float, patterns: Mapping[str, str | None]
 ) -> None:
     if share >= 1:
@@ -97,20 +97,18 @@ def _refuse_impossible(
             "For example: --validation 0.15 --test 0.15",
         )
     if Path(source).exists() and output.exists() and output.samefile(source):
-        raise ConfigError(
-            f"--output {printable(output)}: is the source itself", "Name another file."
-        )
-    refuse_wrong_patterns(patterns)
+        raise ConfigError(f"--output {escape(output)}: is the source itself", "Name another file.")
+    check_patterns(patterns)
 
 
 def _groups(index: Index, pattern: re.Pattern[str], images: Mapping[str, bytes]) -> dict[str, str]:
     """The group of each path; those that share an image are one group, named after its first."""
     paths = [path for split in index.splits.values() for path in split.paths]
-    named = {path: named_in(path, pattern) for path in paths}
+    named = {path: label_in_name(path, pattern) for path in paths}
     if others := [path for path in paths if not named[path]]:
         raise DataError(
-            f"{printable(index.root)}: the group pattern {printable(pattern.pattern)} does not "
-            f"match {len(others):,} of {len(paths):,} images: {listed(others, _MOST_LISTED)}",
+            f"{escape(index.root)}: the group pattern {escape(pattern.pattern)} does not "
+            f"match {len(others):,} of {len(paths):,} images: {join_names(others, _MOST_LISTED)}",
             "Let it match the path of every image below the source: each needs a group.",
         )
     parent = {group: group for group in named.values()}
@@ -127,7 +125,7 @@ def _groups(index: Index, pattern: re.Pattern[str], images: Mapping[str, bytes])
     return {path: root(group) for path, group in named.items()}
 
 
-def _tell_about_groups(index: Index, groups: Mapping[str, str], console: Console) -> None:
+def _print_groups(index: Index, groups: Mapping[str, str], console: Console) -> None:
     splits_of: dict[str, dict[str, None]] = {}
     for name, split in index.splits.items():
         for path in split.paths:
@@ -137,10 +135,10 @@ def _tell_about_groups(index: Index, groups: Mapping[str, str], console: Console
     console.remark(f"groups: {len(splits_of):,}: {each}")
     # Only the source's own splits can do this.
     if torn := [group for group, splits in splits_of.items() if len(splits) > 1]:
-        console.warn(f"groups that the source has in two splits: {len(torn):,}: {listed(torn)}")
+        console.warn(f"groups that the source has in two splits: {len(torn):,}: {join_names(torn)}")
     for name, per_class in index.counts.items():
         if missing := [label for label, count in per_class.items() if not count]:
-            console.warn(f"{name} has no images of class {listed(missing)}: too few groups")
+            console.warn(f"{name} has no images of class {join_names(missing)}: too few groups")
 
 
 def _samples(index: Index, output: Path) -> Iterator[tuple[str, str, str]]:

@@ -18,8 +18,8 @@ from cvtrain.errors import DataError
 from cvtrain.images.decode import read_image
 from cvtrain.steps.dataset import check, decoder_of, find_to_look, show_notes
 from cvtrain.system.console import Console
-from cvtrain.system.files import commit_text, committed_folder, csv_text, printable
-from cvtrain.system.outputs import commit_mark, refuse_foreign
+from cvtrain.system.files import commit_text, committed_folder, csv_text, escape
+from cvtrain.system.outputs import check_own_folder, commit_mark
 from cvtrain.system.signals import stop_on_signals
 
 _MARK = "stats.json"
@@ -45,7 +45,7 @@ def data_stats(config: Config, *, output: Path | None, console: Console) -> None
         Stopped: a stop was requested.
     """
     output = output or Path("stats") / _word(config.data.source)
-    refuse_foreign(output, _MARK)
+    check_own_folder(output, _MARK)
     with stop_on_signals() as stop:
         index, unsplit = find_to_look(config, stop, console)
         if unsplit:
@@ -60,11 +60,11 @@ def data_stats(config: Config, *, output: Path | None, console: Console) -> None
             )
     if not found.facts:
         raise DataError(
-            f"{printable(index.root)}: none of {len(paths):,} images can be decoded",
+            f"{escape(index.root)}: none of {len(paths):,} images can be decoded",
             "`cvtrain data check` says why.",
         )
     images = {path: facts.image for path, facts in found.facts.items()}
-    index = index.dealt_again(images, found.unusable, on_leak=config.data.on_leak)
+    index = index.reassign_splits(images, found.unusable, on_leak=config.data.on_leak)
     if error := same_classes(index, images) or too_few_different(index, ()):
         console.warn(error.message)
     index = index.without(found.unusable)
@@ -75,14 +75,14 @@ def data_stats(config: Config, *, output: Path | None, console: Console) -> None
     }
     stats = describe(index, found, places, config)
     _show(stats, index, console)
-    _tell_doubts(found, places, console)
+    _print_doubts(found, places, console)
     with committed_folder(output, mark=_MARK) as folder:
         commit_text(folder / "duplicates.csv", csv_text(_duplicate_rows(found, places)))
         _draw(index, found, places, folder, config)
         commit_mark(folder, _MARK, stats)
     if len(index.class_names) > _MOST_CLASSES:
         console.remark(f"contact_sheet.png shows the first {_MOST_CLASSES} classes")
-    console.result(f"{printable(output)}: stats.json, duplicates.csv and pictures")
+    console.result(f"{escape(output)}: stats.json, duplicates.csv and pictures")
 
 
 def describe(
@@ -117,9 +117,11 @@ def describe(
             "across_classes": sum(len({places[p][1] for p in group}) > 1 for group in copies),
         },
         "near_duplicates": {
-            "pairs": len(found.look_alikes),
-            "across_splits": sum(places[a][0] != places[b][0] for a, b, _ in found.look_alikes),
-            "across_classes": sum(places[a][1] != places[b][1] for a, b, _ in found.look_alikes),
+            "pairs": len(found.near_duplicates),
+            "across_splits": sum(places[a][0] != places[b][0] for a, b, _ in found.near_duplicates),
+            "across_classes": sum(
+                places[a][1] != places[b][1] for a, b, _ in found.near_duplicates
+            ),
         },
         "not_compared": {"small": found.num_small, "plain": found.num_plain},
     }
@@ -133,7 +135,7 @@ def _spread(values: Iterable[float]) -> dict[str, float]:
 def _show(stats: dict[str, Any], index: Index, console: Console) -> None:
     show_notes(index, (), console)
     rows = [
-        (printable(name), *(f"{counts[name]:,}" for counts in index.counts.values()))
+        (escape(name), *(f"{counts[name]:,}" for counts in index.counts.values()))
         for name in index.class_names
     ]
     console.table(("class", *index.counts), rows)
@@ -171,10 +173,10 @@ def _show(stats: dict[str, Any], index: Index, console: Console) -> None:
 
 
 def _counted(numbers: Mapping[str, int]) -> str:
-    return ", ".join(f"{count:,} {printable(name)}" for name, count in numbers.items())
+    return ", ".join(f"{count:,} {escape(name)}" for name, count in numbers.items())
 
 
-def _tell_doubts(found: Statistics, places: Mapping[str, _Place], console: Console) -> None:
+def _print_doubts(found: Statistics, places: Mapping[str, _Place], console: Console) -> None:
     if found.unusable:
         console.warn(
             f"files that cannot be used, and are left out here: {len(found.unusable):,}; "
@@ -186,7 +188,7 @@ def _tell_doubts(found: Statistics, places: Mapping[str, _Place], console: Conso
             "images that are in two splits or under two labels: "
             f"{len(copied):,}; `cvtrain data check` lists them"
         )
-    pairs = [pair[:2] for pair in found.look_alikes if _is_suspicious(pair[:2], places)]
+    pairs = [pair[:2] for pair in found.near_duplicates if _is_suspicious(pair[:2], places)]
     if pairs:
         lines = [f"  {_named(a, places)} and {_named(b, places)}" for a, b in pairs[:_MOST_LISTED]]
         if more := pairs[_MOST_LISTED:]:
@@ -205,7 +207,7 @@ def _is_suspicious(pair: Sequence[str], places: Mapping[str, _Place]) -> bool:
 
 
 def _named(path: str, places: Mapping[str, _Place]) -> str:
-    return f"{printable(path)} ({printable('/'.join(places[path]))})"
+    return f"{escape(path)} ({escape('/'.join(places[path]))})"
 
 
 def _duplicate_rows(found: Statistics, places: Mapping[str, _Place]) -> Iterable[Sequence[Any]]:
@@ -217,7 +219,7 @@ def _duplicate_rows(found: Statistics, places: Mapping[str, _Place]) -> Iterable
     for first, *others in found.copies():
         for other in others:
             yield "exact", first, *places[first], other, *places[other], 0, 0.0
-    for first, other, pair in found.look_alikes:
+    for first, other, pair in found.near_duplicates:
         figures = pair.distance, f"{pair.difference:.3f}"
         yield "near", first, *places[first], other, *places[other], *figures
 
@@ -241,7 +243,7 @@ def _draw(
         if paths
     ]
     save(draw_contact_sheet(rows[:_MOST_CLASSES]), folder / "contact_sheet.png")
-    pairs = sorted(found.look_alikes, key=lambda pair: not _is_suspicious(pair[:2], places))
+    pairs = sorted(found.near_duplicates, key=lambda pair: not _is_suspicious(pair[:2], places))
     if pairs:
         sheet = [
             [panel(path, "/".join(places[path]), Path(path).name) for path in pair[:2]]

@@ -25,8 +25,8 @@ from cvtrain.steps.inference import decoder_of_run, load_predictor, predict_spli
 from cvtrain.steps.scores import show_metrics, write_confusion_matrix
 from cvtrain.steps.tta import view_average
 from cvtrain.system.console import Console
-from cvtrain.system.files import commit_text, committed_folder, printable
-from cvtrain.system.outputs import commit_mark, refuse_foreign
+from cvtrain.system.files import commit_text, committed_folder, escape
+from cvtrain.system.outputs import check_own_folder, commit_mark
 from cvtrain.system.signals import Stop, stop_on_signals
 
 _MARK = "metrics.json"
@@ -71,7 +71,7 @@ def evaluate(
         index = _only(index, split, has_own_splits=has_splits)
         (name, part), *_ = index.splits.items()
         folder = output or run.path / "evaluate" / _folder_name(source, name, tta)
-        refuse_foreign(folder, _MARK)
+        check_own_folder(folder, _MARK)
         pixels, report = check(index, decoder_of_run(run), stop, console)
         index, messages = resolve(index, report, on_bad="skip", on_leak="allow")
         show_notes(index, messages, console)
@@ -126,7 +126,7 @@ def _index_of(
     recorded = recorded_index(index.root, class_names, by_class)
     others = ", ".join(_not_measured(index, recorded, split))
     what = f"holds the run's own images: those of {split} are measured, and not {others}"
-    console.remark(f"{printable(path)} {what}", always=True)
+    console.remark(f"{escape(path)} {what}", always=True)
     return replace(index, splits=recorded.splits), True
 
 

@@ -1,4 +1,4 @@
-"""`cvtrain extract-features`: a head on what a frozen base gives, computed once and cached."""
+"""`cvtrain extract-features`: a head on what a frozen backbone gives, computed once and cached."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from cvtrain.backend import keras
 from cvtrain.config import Config
 from cvtrain.errors import ConfigError
 from cvtrain.features.store import Rows
-from cvtrain.models.heads import attach_logistic, fit_logistic, pooled
+from cvtrain.models.heads import attach_logistic, fit_logistic, pool
 from cvtrain.models.transfer import (
     in_precision,
     layer_digests,
@@ -24,17 +24,17 @@ from cvtrain.models.transfer import (
 )
 from cvtrain.runs.run import Run, RunRequest
 from cvtrain.steps.cached_features import (
-    FrozenPart,
+    CachedPrefix,
     evaluation_parts,
     feature_feed,
     feature_predictor,
     record_proof,
 )
-from cvtrain.steps.find_mislabels import NONE_JUDGED, judge_training_images
+from cvtrain.steps.find_mislabels import NO_SEARCH, search_training_images
 from cvtrain.steps.finish import finish
-from cvtrain.steps.heads import cut_base, finetuning_splits, with_dense_head
+from cvtrain.steps.heads import attach_dense_head, cut_backbone, finetuning_splits
 from cvtrain.steps.inference import image_predictor
-from cvtrain.steps.session import Job, finished_run, start_job
+from cvtrain.steps.session import RunSession, finished_run, open_session
 from cvtrain.steps.stage import (
     draw_augmentation,
     image_feed,
@@ -42,7 +42,7 @@ from cvtrain.steps.stage import (
     save,
     train_stage,
 )
-from cvtrain.steps.training_outcome import Course
+from cvtrain.steps.training_outcome import TrainingResult
 from cvtrain.system.console import Console
 from cvtrain.system.files import commit_bytes, commit_text, committed, csv_text
 
@@ -50,7 +50,8 @@ from cvtrain.system.files import commit_bytes, commit_text, committed, csv_text
 def extract_features(
     config: Config, request: RunRequest, console: Console, *, features_only: bool = False
 ) -> Run:
-    """Train a head on the features of a frozen base; the run's model is base and head in one.
+    """Train a head on the features of a frozen backbone; the run's model is backbone and head in
+    one.
 
     Args:
         config: the checked config.
@@ -74,17 +75,17 @@ def extract_features(
             "extract_features.views: unlimited caches no features, and --features-only writes them",
             "Say how many: --set extract_features.views=4",
         )
-    with start_job("extract-features", config, request, console) as job:
-        base, cut = cut_base(job, config)
+    with open_session("extract-features", config, request, console) as session:
+        base, cut = cut_backbone(session, config)
         # A run that was begun for its arrays goes on for them, whatever it is asked.
-        features_only = features_only or job.run.record.features_only
+        features_only = features_only or session.run.record.features_only
         described = stage.backbone.model_dump() | {"cut": cut}
-        job.run.update(base=described, features_only=features_only)
+        session.run.update(base=described, features_only=features_only)
         augmentation = config.augment if stage.views != 1 else None
-        draw_augmentation(job, augmentation, stage.views)
-        model = with_dense_head(job, base, cut)
-        frozen = FrozenPart(
-            job,
+        draw_augmentation(session, augmentation, stage.views)
+        model = attach_dense_head(session, base, cut)
+        frozen = CachedPrefix(
+            session,
             model,
             cut,
             augmentation,
@@ -92,81 +93,81 @@ def extract_features(
             also=finetuning_splits(config, model),
         )
         if features_only:
-            write_features(job, frozen)
-            return job.run
+            write_features(session, frozen)
+            return session.run
         prefix, before = prefix_of(model, cut), layer_digests(model)
         if stage.views == "unlimited":
-            course = train_end_to_end(job, model, cut)
-            judged = NONE_JUDGED
-            predict, parts = image_predictor(job, model), job.dataset.index.splits
+            result = train_end_to_end(session, model, cut)
+            judged = NO_SEARCH
+            predict, parts = image_predictor(session, model), session.dataset.index.splits
         else:
-            rows, parts = frozen.training_rows(), evaluation_parts(job.dataset)
+            rows, parts = frozen.training_rows(), evaluation_parts(session.dataset)
             exact = frozen.exact_rows(parts)
             if stage.head.name == "dense":
-                job.run.update(precision="float32")
-                feed = feature_feed(job, stage, rows, exact["validation"], num_views=stage.views)
+                session.run.update(precision="float32")
+                feed = feature_feed(
+                    session, stage, rows, exact["validation"], num_views=stage.views
+                )
                 head = in_precision(suffix_of(model, cut), "float32")
-                course = train_stage(job, head, model, stage, feed, precision="float32")
+                result = train_stage(session, head, model, stage, feed, precision="float32")
             else:
-                course = Course()
-                model = with_closed_head(job, base, cut, rows, exact["validation"])
-                save(job.run, model, model)
+                result = TrainingResult()
+                model = with_closed_head(session, base, cut, rows, exact["validation"])
+                save(session.run, model, model)
                 before = dict.fromkeys(layer_digests(model), "") | layer_digests(prefix)
-            judged = judge_training_images(job, rows)
-            predict = feature_predictor(job, suffix_of(model, cut), exact)
+            judged = search_training_images(session, rows)
+            predict = feature_predictor(session, suffix_of(model, cut), exact)
         trained = layers_above(model, cut)
-        record_proof(job, before, layer_digests(model), trained, excused=course.idle)
-        finish(job, model, course, parts, predict, judged)
-    return job.run
+        record_proof(session, before, layer_digests(model), trained, excused=result.idle)
+        finish(session, model, result, parts, predict, judged)
+    return session.run
 
 
 def with_closed_head(
-    job: Job, base: keras.Model, cut: str, rows: Rows, validation: Rows
+    session: RunSession, base: keras.Model, cut: str, rows: Rows, validation: Rows
 ) -> keras.Model:
-    """The base up to its cut, and a classifier that is computed from all features at once."""
-
-    head, index = job.config.extract_features.head, job.dataset.index
+    """The backbone up to its cut, and a classifier that is computed from all features at once."""
+    head, index = session.config.extract_features.head, session.dataset.index
     labels = index.splits["train"].labels
-    with job.watch.phase("train"):
-        features = pooled(rows.take(np.arange(len(rows))), head.pooling)
-        held_out = pooled(validation.take(np.arange(len(validation))), head.pooling)
+    with session.watch.phase("train"):
+        features = pool(rows.take(np.arange(len(rows))), head.pooling)
+        held_out = pool(validation.take(np.arange(len(validation))), head.pooling)
         coefficients, intercepts, strength = fit_logistic(
             (features, labels),
             (held_out, index.splits["validation"].labels),
-            go_on=partial(job.stop.go_on, "fitting the head"),
+            raise_if_stopped=partial(session.stop.raise_if_stopped, "fitting the head"),
         )
-    job.run.update(inverse_penalty=strength)
-    job.console.remark(f"logistic regression: C = {strength:g}, the best of five on validation")
+    session.run.update(inverse_penalty=strength)
+    session.console.remark(f"logistic regression: C = {strength:g}, the best of five on validation")
     return attach_logistic(
         base, cut, pooling=head.pooling, coefficients=coefficients, intercepts=intercepts
     )
 
 
-def train_end_to_end(job: Job, model: keras.Model, cut: str) -> Course:
-    """Run the frozen base in every step, so that every pass sees new views."""
-
-    stage = job.config.extract_features
+def train_end_to_end(session: RunSession, model: keras.Model, cut: str) -> TrainingResult:
+    """Run the frozen backbone in every step, so that every pass sees new views."""
+    stage = session.config.extract_features
     set_trainable(model, layers_above(model, cut))
-    feed = image_feed(job, stage, job.config.augment)
-    trained, precision = in_best_precision(job, partial(in_precision, model), stage, feed)
-    return train_stage(job, trained, model, stage, feed, precision=precision)
+    feed = image_feed(session, stage, session.config.augment)
+    trained, precision = in_best_precision(session, partial(in_precision, model), stage, feed)
+    return train_stage(session, trained, model, stage, feed, precision=precision)
 
 
-def write_features(job: Job, frozen: FrozenPart) -> None:
+def write_features(session: RunSession, frozen: CachedPrefix) -> None:
     """Commit the pooled features of every image for use elsewhere, and finish the run.
 
     `features/SPLIT.npy` is float32 (rows, channels); `features/SPLIT.parquet` has the same rows
     with file, view, label and class. Where pyarrow is not installed, `features/SPLIT.csv` has those
     four columns. Augmented views of the training images come view by view.
     """
-    has_pyarrow, folder = find_spec("pyarrow") is not None, job.run.path / "features"
-    head, index = job.config.extract_features.head, job.dataset.index
+    has_pyarrow, folder = find_spec("pyarrow") is not None, session.run.path / "features"
+    head, index = session.config.extract_features.head, session.dataset.index
     rows = frozen.exact_rows(index.splits)
     if frozen.changes_images:
         rows["train"] = frozen.training_rows()
     for name, split in index.splits.items():
         num_views = len(rows[name]) // len(split.paths)
-        features = pooled(rows[name].take(np.arange(len(rows[name]))), head.pooling)
+        features = pool(rows[name].take(np.arange(len(rows[name]))), head.pooling)
         labels = np.tile(split.labels, num_views)
         columns: dict[str, Sequence[Any] | np.ndarray] = {
             "file": split.paths * num_views,
@@ -181,11 +182,13 @@ def write_features(job: Job, frozen: FrozenPart) -> None:
         else:
             lines = zip(*columns.values(), strict=True)
             commit_text(folder / f"{name}.csv", csv_text([list(columns), *lines]))
-        job.console.result(f"{name}: {features.shape[0]:,} rows of {features.shape[1]:,} features")
-    job.run.update(status="finished", seconds=job.watch.seconds)
-    job.console.result(f"written to {folder}/")
+        session.console.result(
+            f"{name}: {features.shape[0]:,} rows of {features.shape[1]:,} features"
+        )
+    session.run.update(status="finished", seconds=session.watch.seconds)
+    session.console.result(f"written to {folder}/")
     if not has_pyarrow:
-        job.console.result("for .parquet files instead of .csv: pip install 'cvtrain[parquet]'")
+        session.console.result("for .parquet files instead of .csv: pip install 'cvtrain[parquet]'")
 
 
 def _parquet(columns: Mapping[str, Sequence[Any] | np.ndarray], features: np.ndarray) -> bytes:

@@ -10,7 +10,7 @@ from cvtrain.errors import TrainingError
 from cvtrain.models.saved_model import logits_model
 from cvtrain.runs.run import Run, RunRequest
 from cvtrain.steps.network import build_network, refuse_small_images
-from cvtrain.steps.session import Job, start_job
+from cvtrain.steps.session import RunSession, open_session
 from cvtrain.steps.stage import class_weights_of, image_feed, in_best_precision
 from cvtrain.system.console import Console
 from cvtrain.system.files import commit_text, csv_text
@@ -34,13 +34,13 @@ def find_lr(config: Config, request: RunRequest, console: Console) -> Run:
         Stopped: on request.
     """
     refuse_small_images(config)
-    with start_job("find-lr", config, request, console) as job:
+    with open_session("find-lr", config, request, console) as session:
         with (
-            job.stop.advising("Start it again; a --run-dir must be a new one."),
+            session.stop.advising("Start it again; a --run-dir must be a new one."),
             backend.memory_errors(),
-            training_step(job) as step,
-            job.watch.phase("train"),
-            job.console.task("raising the learning rate") as show,
+            training_step(session) as step,
+            session.watch.phase("train"),
+            session.console.task("raising the learning rate") as show,
         ):
             try:
                 found = range_test(step, on_step=show)
@@ -49,28 +49,30 @@ def find_lr(config: Config, request: RunRequest, console: Console) -> Run:
                     f"find-lr: {error}, at a learning rate of 1e-7",
                     "Compute in float32 (precision: float32), or take another net (fit.model).",
                 ) from error
-        with job.watch.phase("draw"):
-            write(job.run, found)
-        job.run.update(
+        with session.watch.phase("draw"):
+            write(session.run, found)
+        session.run.update(
             status="finished",
             find_lr={
                 "suggestion": found.suggestion and rounded(found.suggestion),
                 "lowest": rounded(found.lowest),
                 "steps": len(found.rates),
             },
-            seconds=job.watch.seconds,
+            seconds=session.watch.seconds,
         )
-        show_suggestion(job, found)
-    return job.run
+        show_suggestion(session, found)
+    return session.run
 
 
 @contextlib.contextmanager
-def training_step(job: Job) -> Iterator[Callable[[float], float]]:
+def training_step(session: RunSession) -> Iterator[Callable[[float], float]]:
     """A step of the config's `fit` on the next batch, as a function: rate -> loss before it."""
-    config, stage = job.config, job.config.fit
-    build = partial(build_network, config, len(job.dataset.index.class_names), for_training=True)
-    model, precision = in_best_precision(job, build, stage)
-    feed = image_feed(job, stage, config.augment)
+    config, stage = session.config, session.config.fit
+    build = partial(
+        build_network, config, len(session.dataset.index.class_names), for_training=True
+    )
+    model, precision = in_best_precision(session, build, stage)
+    feed = image_feed(session, stage, config.augment)
     train = backend.train_step(
         logits_model(model),
         build_optimizer(stage.optimizer, precision=precision),
@@ -80,7 +82,7 @@ def training_step(job: Job) -> Iterator[Callable[[float], float]]:
     with contextlib.closing(feed.batches(0)) as stream:
 
         def step(rate: float) -> float:
-            job.stop.go_on("the learning rate was raised")
+            session.stop.raise_if_stopped("the learning rate was raised")
             images, labels = next(stream)
             train.totals = backend.NO_TOTALS
             train(images, labels, rate)
@@ -100,22 +102,22 @@ def write(run: Run, found: "RangeTest") -> None:
     draw.save(draw.draw_find_lr(*columns, found.suggestion), run.figures / "find_lr.png")
 
 
-def show_suggestion(job: Job, found: "RangeTest") -> None:
+def show_suggestion(session: RunSession, found: "RangeTest") -> None:
     """Print the line for the config, or that no rate helped."""
-    run, optimizer = job.run, job.config.fit.optimizer.name
+    run, optimizer = session.run, session.config.fit.optimizer.name
     if found.suggestion is None:
-        job.console.warn(
+        session.console.warn(
             f"find-lr: at no learning rate up to {found.rates[-1]:.2g} does the loss fall by more "
             "than it differs between batches; they may be too small to show it (fit.batch_size), "
             "or the labels may be wrong"
         )
     else:
-        job.console.result(
+        session.console.result(
             f"With {optimizer} half of the fall of the loss is done at a learning rate of "
             f"{found.suggestion:.1e}, and all of it at {found.lowest:.1e}. In the config:\n\n"
             f"fit: {{optimizer: {{learning_rate: {found.suggestion:.1e}}}}}\n"
         )
-    job.console.result(f"{run.path}/ holds lr.csv and figures/find_lr.png")
+    session.console.result(f"{run.path}/ holds lr.csv and figures/find_lr.png")
 
 
 def rounded(rate: float) -> float:

@@ -22,25 +22,25 @@ from cvtrain.models.transfer import (
 from cvtrain.runs.run import Run, RunRequest
 from cvtrain.sections import Augment, FineTune, Unfreeze
 from cvtrain.steps.cached_features import (
-    FrozenPart,
+    CachedPrefix,
+    check_unseen_images,
     evaluation_parts,
     feature_feed,
     feature_predictor,
     open_model,
     record_proof,
-    refuse_seen_images,
 )
 from cvtrain.steps.find_mislabels import judged_before
 from cvtrain.steps.finish import finish
 from cvtrain.steps.inference import image_predictor
-from cvtrain.steps.session import Job, finished_run, start_job
+from cvtrain.steps.session import RunSession, finished_run, open_session
 from cvtrain.steps.stage import (
     draw_augmentation,
     image_feed,
     in_best_precision,
     train_stage,
 )
-from cvtrain.steps.training_outcome import Course
+from cvtrain.steps.training_outcome import TrainingResult
 from cvtrain.system.console import Console
 
 
@@ -66,45 +66,44 @@ def finetune(config: Config, request: RunRequest, console: Console, *, source: R
     views = section.views or config.extract_features.views
     config = config.model_copy(update={"finetune": section.model_copy(update={"views": views})})
     augmentation = config.augment if views != 1 else None
-    with start_job("finetune", config, request, console, source=source) as job:
-        refuse_other_classes(source, job)
-        refuse_seen_images(source, job.dataset)
+    with open_session("finetune", config, request, console, source=source) as session:
+        check_same_classes(source, session)
+        check_unseen_images(source, session.dataset)
         model = open_model(source, image_size=config.data.image_size)
-        refuse_impossible_steps(model, section)
+        check_steps(model, section)
         # In another precision the same layer's features would be others, and computed anew.
-        job.run.update(features=source.record.features | job.run.record.features)
-        draw_augmentation(job, augmentation, views)
+        session.run.update(features=source.record.features | session.run.record.features)
+        draw_augmentation(session, augmentation, views)
         before = layer_digests(model)
         trained: set[str] = set()
         changed: set[str] = set()
-        course = Course()
+        result = TrainingResult()
         for number, step in enumerate((section, *section.then), 1):
-            stage = _Stage(job, model, step, number, augmentation, views)
+            stage = _Stage(session, model, step, number, augmentation, views)
             if number == 1:
                 untuned = stage.test_predictions()
-            course = stage.train(course)
+            result = stage.train(result)
             trained.update(stage.unfrozen.layers)
-            if not course.moved and section.then:
+            if not result.moved and section.then:
                 console.remark(f"step {number}: no epoch was better; the model before it is kept")
-            if course.moved:
-                changed.update(set(stage.unfrozen.layers) - course.idle)
-        record_proof(job, before, layer_digests(model), trained, excused=trained - changed)
-        known = judged_before(source, job)
-        finish(job, model, course, *stage.evaluation(), known, untuned=untuned)
-    return job.run
+            if result.moved:
+                changed.update(set(stage.unfrozen.layers) - result.idle)
+        record_proof(session, before, layer_digests(model), trained, excused=trained - changed)
+        known = judged_before(source, session)
+        finish(session, model, result, *stage.evaluation(), known, untuned=untuned)
+    return session.run
 
 
-def refuse_impossible_steps(model: keras.Model, section: FineTune) -> None:
+def check_steps(model: keras.Model, section: FineTune) -> None:
     """Raise ConfigError for a step that this network cannot take, before the first one trains."""
-
     for number, step in enumerate((section, *section.then)):
         key = f"finetune.then.{number - 1}" if number else "finetune"
         unfreeze(model, step, key=key)
 
 
-def refuse_other_classes(source: Run, job: Job) -> None:
+def check_same_classes(source: Run, session: RunSession) -> None:
     """Raise ConfigError unless the images are of the classes that the run tells apart."""
-    known, names = source.require("class_names").class_names, job.dataset.index.class_names
+    known, names = source.require("class_names").class_names, session.dataset.index.class_names
     if known != names:
         raise ConfigError(
             f"{source.path} was trained on the classes {', '.join(known)}, and the images have the "
@@ -119,7 +118,7 @@ class _Stage:
 
     def __init__(
         self,
-        job: Job,
+        session: RunSession,
         model: keras.Model,
         step: Unfreeze,
         number: int,
@@ -127,17 +126,19 @@ class _Stage:
         views: int | str,
     ):
 
-        self.job, self.model, self.step, self.number = job, model, step, number
+        self.session, self.model, self.step, self.number = session, model, step, number
         self.augmentation = augmentation
         self.unfrozen = unfreeze(model, step)
         set_trainable(model, self.unfrozen.layers)
         layer = self.unfrozen.split
         self.frozen = (
-            FrozenPart(job, model, layer, augmentation, int(views))
+            CachedPrefix(session, model, layer, augmentation, int(views))
             if layer and views != "unlimited"
             else None
         )
-        self.parts = evaluation_parts(job.dataset) if self.frozen else job.dataset.index.splits
+        self.parts = (
+            evaluation_parts(session.dataset) if self.frozen else session.dataset.index.splits
+        )
         self.exact = self.frozen.exact_rows(self.parts) if self.frozen else {}
 
     def test_predictions(self) -> np.ndarray:
@@ -145,26 +146,25 @@ class _Stage:
         _, predict = self.evaluation()
         return predict("test")
 
-    def train(self, earlier: Course) -> Course:
+    def train(self, earlier: TrainingResult) -> TrainingResult:
         """Train the upper part on cached features, or the whole on images; the whole course."""
-
-        job, step = self.job, self.step
+        session, step = self.session, self.step
         upper = self.model
         if self.frozen:
             upper = suffix_of(self.model, self.frozen.layer)
             rows, validation = self.frozen.training_rows(), self.exact["validation"]
             num_views = self.frozen.num_views
-            feed = feature_feed(job, step, rows, validation, num_views=num_views)
+            feed = feature_feed(session, step, rows, validation, num_views=num_views)
         else:
-            feed = image_feed(job, step, self.augmentation)
+            feed = image_feed(session, step, self.augmentation)
         source = f"the cached {self.frozen.layer}" if self.frozen else "the images"
-        job.console.remark(
+        session.console.remark(
             f"step {self.number}: {len(self.unfrozen.layers)} layers are trained, "
             f"from {self.unfrozen.layers[0]} on, reading {source}"
         )
-        trained, precision = in_best_precision(job, partial(in_precision, upper), step, feed)
+        trained, precision = in_best_precision(session, partial(in_precision, upper), step, feed)
         return train_stage(
-            job,
+            session,
             trained,
             self.model,
             step,
@@ -177,8 +177,7 @@ class _Stage:
 
     def evaluation(self) -> tuple[Mapping[str, Split], Callable[[str], np.ndarray]]:
         """What the model is measured on, and how: as `finish` takes it."""
-
         if not self.frozen:
-            return self.parts, image_predictor(self.job, self.model)
+            return self.parts, image_predictor(self.session, self.model)
         suffix = suffix_of(self.model, self.frozen.layer)
-        return self.parts, feature_predictor(self.job, suffix, self.exact)
+        return self.parts, feature_predictor(self.session, suffix, self.exact)

@@ -7,7 +7,7 @@ from cvtrain.runs.run import Run, RunRequest
 from cvtrain.steps.finish import finish
 from cvtrain.steps.inference import image_predictor
 from cvtrain.steps.network import build_network, refuse_small_images
-from cvtrain.steps.session import finished_run, start_job
+from cvtrain.steps.session import finished_run, open_session
 from cvtrain.steps.stage import (
     draw_augmentation,
     image_feed,
@@ -35,17 +35,19 @@ def fit(config: Config, request: RunRequest, console: Console) -> Run:
     refuse_small_images(config)
     if done := finished_run(request, console):
         return done
-    with start_job("fit", config, request, console) as job:
-        build = partial(build_network, config, len(job.dataset.index.class_names))
-        draw_augmentation(job, config.augment)
-        feed = image_feed(job, config.fit, config.augment)
+    with open_session("fit", config, request, console) as session:
+        build = partial(build_network, config, len(session.dataset.index.class_names))
+        draw_augmentation(session, config.augment)
+        feed = image_feed(session, config.fit, config.augment)
         model, precision = in_best_precision(
-            job,
+            session,
             partial(build, for_training=True),
             config.fit,
             feed,
         )
         saved = build("float32")
-        course = train_stage(job, model, saved, config.fit, feed, precision=precision)
-        finish(job, saved, course, job.dataset.index.splits, image_predictor(job, saved))
-    return job.run
+        result = train_stage(session, model, saved, config.fit, feed, precision=precision)
+        finish(
+            session, saved, result, session.dataset.index.splits, image_predictor(session, saved)
+        )
+    return session.run

@@ -18,29 +18,29 @@ from cvtrain.runs.predictions import read_predictions
 from cvtrain.runs.run import Run, RunRequest
 from cvtrain.sections import FineTune
 from cvtrain.steps.estimate import estimate_features, estimate_fit
-from cvtrain.steps.session import Job, finished_run, start_job
+from cvtrain.steps.session import RunSession, finished_run, open_session
 from cvtrain.system.console import Console, duration
-from cvtrain.system.files import commit_text, csv_text, quoted
+from cvtrain.system.files import commit_text, csv_text, shell_quote
 
 VIEWS = 4
 """Augmented views a training image where the config names none."""
 
 
 @dataclass(frozen=True)
-class Rung:
+class Stage:
     """One way to train.
 
     Attributes:
         name: in tables; also of its folder.
         config: of its command.
-        climb: trains it: `climb(config, request, console) -> Run`.
+        run_stage: trains it: `run_stage(config, request, console) -> Run`.
         estimate: the seconds it will take on this machine.
     """
 
     name: str
     config: Config
-    climb: Callable[[Config, RunRequest, Console], Run]
-    estimate: Callable[[Job, Config], float]
+    run_stage: Callable[[Config, RunRequest, Console], Run]
+    estimate: Callable[[RunSession, Config], float]
 
 
 def ladder(config: Config, request: RunRequest, console: Console) -> Run:
@@ -61,26 +61,26 @@ def ladder(config: Config, request: RunRequest, console: Console) -> Run:
     """
     if done := finished_run(request, console):
         return done
-    rungs = rungs_of(config, request.path)
-    with start_job("ladder", config, request, console) as job:
-        estimates = job.run.record.estimates
+    rungs = stages_of(config, request.path)
+    with open_session("ladder", config, request, console) as session:
+        estimates = session.run.record.estimates
         if any(rung.name not in estimates for rung in rungs):
-            estimates = measured_estimates(job, rungs)
-        show_estimates(job, rungs, estimates)
+            estimates = measured_estimates(session, rungs)
+        show_estimates(session, rungs, estimates)
         rows: list[dict[str, Any]] = []
         for rung in rungs:
-            run = climb(job, rung, request)
+            run = run_stage(session, rung, request)
             rows.append(describe(run, rung, estimates[rung.name], rows))
-            job.run.update(rungs=rows)
-            console.log_to(job.run.path / "log.txt")
-        with job.watch.phase("draw"):
-            write(job.run, rows)
-        job.run.update(status="finished", seconds=job.watch.seconds)
-        show(job, rows)
-    return job.run
+            session.run.update(rungs=rows)
+            console.log_to(session.run.path / "log.txt")
+        with session.watch.phase("draw"):
+            write(session.run, rows)
+        session.run.update(status="finished", seconds=session.watch.seconds)
+        show(session, rows)
+    return session.run
 
 
-def rungs_of(config: Config, path: Path) -> list[Rung]:
+def stages_of(config: Config, path: Path) -> list[Stage]:
     """The rungs of a config, the simplest first; those with augmentation where it has any.
 
     Raises:
@@ -104,57 +104,59 @@ def rungs_of(config: Config, path: Path) -> list[Rung]:
 
     augmented = with_views(config, many)
     top = augmented if config.augment else with_views(plain, 1)
-    rungs = [Rung("scratch", plain, fit, estimate_fit)]
+    rungs = [Stage("scratch", plain, fit, estimate_fit)]
     if config.augment:
-        rungs.append(Rung("augmented", config, fit, estimate_fit))
-    rungs.append(Rung("features", with_views(plain, 1), extract_features, estimate_features))
+        rungs.append(Stage("augmented", config, fit, estimate_fit))
+    rungs.append(Stage("features", with_views(plain, 1), extract_features, estimate_features))
     if config.augment:
-        rungs.append(Rung("features, views", top, extract_features, estimate_features))
+        rungs.append(Stage("features, views", top, extract_features, estimate_features))
     source = folder(path, rungs[-1])
 
     def from_features(config: Config, request: RunRequest, console: Console) -> Run:
         return finetune(config, request, console, source=Run.open(source))
 
     tuned = partial(estimate_features, finetuning=True)
-    return [*rungs, Rung("fine-tuned", top, from_features, tuned)]
+    return [*rungs, Stage("fine-tuned", top, from_features, tuned)]
 
 
-def folder(path: Path, rung: Rung) -> Path:
+def folder(path: Path, rung: Stage) -> Path:
     """The run folder of a rung."""
     return path / rung.name.replace(", ", "-")
 
 
-def climb(job: Job, rung: Rung, request: RunRequest) -> Run:
+def run_stage(session: RunSession, rung: Stage, request: RunRequest) -> Run:
     """Train one rung, or go on with it; a rung that is finished is opened."""
-    path = folder(job.run.path, rung)
-    job.console.remark(f"\n{rung.name}")
+    path = folder(session.run.path, rung)
+    session.console.remark(f"\n{rung.name}")
     try:
-        with job.console.part_of_a_whole():
+        with session.console.part_of_a_whole():
             is_begun = (path / "run.json").is_file()
             part = replace(request, path=path, resume=is_begun)
-            return rung.climb(rung.config, part, job.console)
+            return rung.run_stage(rung.config, part, session.console)
     except Stopped as error:
-        raise Stopped(f"{rung.name}: {error.message}", job.stop.advice) from error
+        raise Stopped(f"{rung.name}: {error.message}", session.stop.advice) from error
 
 
-def measured_estimates(job: Job, rungs: Sequence[Rung]) -> dict[str, float]:
+def measured_estimates(session: RunSession, rungs: Sequence[Stage]) -> dict[str, float]:
     """Seconds that each rung will take, from steps that are measured now; recorded."""
-    with job.watch.phase("estimate"):
-        estimates = {rung.name: rung.estimate(job, rung.config) for rung in rungs}
-    job.run.update(estimates=estimates)
+    with session.watch.phase("estimate"):
+        estimates = {rung.name: rung.estimate(session, rung.config) for rung in rungs}
+    session.run.update(estimates=estimates)
     return estimates
 
 
-def show_estimates(job: Job, rungs: Sequence[Rung], estimates: dict[str, float]) -> None:
+def show_estimates(
+    session: RunSession, rungs: Sequence[Stage], estimates: dict[str, float]
+) -> None:
     """Say how long it will take before anything starts."""
     parts = ", ".join(f"{rung.name} {duration(estimates[rung.name])}" for rung in rungs)
-    job.console.result(
+    session.console.result(
         f"{len(rungs)} rungs, about {duration(sum(estimates.values()))} by steps measured here: "
         f"{parts}"
     )
 
 
-def describe(run: Run, rung: Rung, estimate: float, below: Sequence[dict]) -> dict[str, Any]:
+def describe(run: Run, rung: Stage, estimate: float, below: Sequence[dict]) -> dict[str, Any]:
     """A rung as run.json and the table have it."""
     record = run.require("metrics")
     test = record.test
@@ -195,7 +197,7 @@ def write(run: Run, rows: Sequence[dict[str, Any]]) -> None:
     draw.save(draw.draw_ladder(rows), run.figures / "ladder.png")
 
 
-def show(job: Job, rows: Sequence[dict[str, Any]]) -> None:
+def show(session: RunSession, rows: Sequence[dict[str, Any]]) -> None:
     """Print the table, and how good the estimates were."""
     columns = ("rung", "accuracy", "95 % interval", "p", "minutes", "estimated", "parameters")
     cells = []
@@ -203,22 +205,22 @@ def show(job: Job, rows: Sequence[dict[str, Any]]) -> None:
         name, accuracy, low, high, p, minutes, estimated, parameters = _cells(row)
         interval = f"{low} to {high}"
         cells.append((name, accuracy, interval, p, minutes, estimated, f"{parameters:,}"))
-    job.console.table(columns, cells)
-    job.console.result(
+    session.console.table(columns, cells)
+    session.console.result(
         "p: McNemar's exact test against the rung below, on the same test images; "
         "above 0.05 the difference may be chance."
     )
     if unlearnt := [row["name"] for row in rows if not row.get("learnt", True)]:
-        job.console.warn(
+        session.console.warn(
             f"never learnt, and no better than guessing: {', '.join(unlearnt)}; the log of each "
             "says what to try"
         )
     actual = sum(row["minutes"] for row in rows)
     estimated = sum(row["estimated_minutes"] for row in rows)
-    job.console.result(
+    session.console.result(
         f"{actual:.1f} minutes in all, {actual / estimated:.2f} times the estimate\n"
-        f"{job.run.path}/ holds ladder.csv, figures/ladder.png and a run folder for each rung\n"
-        f"Next: cvtrain compare {quoted(job.run.path)}"
+        f"{session.run.path}/ holds ladder.csv, figures/ladder.png and a run folder for each rung\n"
+        f"Next: cvtrain compare {shell_quote(session.run.path)}"
     )
 
 

@@ -1,7 +1,7 @@
 """`cvtrain learning-curve`: would more data help?
 
-A head on the features of a frozen base is trained on growing parts of the training images, and what
-the accuracy does meanwhile tells what it would do with more of them.
+A head on the features of a frozen backbone is trained on growing parts of the training images, and
+what the accuracy does meanwhile tells what it would do with more of them.
 """
 
 import io
@@ -22,11 +22,18 @@ from cvtrain.evaluation.learning_curve_fit import (
 )
 from cvtrain.evaluation.metrics import scores_against_guessing
 from cvtrain.runs.run import Run, RunRequest
-from cvtrain.steps.heads import cut_base
+from cvtrain.steps.heads import cut_backbone
 from cvtrain.steps.pooled_features import copies, pooled_features, samples
-from cvtrain.steps.session import Job, finished_run, start_job
+from cvtrain.steps.session import RunSession, finished_run, open_session
 from cvtrain.system.console import Console, duration
-from cvtrain.system.files import commit_text, committed, csv_text, printable, seal, unsealed
+from cvtrain.system.files import (
+    append_checksum,
+    commit_text,
+    committed,
+    csv_text,
+    escape,
+    read_checksummed,
+)
 from cvtrain.training.linear_probe import held_out
 
 Point = dict[str, Any]
@@ -59,36 +66,36 @@ def learning_curve(config: Config, request: RunRequest, console: Console) -> Run
     """
     if done := finished_run(request, console):
         return done
-    with start_job("learning-curve", config, request, console) as job:
-        refuse_lone_images(job)
-        points, correct = measure(job)
+    with open_session("learning-curve", config, request, console) as session:
+        check_class_sizes(session)
+        points, correct = measure(session)
         curve, forecast, verdict = conclude(points, correct, seed=config.seed)
-        with job.watch.phase("draw"):
-            write(job.run, points, curve, forecast)
-        job.run.update(
+        with session.watch.phase("draw"):
+            write(session.run, points, curve, forecast)
+        session.run.update(
             status="finished",
             curve=curve,
             forecast=forecast,
             verdict=verdict,
-            seconds=job.watch.seconds,
+            seconds=session.watch.seconds,
         )
-        show(job.run, console)
-    return job.run
+        show(session.run, console)
+    return session.run
 
 
-def refuse_lone_images(job: Job) -> None:
+def check_class_sizes(session: RunSession) -> None:
     """Raise DataError unless every class has two training images: one to learn, one to judge."""
-    images = job.dataset.index.different_images()
+    images = session.dataset.index.different_images()
     smallest = min(images, key=lambda name: len(images[name]))
     if len(images[smallest]) < _FEWEST_PER_CLASS:
         raise DataError(
-            f"class {printable(smallest)}: {len(images[smallest])} training image, copies not "
+            f"class {escape(smallest)}: {len(images[smallest])} training image, copies not "
             f"counted, and a learning curve needs {_FEWEST_PER_CLASS} of each class",
             "Add images, or leave the class out (data.classes).",
         )
 
 
-def measure(job: Job) -> tuple[list[Point], np.ndarray]:
+def measure(session: RunSession) -> tuple[list[Point], np.ndarray]:
     """The accuracy after every subset; each is recorded when it is known.
 
     Their order is fixed, so a run that is continued passes over as many as it has.
@@ -96,53 +103,53 @@ def measure(job: Job) -> tuple[list[Point], np.ndarray]:
     Returns:
         The points, and (points, images) bool: which of the validation and test images were right.
     """
-    features = _features(job)
+    features = _features(session)
     train_features, train_labels = features["train"]
     others, truth = (
         np.concatenate(pair) for pair in zip(features["validation"], features["test"], strict=True)
     )
-    points: list[Point] = list(job.run.record.points)
-    correct = [*_recorded(job.run, len(points))]
+    points: list[Point] = list(session.run.record.points)
+    correct = [*_recorded(session.run, len(points))]
     if len(correct) < len(points):
-        job.console.warn(f"{_CORRECT} is damaged: the subsets are measured again")
+        session.console.warn(f"{_CORRECT} is damaged: the subsets are measured again")
         points, correct = [], []
-    wanted, groups = subsets(job), copies(job.dataset.index)
-    with job.console.task("training heads") as on_progress:
+    wanted, groups = subsets(session), copies(session.dataset.index)
+    with session.console.task("training heads") as on_progress:
         for number, (share, seed, places) in enumerate(wanted, 1):
             if number <= len(points):
                 continue
-            if job.stop.requested:
+            if session.stop.requested:
                 raise Stopped(
-                    f"stopped after {len(points)} subsets; they are recorded in {job.run.path}",
-                    job.stop.advice,
+                    f"stopped after {len(points)} subsets; they are recorded in {session.run.path}",
+                    session.stop.advice,
                 )
-            with job.watch.phase("classify"):
+            with session.watch.phase("classify"):
                 subset = train_features[places], train_labels[places]
                 probabilities = held_out(
                     subset,
                     others,
                     folds=_FOLDS,
-                    seed=job.config.seed,
+                    seed=session.config.seed,
                     groups=groups and [groups[place] for place in places],
-                    go_on=partial(job.stop.go_on, "training heads"),
+                    raise_if_stopped=partial(session.stop.raise_if_stopped, "training heads"),
                 )
             correct.append(probabilities.argmax(axis=1) == truth)
-            _commit_correct(job.run, correct)
+            _commit_correct(session.run, correct)
             row = {"share": share, "seed": seed, "num_images": len(places)}
             points.append(row | {"accuracy": float(correct[-1].mean())})
-            job.run.update(points=points, seconds=job.watch.seconds)
+            session.run.update(points=points, seconds=session.watch.seconds)
             on_progress(number, len(wanted))
     return points, np.stack(correct)
 
 
-def subsets(job: Job) -> list[tuple[float, int, np.ndarray]]:
+def subsets(session: RunSession) -> list[tuple[float, int, np.ndarray]]:
     """Share, seed and the places (n,) in the training images of every subset.
 
     Of each class its share of different images with all their copies: twice as many files of the
     same images are no more data. Of one seed a greater share includes a smaller one. All of the
     images are the same subset for every seed, and come once.
     """
-    index, section = job.dataset.index, job.config.learning_curve
+    index, section = session.dataset.index, session.config.learning_curve
     place_of = {path: i for i, path in enumerate(index.splits["train"].paths)}
     classes = [
         {image: [place_of[path] for path in paths] for image, paths in images.items()}
@@ -150,7 +157,9 @@ def subsets(job: Job) -> list[tuple[float, int, np.ndarray]]:
     ]
     found = []
     for share in section.shares:
-        for seed in range(job.config.seed, job.config.seed + (1 if share == 1 else section.seeds)):
+        for seed in range(
+            session.config.seed, session.config.seed + (1 if share == 1 else section.seeds)
+        ):
             chosen = []
             for places_of in classes:
                 number = max(_FEWEST_PER_CLASS, round(share * len(places_of)))
@@ -279,8 +288,8 @@ def _warn_of_guessing(run: Run, accuracy: float, console: Console) -> None:
     if not against.is_better:
         console.warn(
             f"with all images the head is no better than guessing ({against.most_frequent:.4f}): "
-            "the features of this base do not tell the classes apart, however many images there "
-            "are; cvtrain probe compares others"
+            "the features of this backbone do not tell the classes apart, however many images "
+            "there are; cvtrain probe compares others"
         )
 
 
@@ -290,11 +299,11 @@ def _on_others(row: Mapping[str, Any]) -> str:
     return f"on other images {low:.0%} to {high:.0%}"
 
 
-def _features(job: Job) -> dict[str, tuple[np.ndarray, np.ndarray]]:
+def _features(session: RunSession) -> dict[str, tuple[np.ndarray, np.ndarray]]:
     """Features (n, channels), averaged over the map, and labels (n,) of every split."""
-    base, cut = cut_base(job, job.config)
-    (store,) = pooled_features(job, job.dataset, base, [cut], SPLITS)
-    return {name: samples(store, job.dataset, name) for name in SPLITS}
+    base, cut = cut_backbone(session, session.config)
+    (store,) = pooled_features(session, session.dataset, base, [cut], SPLITS)
+    return {name: samples(store, session.dataset, name) for name in SPLITS}
 
 
 def _estimate(accuracy: float, drawn: np.ndarray) -> dict[str, Any]:
@@ -306,11 +315,11 @@ def _estimate(accuracy: float, drawn: np.ndarray) -> dict[str, Any]:
 
 def _recorded(run: Run, num_points: int) -> np.ndarray:
     """The first rows of `correct.npy`, which is committed before its point is; none if damaged."""
-    content = unsealed(run.path / _CORRECT) if num_points else None
+    content = read_checksummed(run.path / _CORRECT) if num_points else None
     return np.load(io.BytesIO(content))[:num_points] if content else np.empty((0, 0))
 
 
 def _commit_correct(run: Run, correct: Sequence[np.ndarray]) -> None:
     with committed(run.path / _CORRECT) as temporary:
         np.save(temporary, np.stack(correct))
-        seal(temporary)
+        append_checksum(temporary)

@@ -22,9 +22,9 @@ from cvtrain.steps.dataset import show_left_out
 from cvtrain.steps.inference import decoder_of_run, load_predictor
 from cvtrain.steps.tta import view_average
 from cvtrain.system.console import Console
-from cvtrain.system.files import committed, csv_text, printable, quoted
+from cvtrain.system.files import committed, csv_text, escape, shell_quote
 from cvtrain.system.machine import num_threads
-from cvtrain.system.outputs import refuse_replacing
+from cvtrain.system.outputs import check_replaceable
 from cvtrain.system.signals import Stop, stop_on_signals
 
 Answer = Callable[[np.ndarray], tuple[np.ndarray, np.ndarray]]
@@ -87,14 +87,14 @@ def predict(
         Stopped: on request; nothing is written to `output`.
     """
     if output is not None:
-        refuse_replacing(output, force=force, ours=_OURS)
+        check_replaceable(output, force=force, ours=_OURS)
     class_names = run.require("class_names").class_names
     decoder = decoder_of_run(run)
     abstention = read_abstention(run)
     if abstention:
         console.remark(
             f"{describe_abstention(abstention)} "
-            f"(cvtrain calibrate {quoted(run.path)} --off ends that)"
+            f"(cvtrain calibrate {shell_quote(run.path)} --off ends that)"
         )
         if tta > 1:
             console.warn("the threshold was chosen without --tta")
@@ -105,13 +105,13 @@ def predict(
         left_out: LeftOut = {}
         found = find_images(paths, left_out)
         for predictions in classify_files(answer, decoder, found, batch_size):
-            stop.go_on("predicting")
+            stop.raise_if_stopped("predicting")
             write(predictions)
             for prediction in predictions:
                 num_done += 1
                 if prediction.problem:
                     num_bad += 1
-                    console.warn(f"{printable(prediction.path)}: {prediction.problem}")
+                    console.warn(f"{escape(prediction.path)}: {prediction.problem}")
     show_left_out(left_out, console)
     if output:
         console.result(f"{num_done - num_bad:,} predictions written to {output}")
@@ -235,7 +235,7 @@ def _table_writer(
 
     def write(predictions: list[Prediction]) -> None:
         for prediction in predictions:
-            cells = [printable(prediction.path), *([prediction.answer] if abstains else [])]
+            cells = [escape(prediction.path), *([prediction.answer] if abstains else [])]
             if prediction.probabilities is not None:
                 for name, p in _top(prediction.probabilities, class_names, top):
                     cells += [name, f"{p:.4f}"]

@@ -1,7 +1,7 @@
 """`cvtrain probe`: how well a linear classifier does on the features of each block of a base.
 
-Early blocks are generic, late ones specific to the classes that the base was trained on. Where to
-cut for these images is measured here, before anything is trained.
+Early blocks are generic, late ones specific to the classes that the backbone was trained on. Where
+to cut for these images is measured here, before anything is trained.
 """
 
 from __future__ import annotations
@@ -21,17 +21,17 @@ from cvtrain.models.blocks import blocks
 from cvtrain.models.cost import cost_up_to
 from cvtrain.runs.run import Run, RunRequest
 from cvtrain.sections import Backbone
-from cvtrain.steps.cached_features import open_base
+from cvtrain.steps.cached_features import open_backbone
 from cvtrain.steps.dataset import Dataset, check
 from cvtrain.steps.pooled_features import copies, pooled_features, samples
-from cvtrain.steps.session import Job, finished_run, start_job
+from cvtrain.steps.session import RunSession, finished_run, open_session
 from cvtrain.system.console import Console, duration
-from cvtrain.system.files import commit_text, csv_text, printable, quoted
+from cvtrain.system.files import commit_text, csv_text, escape, shell_quote
 from cvtrain.training.linear_probe import Row, least_accuracy, linear_accuracy, recommend
 
 
 def probe(config: Config, request: RunRequest, console: Console) -> Run:
-    """Measure every block of the bases of a config and recommend where to cut.
+    """Measure every block of the backbones of a config and recommend where to cut.
 
     Args:
         config: the checked config.
@@ -45,136 +45,146 @@ def probe(config: Config, request: RunRequest, console: Console) -> Run:
         ResourceError: memory or disk do not suffice; what was measured is recorded.
         Stopped: on request; what was measured is recorded, and `resume` continues.
     """
-    config = with_bases(config)
-    bases = bases_by_label(config.probe.backbones)
+    config = with_backbones(config)
+    backbones = backbones_by_label(config.probe.backbones)
     if done := finished_run(request, console):
         return done
-    with start_job("probe", config, request, console) as job:
-        refuse_small_classes(job)
-        rows = measure(job, bases)
+    with open_session("probe", config, request, console) as session:
+        check_class_sizes(session)
+        rows = measure(session, backbones)
         best, cut = recommend(rows)
-        with job.watch.phase("draw"):
-            write(job.run, rows, best, cut)
-        job.run.update(status="finished", best=best, recommended=cut, seconds=job.watch.seconds)
-        show(job.run, bases[cut["backbone"]], request.config, console)
-    return job.run
+        with session.watch.phase("draw"):
+            write(session.run, rows, best, cut)
+        session.run.update(
+            status="finished", best=best, recommended=cut, seconds=session.watch.seconds
+        )
+        show(session.run, backbones[cut["backbone"]], request.config, console)
+    return session.run
 
 
-def with_bases(config: Config) -> Config:
+def with_backbones(config: Config) -> Config:
     """The config with bases and sizes said in the section `probe`, which the run keeps."""
-    bases = config.probe.backbones or (config.extract_features.backbone,)
+    backbones = config.probe.backbones or (config.extract_features.backbone,)
     sizes = config.probe.image_sizes or (config.data.image_size,)
-    section = config.probe.model_copy(update={"backbones": bases, "image_sizes": sizes})
+    section = config.probe.model_copy(update={"backbones": backbones, "image_sizes": sizes})
     return config.model_copy(update={"probe": section})
 
 
-def bases_by_label(bases: Sequence[Backbone]) -> dict[str, Backbone]:
-    """The bases by what they are called in tables: `mobilenet 0.25`, and weights where that helps.
+def backbones_by_label(backbones: Sequence[Backbone]) -> dict[str, Backbone]:
+    """The backbones by what they are called in tables: `mobilenet 0.25`, and weights where that
+    helps.
 
     Raises:
         ConfigError: two of them cannot be told apart.
     """
     by_label = {}
-    networks = [_network(base) for base in bases]
-    for base, network in zip(bases, networks, strict=True):
-        says_weights = base.weights == "none" or networks.count(network) > 1
-        by_label[f"{network} ({Path(base.weights).name})" if says_weights else network] = base
-    if len(by_label) < len(bases):
+    networks = [_network(backbone) for backbone in backbones]
+    for backbone, network in zip(backbones, networks, strict=True):
+        says_weights = backbone.weights == "none" or networks.count(network) > 1
+        by_label[f"{network} ({Path(backbone.weights).name})" if says_weights else network] = (
+            backbone
+        )
+    if len(by_label) < len(backbones):
         raise ConfigError(
-            f"probe.backbones: {len(bases)} bases, and only {len(by_label)} can be told apart: "
+            f"probe.backbones: {len(backbones)} bases, and only {len(by_label)} can be told apart: "
             f"{', '.join(by_label)}",
-            "Name each base once; different weights files need different names.",
+            "Name each backbone once; different weights files need different names.",
         )
     return by_label
 
 
-def refuse_small_classes(job: Job) -> None:
+def check_class_sizes(session: RunSession) -> None:
     """Raise DataError unless every class has a training image for each fold."""
-    images, folds = job.dataset.index.different_images(), job.config.probe.folds
+    images, folds = session.dataset.index.different_images(), session.config.probe.folds
     smallest = min(images, key=lambda name: len(images[name]))
     if len(images[smallest]) < folds:
         raise DataError(
-            f"class {printable(smallest)}: {len(images[smallest])} training images, copies not "
+            f"class {escape(smallest)}: {len(images[smallest])} training images, copies not "
             f"counted, and probe.folds is {folds}",
             "Add images, leave the class out (data.classes), or lower probe.folds.",
         )
 
 
-def measure(job: Job, bases: Mapping[str, Backbone]) -> list[Row]:
-    """The rows of every block of every base at every size; each is recorded when it is known.
+def measure(session: RunSession, backbones: Mapping[str, Backbone]) -> list[Row]:
+    """The rows of every block of every backbone at every size; each is recorded when it is known.
 
     Their order is fixed, so a run that is continued passes over as many as it has.
     """
-    rows: list[Row] = list(job.run.record.blocks)
+    rows: list[Row] = list(session.run.record.blocks)
     num_done = len(rows)
-    for image_size in job.config.probe.image_sizes:
-        dataset = at_size(job, image_size)
-        for name, section in bases.items():
-            base = open_base(section, image_size=image_size, seed=job.config.seed, dataset=dataset)
-            found = describe(base, name)
+    for image_size in session.config.probe.image_sizes:
+        dataset = at_size(session, image_size)
+        for name, section in backbones.items():
+            backbone = open_backbone(
+                section, image_size=image_size, seed=session.config.seed, dataset=dataset
+            )
+            found = describe(backbone, name)
             fresh, num_done = found[num_done:], max(0, num_done - len(found))
             if fresh:
-                stores = pooled_features(job, dataset, base, [row["layer"] for row in fresh])
-                classify(job, dataset, fresh, stores, rows)
+                stores = pooled_features(
+                    session, dataset, backbone, [row["layer"] for row in fresh]
+                )
+                classify(session, dataset, fresh, stores, rows)
     return rows
 
 
-def at_size(job: Job, image_size: tuple[int, int]) -> Dataset:
+def at_size(session: RunSession, image_size: tuple[int, int]) -> Dataset:
     """The same images in the same splits, decoded to another size."""
-    dataset, decoder = job.dataset, job.dataset.pixels.decoder
+    dataset, decoder = session.dataset, session.dataset.pixels.decoder
     if decoder.size == image_size:
         return dataset
-    with job.watch.phase("data"):
-        pixels, _ = check(dataset.index, replace(decoder, size=image_size), job.stop, job.console)
+    with session.watch.phase("data"):
+        pixels, _ = check(
+            dataset.index, replace(decoder, size=image_size), session.stop, session.console
+        )
     return replace(dataset, pixels=pixels)
 
 
-def describe(base: keras.Model, name: str) -> list[Row]:
-    """Where the blocks of a base end and what they cost, from the input up."""
-
+def describe(backbone: keras.Model, name: str) -> list[Row]:
+    """Where the blocks of a backbone end and what they cost, from the input up."""
     rows = []
-    for block in blocks(base):
-        height, width, channels = base.get_layer(block.layer).output.shape[1:]
+    for block in blocks(backbone):
+        height, width, channels = backbone.get_layer(block.layer).output.shape[1:]
         rows.append(
             {
                 "backbone": name,
-                "image_size": list(base.input.shape[1:3]),
+                "image_size": list(backbone.input.shape[1:3]),
                 "block": block.name,
                 "layer": block.layer,
                 "map_size": [height, width],
                 "channels": channels,
-                "multiply_adds": cost_up_to(base, block.layer),
+                "multiply_adds": cost_up_to(backbone, block.layer),
             }
         )
     return rows
 
 
 def classify(
-    job: Job,
+    session: RunSession,
     dataset: Dataset,
     found: Sequence[Row],
     stores: Sequence[FeatureStore],
     rows: list[Row],
 ) -> None:
-    """Complete the rows of one base by their accuracies, and record each."""
-    with job.console.task("classifying") as on_progress:
+    """Complete the rows of one backbone by their accuracies, and record each."""
+    with session.console.task("classifying") as on_progress:
         for number, (row, store) in enumerate(zip(found, stores, strict=True), 1):
-            if job.stop.requested:
+            if session.stop.requested:
                 raise Stopped(
-                    f"stopped after {len(rows)} blocks; they are recorded in {job.run.path}",
-                    job.stop.advice,
+                    f"stopped after {len(rows)} blocks; they are recorded in {session.run.path}",
+                    session.stop.advice,
                 )
-            with job.watch.phase("classify"):
+            with session.watch.phase("classify"):
                 accuracy = linear_accuracy(
                     samples(store, dataset, "train"),
                     samples(store, dataset, "validation"),
-                    folds=job.config.probe.folds,
-                    seed=job.config.seed,
+                    folds=session.config.probe.folds,
+                    seed=session.config.seed,
                     groups=copies(dataset.index),
-                    go_on=partial(job.stop.go_on, "classifying"),
+                    raise_if_stopped=partial(session.stop.raise_if_stopped, "classifying"),
                 )
             rows.append(row | accuracy)
-            job.run.update(blocks=rows, seconds=job.watch.seconds)
+            session.run.update(blocks=rows, seconds=session.watch.seconds)
             on_progress(number, len(found))
 
 
@@ -188,7 +198,7 @@ def write(run: Run, rows: Sequence[Row], best: Row, cut: Row) -> None:
     draw.save(draw.draw_probe(rows, cut, least_accuracy(best)), run.figures / "probe.png")
 
 
-def show(run: Run, base: Backbone, config: Path | None, console: Console) -> None:
+def show(run: Run, backbone: Backbone, config: Path | None, console: Console) -> None:
     """Print the blocks, the recommended cut and what to write into the config, a file if known."""
     import yaml
 
@@ -217,7 +227,7 @@ def show(run: Run, base: Backbone, config: Path | None, console: Console) -> Non
     settings = {
         "data": {"image_size": cut["image_size"]},
         "extract_features": {
-            "backbone": base.model_dump(exclude_defaults=True) | {"cut": cut["layer"]}
+            "backbone": backbone.model_dump(exclude_defaults=True) | {"cut": cut["layer"]}
         },
     }
     text = yaml.safe_dump(settings, default_flow_style=None, sort_keys=False, width=1000)
@@ -235,7 +245,7 @@ def _warn_of_guessing(run: Run, accuracy: float, console: Console) -> None:
     if not against.is_better:
         console.warn(
             f"no block tells the classes apart better than guessing ({against.most_frequent:.4f}): "
-            "take another base, or trained weights"
+            "take another backbone, or trained weights"
         )
 
 
@@ -243,14 +253,14 @@ def _next_command(config: Path | None) -> str:
     """What to type; the config that is the default need not be named."""
     if config == Path("config.yaml"):
         return "cvtrain extract-features"
-    return f"cvtrain extract-features {quoted(config) if config else 'YOUR_CONFIG'}"
+    return f"cvtrain extract-features {shell_quote(config) if config else 'YOUR_CONFIG'}"
 
 
-def _network(base: Backbone) -> str:
+def _network(backbone: Backbone) -> str:
     """`vgg16`, `mobilenet 0.25`, or the name of the run folder."""
-    if base.name is None:
-        return Path(base.weights).name
-    return base.name if base.alpha is None else f"{base.name} {base.alpha}"
+    if backbone.name is None:
+        return Path(backbone.weights).name
+    return backbone.name if backbone.alpha is None else f"{backbone.name} {backbone.alpha}"
 
 
 def _words(row: Row) -> tuple[str, ...]:

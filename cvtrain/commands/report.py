@@ -6,14 +6,14 @@ from pathlib import Path
 from typing import Any
 
 from cvtrain.evaluation.calibration import with_temperature
-from cvtrain.evaluation.curve_diagnosis import Reading, read_curves
+from cvtrain.evaluation.curve_diagnosis import Diagnosis, read_curves
 from cvtrain.evaluation.metrics import (
     METRICS,
     NUM_CALIBRATION_BINS,
     calibration_bins,
     worst_mistakes,
 )
-from cvtrain.evaluation.mislabels import Suspect, read_mislabels
+from cvtrain.evaluation.mislabels import LikelyMislabel, read_mislabels
 from cvtrain.evaluation.remedies import Stage, held_out_of
 from cvtrain.images.decode import Decoder
 from cvtrain.reports import text as words
@@ -38,9 +38,9 @@ from cvtrain.runs.predictions import Predictions, read_predictions
 from cvtrain.runs.record import RunRecord
 from cvtrain.runs.run import Run
 from cvtrain.system.console import Console, duration
-from cvtrain.system.files import commit_text, quoted
+from cvtrain.system.files import commit_text, shell_quote
 from cvtrain.system.html import render
-from cvtrain.system.outputs import PAGE, refuse_replacing
+from cvtrain.system.outputs import PAGE, check_replaceable
 from cvtrain.system.signals import Stop, stop_on_signals
 from cvtrain.version import __version__
 
@@ -88,7 +88,7 @@ def report(
         Stopped: a stop was requested.
     """
     path = output or run.path / "report.html"
-    refuse_replacing(path, force=force, ours=PAGE)
+    check_replaceable(path, force=force, ours=PAGE)
     with stop_on_signals() as stop:
         page = render_report(run, stop, data=data, warn=console.warn)
     commit_text(path, page)
@@ -141,7 +141,7 @@ def render_report(
             if (place != "freeze" or record.freeze_proof) and (place != "time" or phases)
         ],
         record=record,
-        run_dir=quoted(run.path),
+        run_dir=shell_quote(run.path),
         what=words.what_was_trained(record, settings),
         meaning=words.what_it_means(test),
         chance=words.most_frequent(test)[1],
@@ -190,10 +190,10 @@ def pictures_of(run: Run, root: Path, files: Sequence[str], stop: Stop) -> dict[
 
 def readings(
     record: RunRecord, config: Mapping[str, Any], history: Mapping[str, Sequence[float]]
-) -> Sequence[Reading]:
+) -> Sequence[Diagnosis]:
     """What the curves say: as the run recorded it, else read now."""
     if record.reading is not None:
-        return [Reading(one.finding, one.detail, one.proposal) for one in record.reading]
+        return [Diagnosis(one.finding, one.detail, one.proposal) for one in record.reading]
     counts = {
         split: [by_class.get(name, 0) for name in record.class_names]
         for split, by_class in record.data.counts.items()
@@ -213,7 +213,7 @@ def _worst_first(f1: float | None) -> tuple[bool, float]:
     return f1 is None, f1 or 0.0
 
 
-def read_suspects(run: Run) -> list[Suspect]:
+def read_suspects(run: Run) -> list[LikelyMislabel]:
     """The labels that are likely wrong, likeliest first; none where the run did not look."""
     path = run.path / "mislabels.csv"
     return read_mislabels(path) if path.exists() else []

@@ -14,7 +14,7 @@ from cvtrain.models.backbones import build_backbone
 from cvtrain.models.blocks import blocks, find_cut
 from cvtrain.models.cost import multiply_adds
 from cvtrain.models.heads import attach_dense
-from cvtrain.models.receptive_field import Field, receptive_fields
+from cvtrain.models.receptive_field import ReceptiveField, receptive_fields
 from cvtrain.models.transfer import unfreeze
 from cvtrain.runs.run import Run
 from cvtrain.sections import FineTune
@@ -27,7 +27,7 @@ _FEW = 24  # layers that are shown one by one unless blocks are asked for
 
 
 @dataclass(frozen=True)
-class Row:
+class LayerRow:
     """A layer, or all layers of a block, whose last one tells what it sees.
 
     Attributes:
@@ -45,19 +45,19 @@ class Row:
     parameters: int
     trained: int
     multiply_adds: int
-    fields: tuple[Field, Field] | None
+    fields: tuple[ReceptiveField, ReceptiveField] | None
 
 
 def summary(
     config: Config, stage: str, *, num_classes: int | None, every_layer: bool, console: Console
-) -> list[Row]:
+) -> list[LayerRow]:
     """Print what each layer of a stage's network makes of an image, costs and sees.
 
     Args:
         config: its data need not be there.
         stage: one of `MODEL_COMMANDS`.
         num_classes: None: those of `data.classes`, or else 10.
-        every_layer: of a large base every layer, not a line for each block.
+        every_layer: of a large backbone every layer, not a line for each block.
 
     Raises:
         ConfigError: the network cannot be built.
@@ -73,20 +73,19 @@ def summary(
     if not every_layer and len(rows) > _FEW:
         rows = list(_by_block(model, rows))
     console.table(_COLUMNS, [_cells(row) for row in rows])
-    _tell_totals(config, stage, model, rows, console)
+    _print_totals(config, stage, model, rows, console)
     return rows
 
 
 def _network(config: Config, stage: str, num_classes: int) -> tuple[keras.Model, set[str]]:
     """The network that a stage trains, and the names of the layers that it trains."""
-
     backend.set_up(seed=config.seed, device="cpu")
     if stage == "fit":
         model = build_network(config, num_classes, "float32")
         return model, {layer.name for layer in model.layers if layer.trainable}
 
     section = config.extract_features
-    base = _base(config)
+    base = _backbone(config)
     cut = find_cut(base, section.backbone.cut)
     head = section.head
     model = attach_dense(
@@ -104,23 +103,22 @@ def _network(config: Config, stage: str, num_classes: int) -> tuple[keras.Model,
     return model, {layer.name for layer in model.layers} - frozen
 
 
-def _base(config: Config) -> keras.Model:
-    """The base without its weights, which tell nothing of shapes; or the model of a run."""
-
+def _backbone(config: Config) -> keras.Model:
+    """The backbone without its weights, which tell nothing of shapes; or the model of a run."""
     backbone, size = config.extract_features.backbone, config.data.image_size
     if backbone.name is None:
         return open_model(Run.open(Path(backbone.weights)), image_size=size)
     return build_backbone(backbone.name, image_size=size, weights=None, alpha=backbone.alpha)
 
 
-def _layers(model: keras.Model, trained: set[str]) -> Iterator[Row]:
+def _layers(model: keras.Model, trained: set[str]) -> Iterator[LayerRow]:
 
     costs = multiply_adds(model)
     rows, columns = (receptive_fields(model, axis) for axis in (1, 2))
     for layer in model.layers:
         place = id(layer.output)
         is_map = place in rows and place in columns
-        yield Row(
+        yield LayerRow(
             layer.name,
             _window(layer),
             tuple(layer.output.shape[1:]),
@@ -144,15 +142,14 @@ def _window(layer: keras.Layer) -> str:
     return " ".join([*words, layer.padding])
 
 
-def _by_block(model: keras.Model, rows: list[Row]) -> Iterator[Row]:
-    """One row for each block of the base, then the layers of the head as they are."""
-
+def _by_block(model: keras.Model, rows: list[LayerRow]) -> Iterator[LayerRow]:
+    """One row for each block of the backbone, then the layers of the head as they are."""
     ends = {block.layer: block.name for block in blocks(model)}
-    part: list[Row] = []
+    part: list[LayerRow] = []
     for row in rows:
         part.append(row)
         if row.name in ends:
-            yield Row(
+            yield LayerRow(
                 ends[row.name],
                 "",
                 row.output,
@@ -165,7 +162,7 @@ def _by_block(model: keras.Model, rows: list[Row]) -> Iterator[Row]:
     yield from part
 
 
-def _cells(row: Row) -> tuple[str, ...]:
+def _cells(row: LayerRow) -> tuple[str, ...]:
     sees = step = border = ""
     if row.fields is not None:
         sees = _times([field.size for field in row.fields])
@@ -185,8 +182,8 @@ def _times(numbers: Iterable[object]) -> str:
     return " x ".join(said[:1] if len(said) == 2 and len(set(said)) == 1 else said)
 
 
-def _tell_totals(
-    config: Config, stage: str, model: keras.Model, rows: list[Row], console: Console
+def _print_totals(
+    config: Config, stage: str, model: keras.Model, rows: list[LayerRow], console: Console
 ) -> None:
     total = sum(row.parameters for row in rows)
     trained = sum(row.trained for row in rows)

@@ -15,7 +15,7 @@ from cvtrain.config import yaml
 from cvtrain.config.origins import KeyPath
 from cvtrain.config.project import Config
 from cvtrain.sections.base import Section, field_docs, sections_in
-from cvtrain.system.files import printable
+from cvtrain.system.files import escape
 
 _MOST_CHARACTERS = 1000
 _LONGEST_NUMBER = 60
@@ -119,7 +119,7 @@ def _meant(received: Any, kind: str) -> str:
 
 def shown(text: str) -> str:
     """A text in which a stranger's keys and values may stand, fit for a terminal."""
-    return printable(text[:_MOST_CHARACTERS])
+    return escape(text[:_MOST_CHARACTERS])
 
 
 def in_words(value: Any) -> str:

@@ -14,7 +14,7 @@ from PIL import Image
 
 from cvtrain.data.download import Show
 from cvtrain.errors import DataError
-from cvtrain.system.files import printable
+from cvtrain.system.files import escape
 
 Arrays = Mapping[str, np.ndarray]
 """x_train and y_train, and x_val, y_val, x_test and y_test where there are such splits: images as
@@ -78,7 +78,7 @@ def load_cifar10(path: Path) -> Arrays:
         if missing := [name for name, part in wanted.items() if part not in parts]:
             raise ValueError(f"{missing[0]} is not in the archive")
     except (OSError, EOFError, ValueError, tarfile.TarError, zlib.error) as error:
-        raise DataError(f"{printable(path)}: {printable(error)}", "Download it again.") from error
+        raise DataError(f"{escape(path)}: {escape(error)}", "Download it again.") from error
     return {
         "x_train": np.concatenate([parts[i][0] for i in range(1, 6)]),
         "y_train": np.concatenate([parts[i][1] for i in range(1, 6)]),

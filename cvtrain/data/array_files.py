@@ -14,7 +14,7 @@ import numpy as np
 
 from cvtrain.data.array_datasets import MAX_BYTES, SPLITS, Arrays, check_arrays
 from cvtrain.errors import DataError
-from cvtrain.system.files import printable, quoted
+from cvtrain.system.files import escape, shell_quote
 from cvtrain.system.npz import read_npz
 
 _MOST_LISTED = 12
@@ -50,7 +50,7 @@ def load_npz(path: Path) -> Arrays:
     except (OSError, ValueError) as error:
         are_objects = "Python objects" in str(error)
         raise DataError(
-            f"{printable(path)}: {printable(error)}", _STORE + _NO_OBJECTS * are_objects
+            f"{escape(path)}: {escape(error)}", _STORE + _NO_OBJECTS * are_objects
         ) from error
     keys = _usual_names(path, stored)
     arrays = {name: stored[key] for name, key in keys.items()}
@@ -62,7 +62,7 @@ def load_npz(path: Path) -> Arrays:
                 check_arrays(keys[x], arrays[x], keys[y], arrays[y])
             except ValueError as error:
                 raise DataError(
-                    f"{printable(path)}: {printable(error)}", _how_to_convert(path, stored, keys)
+                    f"{escape(path)}: {escape(error)}", _how_to_convert(path, stored, keys)
                 ) from error
     return arrays
 
@@ -93,7 +93,7 @@ def how_to_store_table(path: Path, header: Sequence[str], rows: Sequence[Sequenc
         f'x_train={pixels}.reshape(-1, {side}, {side}).astype("uint8"), '
         f"y_train=np.array([row[{label}] for row in rows]))"
     )
-    return f"python -c {quoted(code)}"
+    return f"python -c {shell_quote(code)}"
 
 
 def _side(num_pixels: int) -> int:
@@ -128,8 +128,8 @@ def _usual_names(path: Path, stored: Arrays) -> dict[str, str]:
         there = [f"{key} {stored[key].dtype} {stored[key].shape}" for key in stored]
         more = f" and {len(there) - _MOST_LISTED:,} more" if len(there) > _MOST_LISTED else ""
         raise DataError(
-            f"{printable(path)}: {printable(problem)}; it holds "
-            f"{printable(', '.join(there[:_MOST_LISTED])) or 'nothing'}{more}",
+            f"{escape(path)}: {escape(problem)}; it holds "
+            f"{escape(', '.join(there[:_MOST_LISTED])) or 'nothing'}{more}",
             _how_to_rename(path, stored),
         )
     return keys
@@ -250,7 +250,7 @@ def _python(path: Path, arrays: str) -> str:
         f"import numpy as np; d = dict(np.load({_text(path)})); "
         f"np.savez_compressed({_text(new)}, **({arrays}))"
     )
-    return f"python -c {quoted(code)}"
+    return f"python -c {shell_quote(code)}"
 
 
 def _text(value: object) -> str:

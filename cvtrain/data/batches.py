@@ -155,7 +155,6 @@ def drawn_batches(
         images: uint8 (batch, height, width, 3), contiguous, a new array each time.
         draws: what they were made from.
     """
-
     changes = augmentation if augmentation and augmentation.image_changes else None
 
     def fill(images: np.ndarray, draws: list[Draw]) -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 from cvtrain.data.download import Show
 from cvtrain.errors import DataError
 from cvtrain.images.decode import DecodeError, Decoder
-from cvtrain.system.files import printable
+from cvtrain.system.files import escape
 
 _PHOTO = re.compile(r"PetImages/(Cat|Dog)/([0-9]{1,6})\.jpg")
 _MAX_PHOTO = 2**24  # bytes; the largest of the published ones has 0.2 MB
@@ -18,7 +18,7 @@ _DECODER = Decoder((64, 64))  # the smaller, the faster; damage shows at any siz
 Counts = Mapping[str, int]  # split -> photographs of each class
 
 
-def write_pets(folder: Path, archive: Path, counts: Counts | None, show: Show) -> list[str]:
+def write_cats_vs_dogs(folder: Path, archive: Path, counts: Counts | None, show: Show) -> list[str]:
     """Write the photographs as they are, as CLASS/NUMBER.jpg, below SPLIT/ where there are splits.
 
     Names are made from the numbers in the archive, whatever else its names may say.
@@ -42,7 +42,7 @@ def write_pets(folder: Path, archive: Path, counts: Counts | None, show: Show) -
             found = _photos(photos)
             if not all(found.values()):
                 raise DataError(
-                    f"{printable(archive)}: there are no files PetImages/Cat/NUMBER.jpg and "
+                    f"{escape(archive)}: there are no files PetImages/Cat/NUMBER.jpg and "
                     "PetImages/Dog/NUMBER.jpg in it",
                     "Name the archive as Microsoft publishes it: kagglecatsanddogs_5340.zip.",
                 )
@@ -60,13 +60,11 @@ def write_pets(folder: Path, archive: Path, counts: Counts | None, show: Show) -
                     show(done, total)
                 if counts and number is None:
                     raise DataError(
-                        f"{printable(archive)}: fewer than {places:,} usable photographs of {name}",
+                        f"{escape(archive)}: fewer than {places:,} usable photographs of {name}",
                         "Name the whole archive, or leave the subset out.",
                     )
     except (zipfile.BadZipFile, zlib.error, EOFError, RuntimeError) as error:
-        raise DataError(
-            f"{printable(archive)}: {printable(error)}", "Download it again."
-        ) from error
+        raise DataError(f"{escape(archive)}: {escape(error)}", "Download it again.") from error
     return left_out
 
 

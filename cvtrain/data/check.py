@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from cvtrain.data.check_cache import Facts, Finding, FindingsCache, file_state
+from cvtrain.data.check_cache import CheckCache, FileCheck, Issue, file_state
 from cvtrain.data.contrast import LOW, advised, examine_contrast, range_of_all
 from cvtrain.data.index import Index
 from cvtrain.data.problems import (
@@ -26,8 +26,8 @@ from cvtrain.data.problems import (
 from cvtrain.errors import DataError
 from cvtrain.images.decode import ADVICE_ON, Decoded, DecodeError, read_image
 from cvtrain.images.file_types import CONVERT, advice_in
-from cvtrain.images.pixel_cache import Pixels
-from cvtrain.system.files import printable
+from cvtrain.images.pixel_cache import PixelCache
+from cvtrain.system.files import escape
 from cvtrain.system.machine import num_threads
 from cvtrain.system.signals import NEVER, Stop
 
@@ -40,14 +40,14 @@ _FORMAT_OF_SUFFIX |= {".png": "PNG", ".bmp": "BMP", ".gif": "GIF", ".webp": "WEB
 
 
 @dataclass(frozen=True)
-class Report:
+class CheckReport:
     """What a check has found.
 
     Attributes:
         index: the checked index, split among different, usable images.
         problems: in the order of the index, duplicates last.
         same_classes, too_few: why nothing can be trained on what is left without bad files, if so:
-            classes hold the same images, or have too few different ones to be dealt out.
+            classes hold the same images, or have too few different ones to be split.
         images: by path, equal for copies of one image; of the files that can be decoded.
         range: the `data.range` that all images need to show anything; None where they need none.
         digest: SHA-256 over split, path, class and content of every file, in hexadecimal digits.
@@ -68,13 +68,13 @@ class Report:
 
 def check_index(
     index: Index,
-    pixels: Pixels,
+    pixels: PixelCache,
     *,
     on_leak: str = "error",
     stop: Stop = NEVER,
     on_progress: Callable[[int, int], None] | None = None,
     workers: int | None = None,
-) -> Report:
+) -> CheckReport:
     """Check every file of an index, and deal its images out again by what was found.
 
     Args:
@@ -92,11 +92,11 @@ def check_index(
     look = partial(_look_at, stop=stop, on_progress=on_progress, workers=workers)
     facts, num_decoded = look(paths, pixels)
     if others := _left_out_unseen(index, facts):
-        more, num_more = look(others, Pixels(pixels.root, pixels.decoder, memory_limit=0))
+        more, num_more = look(others, PixelCache(pixels.root, pixels.decoder, memory_limit=0))
         facts, num_decoded = facts | more, num_decoded + num_more
     pixels.digests = {path: found.pixels for path, found in facts.items() if found.pixels}
     images = {path: found.image for path, found in facts.items() if found.pixels}
-    index = index.dealt_again(images, _damaged(facts), on_leak=on_leak)
+    index = index.reassign_splits(images, _damaged(facts), on_leak=on_leak)
     samples = samples_of(index)
     limits = range_of_all(facts.values())
     problems = [
@@ -105,7 +105,7 @@ def check_index(
         for severity, what, advice in advised(facts[sample.path].findings, limits)
     ]
     problems += duplicates(samples, images)
-    return Report(
+    return CheckReport(
         index,
         tuple(problems),
         same_classes=same_classes(index, images),
@@ -118,7 +118,9 @@ def check_index(
     )
 
 
-def resolve(index: Index, report: Report, *, on_bad: str, on_leak: str) -> tuple[Index, list[str]]:
+def resolve(
+    index: Index, report: CheckReport, *, on_bad: str, on_leak: str
+) -> tuple[Index, list[str]]:
     """The index as training may use it, and what a person should be told about that.
 
     Args:
@@ -151,23 +153,23 @@ def resolve(index: Index, report: Report, *, on_bad: str, on_leak: str) -> tuple
     paths = dict.fromkeys(problem.path for problem in bad)
     messages.append(f"left out, because they cannot be used: {len(paths):,}\n{_listed(bad)}")
     kept = index.without(paths.keys())
-    _refuse_emptied(index, kept, bad)
+    _check_not_emptied(index, kept, bad)
     return kept, messages
 
 
 def _look_at(
     paths: Sequence[str],
-    pixels: Pixels,
+    pixels: PixelCache,
     *,
     stop: Stop,
     on_progress: Callable[[int, int], None] | None,
     workers: int | None,
-) -> tuple[dict[str, Facts], int]:
+) -> tuple[dict[str, FileCheck], int]:
     """Facts by path, and how many files had to be decoded for them."""
-    facts: dict[str, Facts] = {}
+    facts: dict[str, FileCheck] = {}
     num_decoded = 0
     with (
-        FindingsCache(pixels.decoder) as cache,
+        CheckCache(pixels.decoder) as cache,
         ThreadPoolExecutor(workers or num_threads()) as pool,
     ):
         for start in range(0, len(paths), _FILES_AT_ONCE):
@@ -180,20 +182,20 @@ def _look_at(
     return facts, num_decoded
 
 
-def _left_out_unseen(index: Index, facts: Mapping[str, Facts]) -> list[str]:
+def _left_out_unseen(index: Index, facts: Mapping[str, FileCheck]) -> list[str]:
     """Images outside of a subset that have to be looked at, because what is in it may change.
 
     It does where there are copies or damaged files: different images that can be used take their
     places. Where all is well with the subset, a large data set is not decoded for a small one.
     """
-    if index.dealing is None or index.dealing.train_per_class is None:
+    if index.assignment is None or index.assignment.train_per_class is None:
         return []
     if not _damaged(facts) and len({found.image for found in facts.values()}) == len(facts):
         return []
-    return [path for path in index.dealing.paths if path not in facts]
+    return [path for path in index.assignment.paths if path not in facts]
 
 
-def _damaged(facts: Mapping[str, Facts]) -> set[str]:
+def _damaged(facts: Mapping[str, FileCheck]) -> set[str]:
     return {
         path
         for path, found in facts.items()
@@ -201,11 +203,11 @@ def _damaged(facts: Mapping[str, Facts]) -> set[str]:
     }
 
 
-def _told_of_contrast(report: Report) -> list[str]:
+def _told_of_contrast(report: CheckReport) -> list[str]:
     """What to say where most images need a `data.range`, with one of them."""
     low = [problem for problem in report.problems if problem.what.startswith(LOW)]
     return [
-        f"{LOW} in {len(low):,} of {report.num_files:,} images ({printable(one.path)}:"
+        f"{LOW} in {len(low):,} of {report.num_files:,} images ({escape(one.path)}:"
         f"{one.what.removeprefix(f'{LOW}:')}): `cvtrain data check` says what to do"
         for one in low[: 1 if report.range else 0]
     ]
@@ -213,18 +215,20 @@ def _told_of_contrast(report: Report) -> list[str]:
 
 def _facts_of(
     paths: Sequence[str],
-    pixels: Pixels,
-    cache: FindingsCache,
+    pixels: PixelCache,
+    cache: CheckCache,
     pool: ThreadPoolExecutor,
     stop: Stop,
-) -> tuple[list[Facts], int]:
+) -> tuple[list[FileCheck], int]:
     """Facts about each path, and how many had to be found out."""
 
-    def examine(i: int) -> Facts:
-        stop.go_on(_DOING)  # before every file: of the largest photographs one takes a second
+    def examine(i: int) -> FileCheck:
+        stop.raise_if_stopped(
+            _DOING
+        )  # before every file: of the largest photographs one takes a second
         return _examine(paths[i], pixels)
 
-    stop.go_on(_DOING)
+    stop.raise_if_stopped(_DOING)
     # The state is taken before the file is read: a change in between is noticed the next time.
     states = [file_state(pixels.root.absolute() / path) for path in paths]
     cached = [state and cache.get(state) for state in states]
@@ -236,11 +240,11 @@ def _facts_of(
     return [facts or fresh[i] for i, facts in enumerate(cached)], len(unknown)
 
 
-def _examine(path: str, pixels: Pixels) -> Facts:
+def _examine(path: str, pixels: PixelCache) -> FileCheck:
     """Read, digest and decode one file; `pixels` keeps what it decodes to."""
     findings = []
     if any("\udc80" <= c <= "\udcff" for c in path):  # what Python makes of bytes beyond UTF-8
-        findings.append(Finding("bad", "the name is not UTF-8", "Rename the file or its folder."))
+        findings.append(Issue("bad", "the name is not UTF-8", "Rename the file or its folder."))
     content_digest = pixels_digest = b""
     values, is_empty = None, False
     try:
@@ -254,28 +258,26 @@ def _examine(path: str, pixels: Pixels) -> Facts:
             findings.append(doubt)
         pixels.keep(path, decoded.pixels)
     except DecodeError as error:
-        findings.append(Finding("bad", error.message, error.advice))
-    return Facts(content_digest, pixels_digest, tuple(findings), values, is_empty)
+        findings.append(Issue("bad", error.message, error.advice))
+    return FileCheck(content_digest, pixels_digest, tuple(findings), values, is_empty)
 
 
-def _doubts(path: str, decoded: Decoded) -> Iterator[Finding]:
+def _doubts(path: str, decoded: Decoded) -> Iterator[Issue]:
     suffix = Path(path).suffix.lower()
     if suffix and decoded.format != _FORMAT_OF_SUFFIX.get(suffix):
         right = next(s for s, f in _FORMAT_OF_SUFFIX.items() if f == decoded.format)
-        yield Finding(
-            "doubtful", f"{decoded.format} by its content", f"Let its name end in {right}."
-        )
+        yield Issue("doubtful", f"{decoded.format} by its content", f"Let its name end in {right}.")
     for note in decoded.notes:
-        yield Finding("doubtful", note, ADVICE_ON[note])
+        yield Issue("doubtful", note, ADVICE_ON[note])
     if min(decoded.width, decoded.height) < _SMALLEST:
-        yield Finding(
+        yield Issue(
             "doubtful",
             f"only {decoded.width}x{decoded.height} pixels",
             "Replace it by a larger one, or remove it.",
         )
 
 
-def _digest(samples: Iterable[Sample], facts: Mapping[str, Facts]) -> str:
+def _digest(samples: Iterable[Sample], facts: Mapping[str, FileCheck]) -> str:
     digest = hashlib.sha256()
     for sample in samples:
         line = "\0".join((*sample, facts[sample.path].content.hex())) + "\n"
@@ -283,7 +285,7 @@ def _digest(samples: Iterable[Sample], facts: Mapping[str, Facts]) -> str:
     return digest.hexdigest()
 
 
-def way_on(bad: Sequence[Problem], too_few: DataError | None) -> str:
+def how_to_continue(bad: Sequence[Problem], too_few: DataError | None) -> str:
     """What to do about bad files, one or more; `too_few`: without them nothing can be trained."""
     convert = _conversion(bad)
     if too_few:
@@ -300,8 +302,8 @@ def _conversion(bad: Sequence[Problem]) -> str:
 
 def _refusal(index: Index, bad: Sequence[Problem], too_few: DataError | None) -> DataError:
     num_files = len({problem.path for problem in bad})
-    what = f"{printable(index.root)}: files that cannot be used: {num_files:,}\n{_listed(bad)}"
-    advice = way_on(bad, too_few)
+    what = f"{escape(index.root)}: files that cannot be used: {num_files:,}\n{_listed(bad)}"
+    advice = how_to_continue(bad, too_few)
     if all(problem.is_leak for problem in bad):
         advice += "; or keep them: --set data.on_leak=allow"
     end = "" if advice.endswith(_conversion(bad) or "?") else "."  # it ends in a command
@@ -309,20 +311,20 @@ def _refusal(index: Index, bad: Sequence[Problem], too_few: DataError | None) ->
 
 
 def _listed(problems: Sequence[Problem]) -> str:
-    lines = [f"  {printable(p.path)}: {p.what}" for p in problems[:_MOST_LISTED]]
+    lines = [f"  {escape(p.path)}: {p.what}" for p in problems[:_MOST_LISTED]]
     if (more := len(problems) - _MOST_LISTED) > 0:
         lines.append(f"  and {more:,} more; `cvtrain data check` lists all")
     return "\n".join(lines)
 
 
-def _refuse_emptied(before: Index, after: Index, bad: Sequence[Problem]) -> None:
+def _check_not_emptied(before: Index, after: Index, bad: Sequence[Problem]) -> None:
     repair = "Repair or replace some of these files: `cvtrain data check` lists them."
     for split, counts in before.counts.items():
         left = after.counts.get(split, {})
         emptied = [name for name, count in counts.items() if count and not left.get(name)]
         if emptied:
             raise DataError(
-                f"{printable(before.root)}: without the bad files, {split} has no images of class "
-                f"{', '.join(map(printable, emptied))}\n{_listed(bad)}",
+                f"{escape(before.root)}: without the bad files, {split} has no images of class "
+                f"{', '.join(map(escape, emptied))}\n{_listed(bad)}",
                 _conversion(bad) or repair,
             )

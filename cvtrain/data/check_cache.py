@@ -28,7 +28,7 @@ CREATE TABLE IF NOT EXISTS findings (
 """
 
 
-class Finding(NamedTuple):
+class Issue(NamedTuple):
     """One thing about a file: severity is "bad" or "doubtful"."""
 
     severity: str
@@ -44,7 +44,7 @@ class Values(NamedTuple):
     full_scale: int
 
 
-class Facts(NamedTuple):
+class FileCheck(NamedTuple):
     """All that was found about a file.
 
     Attributes:
@@ -57,7 +57,7 @@ class Facts(NamedTuple):
 
     content: bytes
     pixels: bytes
-    findings: tuple[Finding, ...] = ()
+    findings: tuple[Issue, ...] = ()
     values: Values | None = None
     is_empty: bool = False
 
@@ -85,7 +85,7 @@ def file_state(path: Path) -> FileState | None:
     return FileState(path, status.st_size, status.st_mtime_ns, status.st_ctime_ns)
 
 
-class FindingsCache:
+class CheckCache:
     """Facts by file state, for one decoder, in an SQLite file of the cache folder.
 
     A help and never a need: where the file is damaged, locked or cannot be written, nothing is
@@ -98,7 +98,7 @@ class FindingsCache:
         self._path = cache_dir() / "findings.sqlite"
         self._database: sqlite3.Connection | None = None
 
-    def __enter__(self) -> "FindingsCache":
+    def __enter__(self) -> "CheckCache":
         with contextlib.suppress(OSError, sqlite3.Error):
             self._path.parent.mkdir(parents=True, exist_ok=True)
             try:
@@ -120,7 +120,7 @@ class FindingsCache:
                 self._database.commit()
             self._database.close()
 
-    def get(self, state: FileState) -> Facts | None:
+    def get(self, state: FileState) -> FileCheck | None:
         """What was found about a file in this state, if anything was."""
         if self._database is None:
             return None
@@ -134,12 +134,12 @@ class FindingsCache:
                 return None
             content, pixels, more = row
             findings, values, is_empty = json.loads(more)
-            findings = tuple(Finding(*finding) for finding in findings)
-            return Facts(content, pixels, findings, values and Values(*values), is_empty)
+            findings = tuple(Issue(*finding) for finding in findings)
+            return FileCheck(content, pixels, findings, values and Values(*values), is_empty)
         except (sqlite3.Error, ValueError, TypeError):
             return None
 
-    def put(self, found: Iterable[tuple[FileState, Facts]]) -> None:
+    def put(self, found: Iterable[tuple[FileState, FileCheck]]) -> None:
         """Remember facts about files in the states that they had before they were read."""
         if self._database is None:
             return

@@ -11,15 +11,15 @@ from pathlib import PurePath
 
 from cvtrain.data.path_resolution import (
     Files,
-    Place,
+    PathRule,
     beginning_of,
     explain,
-    find_places,
+    find_path_rules,
     has_image_suffix,
     same_number,
 )
-from cvtrain.data.scan import listed
-from cvtrain.system.files import printable, quoted
+from cvtrain.data.scan import join_names
+from cvtrain.system.files import escape, shell_quote
 
 SPLIT_NAMES = {
     "train": "train",
@@ -74,11 +74,11 @@ class Columns:
     suffix: str = ""
 
     @property
-    def place(self) -> Place:
+    def place(self) -> PathRule:
         """Where the files are."""
-        return Place(self.folder, self.strip, self.suffix)
+        return PathRule(self.folder, self.strip, self.suffix)
 
-    def at(self, place: Place) -> "Columns":
+    def at(self, place: PathRule) -> "Columns":
         """The same columns of files that are somewhere else."""
         return Columns(self.path, self.label, self.split, *place)
 
@@ -94,8 +94,8 @@ class Columns:
         """How the commands take it."""
         text = self.as_yaml()
         return (
-            f"--set {quoted(f'data.columns={text}')} "
-            f"(data split, evaluate and init: --columns {quoted(text)})"
+            f"--set {shell_quote(f'data.columns={text}')} "
+            f"(data split, evaluate and init: --columns {shell_quote(text)})"
         )
 
 
@@ -160,7 +160,7 @@ def propose_columns(files: Files, header: Sequence[str], rows: Sequence[Sequence
     columns = Columns(path, label, None if _is_called(split, "split") else split)
     is_certain = is_only and _are_certain(files, table[path], places)
     return Proposal(
-        columns.at(places[0] if places else Place(folder="FOLDER")), is_certain, tuple(remarks)
+        columns.at(places[0] if places else PathRule(folder="FOLDER")), is_certain, tuple(remarks)
     )
 
 
@@ -173,17 +173,17 @@ def propose_place(files: Files, columns: Columns, missing: Sequence[tuple[str, s
         missing: path and label of lines whose file is not there.
     """
     paths, labels = zip(*missing, strict=True)
-    if places := find_places(files, paths):
+    if places := find_path_rules(files, paths):
         remarks = (*explain(paths[0], places[0]), *_also_in(places))
         is_certain = _are_certain(files, paths, places)
         return Proposal(columns.at(places[0]), is_certain, remarks)
-    if isinstance(columns.label, Name) and (places := find_places(files, labels)):
+    if isinstance(columns.label, Name) and (places := find_path_rules(files, labels)):
         swapped = Columns(columns.label, columns.path, columns.split, *places[0])
-        remark = f"the files are in the column {printable(columns.label)}"
+        remark = f"the files are in the column {escape(columns.label)}"
         return Proposal(swapped, is_certain=False, remarks=(remark,))
     if numbers := _numbers_as_names(files, paths):
         return numbers
-    elsewhere = columns.at(Place("FOLDER", beginning_of(paths), columns.suffix))
+    elsewhere = columns.at(PathRule("FOLDER", beginning_of(paths), columns.suffix))
     return Proposal(
         None,
         is_certain=False,
@@ -199,13 +199,13 @@ def _by_column(names: Iterable[Name], rows: Sequence[Sequence[str]]) -> _Table:
     return {name: [row[i].strip() for row in whole] for i, name in enumerate(names) if name}
 
 
-def _path_of(files: Files, table: _Table) -> tuple[Name | None, list[Place]]:
+def _path_of(files: Files, table: _Table) -> tuple[Name | None, list[PathRule]]:
     """The column whose values are files, and where those are; else one that should be."""
     ranked = sorted(table, key=lambda name: _rank(name, _PATHS))
     for name in ranked:
         values = [value for value in table[name] if value]
         may_be = _rank(name, _PATHS) < len(_PATHS) or 2 * len(set(values)) > len(values)
-        if may_be and (places := find_places(files, values)):
+        if may_be and (places := find_path_rules(files, values)):
             return name, places
     named = [name for name in ranked if _rank(name, _PATHS) < len(_PATHS)]
     named += [name for name, values in table.items() if any(map(has_image_suffix, values))]
@@ -248,7 +248,7 @@ def _numbers_as_names(files: Files, paths: Sequence[str]) -> Proposal | None:
     path = next(filter(None, paths), "")
     if not (file := same_number(files, path)):
         return None
-    remark = f"{printable(path)} has been taken for a number, there is {printable(file)}"
+    remark = f"{escape(path)} has been taken for a number, there is {escape(file)}"
     advice = "Write the numbers as texts; pandas keeps them so with read_csv(..., dtype=str)."
     return Proposal(None, is_certain=False, remarks=(remark,), advice=advice)
 
@@ -257,26 +257,26 @@ def _doubts(
     table: _Table,
     path: Name,
     label: Name | tuple[str, ...],
-    places: Sequence[Place],
+    places: Sequence[PathRule],
 ) -> list[str]:
     """What may be wrong though the columns are found."""
     doubts = _also_in(places)
     if not places:
-        doubts.append(f"the files of its column {printable(path)} are not in it or near it")
+        doubts.append(f"the files of its column {escape(path)} are not in it or near it")
     values = [value for value in table[path] if value]
     if len(set(values)) < len(values):
         doubts.append("some images have several lines, and may have one each")
     if isinstance(label, Name) and (several := [v for v in table[label] if "|" in v]):
-        doubts.append(f"{printable(several[0])} are several labels, which is not supported")
+        doubts.append(f"{escape(several[0])} are several labels, which is not supported")
     return doubts
 
 
-def _also_in(places: Sequence[Place]) -> list[str]:
-    others = listed((str(place.folder or ".") for place in places[1:]), _MOST_PLACES)
+def _also_in(places: Sequence[PathRule]) -> list[str]:
+    others = join_names((str(place.folder or ".") for place in places[1:]), _MOST_PLACES)
     return [f"files of the same names are also in {others}"] if others else []
 
 
-def _are_certain(files: Files, paths: Sequence[str], places: Sequence[Place]) -> bool:
+def _are_certain(files: Files, paths: Sequence[str], places: Sequence[PathRule]) -> bool:
     """Whether the files are in one place alone, and that below the manifest."""
     distinct = len({*paths}) == len(paths)
     return distinct and len(places) == 1 and files.are_inside(paths, places[0])
@@ -308,4 +308,4 @@ def _as_yaml(value: Name | tuple[str, ...]) -> str:
     if isinstance(value, tuple):
         return f"[{', '.join(map(_as_yaml, value))}]"
     is_plain = _PLAIN.fullmatch(value) and value.lower() not in _NO_TEXTS
-    return value if is_plain else printable(json.dumps(value, ensure_ascii=False))
+    return value if is_plain else escape(json.dumps(value, ensure_ascii=False))

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from cvtrain.errors import DataError
-from cvtrain.system.files import printable, quoted
+from cvtrain.system.files import escape, shell_quote
 
 _SCRIPT = (
     "Write its images into a folder for each class; docs/data.md has a script for that, under "
@@ -74,14 +74,14 @@ _DOCUMENTS = re.compile(
 _MOST_FILES = 1000
 
 
-def refuse_container(source: Path) -> None:
+def check_not_container(source: Path) -> None:
     """DataError where `source` is a file that is to be unpacked first, or a folder of such files.
 
     It says what the file is, and how to get at its images.
     """
     if source.is_file():
         if told := _kind_of(source, _KINDS | _FILES_ALONE):
-            raise DataError(f"{printable(source)}: {told[0]}", told[1])
+            raise DataError(f"{escape(source)}: {told[0]}", told[1])
         return
     found = None
     for path in itertools.islice(_files_below(source), _MOST_FILES):
@@ -92,7 +92,7 @@ def refuse_container(source: Path) -> None:
     if found:
         path, what, advice = found
         raise DataError(
-            f"{printable(source)}: no images, but {printable(path.relative_to(source))}, {what}",
+            f"{escape(source)}: no images, but {escape(path.relative_to(source))}, {what}",
             advice,
         )
 
@@ -103,7 +103,7 @@ def _kind_of(path: Path, kinds: dict[str, tuple[str, str]]) -> tuple[str, str] |
     for pattern, (what, advice) in kinds.items():
         if match := re.search(f"(?:{pattern})$", f"/{name}"):
             folder = path.with_name(path.name[: max(0, match.start() - 1)] or "images")
-            return what, advice.format(file=quoted(path), folder=quoted(folder))
+            return what, advice.format(file=shell_quote(path), folder=shell_quote(folder))
     return None
 
 

@@ -10,7 +10,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from cvtrain.data.check_cache import Facts, Finding, Values
+from cvtrain.data.check_cache import FileCheck, Issue, Values
 from cvtrain.images.decode import Decoded, Decoder, stored_values
 
 LOW = "hardly any contrast"
@@ -31,7 +31,7 @@ def has_contrast(decoded: Decoded, decoder: Decoder) -> bool:
 
 def examine_contrast(
     content: bytes, decoded: Decoded, decoder: Decoder
-) -> tuple[Finding | None, Values | None]:
+) -> tuple[Issue | None, Values | None]:
     """What to say of an image that shows nothing, and the values of its file.
 
     The values are those of files of 16 bits, and of images whose own values have no contrast.
@@ -51,13 +51,13 @@ def examine_contrast(
     if _span(np.clip(stored, low, high)) * 255 > _NOISE * (high - low):
         return _hidden(content, decoder), None
     if _span(stored) == 0:
-        return Finding("doubtful", "one colour all over", _EMPTY), values
+        return Issue("doubtful", "one colour all over", _EMPTY), values
     spans = dict.fromkeys(f"{first:,} to {last:,}" for first, last in stored.tolist())
     what = f"{LOW}: its values are {', '.join(spans)} of {low:,}..{high:,}"
-    return Finding("doubtful", what, _EMPTY), values
+    return Issue("doubtful", what, _EMPTY), values
 
 
-def advised(findings: Iterable[Finding], limits: tuple[int, int] | None) -> Iterator[Finding]:
+def advised(findings: Iterable[Issue], limits: tuple[int, int] | None) -> Iterator[Issue]:
     """Findings, those of low contrast with the advice to set `data.range` to `limits`."""
     advice = f"Say which values the images have: --set 'data.range={list(limits or ())}'"
     for finding in findings:
@@ -65,7 +65,7 @@ def advised(findings: Iterable[Finding], limits: tuple[int, int] | None) -> Iter
         yield finding._replace(advice=advice) if helps else finding
 
 
-def range_of_all(facts: Iterable[Facts]) -> tuple[int, int] | None:
+def range_of_all(facts: Iterable[FileCheck]) -> tuple[int, int] | None:
     """The `data.range` that suits the values of all images, where most show nothing without it.
 
     It ends at the largest value that the fewest bits can hold; values far from 0 have their own.
@@ -83,22 +83,22 @@ def range_of_all(facts: Iterable[Facts]) -> tuple[int, int] | None:
     return (0, whole) if 0 < whole < max(each.full_scale for each in values) else None
 
 
-def _hidden(content: bytes, decoder: Decoder) -> Finding | None:
+def _hidden(content: bytes, decoder: Decoder) -> Issue | None:
     """Why nothing is seen of an image whose file has contrast."""
     side = 0 if sum(decoder.background) > 382 else 255
     other = replace(decoder, background=(side, side, side))
     seen, through = (each.unpadded(each(content)) for each in (decoder, other))
     if _span(_extremes(through)) > _LEAST:
-        return Finding(
+        return Issue(
             "doubtful",
             "hardly differs from the background that shows through it, "
             f"{', '.join(map(str, decoder.background))}",
             f"Choose another background: --set 'data.background={list(other.background)}'",
         )
     if (seen == decoder.background).all() and (through == other.background).all():
-        return Finding("doubtful", "transparent all over", "Store it opaque, or remove it.")
+        return Issue("doubtful", "transparent all over", "Store it opaque, or remove it.")
     if (seen == seen[0, 0]).all():
-        return Finding(
+        return Issue(
             "doubtful",
             f"one colour all over at {decoder.size[0]}x{decoder.size[1]} pixels",
             "Choose another data.resize or a larger data.image_size, or remove it.",

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from cvtrain.errors import DataError
-from cvtrain.system.files import cache_dir, disk_errors, file_digest, printable
+from cvtrain.system.files import cache_dir, disk_errors, escape, file_digest
 from cvtrain.system.locks import IS_POSIX, lock
 
 Show = Callable[[int, int], None]
@@ -29,7 +29,7 @@ _TIMEOUT = 10  # seconds without a byte; a request to stop waits as long
 
 
 @dataclass(frozen=True)
-class Published:
+class RemoteFile:
     """A file as its publisher offers it.
 
     Attributes:
@@ -60,7 +60,7 @@ class Copy:
     is_published: bool
 
 
-def obtain(file: Published, *, local: Path | None, advice: str, task: Task) -> Copy:
+def download_file(file: RemoteFile, *, local: Path | None, advice: str, task: Task) -> Copy:
     """A copy of `file`: `local`, else one that an earlier command or Keras kept, else a download.
 
     Only `local` may be another file than the published one: whoever names it, vouches for it.
@@ -78,7 +78,7 @@ def obtain(file: Published, *, local: Path | None, advice: str, task: Task) -> C
     if local is not None:
         path = local / file.name if local.is_dir() else local
         if not path.is_file():
-            raise DataError(f"{printable(path)}: there is no such file", advice)
+            raise DataError(f"{escape(path)}: there is no such file", advice)
         return _copy(path, file)
     downloaded = cache_dir() / "downloads" / file.name
     for path in (downloaded, *_of_keras(file)):
@@ -89,25 +89,25 @@ def obtain(file: Published, *, local: Path | None, advice: str, task: Task) -> C
     return _copy(downloaded, file)
 
 
-def _of_keras(file: Published) -> Iterator[Path]:
+def _of_keras(file: RemoteFile) -> Iterator[Path]:
     if file.keras:
         home = os.environ.get("KERAS_HOME") or Path.home() / ".keras"
         yield Path(home) / "datasets" / file.keras
 
 
-def _copy(path: Path, file: Published) -> Copy:
+def _copy(path: Path, file: RemoteFile) -> Copy:
     algorithm = file.digest.partition(":")[0]
     digest = f"{algorithm}:{file_digest(path, algorithm)}"
     return Copy(path, digest, digest == file.digest)
 
 
-def _download(file: Published, target: Path, advice: str, show: Show) -> None:
+def _download(file: RemoteFile, target: Path, advice: str, show: Show) -> None:
     """Download to `target`, which appears when it is whole and its digest is right."""
     part = target.with_name(f"{target.name}.part")
     with disk_errors(part):
         part.parent.mkdir(parents=True, exist_ok=True)
         with part.open("ab") as out:
-            _refuse_second_writer(out, part)
+            _require_single_writer(out, part)
             _receive(file, out, advice, show)
             if not IS_POSIX:
                 out.close()  # or it could be neither removed nor renamed
@@ -121,19 +121,19 @@ def _download(file: Published, target: Path, advice: str, show: Show) -> None:
             part.replace(target)
 
 
-def _refuse_second_writer(out: BinaryIO, part: Path) -> None:
+def _require_single_writer(out: BinaryIO, part: Path) -> None:
     """Raise DataError when another process downloads to `part`, or has just finished it."""
     with contextlib.suppress(BlockingIOError, FileNotFoundError):
         lock(out.fileno())
         if os.path.samestat(os.fstat(out.fileno()), part.stat()):
             return
     raise DataError(
-        f"{printable(part)}: another process is downloading this file",
+        f"{escape(part)}: another process is downloading this file",
         "Wait for it to end, then repeat the command.",
     )
 
 
-def _receive(file: Published, out: BinaryIO, advice: str, show: Show) -> None:
+def _receive(file: RemoteFile, out: BinaryIO, advice: str, show: Show) -> None:
     """Append to `out` what it has not got yet."""
     response = _open(file, out.tell(), advice)
     if response is None:
@@ -154,7 +154,7 @@ def _receive(file: Published, out: BinaryIO, advice: str, show: Show) -> None:
         os.fsync(out.fileno())
 
 
-def _open(file: Published, start: int, advice: str) -> http.client.HTTPResponse | None:
+def _open(file: RemoteFile, start: int, advice: str) -> http.client.HTTPResponse | None:
     """The answer of the server from byte `start` on; None when there are no more bytes."""
     headers = {"Range": f"bytes={start}-"} if start else {}
     try:
@@ -169,7 +169,7 @@ def _open(file: Published, start: int, advice: str) -> http.client.HTTPResponse 
         raise _failure(file, getattr(error, "reason", error), advice) from error
 
 
-def _chunks(file: Published, response: http.client.HTTPResponse, advice: str) -> Iterator[bytes]:
+def _chunks(file: RemoteFile, response: http.client.HTTPResponse, advice: str) -> Iterator[bytes]:
     try:
         while chunk := response.read1(_CHUNK):  # what there is: a slow line fills no chunk
             yield chunk
@@ -177,8 +177,8 @@ def _chunks(file: Published, response: http.client.HTTPResponse, advice: str) ->
         raise _failure(file, error, advice) from error
 
 
-def _failure(file: Published, what: object, advice: str) -> DataError:
-    return DataError(f"{file.name} cannot be downloaded from {file.url}: {printable(what)}", advice)
+def _failure(file: RemoteFile, what: object, advice: str) -> DataError:
+    return DataError(f"{file.name} cannot be downloaded from {file.url}: {escape(what)}", advice)
 
 
 @contextlib.contextmanager

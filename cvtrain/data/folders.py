@@ -7,20 +7,20 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from cvtrain.data.labels import read_by_name, suggest_pattern
-from cvtrain.data.layout import find_splits, say_inner, say_outer
+from cvtrain.data.layout import describe_inner_splits, describe_outer_splits, find_splits
 from cvtrain.data.manifest import SPLIT_NAMES
 from cvtrain.data.scan import (
     OUTPUTS,
     LeftOut,
     Listing,
     images_below,
+    join_names,
     join_path,
     list_folder,
-    listed,
 )
 from cvtrain.errors import DataError
-from cvtrain.system.files import printable, quoted
-from cvtrain.system.outputs import FETCHED_SET, mark_of_output
+from cvtrain.system.files import escape, shell_quote
+from cvtrain.system.outputs import FETCHED_SET, read_mark
 
 Classes = dict[str, list[str]]
 """Class name -> paths of its images."""
@@ -40,7 +40,7 @@ def read_folder(
     Raises:
         DataError: the folder is no data set, or cannot be read.
     """
-    _refuse_output(root)
+    _check_not_output(root)
     left_out_here: LeftOut = {}
     top = list_folder(root, "", left_out_here)
     by_pattern = label_pattern is not None
@@ -54,11 +54,11 @@ def read_folder(
     return _read_splits(root, splits, left_out, notes)
 
 
-def _refuse_output(root: Path) -> None:
-    mark = mark_of_output(root)
+def _check_not_output(root: Path) -> None:
+    mark = read_mark(root)
     if mark not in ("", FETCHED_SET):
         raise DataError(
-            f"{printable(root)}: a folder that cvtrain wrote (it has {printable(mark)}), and no "
+            f"{escape(root)}: a folder that cvtrain wrote (it has {escape(mark)}), and no "
             "images to train on",
             "Name the folder of the images.",
         )
@@ -68,7 +68,7 @@ def _read_splits(
     root: Path, splits: Mapping[str, str], left_out: LeftOut, notes: list[str]
 ) -> dict[str, Classes]:
     listings = {folder: list_folder(root, folder, left_out) for folder in splits}
-    _refuse_without_labels(root, listings, splits)
+    _require_labels(root, listings, splits)
     found = {
         split: _read_classes(root, folder, listings[folder], left_out)
         for folder, split in splits.items()
@@ -78,9 +78,7 @@ def _read_splits(
     return found
 
 
-def _refuse_without_labels(
-    root: Path, listings: Mapping[str, Listing], splits: Mapping[str, str]
-) -> None:
+def _require_labels(root: Path, listings: Mapping[str, Listing], splits: Mapping[str, str]) -> None:
     """Refuse folders of images without class folders in them."""
     flat = [f for f, each in listings.items() if each.images and not each.folders]
     if not flat:
@@ -90,13 +88,13 @@ def _refuse_without_labels(
     if labelled is not None:
         alone, others = root / labelled, root / folder
         advice = (
-            f"To train on {printable(alone)} alone, name that folder as the source; "
-            f"then classify the others: cvtrain predict {quoted(others)}"
+            f"To train on {escape(alone)} alone, name that folder as the source; "
+            f"then classify the others: cvtrain predict {shell_quote(others)}"
         )
     else:
         advice = _advice_for_flat(listings[folder])
     raise DataError(
-        f"{printable(root / folder)}: {len(listings[folder].images):,} images but no class "
+        f"{escape(root / folder)}: {len(listings[folder].images):,} images but no class "
         "folders, so they have no labels",
         advice,
     )
@@ -113,7 +111,7 @@ def _advice_for_flat(listing: Listing) -> str:
 
 
 def _read_classes(root: Path, folder: str, listing: Listing, left_out: LeftOut) -> Classes:
-    here = printable(root / folder)
+    here = escape(root / folder)
     if listing.images:
         beside = [join_path(folder, name) for name in listing.images]
         left_out.setdefault("images beside the class folders", []).extend(beside)
@@ -124,7 +122,7 @@ def _read_classes(root: Path, folder: str, listing: Listing, left_out: LeftOut) 
         path = join_path(folder, name)
         if not name.isprintable():
             raise DataError(
-                f"{printable(root / path)}: the name holds {_unprintable(name)}",
+                f"{escape(root / path)}: the name holds {_unprintable(name)}",
                 "Rename the folder: its name is the name of a class.",
             )
         if label in folders:
@@ -164,18 +162,19 @@ def _read_repeated_folders(root: Path, classes: Classes, notes: list[str]) -> di
         return {"": classes}
     names = sorted(repeated)
     if all(name.lower() in SPLIT_NAMES for name in in_classes):
-        notes.append(f"read as splits of each class: the folders {listed(names)}")
+        notes.append(f"read as splits of each class: the folders {join_names(names)}")
         return _split_inside(classes)
     if all(map(_is_part, names)) and not any(map(_is_part, inner)):
         notes.append(
-            f"the classes are {listed(inner)}, and the same folders in them ({listed(names)}) are "
-            f"parts of them. {say_inner()}"
+            f"the classes are {join_names(inner)}, and the same folders in them "
+            f"({join_names(names)}) are parts of them. {describe_inner_splits()}"
         )
         return {"": classes}
     raise DataError(
-        f"{printable(root)}: {listed(inner)} have the same folders in them ({listed(names)}), so "
-        "it is not clear which are the classes",
-        f"{say_inner()}; or name one of them: {printable(root / next(iter(inner)))}. {say_outer()}",
+        f"{escape(root)}: {join_names(inner)} have the same folders in them "
+        f"({join_names(names)}), so it is not clear which are the classes",
+        f"{describe_inner_splits()}; or name one of them: {escape(root / next(iter(inner)))}. "
+        f"{describe_outer_splits()}",
     )
 
 

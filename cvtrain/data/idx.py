@@ -14,7 +14,7 @@ import numpy as np
 
 from cvtrain.data.array_datasets import MAX_BYTES, Arrays, check_arrays
 from cvtrain.errors import DataError
-from cvtrain.system.files import printable
+from cvtrain.system.files import escape
 
 _NAME = re.compile(
     r"(?P<set>.*?)(?P<split>train|t10k|test)[-_.](?P<what>images[-_.]idx3|labels[-_.]idx1)"
@@ -43,17 +43,17 @@ def find_idx(source: Path) -> dict[str, Path]:
     if not sets:
         return {}
     if len(sets) > 1:
-        names = ", ".join(printable(min(paths.values()).name) for paths in sets.values())
+        names = ", ".join(escape(min(paths.values()).name) for paths in sets.values())
         raise DataError(
-            f"{printable(source)}: IDX files of {len(sets)} sets: {names}", "Name a file of one."
+            f"{escape(source)}: IDX files of {len(sets)} sets: {names}", "Name a file of one."
         )
     (paths,) = sets.values()
     splits = {"train", *(name[2:] for name in paths)}
     if missing := [n for split in splits for n in (f"x_{split}", f"y_{split}") if n not in paths]:
         what = "images" if missing[0][0] == "x" else "labels"
         raise DataError(
-            f"{printable(source)}: IDX files without the {what} of {missing[0][2:]}",
-            f"Put the file of them beside {printable(min(paths.values()).name)}.",
+            f"{escape(source)}: IDX files without the {what} of {missing[0][2:]}",
+            f"Put the file of them beside {escape(min(paths.values()).name)}.",
         )
     return paths
 
@@ -91,7 +91,7 @@ def load_idx(
         try:
             check_arrays(x, arrays[x], y, arrays[y])
         except ValueError as error:
-            raise DataError(f"{printable(paths[x])}: {error}", "Download it again.") from error
+            raise DataError(f"{escape(paths[x])}: {error}", "Download it again.") from error
     return arrays
 
 
@@ -112,5 +112,5 @@ def _read_idx(path: Path) -> np.ndarray:
         if len(content) != size:
             raise ValueError(f"not {size:,} values, as its first bytes say")
     except (OSError, EOFError, ValueError, struct.error, zlib.error) as error:
-        raise DataError(f"{printable(path)}: {printable(error)}", "Download it again.") from error
+        raise DataError(f"{escape(path)}: {escape(error)}", "Download it again.") from error
     return np.frombuffer(content, np.uint8).reshape(shape)

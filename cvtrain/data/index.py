@@ -23,12 +23,12 @@ from cvtrain.data.scan import (
     OTHER_CLASSES,
     LeftOut,
     in_parentheses,
-    listed,
+    join_names,
     natural_key,
 )
-from cvtrain.data.splitting import Dealing, too_few_error
+from cvtrain.data.splitting import SplitAssignment, too_few_error
 from cvtrain.errors import DataError
-from cvtrain.system.files import printable
+from cvtrain.system.files import escape
 
 SPLITS = ("train", "validation", "test")
 
@@ -56,9 +56,9 @@ class Index:
         splits: by name, in the order train, validation, test; none is empty.
         left_out: paths of the files and folders that are no samples, by reason.
         notes: what a person should know about how the source was read.
-        dealt: the splits among which images were dealt out here, train first; empty for those of
-            the source.
-        dealing: how that was done, and can be done again; None for a recorded index.
+        auto_splits: the splits that cvtrain has drawn, train first; empty where the source has its
+            own.
+        assignment: how they were drawn, and can be drawn again; None for a recorded index.
     """
 
     root: Path
@@ -66,8 +66,8 @@ class Index:
     splits: Mapping[str, Split]
     left_out: Mapping[str, Sequence[str]]
     notes: tuple[str, ...] = ()
-    dealt: tuple[str, ...] = ()
-    dealing: Dealing | None = None
+    auto_splits: tuple[str, ...] = ()
+    assignment: SplitAssignment | None = None
 
     @cached_property
     def counts(self) -> dict[str, dict[str, int]]:
@@ -85,38 +85,44 @@ class Index:
             kept = [i for i, path in enumerate(split.paths) if path not in paths]
             if kept:
                 splits[name] = Split(tuple(split.paths[i] for i in kept), split.labels[kept])
-        dealt = tuple(name for name in self.dealt if name in splits)
-        return replace(self, splits=splits, dealt=dealt)
+        auto_splits = tuple(name for name in self.auto_splits if name in splits)
+        return replace(self, splits=splits, auto_splits=auto_splits)
 
-    def dealt_again(
+    def reassign_splits(
         self, digests: Mapping[str, bytes], unusable: Collection[str], *, on_leak: str
     ) -> "Index":
-        """The index whose different images that can be used are dealt out, and copies go along.
+        """The same index with its splits drawn among different, usable images; copies go along.
 
-        Where a class has too few of them (`dealing.too_few`), nothing is dealt out.
+        Where a class has too few of them (`assignment.too_few`), no split is drawn.
 
         Args:
-            digests, unusable, on_leak: what is known of the files, as `Dealing.knowing` takes it.
+            digests, unusable, on_leak: what is known of the files, as
+                `SplitAssignment.with_duplicates_known` takes it.
         """
-        if self.dealing is None or self.dealing.image_of is not None:
+        if self.assignment is None or self.assignment.image_of is not None:
             return self
-        dealing = self.dealing.knowing(digests, unusable, on_leak=on_leak)
-        if not dealing.drawn and dealing.train_per_class is None:
-            return replace(self, dealing=dealing)
-        splits = _splits(dealing.deal(), self.class_names)
-        dealt, notes = _dealt(splits, dealing), self.notes
-        paths = [path for name in dealt for path in splits[name].paths]
-        num_copies = sum(map(dealing.is_copy, paths))
-        if num_copies and len(dealt) > 1:
+        assignment = self.assignment.with_duplicates_known(digests, unusable, on_leak=on_leak)
+        if not assignment.drawn and assignment.train_per_class is None:
+            return replace(self, assignment=assignment)
+        splits = _splits(assignment.assign_splits(), self.class_names)
+        auto_splits, notes = _assigned_splits(splits, assignment), self.notes
+        paths = [path for name in auto_splits for path in splits[name].paths]
+        num_copies = sum(map(assignment.is_copy, paths))
+        if num_copies and len(auto_splits) > 1:
             notes += (f"copies of other images, each in the split of its image: {num_copies:,}",)
-        left_out = {**self.left_out, **_beyond_subset(dealing, splits)}
+        left_out = {**self.left_out, **_beyond_subset(assignment, splits)}
         return replace(
-            self, splits=splits, left_out=left_out, notes=notes, dealt=dealt, dealing=dealing
+            self,
+            splits=splits,
+            left_out=left_out,
+            notes=notes,
+            auto_splits=auto_splits,
+            assignment=assignment,
         )
 
     def different_images(self) -> dict[str, dict[str, list[str]]]:
         """The training images: {class: {path of one copy: [path of each copy, ...]}}."""
-        known = (self.dealing and self.dealing.image_of) or {}
+        known = (self.assignment and self.assignment.image_of) or {}
         found: dict[str, dict[str, list[str]]] = {}
         for name, paths in self.by_class().get("train", {}).items():
             copies = found.setdefault(name, {})
@@ -174,7 +180,7 @@ def build_index(
     manifests = {} if is_by_name else find_manifests(source, columns, notes)
     if manifests and label_pattern is not None:
         raise DataError(
-            f"{printable(source)}: a manifest has its own labels, and a label pattern is given",
+            f"{escape(source)}: a manifest has its own labels, and a label pattern is given",
             "Leave the pattern out, or name the folder of the images.",
         )
     if manifests:
@@ -182,19 +188,19 @@ def build_index(
         found = _group(samples)
     elif columns is not None:
         raise DataError(
-            f"{printable(source)}: no manifest, and data.columns names the columns of one",
+            f"{escape(source)}: no manifest, and data.columns names the columns of one",
             "Leave data.columns out, or name the manifest.",
         )
     elif source.is_dir():
         root, found = source, read_folder(source, label_pattern, left_out, notes)
     else:
         raise DataError(
-            f"{printable(source)}: neither a folder nor a .csv manifest",
+            f"{escape(source)}: neither a folder nor a .csv manifest",
             "Name a folder of images (unpack archives first) or a manifest.",
         )
     if not any(found.values()):
         raise DataError(
-            f"{printable(source)}: no images{in_parentheses(left_out)}",
+            f"{escape(source)}: no images{in_parentheses(left_out)}",
             "Put one folder of images per class there; JPEG, PNG, BMP, GIF and WebP are read.",
         )
     if classes is not None:
@@ -203,23 +209,25 @@ def build_index(
     if class_names is None:
         notes += _similar_names(names)
     # The test comes first, so that another share for validation leaves it as it is.
-    dealing = Dealing(found, {"test": test, "validation": validation}, seed, train_per_class)
-    if dealing.too_few:
-        raise too_few_error(source, dealing.too_few, dealing.drawn)
-    splits = _splits(dealing.deal(), names)
+    assignment = SplitAssignment(
+        found, {"test": test, "validation": validation}, seed, train_per_class
+    )
+    if assignment.too_few:
+        raise too_few_error(source, assignment.too_few, assignment.drawn)
+    splits = _splits(assignment.assign_splits(), names)
     if class_names is None:
         notes += _missing_classes(splits, names)
-    dealt = _dealt(splits, dealing)
-    left_out |= _beyond_subset(dealing, splits)
-    return Index(root, names, splits, left_out, tuple(notes), dealt, dealing)
+    auto_splits = _assigned_splits(splits, assignment)
+    left_out |= _beyond_subset(assignment, splits)
+    return Index(root, names, splits, left_out, tuple(notes), auto_splits, assignment)
 
 
-def _beyond_subset(dealing: Dealing, splits: Mapping[str, Split]) -> LeftOut:
+def _beyond_subset(assignment: SplitAssignment, splits: Mapping[str, Split]) -> LeftOut:
     """Training images that `data.train_per_class` leaves out."""
-    if dealing.train_per_class is None:
+    if assignment.train_per_class is None:
         return {}
     used = {path for split in splits.values() for path in split.paths}
-    return {BEYOND_SUBSET: [path for path in dealing.paths if path not in used]}
+    return {BEYOND_SUBSET: [path for path in assignment.paths if path not in used]}
 
 
 def recorded_index(
@@ -244,8 +252,8 @@ def _only(
     if unknown := [name for name in wanted if name not in known]:
         near = difflib.get_close_matches(unknown[0], known, n=1)
         raise DataError(
-            f"{printable(source)}: there is no class {listed(unknown)}, as data.classes says",
-            f"Did you mean {near[0]}?" if near else f"The classes are {listed(known)}.",
+            f"{escape(source)}: there is no class {join_names(unknown)}, as data.classes says",
+            f"Did you mean {near[0]}?" if near else f"The classes are {join_names(known)}.",
         )
     others = [
         path
@@ -268,7 +276,7 @@ def _class_names(
     left_out: LeftOut,
 ) -> tuple[str, ...]:
     """Names in the order of labels; an error names classes that training cannot know."""
-    where = printable(source)
+    where = escape(source)
     if given is None:
         training = found.get("train", found.get(""))
         if training is None:
@@ -280,12 +288,12 @@ def _class_names(
             (name for name, paths in training.items() if not paths), key=natural_key
         ):
             raise DataError(
-                f"{where}: no images in class {listed(empty)}{in_parentheses(left_out)}",
+                f"{where}: no images in class {join_names(empty)}{in_parentheses(left_out)}",
                 "Fill or remove the folder.",
             )
         if len(training) < 2:
             raise DataError(
-                f"{where}: only one class, {listed(training)}",
+                f"{where}: only one class, {join_names(training)}",
                 _advice_for_one_class(source, found),
             )
         given = sorted(training, key=natural_key)
@@ -294,11 +302,11 @@ def _class_names(
         if unknown:
             near = difflib.get_close_matches(unknown[0], given, n=1)
             raise DataError(
-                f"{where}: {split or 'the data'} has class {listed(unknown)}, "
+                f"{where}: {split or 'the data'} has class {join_names(unknown)}, "
                 "which training does not know",
                 f"Did you mean {near[0]}? Class names must match exactly."
                 if near
-                else f"The classes are {listed(given)}.",
+                else f"The classes are {join_names(given)}.",
             )
     return tuple(given)
 
@@ -308,7 +316,7 @@ def _advice_for_one_class(source: Path, found: Mapping[str, Classes]) -> str:
     for name, paths in found.get("", {}).items():
         inside = [path.split("/")[:-1] for path in paths]
         if all(len(folders) > 1 and nfc(folders[0]) == name for folders in inside):
-            deeper = printable(source / inside[0][0])
+            deeper = escape(source / inside[0][0])
             return f"Its images lie in folders of their own. Are these the classes? Name {deeper}"
     return "A classifier needs at least two folders of images, one per class."
 
@@ -340,8 +348,8 @@ def _similar_names(names: Iterable[str]) -> Iterator[str]:
             yield f"'{other}' and '{name}' are two classes; is that meant?"
 
 
-def _dealt(splits: Mapping[str, Split], dealing: Dealing) -> tuple[str, ...]:
-    return tuple(name for name in splits if name == "train" or name in dealing.drawn)
+def _assigned_splits(splits: Mapping[str, Split], assignment: SplitAssignment) -> tuple[str, ...]:
+    return tuple(name for name in splits if name == "train" or name in assignment.drawn)
 
 
 def _missing_classes(splits: Mapping[str, Split], names: Sequence[str]) -> list[str]:
@@ -349,5 +357,5 @@ def _missing_classes(splits: Mapping[str, Split], names: Sequence[str]) -> list[
     for split, samples in splits.items():
         present = set(samples.labels.tolist())
         if missing := [name for label, name in enumerate(names) if label not in present]:
-            notes.append(f"{split} has no images of class {listed(missing)}")
+            notes.append(f"{split} has no images of class {join_names(missing)}")
     return notes

@@ -11,10 +11,10 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from cvtrain.data.scan import LeftOut, images_below, listed
+from cvtrain.data.scan import LeftOut, images_below, join_names
 from cvtrain.errors import ConfigError, DataError
 from cvtrain.sections.base import compile_pattern
-from cvtrain.system.files import printable
+from cvtrain.system.files import escape
 
 _NEARLY_ALL = 0.9
 # A name ends before the number; words of a name are parted as they like.
@@ -31,17 +31,17 @@ _OF_ANYTHING = re.compile(
 )
 
 
-def refuse_wrong_patterns(patterns: Mapping[str, str | None]) -> None:
+def check_patterns(patterns: Mapping[str, str | None]) -> None:
     """Raise ConfigError for the first pattern, by its option, that `compile_pattern` refuses."""
     for option, pattern in patterns.items():
         try:
             if pattern is not None:
                 compile_pattern(pattern)
         except ValueError as error:
-            raise ConfigError(f"{option} {printable(pattern)}: {error}") from error
+            raise ConfigError(f"{option} {escape(pattern)}: {error}") from error
 
 
-def named_in(path: str, pattern: re.Pattern[str]) -> str:
+def label_in_name(path: str, pattern: re.Pattern[str]) -> str:
     """What the group of `pattern` finds in `path`, in Unicode's form NFC; empty: nothing."""
     match = pattern.search(path)
     found = unicodedata.normalize("NFC", match[1] or "") if match else ""
@@ -70,15 +70,15 @@ def read_by_name(
     for folder, split in folders.items():
         classes = found.setdefault(split, {})
         for path in images_below(root, folder, left_out):
-            if label := named_in(path, pattern):
+            if label := label_in_name(path, pattern):
                 classes.setdefault(label, []).append(path)
             else:
                 others.append(path)
     if others and not any(found.values()):
         suggestion = suggest_pattern(others)
         raise DataError(
-            f"{printable(root)}: the label pattern {printable(pattern.pattern)} matches none of "
-            f"{len(others):,} images, such as {listed(others[:1])}",
+            f"{escape(root)}: the label pattern {escape(pattern.pattern)} matches none of "
+            f"{len(others):,} images, such as {join_names(others[:1])}",
             f"Did you mean {suggestion}?"
             if suggestion
             else "It is searched in the path below the source; its group is the label.",
@@ -94,7 +94,7 @@ def suggest_pattern(paths: Sequence[str]) -> str:
     What is found is the whole of a name, and no name that a camera gives to pictures of anything.
     """
     for pattern in map(re.compile, _SUGGESTIONS):
-        counts = Counter(named_in(path, pattern) for path in paths)
+        counts = Counter(label_in_name(path, pattern) for path in paths)
         labels = {
             label: count
             for label, count in counts.items()

@@ -13,9 +13,17 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from cvtrain.data.manifest import SPLIT_NAMES
-from cvtrain.data.scan import BROKEN_LINKS, LINKS, LeftOut, Listing, join_path, list_folder, listed
+from cvtrain.data.scan import (
+    BROKEN_LINKS,
+    LINKS,
+    LeftOut,
+    Listing,
+    join_names,
+    join_path,
+    list_folder,
+)
 from cvtrain.errors import DataError
-from cvtrain.system.files import printable
+from cvtrain.system.files import escape
 
 BESIDE_SPLITS = "folders beside the splits (predict can classify what has no labels)"
 OUTER = "^([^/]+)/"
@@ -62,23 +70,23 @@ def find_splits(
         DataError: names are misspelt, mean the same split, or may be splits or classes; or a link
             that is called like a split leads nowhere or back to the source.
     """
-    _refuse_broken_links(root, left_out)
+    _check_links(root, left_out)
     candidates = {
         name: candidate
         for name in (*top.folders, *top.links)
         if (candidate := _candidate(root, name))
     }
     plain = {name: c.split for name, c in candidates.items() if not c.rest}
-    _refuse_misspelt(root, top.folders, plain)
+    _check_spelling(root, top.folders, plain)
     # A class may be called "train" as well, as in bus/ car/ train/: then images lie right in it.
     has_classes = any(candidates[name].folders for name in plain)
     if plain and (has_classes or by_pattern or len(plain) == len(top.folders) + len(top.links)):
-        refuse_same_split(root, plain)
+        check_distinct_splits(root, plain)
         splits = plain | ({} if by_pattern else _by_words(candidates, plain))
     else:
         splits = {} if by_pattern else _by_words(candidates, {})
         if not splits and not by_pattern:
-            _refuse_doubtful(root, top, candidates)
+            _check_unambiguous(root, top, candidates)
     if not splits:
         return {}
     _follow_links(root, [name for name in splits if name in top.links], left_out)
@@ -86,7 +94,7 @@ def find_splits(
         left_out.setdefault(BESIDE_SPLITS, []).extend(others)
     deeper = splits if by_pattern else _deeper(root, splits)
     if read := [f"{f}/ as {s}" for f, s in deeper.items() if f.lower() not in SPLIT_NAMES]:
-        notes.append(f"read from the names of the folders: {', '.join(map(printable, read))}")
+        notes.append(f"read from the names of the folders: {', '.join(map(escape, read))}")
     return deeper
 
 
@@ -128,7 +136,7 @@ def _by_words(candidates: Mapping[str, _Candidate], plain: Mapping[str, str]) ->
     return {trains[0]: "train"} | found if found else {}
 
 
-def _refuse_doubtful(root: Path, top: Listing, candidates: Mapping[str, _Candidate]) -> None:
+def _check_unambiguous(root: Path, top: Listing, candidates: Mapping[str, _Candidate]) -> None:
     """Refuse folders which look like several splits, and not surely like classes."""
     splits = {candidate.split for candidate in candidates.values()}
     if "train" not in splits or len(splits) < 2:
@@ -140,20 +148,20 @@ def _refuse_doubtful(root: Path, top: Listing, candidates: Mapping[str, _Candida
         return
     train = next(name for name, c in candidates.items() if c.split == "train")
     raise DataError(
-        f"{printable(root)}: {listed(candidates)} are named like splits "
+        f"{escape(root)}: {join_names(candidates)} are named like splits "
         f"({', '.join(sorted(splits))}), so they cannot be the classes",
         f"Rename them to train/, validation/ and test/ with one folder per class in each, or name "
-        f"the one to train on: {printable(root / train)}. Labels in a table can be read from a CSV "
-        f"manifest. {say_outer()}",
+        f"the one to train on: {escape(root / train)}. Labels in a table can be read from a CSV "
+        f"manifest. {describe_outer_splits()}",
     )
 
 
-def say_outer() -> str:
+def describe_outer_splits() -> str:
     """How to say that the folders of a source are its classes after all."""
     return f"If these folders are the classes: {_by_pattern(OUTER)}"
 
 
-def say_inner() -> str:
+def describe_inner_splits() -> str:
     """How to say that the classes are one level deeper."""
     return f"If the folders in them are the classes: {_by_pattern(INNER)}"
 
@@ -162,7 +170,7 @@ def _by_pattern(pattern: str) -> str:
     return f"--set 'data.label_pattern={pattern}' (of init and data split: --label '{pattern}')"
 
 
-def _refuse_misspelt(root: Path, folders: Sequence[str], plain: Mapping[str, str]) -> None:
+def _check_spelling(root: Path, folders: Sequence[str], plain: Mapping[str, str]) -> None:
     """Refuse names that are nearly those of splits; classes may be called vest and brain."""
     near = {}
     for name in folders:
@@ -176,7 +184,7 @@ def _refuse_misspelt(root: Path, folders: Sequence[str], plain: Mapping[str, str
     if near and (plain or (are_all and sure)):
         name, match = next(iter(near.items()))
         raise DataError(
-            f"{printable(root / name)}: a folder of folders that is no split",
+            f"{escape(root / name)}: a folder of folders that is no split",
             f"Did you mean {match}/? Rename it or move it elsewhere.",
         )
 
@@ -185,22 +193,22 @@ def _likeness(name: str, other: str) -> float:
     return difflib.SequenceMatcher(None, name.lower(), other).ratio()
 
 
-def refuse_same_split(root: Path, splits: Mapping[str, str]) -> None:
+def check_distinct_splits(root: Path, splits: Mapping[str, str]) -> None:
     """Raise DataError where two folders are of one split: {folder: split}."""
     twice = [split for split, count in Counter(splits.values()).items() if count > 1]
     if twice:
         same = ", ".join(f"{name}/" for name, split in splits.items() if split in twice)
         raise DataError(
-            f"{printable(root)}: {printable(same)} mean the same split",
+            f"{escape(root)}: {escape(same)} mean the same split",
             "Put their images into one.",
         )
 
 
-def _refuse_broken_links(root: Path, left_out: Mapping[str, list[str]]) -> None:
+def _check_links(root: Path, left_out: Mapping[str, list[str]]) -> None:
     for name in left_out.get(BROKEN_LINKS, []):
         if name.lower() in SPLIT_NAMES:
             raise DataError(
-                f"{printable(root / name)}: a link to a folder that is not there",
+                f"{escape(root / name)}: a link to a folder that is not there",
                 "Restore the folder, or remove the link: then the split is drawn from train.",
             )
 
@@ -211,7 +219,7 @@ def _follow_links(root: Path, links: Iterable[str], left_out: LeftOut) -> None:
         target, source = Path(os.path.realpath(root / name)), Path(os.path.realpath(root))
         if source.is_relative_to(target):
             raise DataError(
-                f"{printable(root / name)}: a link that leads back to {printable(target)}",
+                f"{escape(root / name)}: a link that leads back to {escape(target)}",
                 "Let it lead to a folder of class folders, or remove it.",
             )
         left_out[LINKS].remove(name)

@@ -23,11 +23,11 @@ from cvtrain.data.columns import (
     propose_place,
     usual_columns,
 )
-from cvtrain.data.path_resolution import Files, Place, spelling_of
-from cvtrain.data.scan import listed
+from cvtrain.data.path_resolution import Files, PathRule, spelling_of
+from cvtrain.data.scan import join_names
 from cvtrain.data.tables import Rows, read_rows
 from cvtrain.errors import DataError
-from cvtrain.system.files import csv_cell, csv_text, printable
+from cvtrain.system.files import csv_cell, csv_text, escape
 
 Sample = tuple[str, str, str]
 """(split, label, path) of an image; the split is empty where nothing says it."""
@@ -87,8 +87,8 @@ def read_manifest(
     errors = found.errors | _several_labels(found.samples)
     for line, (value, _) in found.missing.items():
         path = files.paths(value, columns.place)[-1]
-        errors[line] = f"there is no file {printable(path[:200])}"
-    _refuse_errors(manifest, errors)
+        errors[line] = f"there is no file {escape(path[:200])}"
+    _raise_errors(manifest, errors)
     if found.respelled and notes is not None:
         notes.append(_respelling(manifest, found.respelled))
     return list(found.samples.values())
@@ -111,7 +111,7 @@ class _Lines:
     respelled: dict[str, str] = field(default_factory=dict)
 
 
-def _read_lines(rows: Rows, fields: "_Fields", files: Files, place: Place) -> _Lines:
+def _read_lines(rows: Rows, fields: "_Fields", files: Files, place: PathRule) -> _Lines:
     found = _Lines()
     seen: dict[str, int] = {}
     for line, row in rows:
@@ -126,7 +126,7 @@ def _read_lines(rows: Rows, fields: "_Fields", files: Files, place: Place) -> _L
             continue
         first = seen.setdefault(posixpath.normpath(path), line)
         if first != line:
-            found.errors[line] = f"{printable(path)} is already in line {first}"
+            found.errors[line] = f"{escape(path)} is already in line {first}"
             continue
         found.samples[line] = split, label, path
         if path not in files.paths(value, place):
@@ -156,7 +156,7 @@ def manifest_text(samples: Iterable[Sample]) -> str:
         rows.append((path if _stands_as_it_is(path) else f"./{path}", label, split))
     if wrong := dict.fromkeys(cell for row in rows for cell in row if not _stands_as_it_is(cell)):
         raise DataError(
-            f"names that cannot stand in a manifest: {len(wrong):,}: {listed(wrong)}",
+            f"names that cannot stand in a manifest: {len(wrong):,}: {join_names(wrong)}",
             "Rename them: not UTF-8, control characters, spaces at an end, or a class named as a "
             "spreadsheet's formula.",
         )
@@ -195,10 +195,10 @@ class _Fields(NamedTuple):
         if not label:
             raise ValueError("the label is empty")
         if not label.isprintable():
-            raise ValueError(f"the label {printable(label)} holds control characters")
+            raise ValueError(f"the label {escape(label)} holds control characters")
         split = "" if self.split is None else row[self.split].strip()
         if self.split is not None and split.lower() not in SPLIT_NAMES:
-            received = printable(split) or "nothing"
+            received = escape(split) or "nothing"
             raise ValueError(f"split must be train, validation or test; received: {received}")
         return SPLIT_NAMES.get(split.lower(), ""), unicodedata.normalize("NFC", label), path
 
@@ -207,12 +207,12 @@ class _Fields(NamedTuple):
         for position, name in self.labels.items():
             value = row[position].strip().lower()
             if value not in TRUTHS:
-                received = printable(value[:80]) or "nothing"
-                raise ValueError(f"{printable(name)} must be 0 or 1; received: {received}")
+                received = escape(value[:80]) or "nothing"
+                raise ValueError(f"{escape(name)} must be 0 or 1; received: {received}")
             if TRUTHS[value]:
                 found.append(name)
         if len(found) > 1:
-            raise ValueError(f"{listed(found)} are 1, and several labels are not supported")
+            raise ValueError(f"{join_names(found)} are 1, and several labels are not supported")
         if not found:
             raise ValueError("no class has a 1")
         return found[0]
@@ -235,10 +235,10 @@ def _fields(manifest: Path, line: int, header: Sequence[str], columns: Columns) 
         )
     except LookupError as error:
         near = difflib.get_close_matches(str(error.args[1]), names, n=1)
-        meant = f"Did you mean {printable(near[0])}? " if near else ""
+        meant = f"Did you mean {escape(near[0])}? " if near else ""
         raise DataError(
-            f"{printable(manifest)}:{line}: {error.args[0]}; "
-            f"the columns are {listed(names, _MOST_LISTED)}",
+            f"{escape(manifest)}:{line}: {error.args[0]}; "
+            f"the columns are {join_names(names, _MOST_LISTED)}",
             f"{meant}In data.columns, name columns as the first line does; by numbers, from 1, "
             "where there is no header.",
         ) from error
@@ -254,7 +254,7 @@ def _position(names: Sequence[str], column: Name) -> int:
     if len(matches) == 1:
         return matches[0]
     what = f"{len(matches)} columns are called" if matches else "there is no column"
-    raise LookupError(f"{what} {printable(column)}", column)
+    raise LookupError(f"{what} {escape(column)}", column)
 
 
 def _unknown_header(
@@ -267,8 +267,8 @@ def _unknown_header(
         proposal = propose_columns(files, header, rows[:_MOST_ROWS])
     what = "".join(f"; {remark}" for remark in proposal.remarks)
     return UnreadManifest(
-        f"{printable(manifest)}:{line}: the header must be path,label or path,label,split; "
-        f"received: {printable(','.join(header))[:200] or 'nothing'}{what}",
+        f"{escape(manifest)}:{line}: the header must be path,label or path,label,split; "
+        f"received: {escape(','.join(header))[:200] or 'nothing'}{what}",
         proposal,
     )
 
@@ -296,10 +296,10 @@ def _missing_files(
         if num_found
         else f"none of the {total:,} files is there"
     )
-    first = printable(files.paths(missing[0][0], columns.place)[-1][:200])
+    first = escape(files.paths(missing[0][0], columns.place)[-1][:200])
     return UnreadManifest(
-        f"{printable(manifest)}: {are_missing}, such as {first} in "
-        f"{printable(files.root.absolute())}: {'; '.join(proposal.remarks)}",
+        f"{escape(manifest)}: {are_missing}, such as {first} in "
+        f"{escape(files.root.absolute())}: {'; '.join(proposal.remarks)}",
         proposal,
     )
 
@@ -312,13 +312,13 @@ def _several_labels(samples: Mapping[int, Sample]) -> dict[int, str]:
         for joint in _JOINTS:
             parts = [part.strip() for part in label.split(joint)]
             if len(parts) > 1 and known.issuperset(parts):
-                errors[line] = f"{printable(label)} are several labels, which is not supported"
+                errors[line] = f"{escape(label)} are several labels, which is not supported"
     return errors
 
 
-def _refuse_errors(manifest: Path, errors: Mapping[int, str]) -> None:
+def _raise_errors(manifest: Path, errors: Mapping[int, str]) -> None:
     if errors:
-        lines = [f"{printable(manifest)}:{line}: {errors[line]}" for line in sorted(errors)]
+        lines = [f"{escape(manifest)}:{line}: {errors[line]}" for line in sorted(errors)]
         if (more := len(lines) - _MOST_LISTED) > 0:
             lines[_MOST_LISTED:] = [f"and {more:,} more"]
         raise DataError("\n".join(lines), "Correct or remove these lines.")
@@ -327,6 +327,6 @@ def _refuse_errors(manifest: Path, errors: Mapping[int, str]) -> None:
 def _respelling(manifest: Path, respelled: Mapping[str, str]) -> str:
     value, path = next(iter(respelled.items()))
     return (
-        f"{printable(manifest.name)}: {len(respelled):,} paths are spelled otherwise than their "
-        f"files, by {spelling_of(value, path)}: {printable(value)} is {printable(path)}"
+        f"{escape(manifest.name)}: {len(respelled):,} paths are spelled otherwise than their "
+        f"files, by {spelling_of(value, path)}: {escape(value)} is {escape(path)}"
     )

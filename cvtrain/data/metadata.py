@@ -10,12 +10,12 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from cvtrain.data.columns import SPLIT_NAMES, Columns, usual_columns
-from cvtrain.data.layout import refuse_same_split
+from cvtrain.data.layout import check_distinct_splits
 from cvtrain.data.manifest import Sample, has_columns, read_manifest
-from cvtrain.data.scan import LeftOut, images_below, listed
+from cvtrain.data.scan import LeftOut, images_below, join_names
 from cvtrain.data.tables import TABLE_SUFFIXES, read_rows
 from cvtrain.errors import DataError
-from cvtrain.system.files import printable
+from cvtrain.system.files import escape
 
 _NAMES = ("metadata.jsonl", "metadata.csv", "_classes.csv")
 _FILE_NAMES = {"file_name", "filename"}
@@ -67,9 +67,9 @@ def read_manifests(
     """
     if not source.is_dir():
         return source.parent, read_manifest(source, columns, notes)
-    refuse_same_split(source, {path.parent.name: split for path, split in manifests.items()})
-    names = listed(path.relative_to(source).as_posix() for path in manifests)
-    notes.append(f"{printable(source)}: labels are read from {names}, not from folders")
+    check_distinct_splits(source, {path.parent.name: split for path, split in manifests.items()})
+    names = join_names(path.relative_to(source).as_posix() for path in manifests)
+    notes.append(f"{escape(source)}: labels are read from {names}, not from folders")
     samples = []
     for manifest, split in manifests.items():
         folder = manifest.parent.relative_to(source).as_posix()
@@ -96,8 +96,8 @@ def _manifest_in(folder: Path, columns: Columns | None, notes: list[str]) -> Pat
             if not _FILE_NAMES.isdisjoint(name.strip().lower() for name in header):
                 if not _folders_in(folder):
                     return path
-                what = f"has no column label, but {listed(header)}"
-                notes.append(f"{printable(path)} {what}; the folders are the classes")
+                what = f"has no column label, but {join_names(header)}"
+                notes.append(f"{escape(path)} {what}; the folders are the classes")
     return None
 
 

@@ -30,7 +30,7 @@ _ONES = np.array([bin(value).count("1") for value in range(256)], np.uint8)
 _ORDER = np.array([8 * row + (band - row) % 8 for band in range(8) for row in range(8)])
 
 
-class Pair(NamedTuple):
+class NearDuplicate(NamedTuple):
     """Two images that look alike.
 
     Attributes:
@@ -68,7 +68,7 @@ def can_be_compared(thumbnail: np.ndarray) -> bool:
     return float(np.sqrt((change**2).mean())) > MAX_DIFFERENCE
 
 
-def find_look_alikes(hashes: np.ndarray, thumbnails: np.ndarray) -> list[Pair]:
+def find_near_duplicates(hashes: np.ndarray, thumbnails: np.ndarray) -> list[NearDuplicate]:
     """Pairs within `MAX_DISTANCE` and `MAX_DIFFERENCE`, the most alike first; at most 100,000.
 
     Time and memory grow with the number of images, not with its square: only hashes with two equal
@@ -79,7 +79,7 @@ def find_look_alikes(hashes: np.ndarray, thumbnails: np.ndarray) -> list[Pair]:
         hashes: uint8 (n, 8).
         thumbnails: uint8 (n, 16, 16, 3).
     """
-    found: dict[tuple[int, int], Pair] = {}
+    found: dict[tuple[int, int], NearDuplicate] = {}
     for bands in itertools.combinations(range(8), 2):
         for left, right in _candidates(hashes, bands):
             for pair in _confirmed(hashes, thumbnails, left, right):
@@ -89,7 +89,7 @@ def find_look_alikes(hashes: np.ndarray, thumbnails: np.ndarray) -> list[Pair]:
     return _sorted(found.values())
 
 
-def _sorted(pairs: Iterable[Pair]) -> list[Pair]:
+def _sorted(pairs: Iterable[NearDuplicate]) -> list[NearDuplicate]:
     return sorted(pairs, key=lambda pair: (pair.difference, pair))
 
 
@@ -100,18 +100,18 @@ def _candidates(
     keys = hashes[:, bands[0]].astype(np.uint16) << 8 | hashes[:, bands[1]]
     order = np.lexsort((hashes.view(np.uint64).ravel(), keys))
     keys = keys[order]
-    places = np.arange(len(keys))
+    indices = np.arange(len(keys))
     for apart in range(1, min(_MOST_PASSES, len(keys) - 1) + 1):
-        places = places[places + apart < len(keys)]
-        places = places[keys[places] == keys[places + apart]]
-        if not len(places):
+        indices = indices[indices + apart < len(keys)]
+        indices = indices[keys[indices] == keys[indices + apart]]
+        if not len(indices):
             return
-        yield order[places], order[places + apart]
+        yield order[indices], order[indices + apart]
 
 
 def _confirmed(
     hashes: np.ndarray, thumbnails: np.ndarray, left: np.ndarray, right: np.ndarray
-) -> Iterator[Pair]:
+) -> Iterator[NearDuplicate]:
     distances = _ONES[hashes[left] ^ hashes[right]].sum(axis=1)
     near = np.flatnonzero(distances <= MAX_DISTANCE)
     for start in range(0, len(near), _AT_ONCE):
@@ -121,4 +121,4 @@ def _confirmed(
         differences = np.sqrt((change**2).mean(axis=(1, 2, 3)))
         for i in np.flatnonzero(differences <= MAX_DIFFERENCE):
             first, second = sorted((int(left[part[i]]), int(right[part[i]])))
-            yield Pair(first, second, int(distances[part[i]]), float(differences[i]))
+            yield NearDuplicate(first, second, int(distances[part[i]]), float(differences[i]))

@@ -16,7 +16,7 @@ from typing import NamedTuple
 from urllib.parse import unquote
 
 from cvtrain.data.scan import IMAGE_EXTENSIONS
-from cvtrain.system.files import printable
+from cvtrain.system.files import escape
 
 _SAMPLE = 20
 _PROBES = 3
@@ -37,7 +37,7 @@ _ELSEWHERE = (
 )
 
 
-class Place(NamedTuple):
+class PathRule(NamedTuple):
     """How a path in a manifest becomes the path of a file below the folder of the manifest.
 
     Attributes:
@@ -78,7 +78,7 @@ class Files:
     root: Path
     _listings: dict[str, _Listing] = field(default_factory=dict)
 
-    def find(self, value: str, place: Place) -> str:
+    def find(self, value: str, place: PathRule) -> str:
         """Path of the file that `value` names, as the file is spelled; empty: there is none."""
         paths = self.paths(value, place)
         exact = next((path for path in paths if self._has(path)), "")
@@ -86,7 +86,7 @@ class Files:
             return exact
         return next((path for path in map(self.spelled, paths) if self._has(path)), "")
 
-    def paths(self, value: str, place: Place) -> list[str]:
+    def paths(self, value: str, place: PathRule) -> list[str]:
         """Where the file may be that `value` names, the likeliest first."""
         paths = []
         for path in place.paths(value):
@@ -105,7 +105,7 @@ class Files:
             return []
         return self.listing(folder).suffixes.get(_shape(_split_suffix(name)[0]), [])
 
-    def are_inside(self, values: Sequence[str], place: Place) -> bool:
+    def are_inside(self, values: Sequence[str], place: PathRule) -> bool:
         """Whether the first file that is found of these lies below the root."""
         first = next(filter(None, (self.find(value, place) for value in values)), "..")
         root = os.path.realpath(self.root)
@@ -146,7 +146,7 @@ class Files:
             return False
 
 
-def find_places(files: Files, values: Sequence[str]) -> list[Place]:
+def find_path_rules(files: Files, values: Sequence[str]) -> list[PathRule]:
     """Where the files of nearly all values are; several, where the same names are in each.
 
     Looked through are the folder of the manifest and those below; where these hold no images at
@@ -155,8 +155,8 @@ def find_places(files: Files, values: Sequence[str]) -> list[Place]:
     sample = _spread(sorted(set(values)), _SAMPLE)
     if not sample:
         return []
-    if _are_nearly_all(files, sample, Place()):
-        return [Place()]
+    if _are_nearly_all(files, sample, PathRule()):
+        return [PathRule()]
     home = [os.path.expanduser("~")] if values[0].startswith("~/") else []  # noqa: PTH111
     below = ["", *_folders_below(files.root, "", _DEEPEST)]
     beside = []
@@ -170,45 +170,47 @@ def find_places(files: Files, values: Sequence[str]) -> list[Place]:
     return []
 
 
-def _places_in(files: Files, folders: Iterable[str], sample: Sequence[str]) -> list[Place]:
-    places: dict[str, Place] = {}
+def _places_in(files: Files, folders: Iterable[str], sample: Sequence[str]) -> list[PathRule]:
+    places: dict[str, PathRule] = {}
     for folder in folders:
         for strip in _beginnings(sample):
-            for suffix in _suffixes(files, Place(folder, strip), sample):
-                place = Place(folder, strip, suffix)
+            for suffix in _suffixes(files, PathRule(folder, strip), sample):
+                place = PathRule(folder, strip, suffix)
                 if found := _are_nearly_all(files, sample, place):
                     places.setdefault(os.path.realpath(files.root / found), place)
     return list(places.values())
 
 
-def _place_in_several(files: Files, folders: Sequence[str], sample: Sequence[str]) -> Place | None:
+def _place_in_several(
+    files: Files, folders: Sequence[str], sample: Sequence[str]
+) -> PathRule | None:
     """Where the files are that lie in several folders; None: not there."""
     folders = [folder for folder in folders if files.listing(folder).suffixes]
     for strip, suffix in itertools.product(_beginnings(sample), ("", ANY_SUFFIX)):
-        place = Place(tuple(folders), strip, suffix)
+        place = PathRule(tuple(folders), strip, suffix)
         if not _are_nearly_all(files, _spread(sample, _SAMPLE), place):
             continue
         used: dict[str, None] = {}
         suffixes = set()
         for value in sample:
             for folder in folders:
-                if path := files.find(value, Place(folder, strip, suffix)):
+                if path := files.find(value, PathRule(folder, strip, suffix)):
                     used[folder] = None
                     suffixes.add(_split_suffix(path)[1])
                     break
-        return Place(
+        return PathRule(
             tuple(used), strip, suffixes.pop() if suffix and len(suffixes) == 1 else suffix
         )
     return None
 
 
-def _are_nearly_all(files: Files, sample: Sequence[str], place: Place) -> str:
+def _are_nearly_all(files: Files, sample: Sequence[str], place: PathRule) -> str:
     """The first file of the sample where nearly all are found; else nothing."""
     found = [path for value in sample if (path := files.find(value, place))]
     return found[0] if found and len(found) >= _NEARLY_ALL * len(sample) else ""
 
 
-def explain(value: str, place: Place | None) -> list[str]:
+def explain(value: str, place: PathRule | None) -> list[str]:
     """Why a file is not where its path in a manifest says, as far as is known.
 
     Args:
@@ -219,15 +221,15 @@ def explain(value: str, place: Place | None) -> list[str]:
     if place is None:
         return reasons
     if place.strip and not reasons:
-        reasons.append(f"there is no {printable(place.strip)} that the paths begin with")
+        reasons.append(f"there is no {escape(place.strip)} that the paths begin with")
     if place.folder:
         folders = place.folder if isinstance(place.folder, tuple) else (place.folder,)
-        reasons.append(f"the files lie in {' and '.join(map(printable, folders))}")
+        reasons.append(f"the files lie in {' and '.join(map(escape, folders))}")
     if place.suffix:
         own = _split_suffix(value)[1]
         have = f"the paths end in {own}" if own else "the paths have no suffix"
         theirs = "several suffixes" if place.suffix == ANY_SUFFIX else place.suffix
-        reasons.append(f"{have}, the files end in {printable(theirs)}")
+        reasons.append(f"{have}, the files end in {escape(theirs)}")
     return reasons
 
 
@@ -270,7 +272,7 @@ def spelling_of(value: str, path: str) -> str:
     return "quotes, spaces or case"
 
 
-def _suffixes(files: Files, place: Place, values: Sequence[str]) -> list[str]:
+def _suffixes(files: Files, place: PathRule, values: Sequence[str]) -> list[str]:
     """What `Place.suffix` may be, the simplest first; empty where nothing need be said."""
     if any(files.find(value, place) for value in values[:_PROBES]):
         return [""]

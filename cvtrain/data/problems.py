@@ -6,10 +6,10 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from cvtrain.data.index import Index
-from cvtrain.data.scan import listed, natural_key
+from cvtrain.data.scan import join_names, natural_key
 from cvtrain.errors import DataError
 from cvtrain.images.file_types import CONVERT, EXPORT
-from cvtrain.system.files import printable
+from cvtrain.system.files import escape
 
 
 @dataclass(frozen=True)
@@ -80,16 +80,16 @@ def _same_image(same: Sequence[Sample]) -> Iterator[Problem]:
     rest = [sample for sample in same if sample.split == same[-1].split]
     one = rest[0]
     for sample in same[: -len(rest)]:
-        what = f"the same image as {printable(one.path)} of the {one.split} images"
+        what = f"the same image as {escape(one.path)} of the {one.split} images"
         yield Problem(sample.path, "bad", what, "Remove one of the two.", is_leak=True)
     of_another_class = next((s for s in rest if s.class_name != one.class_name), None)
     for sample in rest if of_another_class else rest[1:]:
         if of_another_class:
             other = one if sample.class_name != one.class_name else of_another_class
-            what = f"the same image as {printable(other.path)}, which is of another class"
+            what = f"the same image as {escape(other.path)}, which is of another class"
             yield Problem(sample.path, "bad", what, "Keep it in the class that is right.")
         else:
-            what = f"the same image as {printable(one.path)}"
+            what = f"the same image as {escape(one.path)}"
             yield Problem(sample.path, "doubtful", what, "Remove one: the image counts double.")
 
 
@@ -114,39 +114,39 @@ def same_classes(index: Index, digests: Mapping[str, bytes]) -> DataError | None
     groups = {tuple(sorted(g, key=natural_key)) for g in closed if not any(g < h for h in closed)}
     if not groups:
         return None
-    lists = (f"{listed(names)} and {printable(last)}" for *names, last in sorted(groups))
+    lists = (f"{join_names(names)} and {escape(last)}" for *names, last in sorted(groups))
     what = "; ".join(f"classes {names} hold the same images" for names in lists)
     return DataError(
-        f"{printable(index.root)}: {what}",
+        f"{escape(index.root)}: {what}",
         "Which label is right cannot be known. Remove all of these classes but one, or leave them "
         "out: name the others in data.classes.",
     )
 
 
 def too_few_different(index: Index, problems: Iterable[Problem]) -> DataError | None:
-    """What there is to say when a class has too few images to be dealt out.
+    """What there is to say when a class has too few images to be split.
 
     Args:
-        index: after `dealt_again`.
+        index: after `reassign_splits`.
         problems: why the others of its files cannot be used.
     """
-    dealing = index.dealing
-    if dealing is None or not dealing.drawn or not dealing.too_few:
+    assignment = index.assignment
+    if assignment is None or not assignment.drawn or not assignment.too_few:
         return None
     kind_of = {each.path: each.kind for each in problems if each.severity == "bad"}
 
     def describe(name: str) -> str:
-        paths = dealing.training[name]
-        copies = sum(map(dealing.is_copy, paths))
+        paths = assignment.training[name]
+        copies = sum(map(assignment.is_copy, paths))
         reasons = Counter(kind_of[path] for path in paths if path in kind_of)
         reasons += Counter({"copies": copies})
         why = ", ".join(f"{number:,} {reason}" for reason, number in reasons.items())
-        return f"{name} ({dealing.too_few[name]:,} in {len(paths):,} files{why and ': '}{why})"
+        return f"{name} ({assignment.too_few[name]:,} in {len(paths):,} files{why and ': '}{why})"
 
     return DataError(
-        f"{printable(index.root)}: too few different images to share among train, "
-        f"{', '.join(dealing.drawn)} in class "
-        f"{listed(map(describe, sorted(dealing.too_few, key=natural_key)))}",
-        f"Each class needs at least {len(dealing.drawn) + 1} that can be used; copies of an image "
-        "count as one. Add images, or leave the class out (data.classes).",
+        f"{escape(index.root)}: too few different images to share among train, "
+        f"{', '.join(assignment.drawn)} in class "
+        f"{join_names(map(describe, sorted(assignment.too_few, key=natural_key)))}",
+        f"Each class needs at least {len(assignment.drawn) + 1} that can be used; copies of an "
+        "image count as one. Add images, or leave the class out (data.classes).",
     )

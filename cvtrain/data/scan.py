@@ -15,8 +15,8 @@ from pathlib import Path
 
 from cvtrain.errors import DataError
 from cvtrain.images.file_types import HEAD_BYTES, is_photograph
-from cvtrain.system.files import printable
-from cvtrain.system.outputs import FETCHED_SET, mark_of_output
+from cvtrain.system.files import escape
+from cvtrain.system.outputs import FETCHED_SET, read_mark
 
 LeftOut = dict[str, list[str]]
 """Reason -> paths below the source of the files and folders that are left out for it."""
@@ -86,7 +86,7 @@ def list_folder(root: Path, folder: str, left_out: LeftOut) -> Listing:
         DataError: the folder cannot be read.
     """
     listing = Listing()
-    if folder and mark_of_output(root / folder):
+    if folder and read_mark(root / folder):
         left_out.setdefault(OUTPUTS, []).append(folder)
         return listing
     try:
@@ -104,7 +104,7 @@ def list_folder(root: Path, folder: str, left_out: LeftOut) -> Listing:
                     listing.images.append(entry.name)
     except OSError as error:
         raise DataError(
-            f"{printable(root / folder)}: cannot be read: {(error.strerror or str(error)).lower()}",
+            f"{escape(root / folder)}: cannot be read: {(error.strerror or str(error)).lower()}",
             "Check the folder and its permissions.",
         ) from error
     return listing
@@ -176,7 +176,7 @@ def _find_at(path: str, left_out: LeftOut) -> Iterator[Found]:
 def describe_left_out(left_out: Mapping[str, Sequence[str]]) -> str:
     """`.txt files: 2 (a.txt, b.txt); hidden files: 1 (.x)`: every reason, with the first names."""
     return "; ".join(
-        f"{reason}: {len(paths):,} ({listed(paths, _MOST_NAMED)})"
+        f"{reason}: {len(paths):,} ({join_names(paths, _MOST_NAMED)})"
         for reason, paths in sorted(left_out.items())
         if paths
     )
@@ -193,11 +193,11 @@ def is_ordinary(left_out: Mapping[str, Sequence[str]]) -> bool:
     return all(reason in _ORDINARY for reason, paths in left_out.items() if paths)
 
 
-def listed(names: Iterable[str], most: int = 10) -> str:
+def join_names(names: Iterable[str], most: int = 10) -> str:
     """`cat, dog and 3 more`: the first few names, printable."""
     names = list(names)
     more = f" and {len(names) - most:,} more" if len(names) > most else ""
-    return ", ".join(printable(name) for name in names[:most]) + more
+    return ", ".join(escape(name) for name in names[:most]) + more
 
 
 def join_path(folder: str, name: str) -> str:
@@ -239,7 +239,7 @@ def _holds_photograph(entry: os.DirEntry, extension: str) -> bool:
 def _kind_by_name(extension: str) -> str:
     if not extension:
         return "files without a suffix that are no images"
-    return f".{printable(extension)} files"
+    return f".{escape(extension)} files"
 
 
 def _reason_to_ignore_link(link: os.DirEntry) -> str:

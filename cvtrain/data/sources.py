@@ -17,12 +17,12 @@ from cvtrain.data.array_datasets import (
     write_arrays,
 )
 from cvtrain.data.array_files import load_npz
-from cvtrain.data.cats_vs_dogs import write_pets
-from cvtrain.data.containers import refuse_container
-from cvtrain.data.download import Copy, Published, Show, Task, obtain, silent_task
+from cvtrain.data.cats_vs_dogs import write_cats_vs_dogs
+from cvtrain.data.containers import check_not_container
+from cvtrain.data.download import Copy, RemoteFile, Show, Task, download_file, silent_task
 from cvtrain.data.idx import find_idx, load_idx
 from cvtrain.errors import ConfigError, DataError, ResourceError
-from cvtrain.system.files import commit_json, committed_folder, file_digest, printable, sha256_bytes
+from cvtrain.system.files import commit_json, committed_folder, escape, file_digest, sha256_bytes
 from cvtrain.system.outputs import FETCHED_SET
 from cvtrain.system.signals import Stop
 
@@ -42,7 +42,7 @@ class NamedSet:
         subsets: images per class in each split, by the name of the subset.
     """
 
-    files: tuple[Published, ...]
+    files: tuple[RemoteFile, ...]
     write: _Write
     subsets: Mapping[str, _Counts] = field(default_factory=dict)
 
@@ -56,19 +56,19 @@ def _arrays(load: Callable[..., Arrays], class_names: Sequence[str] | None = Non
 
 
 def _pets(folder: Path, files: Sequence[Path], counts: _Counts | None, show: Show) -> list[str]:
-    return write_pets(folder, files[0], counts, show)
+    return write_cats_vs_dogs(folder, files[0], counts, show)
 
 
-def _fashion_file(name: str, md5: str) -> Published:
+def _fashion_file(name: str, md5: str) -> RemoteFile:
     # Keras gives no digests; these are those of Zalando, github.com/zalandoresearch/fashion-mnist.
-    return Published(name, f"{_KERAS_FILES}/{name}", f"md5:{md5}", f"fashion-mnist/{name}")
+    return RemoteFile(name, f"{_KERAS_FILES}/{name}", f"md5:{md5}", f"fashion-mnist/{name}")
 
 
 NAMED_SETS: dict[str, NamedSet] = {
     "digits": NamedSet((), _arrays(load_digits)),
     "mnist": NamedSet(
         (
-            Published(
+            RemoteFile(
                 "mnist.npz",
                 f"{_KERAS_FILES}/mnist.npz",
                 "sha256:731c5ac602752760c8e48fbffcf8c3b850d9dc2a2aedcf2cc48468fc17b673d1",
@@ -88,7 +88,7 @@ NAMED_SETS: dict[str, NamedSet] = {
     ),
     "cifar10": NamedSet(
         (
-            Published(
+            RemoteFile(
                 "cifar-10-python.tar.gz",
                 "https://www.cs.toronto.edu/~kriz/cifar-10-python.tar.gz",
                 "sha256:6d958be074577803d12ecdefd02955f39262c83c16fe9348329d7fe0b5c001ce",
@@ -100,7 +100,7 @@ NAMED_SETS: dict[str, NamedSet] = {
     "cats_vs_dogs": NamedSet(
         (
             # Microsoft gives no digest; this is the one of TensorFlow Datasets.
-            Published(
+            RemoteFile(
                 "kagglecatsanddogs_5340.zip",
                 "https://download.microsoft.com/download/3/E/1/"
                 "3E1C3F21-ECDB-4869-8368-6DEBA77B919F/kagglecatsanddogs_5340.zip",
@@ -119,7 +119,7 @@ NAMED_SETS: dict[str, NamedSet] = {
 
 
 @dataclass(frozen=True)
-class Fetched:
+class FetchedDataset:
     """A named set that has become a folder.
 
     Attributes:
@@ -158,12 +158,12 @@ def locate_source(
         return folder
     path = Path(source)
     if not os.path.exists(path):  # noqa: PTH110 - unlike Path's, it takes a name that is too long
-        raise DataError(f"{printable(path)}: no such folder or file", _advice(path))
+        raise DataError(f"{escape(path)}: no such folder or file", _advice(path))
     if path.suffix.lower() == ".npz" and path.is_file():
         return _unpacked(path, {"": path}, lambda: load_npz(path), data_dir, _stoppable(task, stop))
     if files := find_idx(path):
         return _unpacked(path, files, lambda: load_idx(**files), data_dir, _stoppable(task, stop))
-    refuse_container(path)
+    check_not_container(path)
     return path
 
 
@@ -192,7 +192,7 @@ def fetch(
     local: Path | None = None,
     stop: Stop | None = None,
     task: Task = silent_task,
-) -> Fetched:
+) -> FetchedDataset:
     """Make the image folder of a named set; it exists whole or not at all.
 
     Downloads are kept in the cache folder and go on where they were interrupted. Their digests
@@ -215,18 +215,19 @@ def fetch(
     named = _named(name, subset, local)
     if folder.exists() and not (folder.is_dir() and not any(folder.iterdir())):
         raise ResourceError(
-            f"{printable(folder)} holds something already", "Choose another folder, or move it."
+            f"{escape(folder)} holds something already", "Choose another folder, or move it."
         )
     task = _stoppable(task, stop)
     copies = tuple(
-        obtain(file, local=local, advice=_how_else(name, named), task=task) for file in named.files
+        download_file(file, local=local, advice=_how_else(name, named), task=task)
+        for file in named.files
     )
     with _new_folder(folder, task) as (new, show):
         counts = named.subsets[subset] if subset else None
         left_out = named.write(new, [copy.path for copy in copies], counts, show)
         digests = {file.name: copy.digest for file, copy in zip(named.files, copies, strict=True)}
         _mark(new, name, subset, digests, left_out)
-    return Fetched(copies, tuple(left_out))
+    return FetchedDataset(copies, tuple(left_out))
 
 
 def _mark(
@@ -249,13 +250,13 @@ def _named(name: str, subset: str | None, local: Path | None) -> NamedSet:
     if name not in NAMED_SETS:
         near = difflib.get_close_matches(name, NAMED_SETS, n=1)
         raise ConfigError(
-            f"there is no set named {printable(name)}",
+            f"there is no set named {escape(name)}",
             f"Did you mean {near[0]}?" if near else f"The sets are {', '.join(NAMED_SETS)}.",
         )
     named = NAMED_SETS[name]
     if subset is not None and subset not in named.subsets:
         raise ConfigError(
-            f"{name} has no subset {printable(subset)}",
+            f"{name} has no subset {escape(subset)}",
             f"Its subsets are {', '.join(named.subsets)}."
             if named.subsets
             else "To train on less of it: data.train_per_class, data.classes.",
@@ -264,7 +265,7 @@ def _named(name: str, subset: str | None, local: Path | None) -> NamedSet:
         raise ConfigError(f"{name} is made from no file", "Leave --file out.")
     if local is not None and len(named.files) > 1 and not local.is_dir():
         raise ConfigError(
-            f"{name} is made from {len(named.files)} files; received {printable(local)}",
+            f"{name} is made from {len(named.files)} files; received {escape(local)}",
             f"Name the folder that holds {', '.join(file.name for file in named.files)}.",
         )
     return named
@@ -291,7 +292,7 @@ def _stoppable(task: Task, stop: Stop | None) -> Task:
 
             def step(done: int, total: int) -> None:
                 if stop is not None:
-                    stop.go_on(text)
+                    stop.raise_if_stopped(text)
                 show(done, total)
 
             yield step
@@ -307,5 +308,5 @@ def _advice(path: Path) -> str:
     if near := difflib.get_close_matches(path.name, NAMED_SETS, n=1):
         return f"Did you mean the named set {near[0]}?"
     if near := difflib.get_close_matches(path.name, neighbours, n=1):
-        return f"Did you mean {printable(path.parent / near[0])}?"
+        return f"Did you mean {escape(path.parent / near[0])}?"
     return f"Name a folder, a .csv manifest, an .npz file, or one of: {', '.join(NAMED_SETS)}."

@@ -15,16 +15,16 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 
-from cvtrain.data.scan import listed, natural_key
+from cvtrain.data.scan import join_names, natural_key
 from cvtrain.errors import DataError
-from cvtrain.system.files import printable
+from cvtrain.system.files import escape
 
 Classes = Mapping[str, Sequence[str]]  # name -> paths
 
 
 @dataclass(frozen=True, eq=False)
-class Dealing:
-    """How the training images of a source are dealt out to the splits that it lacks.
+class SplitAssignment:
+    """How the training images of a source are assigned to the splits that it lacks.
 
     It happens twice: by names, before any file is opened; and once more when it is known which
     files are copies of one image, or damaged.
@@ -36,7 +36,7 @@ class Dealing:
         seed: another seed gives another choice.
         train_per_class: at most so many files of each class are left in train; more includes fewer,
             and different images come before copies. None: all.
-        image_of: {path: path by which its image is dealt out} of the training images that can be
+        image_of: {path: path by which its image is assigned} of the training images that can be
             used; the others stay in train, where the check names them. None: nothing is known yet,
             and every file counts as an image of its own.
     """
@@ -49,7 +49,7 @@ class Dealing:
 
     @cached_property
     def training(self) -> Classes:
-        """The images that are dealt out."""
+        """The images that are assigned to splits."""
         return self.found.get("") or self.found.get("train", {})
 
     @property
@@ -69,9 +69,9 @@ class Dealing:
         most = len(self.drawn)
         return {name: n for name, n in numbers.items() if n <= most and self.training[name]}
 
-    def knowing(
+    def with_duplicates_known(
         self, digests: Mapping[str, bytes], unusable: Collection[str], *, on_leak: str
-    ) -> "Dealing":
+    ) -> "SplitAssignment":
         """The same with `image_of`: images that are whole, of one class, and in no other split.
 
         Args:
@@ -97,7 +97,7 @@ class Dealing:
         }
         return replace(self, image_of=image_of)
 
-    def deal(self) -> dict[str, Classes]:
+    def assign_splits(self) -> dict[str, Classes]:
         """Paths by split and class; all in train where a class has too few."""
         found: dict[str, Classes] = {split: c for split, c in self.found.items() if split}
         if not self.training or self.too_few:
@@ -116,7 +116,7 @@ class Dealing:
         return {**found, **parts}
 
     def is_copy(self, path: str) -> bool:
-        """Whether a file is dealt out as another file with the same image is."""
+        """Whether a file goes to the split of another file with the same image."""
         return self._image_of(path) not in (path, None)
 
     def _image_of(self, path: str) -> str | None:
@@ -168,7 +168,7 @@ def divide_groups(
     parts = _divide_groups(found["train"], shares, seed, group_of)
     if empty := [split for split in parts if not any(parts[split].values())]:
         raise DataError(
-            f"{printable(source)}: too few groups: none is left for {' and '.join(empty)}",
+            f"{escape(source)}: too few groups: none is left for {' and '.join(empty)}",
             "Each class needs a group for each split: look at what the pattern takes as one.",
         )
     return {**found, **parts}
@@ -177,8 +177,8 @@ def divide_groups(
 def too_few_error(source: Path, names: Iterable[str], drawn: Collection[str]) -> DataError:
     """Says that some classes have too few images for train and each of the splits `drawn`."""
     return DataError(
-        f"{printable(source)}: too few images to share among train, {', '.join(drawn)} "
-        f"in class {listed(sorted(names, key=natural_key))}",
+        f"{escape(source)}: too few images to share among train, {', '.join(drawn)} "
+        f"in class {join_names(sorted(names, key=natural_key))}",
         f"Each class needs at least {len(drawn) + 1}: add images or remove the class.",
     )
 

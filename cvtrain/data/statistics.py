@@ -13,10 +13,10 @@ import numpy as np
 from cvtrain.data.contrast import has_contrast
 from cvtrain.data.near_duplicates import (
     SMALLEST,
-    Pair,
+    NearDuplicate,
     can_be_compared,
     difference_hash,
-    find_look_alikes,
+    find_near_duplicates,
     thumbnail,
 )
 from cvtrain.images.decode import DecodeError, Decoder, read_image
@@ -26,7 +26,7 @@ from cvtrain.system.signals import NEVER, Stop
 _FILES_AT_ONCE = 128
 
 
-class Facts(NamedTuple):
+class ImageFacts(NamedTuple):
     """What one file is.
 
     Attributes:
@@ -53,15 +53,15 @@ class Statistics:
         facts: by path, in the order given; of the files that can be decoded.
         unusable: why the others cannot, by path.
         histogram: int64 (3, 256), how many decoded pixels have each value of red, green and blue.
-        look_alikes: pairs of different images that look alike, by their paths.
+        near_duplicates: pairs of different images that look alike, by their paths.
         num_small: images that were not compared because they have too few pixels.
         num_plain: images that were not compared because they have too little contrast.
     """
 
-    facts: Mapping[str, Facts]
+    facts: Mapping[str, ImageFacts]
     unusable: Mapping[str, str]
     histogram: np.ndarray
-    look_alikes: tuple[tuple[str, str, Pair], ...]
+    near_duplicates: tuple[tuple[str, str, NearDuplicate], ...]
     num_small: int
     num_plain: int
 
@@ -104,7 +104,7 @@ def collect_statistics(
     Raises:
         Stopped: `stop` asked for it.
     """
-    facts: dict[str, Facts] = {}
+    facts: dict[str, ImageFacts] = {}
     unusable: dict[str, str] = {}
     histogram = np.zeros((3, 256), np.int64)
     compared: dict[str, tuple[np.ndarray, np.ndarray]] = {}
@@ -112,7 +112,7 @@ def collect_statistics(
     num_small = num_plain = 0
 
     def look(path: str) -> _Look | str:
-        stop.go_on("looking at the images")
+        stop.raise_if_stopped("looking at the images")
         try:
             return _look(root / path, decoder)
         except DecodeError as error:
@@ -143,7 +143,7 @@ def collect_statistics(
 
 
 class _Look(NamedTuple):
-    facts: Facts
+    facts: ImageFacts
     histogram: np.ndarray
     hash: np.ndarray
     thumbnail: np.ndarray
@@ -156,7 +156,7 @@ def _look(path: Path, decoder: Decoder) -> _Look:
     # Counts are exact in float32 up to 2**24, the number of pixels of the largest image size.
     channels = [cv2.calcHist([pixels], [i], None, [256], [0, 256]) for i in range(3)]
     return _Look(
-        Facts(
+        ImageFacts(
             decoded.width,
             decoded.height,
             decoded.format,
@@ -172,10 +172,10 @@ def _look(path: Path, decoder: Decoder) -> _Look:
 
 def _look_alikes(
     compared: Mapping[str, tuple[np.ndarray, np.ndarray]],
-) -> tuple[tuple[str, str, Pair], ...]:
+) -> tuple[tuple[str, str, NearDuplicate], ...]:
     if len(compared) < 2:
         return ()
     paths = list(compared)
     hashes, thumbnails = map(np.stack, zip(*compared.values(), strict=True))
-    pairs = find_look_alikes(hashes, thumbnails)
+    pairs = find_near_duplicates(hashes, thumbnails)
     return tuple((paths[pair.first], paths[pair.second], pair) for pair in pairs)

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, TextIO
 
 from cvtrain.errors import DataError
-from cvtrain.system.files import printable
+from cvtrain.system.files import escape
 
 Rows = Iterator[tuple[int, list[str]]]
 """(line number, values) of each line that is not blank; of JSON Lines, the keys come first."""
@@ -33,7 +33,7 @@ def read_rows(path: Path) -> Rows:
     """
     if path.exists() and not path.is_file():  # opening a pipe would wait for a writer
         raise DataError(
-            f"{printable(path)}: not a regular file", "Name a CSV file of path,label[,split]."
+            f"{escape(path)}: not a regular file", "Name a CSV file of path,label[,split]."
         )
     read = _json_rows if path.suffix.lower() == ".jsonl" else _csv_rows
     try:
@@ -41,7 +41,7 @@ def read_rows(path: Path) -> Rows:
             yield from read(path, file)
     except OSError as error:
         raise DataError(
-            f"{printable(path)}: cannot be read: {(error.strerror or str(error)).lower()}",
+            f"{escape(path)}: cannot be read: {(error.strerror or str(error)).lower()}",
             "Check the file and its permissions.",
         ) from error
 
@@ -61,7 +61,7 @@ def _csv_rows(path: Path, file: TextIO) -> Rows:
     except (csv.Error, UnicodeDecodeError) as error:
         what = "not UTF-8" if isinstance(error, UnicodeDecodeError) else str(error)
         raise DataError(
-            f"{printable(path)}:{line + 1}: {what}", "Save the manifest as CSV in UTF-8."
+            f"{escape(path)}:{line + 1}: {what}", "Save the manifest as CSV in UTF-8."
         ) from error
 
 
@@ -86,11 +86,11 @@ def _json_rows(path: Path, file: TextIO) -> Rows:
             yield line, [_cell(value.get(key)) for key in keys]
     except UnicodeDecodeError as error:
         raise DataError(
-            f"{printable(path)}:{line + 1}: not UTF-8", "Save the manifest in UTF-8."
+            f"{escape(path)}:{line + 1}: not UTF-8", "Save the manifest in UTF-8."
         ) from error
     except (ValueError, RecursionError) as error:
         raise DataError(
-            f"{printable(path)}:{line}: not an object of JSON on one line",
+            f"{escape(path)}:{line}: not an object of JSON on one line",
             'Each line of a .jsonl file is one: {"file_name": "0001.jpg", "label": "cat"}',
         ) from error
 

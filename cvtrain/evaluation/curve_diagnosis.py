@@ -29,7 +29,7 @@ _WIDE = 0.05  # half of the interval of validation accuracy that hides most of w
 
 
 @dataclass(frozen=True)
-class Reading:
+class Diagnosis:
     """One thing that the curves say.
 
     Attributes:
@@ -43,7 +43,7 @@ class Reading:
     proposal: str = ""
 
 
-def read_curves(history: Mapping[str, Sequence[float]], stage: Stage) -> list[Reading]:
+def read_curves(history: Mapping[str, Sequence[float]], stage: Stage) -> list[Diagnosis]:
     """What one training says, the most important first; empty if nothing.
 
     Args:
@@ -95,12 +95,12 @@ class _Curves:
         return self.accuracy[-self.last :].mean(), self.val_accuracy[-self.last :].mean()
 
 
-def _never_learnt(curves: _Curves, stage: Stage) -> Reading | None:
+def _never_learnt(curves: _Curves, stage: Stage) -> Diagnosis | None:
     model = stage.held_out
     if model is None or model.is_better:
         return None
     why, proposal = _why_never_learnt(curves, stage)
-    return Reading(
+    return Diagnosis(
         "never-learnt",
         f"Never learnt: on the {model.num_images:,} validation and test images the saved model is "
         f"not significantly better than guessing. Its accuracy is {model.accuracy:.0%}, and the "
@@ -117,8 +117,8 @@ def _why_never_learnt(curves: _Curves, stage: Stage) -> tuple[str, str]:
         return _dead(stage), ""
     if not len(curves.loss):
         return (
-            "The features do not tell the classes apart: cut the base elsewhere (`cvtrain probe` "
-            "measures where), or take another one."
+            "The features do not tell the classes apart: cut the backbone elsewhere "
+            "(`cvtrain probe` measures where), or take another one."
         ), ""
     end, val_end = curves.end_losses
     if end < (1 - _FELL) * stage.guessing and val_end > (1 + _BARELY) * end:
@@ -158,19 +158,19 @@ def _dead(stage: Stage) -> str:
     )
     if stage.constant:
         what = (
-            f"The frozen base gives the same at {', '.join(stage.constant)} for all images: there "
-            "is nothing in it to learn from."
+            f"The frozen backbone gives the same at {', '.join(stage.constant)} for all images: "
+            "there is nothing in it to learn from."
         )
     ways = {
         "fit": "Train again from another seed.",
-        "extract_features": "Cut the base lower (`cvtrain probe` measures where), or give it "
+        "extract_features": "Cut the backbone lower (`cvtrain probe` measures where), or give it "
         "trained weights.",
         "finetune": "Start from another run (`--from`), whose base has trained weights.",
     }
     return f"{what} {ways[stage.name]}"
 
 
-def _lost(curves: _Curves, stage: Stage) -> Reading | None:
+def _lost(curves: _Curves, stage: Stage) -> Diagnosis | None:
     """Is fine-tuning worse than what it started from?"""
     start = stage.start
     if start is None or not len(curves.loss):
@@ -179,7 +179,7 @@ def _lost(curves: _Curves, stage: Stage) -> Reading | None:
         return _no_epoch_was_better(curves, stage, start)
     if not start.was_better:
         return None
-    return Reading(
+    return Diagnosis(
         "fine-tuning-lost",
         f"Fine-tuning did harm on the test images: {start.test_accuracy:.0%} of them were "
         f"recognised before, and {start.test_accuracy_now:.0%} are now, which is more than chance "
@@ -188,14 +188,14 @@ def _lost(curves: _Curves, stage: Stage) -> Reading | None:
     )
 
 
-def _no_epoch_was_better(curves: _Curves, stage: Stage, start: Start) -> Reading:
+def _no_epoch_was_better(curves: _Curves, stage: Stage, start: Start) -> Diagnosis:
     detail = (
         "No epoch of fine-tuning was better on the validation images than the model that it "
         "started from; that one is kept."
     )
     if np.allclose(curves.val_loss, start.val_loss, rtol=1e-6, atol=0):
         said = f"{detail} Nothing changed there: a learning rate of {stage.rate:g} is too low."
-        return Reading("fine-tuning-lost", said, stage.higher_rate(10))
+        return Diagnosis("fine-tuning-lost", said, stage.higher_rate(10))
     detail += (
         f" Its loss was {_nats(start.val_loss)} and its accuracy {start.val_accuracy:.0%}; "
         f"training ended at {_nats(curves.val_loss[-1])} and {curves.val_accuracy[-1]:.0%}."
@@ -206,17 +206,17 @@ def _no_epoch_was_better(curves: _Curves, stage: Stage, start: Start) -> Reading
             f" Accuracy rose to {curves.val_accuracy.max():.0%} meanwhile: what grew worse is the "
             "confidence."
         )
-        return Reading("fine-tuning-lost", detail, stage.propose(monitor="val_accuracy"))
+        return Diagnosis("fine-tuning-lost", detail, stage.propose(monitor="val_accuracy"))
     detail += " Most often the learning rate is too high for weights that have learnt something."
-    return Reading("fine-tuning-lost", detail, stage.lower_rate(0.1))
+    return Diagnosis("fine-tuning-lost", detail, stage.lower_rate(0.1))
 
 
-def _rate_is_absurd(curves: _Curves, stage: Stage) -> Reading | None:
+def _rate_is_absurd(curves: _Curves, stage: Stage) -> Diagnosis | None:
     """Right answers may come of weights so large that no probability means anything."""
     least = min(curves.loss.min(initial=np.inf), curves.val_loss.min(initial=np.inf))
     if not len(curves.loss) or not stage.is_absurd_rate or least < _FAR_ABOVE * stage.guessing:
         return None
-    return Reading(
+    return Diagnosis(
         "learning-rate-too-high",
         f"In every epoch the losses were far above guessing, which has {_nats(stage.guessing)}, "
         f"and end at {_nats(curves.loss[-1])} (validation: {_nats(curves.val_loss[-1])}): a "
@@ -226,7 +226,7 @@ def _rate_is_absurd(curves: _Curves, stage: Stage) -> Reading | None:
     )
 
 
-def _collapsed(curves: _Curves, stage: Stage) -> Reading | None:
+def _collapsed(curves: _Curves, stage: Stage) -> Diagnosis | None:
     smooth, guessing = _median_of_three(curves.loss), stage.guessing
     least, end = smooth.min(), curves.loss[-2:].mean()
     # A spike falls again: both of the last epochs have to be as bad as guessing.
@@ -236,7 +236,7 @@ def _collapsed(curves: _Curves, stage: Stage) -> Reading | None:
     if not (is_guessing and was_good):
         return None
     epoch = np.flatnonzero(curves.loss[:-2] < (least + end) / 2)[-1] + 2
-    return Reading(
+    return Diagnosis(
         "collapsed",
         f"Training collapsed at epoch {epoch}: its loss was {least:.2f} and ends at {_nats(end)}, "
         f"which is that of guessing among {stage.num_classes} classes ({guessing:.2f}). The usual "
@@ -245,28 +245,28 @@ def _collapsed(curves: _Curves, stage: Stage) -> Reading | None:
     )
 
 
-def _rate_too_high(curves: _Curves, stage: Stage) -> Reading | None:
+def _rate_too_high(curves: _Curves, stage: Stage) -> Diagnosis | None:
     before, after = curves.loss[1:-1], curves.loss[2:]
     jumps = (after > before * (1 + _JUMP)) & (after > before + _FITTED)
     # One jump is an accident; a rate that is too high throws back again and again.
     if jumps.sum() < max(2, len(after) / 8):
         return None
     epochs = ", ".join(str(epoch) for epoch in np.flatnonzero(jumps)[:4] + 3)
-    return Reading(
+    return Diagnosis(
         "learning-rate-too-high",
         f"The training loss jumps up again and again (epochs {epochs}): steps are too large.",
         stage.lower_rate(1 / 3),
     )
 
 
-def _rate_too_low(curves: _Curves, stage: Stage) -> Reading | None:
+def _rate_too_low(curves: _Curves, stage: Stage) -> Diagnosis | None:
     # Where much is known already, as on pretrained features, a small fall may be all there is.
     much_to_learn = curves.loss[0] > 0.5 * stage.guessing
     fell = 1 - curves.loss[-1] / curves.loss[0]
     falls, is_tiny = _fall(curves.loss), stage.rate < _FAR * stage.usual_rate and fell > -_BARELY
     if not much_to_learn or fell > _BARELY or not (falls or is_tiny):
         return None
-    return Reading(
+    return Diagnosis(
         "learning-rate-too-low",
         f"The training loss {'falls steadily and ' * bool(falls)}barely moves: "
         f"{_nats(curves.loss[0])} to {_nats(curves.loss[-1])} in {len(curves.loss)} epochs.",
@@ -274,7 +274,7 @@ def _rate_too_low(curves: _Curves, stage: Stage) -> Reading | None:
     )
 
 
-def _over_fitting(curves: _Curves, stage: Stage) -> Reading | None:
+def _over_fitting(curves: _Curves, stage: Stage) -> Diagnosis | None:
     smooth = _median_of_three(curves.val_loss)
     best = int(smooth.argmin())
     last = min(curves.last, len(smooth) - 1 - best)
@@ -296,13 +296,13 @@ def _over_fitting(curves: _Curves, stage: Stage) -> Reading | None:
     if gained > _Z * _standard_error(curves.val_accuracy[best], stage.num_validation):
         detail += " Accuracy still rose: what grew worse is the confidence"
         detail += _MONITOR if stage.settings.get("monitor", "val_loss") == "val_loss" else "."
-    return Reading("over-fitting", detail, against_over_fitting(stage))
+    return Diagnosis("over-fitting", detail, against_over_fitting(stage))
 
 
 _MONITOR = " (`monitor: val_accuracy`)."
 
 
-def _still_improving(curves: _Curves, stage: Stage) -> Reading | None:
+def _still_improving(curves: _Curves, stage: Stage) -> Diagnosis | None:
     # Late enough that a schedule which ends at a rate of zero has ended the fall, too.
     end = curves.val_loss[-max(5, len(curves.val_loss) // 4) :]
     if min(_fall(end), end[0] - end[-1]) < _FELL * end[-1]:
@@ -310,7 +310,7 @@ def _still_improving(curves: _Curves, stage: Stage) -> Reading | None:
     # Where training was stopped early, more epochs change nothing.
     was_stopped = len(curves.loss) < stage.settings["epochs"]
     key = "early_stopping" if was_stopped and stage.settings.get("early_stopping") else "epochs"
-    return Reading(
+    return Diagnosis(
         "still-improving",
         f"Validation loss still fell when training ended ({end[0]:.2f} to {end[-1]:.2f} in the "
         f"last {len(end)} epochs): train longer.",
@@ -318,7 +318,7 @@ def _still_improving(curves: _Curves, stage: Stage) -> Reading | None:
     )
 
 
-def _under_fitting(curves: _Curves, stage: Stage) -> Reading | None:
+def _under_fitting(curves: _Curves, stage: Stage) -> Diagnosis | None:
     training, validation = curves.end_accuracies
     # Accuracy of training that is below validation, or of less than whole images, tells not how
     # well the network fits them.
@@ -328,7 +328,7 @@ def _under_fitting(curves: _Curves, stage: Stage) -> Reading | None:
         return None
     if _still_improving(curves, stage):
         return None
-    return Reading(
+    return Diagnosis(
         "under-fitting",
         f"Training loss hardly falls any more, with an accuracy of {training:.0%} (validation: "
         f"{validation:.0%}): the network does not fit even what it sees.",
@@ -336,12 +336,12 @@ def _under_fitting(curves: _Curves, stage: Stage) -> Reading | None:
     )
 
 
-def _validation_too_small(curves: _Curves, stage: Stage) -> Reading | None:
+def _validation_too_small(curves: _Curves, stage: Stage) -> Diagnosis | None:
     accuracy = float(curves.val_accuracy.max())
     half_width = 1.96 * _standard_error(accuracy, stage.num_validation)
     if half_width < _WIDE:
         return None
-    return Reading(
+    return Diagnosis(
         "validation-too-small",
         f"With {stage.num_validation} validation images, the accuracy of {accuracy:.0%} is known "
         f"only to +-{100 * half_width:.0f} points: smaller differences between epochs or settings "
@@ -349,11 +349,11 @@ def _validation_too_small(curves: _Curves, stage: Stage) -> Reading | None:
     )
 
 
-def _below(curves: _Curves, stage: Stage) -> Reading | None:
+def _below(curves: _Curves, stage: Stage) -> Diagnosis | None:
     training, validation = curves.end_accuracies
     if validation - training < _Z * _standard_error(validation, stage.num_validation):
         return None
-    return Reading(
+    return Diagnosis(
         "training-below-validation",
         f"Training accuracy ({training:.0%}) lies below validation ({validation:.0%}): that is "
         "normal where training images are changed or mixed, or values dropped out.",

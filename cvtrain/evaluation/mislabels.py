@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from cvtrain.errors import RunError
-from cvtrain.system.files import csv_text, printable
+from cvtrain.system.files import csv_text, escape
 
 MOST_LISTED = 500
 """So many lines has the list at most: nobody looks at more."""
@@ -27,7 +27,7 @@ swapped labels, this doubles the share of the list that is wrong, and costs a te
 
 
 @dataclass(frozen=True)
-class Suspect:
+class LikelyMislabel:
     """An image whose label is likely wrong.
 
     Attributes:
@@ -74,9 +74,9 @@ def likely_mislabels(
     suggestions = confident.argmax(axis=1)
     suggested = confident[everyone, suggestions]
     is_suspect = (suggestions != labels) & (suggested > 0) & (suggested >= LEAST_ODDS * own)
-    places = np.flatnonzero(is_suspect)
-    places = places[np.argsort(own[places] / suggested[places], kind="stable")]
-    return places, suggestions[places]
+    indices = np.flatnonzero(is_suspect)
+    indices = indices[np.argsort(own[indices] / suggested[indices], kind="stable")]
+    return indices, suggestions[indices]
 
 
 def suspects(
@@ -85,7 +85,7 @@ def suspects(
     labels: np.ndarray,
     probabilities: np.ndarray,
     class_names: Sequence[str],
-) -> list[Suspect]:
+) -> list[LikelyMislabel]:
     """`likely_mislabels` by name, the likeliest first.
 
     Args:
@@ -93,9 +93,9 @@ def suspects(
         labels, probabilities: as `likely_mislabels` takes them.
         class_names: in the order of the labels.
     """
-    places, suggestions = likely_mislabels(labels, probabilities)
+    indices, suggestions = likely_mislabels(labels, probabilities)
     return [
-        Suspect(
+        LikelyMislabel(
             files[i],
             splits[i],
             class_names[labels[i]],
@@ -103,18 +103,18 @@ def suspects(
             float(probabilities[i, labels[i]]),
             float(probabilities[i, suggestion]),
         )
-        for i, suggestion in zip(places.tolist(), suggestions.tolist(), strict=True)
+        for i, suggestion in zip(indices.tolist(), suggestions.tolist(), strict=True)
     ]
 
 
-def ranked(found: Sequence[Suspect]) -> list[Suspect]:
+def rank(found: Sequence[LikelyMislabel]) -> list[LikelyMislabel]:
     """Suspects from several sources, the likeliest first."""
     return sorted(found, key=lambda suspect: suspect.p_label / suspect.p_suggestion)
 
 
-def mislabels_csv(found: Sequence[Suspect]) -> str:
+def mislabels_csv(found: Sequence[LikelyMislabel]) -> str:
     """The first `MOST_LISTED` as `mislabels.csv`: one line an image, a column for each field."""
-    columns = [field.name for field in fields(Suspect)]
+    columns = [field.name for field in fields(LikelyMislabel)]
     lines = [
         [f"{value:.4g}" if isinstance(value, float) else value for value in astuple(suspect)]
         for suspect in found[:MOST_LISTED]
@@ -122,7 +122,7 @@ def mislabels_csv(found: Sequence[Suspect]) -> str:
     return csv_text([columns, *lines])
 
 
-def read_mislabels(path: Path) -> list[Suspect]:
+def read_mislabels(path: Path) -> list[LikelyMislabel]:
     """Read what `mislabels_csv` wrote; names are as `files.csv_cell` leaves them.
 
     Raises:
@@ -131,10 +131,10 @@ def read_mislabels(path: Path) -> list[Suspect]:
     try:
         with path.open(encoding="utf-8", newline="") as file:
             header, *rows = csv.reader(file)
-        if header != [field.name for field in fields(Suspect)]:
+        if header != [field.name for field in fields(LikelyMislabel)]:
             raise ValueError("its columns are others")
         found = [
-            Suspect(file, split, label, suggestion, float(p), float(q))
+            LikelyMislabel(file, split, label, suggestion, float(p), float(q))
             for file, split, label, suggestion, p, q in rows
         ]
         if not all(0 <= one.p_label <= 1 and 0 <= one.p_suggestion <= 1 for one in found):
@@ -143,5 +143,5 @@ def read_mislabels(path: Path) -> list[Suspect]:
     except (OSError, ValueError, TypeError, csv.Error) as error:
         what = (error.strerror or "").lower() if isinstance(error, OSError) else str(error)
         raise RunError(
-            f"{printable(path)}: cannot be used: {what}", "Train again, or use another run."
+            f"{escape(path)}: cannot be used: {what}", "Train again, or use another run."
         ) from error

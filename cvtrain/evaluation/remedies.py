@@ -56,7 +56,7 @@ class Stage:
         held_out: the saved model on the validation and test images; None where nobody knows.
         best_epoch: whose weights were kept; 0 for those of the start.
         start: of fine-tuning; None where it was not measured.
-        constant: layers of the frozen base that give the same for all images.
+        constant: layers of the frozen backbone that give the same for all images.
         without_gradient: layers that were to be trained, and that the loss does not depend on.
     """
 

@@ -12,7 +12,7 @@ from cvtrain import backend
 from cvtrain.backend import keras
 from cvtrain.errors import ConfigError
 from cvtrain.explain.flat_model import (
-    OpenedModel,
+    FlatModel,
     check_visible,
     find_layer,
     learns_something,
@@ -44,7 +44,7 @@ class LayerActivations:
 
 
 def activation_reader(
-    opened: OpenedModel, layers: Sequence[str] | None = None
+    opened: FlatModel, layers: Sequence[str] | None = None
 ) -> Callable[[np.ndarray], list[LayerActivations]]:
     """Compile what computes the activations of all layers in one pass for each image.
 
@@ -92,7 +92,7 @@ def layer_activations(layer: str, maps: np.ndarray) -> LayerActivations:
     return LayerActivations(layer, maps, dead, constant)
 
 
-def default_layers(opened: OpenedModel) -> list[str]:
+def default_layers(opened: FlatModel) -> list[str]:
     """Every convolution and pooling, in the order of computation, as the next layers receive it.
 
     Where a convolution goes into nothing but a normalisation or an activation of its own, the last
@@ -104,10 +104,12 @@ def default_layers(opened: OpenedModel) -> list[str]:
     """
     learning = layers_with_filters(opened)
     pooling = [name for name, tensor in opened.layers.items() if _is_one(tensor, _poolings())]
-    return settled(opened, [name for name in opened.layers if name in (*learning, *pooling)])
+    return follow_to_activation(
+        opened, [name for name in opened.layers if name in (*learning, *pooling)]
+    )
 
 
-def layers_with_filters(opened: OpenedModel) -> list[str]:
+def layers_with_filters(opened: FlatModel) -> list[str]:
     """The convolutions; where there are none, all layers that learn and return channels.
 
     Raises:
@@ -131,7 +133,7 @@ def layers_with_filters(opened: OpenedModel) -> list[str]:
     return found
 
 
-def settled(opened: OpenedModel, names: Iterable[str]) -> list[str]:
+def follow_to_activation(opened: FlatModel, names: Iterable[str]) -> list[str]:
     """Instead of each layer the last of those that normalise and activate its output alone."""
     followers = _followers(opened)
 
@@ -151,7 +153,7 @@ def _is_one(tensor: keras.KerasTensor, kinds: _Kinds) -> bool:
     return isinstance(wrapped, layers) or operator_of(operation) in operators
 
 
-def _followers(opened: OpenedModel) -> dict[str, list[str]]:
+def _followers(opened: FlatModel) -> dict[str, list[str]]:
     """For each layer those that take its output."""
     names = {id(tensor): name for name, tensor in opened.layers.items()}
     followers: dict[str, list[str]] = {name: [] for name in opened.layers}

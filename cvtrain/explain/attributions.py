@@ -15,8 +15,8 @@ import cv2
 import numpy as np
 
 from cvtrain.backend import keras
-from cvtrain.explain.explanation import Classes, Explain, Explanation, chosen, explanation
-from cvtrain.explain.flat_model import OpenedModel
+from cvtrain.explain.explanation import Classes, Explain, Explanation, explanation, resolve_classes
+from cvtrain.explain.flat_model import FlatModel
 
 NUM_NOISY = 50
 NOISE = 0.2
@@ -29,7 +29,7 @@ MASK_KEEPS = 0.5
 _EPSILON = 1e-12
 
 
-def saliency(opened: OpenedModel, *, batch_size: int = 32, seed: int = 0) -> Explain:  # noqa: ARG001
+def saliency(opened: FlatModel, *, batch_size: int = 32, seed: int = 0) -> Explain:  # noqa: ARG001
     """How steeply the score rises or falls with each pixel: max over channels of |dz/dx|.
 
     Unsigned: it tells where the score is sensitive, not in which direction. Maps have the size of
@@ -38,7 +38,7 @@ def saliency(opened: OpenedModel, *, batch_size: int = 32, seed: int = 0) -> Exp
     return _by_gradients(opened, lambda image: [image], [1.0], _steepness, batch_size)
 
 
-def smoothgrad(opened: OpenedModel, *, batch_size: int = 32, seed: int = 0) -> Explain:
+def smoothgrad(opened: FlatModel, *, batch_size: int = 32, seed: int = 0) -> Explain:
     """Saliency of the mean gradient at 50 noisy copies of an image.
 
     The noise has a standard deviation of 0.2 of the image's own range and is the same for every
@@ -54,7 +54,7 @@ def smoothgrad(opened: OpenedModel, *, batch_size: int = 32, seed: int = 0) -> E
     return _by_gradients(opened, copies, [1 / NUM_NOISY] * NUM_NOISY, _steepness, batch_size)
 
 
-def integrated_gradients(opened: OpenedModel, *, batch_size: int = 32, seed: int = 0) -> Explain:  # noqa: ARG001
+def integrated_gradients(opened: FlatModel, *, batch_size: int = 32, seed: int = 0) -> Explain:  # noqa: ARG001
     """How much of the score each pixel adds on the straight way from the blank image.
 
     Signed, summed over channels, at the size of the input. A map sums to z(image) - z(blank); by
@@ -80,7 +80,7 @@ def integrated_gradients(opened: OpenedModel, *, batch_size: int = 32, seed: int
     return _by_gradients(opened, way, weights, contributions, batch_size)
 
 
-def occlusion(opened: OpenedModel, *, batch_size: int = 32, seed: int = 0) -> Explain:  # noqa: ARG001
+def occlusion(opened: FlatModel, *, batch_size: int = 32, seed: int = 0) -> Explain:  # noqa: ARG001
     """How much the score falls when a square patch is painted over with the mean colour.
 
     Patches are 1/14 of each side and lie side by side, so maps are (14, 14), or as many cells as a
@@ -99,7 +99,7 @@ def occlusion(opened: OpenedModel, *, batch_size: int = 32, seed: int = 0) -> Ex
             min(batch_size, num_variants),
         )
         whole = np.stack(list(itertools.islice(scores, len(images))))
-        asked = chosen(classes, whole)
+        asked = resolve_classes(classes, whole)
         maps = np.empty((*asked.shape, len(rows), len(columns)), np.float32)
         for i, wanted in enumerate(asked):
             for y, x in np.ndindex(maps.shape[2:]):
@@ -109,7 +109,7 @@ def occlusion(opened: OpenedModel, *, batch_size: int = 32, seed: int = 0) -> Ex
     return explain
 
 
-def rise(opened: OpenedModel, *, batch_size: int = 32, seed: int = 0) -> Explain:
+def rise(opened: FlatModel, *, batch_size: int = 32, seed: int = 0) -> Explain:
     """How far the score lies above its average when a pixel is kept, over 4000 random masks.
 
     What a mask hides has the mean colour. The average is taken off, so that a map is signed, and
@@ -120,7 +120,7 @@ def rise(opened: OpenedModel, *, batch_size: int = 32, seed: int = 0) -> Explain
 
     def explain(images: np.ndarray, classes: Classes) -> Explanation:
         whole = np.stack(list(by_batches(forward, ((image,) for image in images), batch_size)))
-        asked = chosen(classes, whole)
+        asked = resolve_classes(classes, whole)
         size = images.shape[1:3]
         generator = np.random.default_rng(seed)
         total = np.zeros((*asked.shape, *size))
@@ -174,7 +174,7 @@ def by_batches(
 
 
 def _by_gradients(
-    opened: OpenedModel,
+    opened: FlatModel,
     points: Callable[[np.ndarray], Iterable[np.ndarray]],
     weights: Sequence[float] | np.ndarray,
     finish: Callable[[np.ndarray, Sequence[np.ndarray], np.ndarray], tuple[np.ndarray, str]],
@@ -199,7 +199,7 @@ def _by_gradients(
         whole = np.stack(
             list(by_batches(forward, ((x,) for x in images), min(batch_size, len(images))))
         )
-        asked = chosen(classes, whole)
+        asked = resolve_classes(classes, whole)
         pairs = ((image, c) for image, wanted in zip(images, asked, strict=True) for c in wanted)
         rows = ((point, np.int32(c)) for image, c in pairs for point in points(image))
         results = by_batches(gradient, rows, min(batch_size, asked.size * len(weights)))

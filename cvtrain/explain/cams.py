@@ -25,18 +25,18 @@ from cvtrain.explain.explanation import (
     Classes,
     Explain,
     Explanation,
-    chosen,
     explanation,
     padded_batches,
+    resolve_classes,
 )
-from cvtrain.explain.flat_model import OpenedModel, split_at
+from cvtrain.explain.flat_model import FlatModel, split_at
 from cvtrain.explain.map_placement import field_box
-from cvtrain.explain.overlay import upsampled
+from cvtrain.explain.overlay import upsample
 
 _EPSILON = 1e-6
 
 
-def gradcam(opened: OpenedModel, layer: str, *, batch_size: int = 32) -> Explain:
+def gradcam(opened: FlatModel, layer: str, *, batch_size: int = 32) -> Explain:
     """The channels, each weighted by its mean gradient: sum_k mean(g_k) A_k.
 
     Selvaraju et al. (2017), Grad-CAM, equations 1 and 2.
@@ -44,7 +44,7 @@ def gradcam(opened: OpenedModel, layer: str, *, batch_size: int = 32) -> Explain
     return _by_gradients(opened, layer, batch_size, lambda a, g: _weighted(a, g.mean(axis=(1, 2))))
 
 
-def gradcam_plus_plus(opened: OpenedModel, layer: str, *, batch_size: int = 32) -> Explain:
+def gradcam_plus_plus(opened: FlatModel, layer: str, *, batch_size: int = 32) -> Explain:
     """As Grad-CAM, with weights that count an object's every instance: sum_ij alpha relu(g).
 
     alpha = g^2 / (2 g^2 + sum(A) g^3), that is 1 / (2 + sum(A) g) where it counts. The equation is
@@ -60,7 +60,7 @@ def gradcam_plus_plus(opened: OpenedModel, layer: str, *, batch_size: int = 32) 
     return _by_gradients(opened, layer, batch_size, combine)
 
 
-def hirescam(opened: OpenedModel, layer: str, *, batch_size: int = 32) -> Explain:
+def hirescam(opened: FlatModel, layer: str, *, batch_size: int = 32) -> Explain:
     """The activation times its gradient, place by place: sum_k g_k A_k.
 
     Where one linear layer follows, a map sums to the logit less its bias. Draelos and Carin (2020),
@@ -69,7 +69,7 @@ def hirescam(opened: OpenedModel, layer: str, *, batch_size: int = 32) -> Explai
     return _by_gradients(opened, layer, batch_size, lambda a, g: (g * a).sum(axis=-1))
 
 
-def layercam(opened: OpenedModel, layer: str, *, batch_size: int = 32) -> Explain:
+def layercam(opened: FlatModel, layer: str, *, batch_size: int = 32) -> Explain:
     """As HiResCAM, with the gradients that are positive alone: sum_k relu(g_k) A_k.
 
     Also good at early layers. Jiang et al. (2021), LayerCAM, equations 5 and 6.
@@ -77,7 +77,7 @@ def layercam(opened: OpenedModel, layer: str, *, batch_size: int = 32) -> Explai
     return _by_gradients(opened, layer, batch_size, lambda a, g: (np.maximum(g, 0) * a).sum(-1))
 
 
-def scorecam(opened: OpenedModel, layer: str, *, batch_size: int = 32) -> Explain:
+def scorecam(opened: FlatModel, layer: str, *, batch_size: int = 32) -> Explain:
     """The channels, each weighted by the score of the image seen through it alone.
 
     A channel is placed on the image and scaled to 0..1; what it hides gets the image's mean
@@ -90,7 +90,7 @@ def scorecam(opened: OpenedModel, layer: str, *, batch_size: int = 32) -> Explai
 
     def explain(images: np.ndarray, classes: Classes) -> Explanation:
         a, scores = forward(images)
-        asked = chosen(classes, scores)
+        asked = resolve_classes(classes, scores)
         box = field_box(opened, layer, a.shape[1:3], images.shape[1:3])
         maps = []
         for channels, image, wanted in zip(a, images, asked, strict=True):
@@ -103,7 +103,7 @@ def scorecam(opened: OpenedModel, layer: str, *, batch_size: int = 32) -> Explai
     return explain
 
 
-def eigencam(opened: OpenedModel, layer: str, *, batch_size: int = 32) -> Explain:
+def eigencam(opened: FlatModel, layer: str, *, batch_size: int = 32) -> Explain:
     """The channels' first principal component, not centred: what the layer sees, of no class.
 
     Its sign is the one with which the map sums to more than zero. Muhammad and Yeasin (2020),
@@ -113,7 +113,7 @@ def eigencam(opened: OpenedModel, layer: str, *, batch_size: int = 32) -> Explai
 
     def explain(images: np.ndarray, classes: Classes) -> Explanation:
         a, scores = forward(images)
-        asked = chosen(classes, scores)
+        asked = resolve_classes(classes, scores)
         maps = []
         for channels in a:
             places = np.nan_to_num(channels).reshape(-1, channels.shape[-1])
@@ -126,7 +126,7 @@ def eigencam(opened: OpenedModel, layer: str, *, batch_size: int = 32) -> Explai
     return explain
 
 
-def ablation(opened: OpenedModel, layer: str, *, batch_size: int = 32) -> Explain:
+def ablation(opened: FlatModel, layer: str, *, batch_size: int = 32) -> Explain:
     """The channels, each weighted by the share of the score y lost without it: (y - y_k) / |y|.
 
     The paper divides by y, which turns the map of a class with a negative logit upside down; a y of
@@ -138,7 +138,7 @@ def ablation(opened: OpenedModel, layer: str, *, batch_size: int = 32) -> Explai
 
     def explain(images: np.ndarray, classes: Classes) -> Explanation:
         *tensors, scores = forward(images)
-        asked = chosen(classes, scores)
+        asked = resolve_classes(classes, scores)
         maps = []
         for a, *rest, wanted in zip(*tensors, asked, strict=True):
             rows = ((each, *rest) for each in _whole_and_ablated(a))
@@ -152,7 +152,7 @@ def ablation(opened: OpenedModel, layer: str, *, batch_size: int = 32) -> Explai
 
 
 def _by_gradients(
-    opened: OpenedModel,
+    opened: FlatModel,
     layer: str,
     batch_size: int,
     combine: Callable[[np.ndarray, np.ndarray], np.ndarray],
@@ -171,7 +171,7 @@ def _by_gradients(
 
     def explain(images: np.ndarray, classes: Classes) -> Explanation:
         *tensors, scores = forward(images)
-        asked = chosen(classes, scores)
+        asked = resolve_classes(classes, scores)
         maps = np.empty((*asked.shape, *tensors[0].shape[1:3]), np.float32)
         for rows, (*batch, wanted) in padded_batches(
             *tensors, asked.astype(np.int32), batch_size=batch_size
@@ -185,7 +185,7 @@ def _by_gradients(
 
 
 def _placed_explanation(
-    opened: OpenedModel,
+    opened: FlatModel,
     layer: str,
     images: np.ndarray,
     maps: np.ndarray,
@@ -201,7 +201,7 @@ def _weighted(a: np.ndarray, weights: np.ndarray) -> np.ndarray:
 
 
 def _forward(
-    opened: OpenedModel, tensors: Sequence[keras.KerasTensor], batch_size: int
+    opened: FlatModel, tensors: Sequence[keras.KerasTensor], batch_size: int
 ) -> Callable[[np.ndarray], list[np.ndarray]]:
     """Compile one pass: images (n, ...) -> the tensors, and the scores of all classes."""
     run = opened.inference(keras.Model(opened.network.input, [*tensors, opened.network.output]))
@@ -217,7 +217,7 @@ def _forward(
 
 def _seen_through(a: np.ndarray, image: np.ndarray, box: Box | None) -> Iterator[np.ndarray]:
     for channel in np.moveaxis(a, -1, 0):
-        mask = upsampled(channel, image.shape[:2], box, extend=True)
+        mask = upsample(channel, image.shape[:2], box, extend=True)
         extent = np.ptp(mask)
         # A constant channel shows nothing of the image, so it hides all.
         yield blend(image, (mask - mask.min()) / extent if extent > 0 else np.zeros_like(mask))

@@ -22,7 +22,7 @@ from matplotlib.text import Text
 from matplotlib.ticker import LogLocator
 
 from cvtrain.evaluation.metrics import measured
-from cvtrain.system.files import committed, short
+from cvtrain.system.files import committed, truncate
 
 _TRAIN, _VALIDATION = "#1f77b4", "#d95f02"
 _MAX_NUMBERED_CLASSES = 30
@@ -144,7 +144,7 @@ def validation_panels(histories: Mapping[str, History]) -> list[Panel]:
         for i, (name, history) in enumerate(histories.items()):
             style = {"color": f"C{i % 10}", "linestyle": _LINE_STYLES[i % len(_LINE_STYLES)]}
             xs, ys = history["epoch"], history[f"val_{metric}"]
-            axes.plot(xs, ys, marker=".", linewidth=1.6, label=short(name, 50), **style)
+            axes.plot(xs, ys, marker=".", linewidth=1.6, label=truncate(name, 50), **style)
         _label_epochs(axes, f"validation {metric}")
 
     return [partial(draw, metric) for metric in measured_by_all(histories)]
@@ -210,7 +210,7 @@ def draw_confusion_matrix(matrix: np.ndarray, class_names: Sequence[str]) -> Fig
     figure = Figure(figsize=(side + 0.8, side), layout="constrained")
     axes = figure.subplots()
     image = axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
-    names = [short(name) for name in class_names]
+    names = [truncate(name) for name in class_names]
     axes.set_xticks(range(len(names)), names, rotation=90)
     axes.set_yticks(range(len(names)), names)
     axes.set(xlabel="predicted class", ylabel="true class")
@@ -238,7 +238,7 @@ def draw_augmented_samples(
     for axes_row, images, name in zip(grid, rows, names, strict=True):
         for axes, pixels in zip(axes_row, images, strict=True):
             _show(axes, pixels)
-        axes_row[0].set_ylabel(short(name, 16), fontsize=9)
+        axes_row[0].set_ylabel(truncate(name, 16), fontsize=9)
     for axes, title in zip(grid[0], titles, strict=True):
         axes.set_title(title, fontsize=9)
     return figure
@@ -270,7 +270,9 @@ def draw_contact_sheet(
         for axes, (pixels, caption) in zip(axes_row, pictures, strict=False):
             axes.axis("on")
             _show(axes, pixels)
-            axes.set_xlabel("\n".join(short(line, 27) for line in caption.split("\n")), fontsize=8)
+            axes.set_xlabel(
+                "\n".join(truncate(line, 27) for line in caption.split("\n")), fontsize=8
+            )
     return figure
 
 
@@ -298,11 +300,11 @@ def draw_probe(
         accuracies = [row["accuracy"] for row in rows]
         errors = [row["standard_error"] for row in rows]
         for axes, x in places.items():
-            label = f"{short(backbone, 40)}, {height}x{width}"
+            label = f"{truncate(backbone, 40)}, {height}x{width}"
             bars = axes.errorbar(x, accuracies, errors, marker=".", capsize=2, label=label)
             if recommended in rows:
                 i = rows.index(recommended)
-                name = f"recommended cut: {short(recommended['block'])}"
+                name = f"recommended cut: {truncate(recommended['block'])}"
                 style = {"s": 160, "facecolors": "none", "edgecolors": "black", "zorder": 3}
                 axes.scatter(x[i], accuracies[i], label=name, **style)
                 axes.axvline(x[i], color=bars[0].get_color(), linestyle=":", linewidth=1)
@@ -313,7 +315,7 @@ def draw_probe(
     names = {tuple(row["block"] for row in rows) for rows in lines.values()}
     if len(names) == 1:
         (blocks,) = names
-        by_depth.set_xticks(places[by_depth], map(short, blocks), rotation=90, fontsize=8)
+        by_depth.set_xticks(places[by_depth], map(truncate, blocks), rotation=90, fontsize=8)
     else:
         by_depth.get_xaxis().get_major_locator().set_params(integer=True)
     by_depth.set(xlabel="block, from the input up", ylabel="accuracy of a linear classifier")
@@ -341,7 +343,7 @@ def draw_ladder(rungs: Sequence[Mapping[str, Any]]) -> Figure:
     for place, accuracy in zip(places, accuracies, strict=True):
         above = {"xytext": (0, 6), "textcoords": "offset points", "ha": "center", "fontsize": 9}
         left.annotate(f"{accuracy:.3f}", (accuracy, place), **above)
-    left.set_yticks(places, [short(rung["name"]) for rung in rungs])
+    left.set_yticks(places, [truncate(rung["name"]) for rung in rungs])
     left.set(xlabel="test accuracy, 95 % interval", ylim=(-0.5, len(rungs) - 0.3))
     bars = right.barh(places, [rung["minutes"] for rung in rungs], height=0.5, color="0.75")
     right.bar_label(bars, fmt="%.1f", padding=4, fontsize=9)

@@ -14,7 +14,7 @@ from matplotlib.text import Text
 from cvtrain.explain.activations import LayerActivations
 from cvtrain.explain.filters import FilterImages
 from cvtrain.explain.layer_statistics import DepthStory
-from cvtrain.system.files import short
+from cvtrain.system.files import truncate
 
 _DPI = 120  # that of draw.save, so that a pixel of a grid is a pixel of the file
 _GAP = 2
@@ -55,8 +55,8 @@ def draw_activations(activations: LayerActivations, title: str = "") -> Figure:
         tiles.append(_crossed(tile) if dead else _framed(tile) if constant else tile)
     size = "x".join(map(str, maps.shape[1:]))
     lines = [
-        short(title, 60),
-        short(activations.layer, 60),
+        truncate(title, 60),
+        truncate(activations.layer, 60),
         (f"{len(maps)} channels of {size}" if has_map else f"{len(maps)} units")
         + _counted(activations.dead, "dead (crossed out)" if has_map else "zero")
         + _counted(activations.constant, "constant (framed)"),
@@ -76,7 +76,7 @@ def draw_filters(found: FilterImages) -> Figure:
         tile = np.broadcast_to(tile if tile.ndim == 3 else tile[..., None], (*tile.shape[:2], 3))
         tiles.append(_crossed(tile) if dead else tile)
     lines = [
-        short(found.layer, 60),
+        truncate(found.layer, 60),
         f"{len(tiles)} filters, style {found.style}" + _counted(found.dead, "dead (crossed out)"),
     ]
     key = "what excites each filter most"
@@ -103,11 +103,13 @@ def draw_depth(story: DepthStory, image: int | None = None, name: str = "") -> F
     below.set(ylabel="centred cosine", title="similarity of pooled activations")
     if image is not None:
         style = {"color": _IMAGE, "linewidth": 1.2}
-        above.plot(places, story.sparsity[:, image], **style, label=short(name, 60) or "this image")
+        above.plot(
+            places, story.sparsity[:, image], **style, label=truncate(name, 60) or "this image"
+        )
         below.plot(places, story.within[:, image], **style, label="this image, within its class")
         below.plot(places, story.across[:, image], "--", **style, label="this image, across")
     step = -(-len(places) // _MAX_NAMES)
-    names = [short(layer, 28) for layer in story.layers]
+    names = [truncate(layer, 28) for layer in story.layers]
     below.set_xticks(places[::step], names[::step], rotation=90, fontsize=8)
     for axes in (above, below):
         axes.grid(alpha=0.25)

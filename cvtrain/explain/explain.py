@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from cvtrain.errors import ConfigError
 from cvtrain.explain import attributions, cams
 from cvtrain.explain.explanation import Explain, Explanation
-from cvtrain.explain.flat_model import OpenedModel, find_spatial_layer, last_spatial_layer
+from cvtrain.explain.flat_model import FlatModel, find_spatial_layer, last_spatial_layer
 
 __all__ = ["METHODS", "Explain", "Explanation", "Method", "explainer"]
 
@@ -52,7 +52,7 @@ METHODS: dict[str, Method] = {
 
 
 def explainer(
-    opened: OpenedModel,
+    opened: FlatModel,
     method: str,
     *,
     layer: str | None = None,
@@ -64,7 +64,7 @@ def explainer(
     Args:
         opened: the model.
         method: one of `METHODS`.
-        layer: of `OpenedModel.layers`, for a method that needs one; None: `last_spatial_layer`.
+        layer: of `FlatModel.layers`, for a method that needs one; None: `last_spatial_layer`.
         batch_size: rows computed at once.
         seed: of what a method draws.
 

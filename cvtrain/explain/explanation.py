@@ -25,7 +25,7 @@ class Explanation:
             finite. A control that does not look at the model has none: (n, 0).
         notes: for each image and class "" or remarks, such as `all negative` or `constant`.
         box: what part of the input the maps cover: top, left, height and width in its pixels; None
-            for all of it. `overlay.upsampled` puts them there.
+            for all of it. `overlay.upsample` puts them there.
     """
 
     maps: np.ndarray
@@ -42,7 +42,7 @@ Classes = np.ndarray | Callable[[np.ndarray], np.ndarray]
 Explain = Callable[[np.ndarray, Classes], Explanation]
 
 
-def chosen(classes: Classes, scores: np.ndarray) -> np.ndarray:
+def resolve_classes(classes: Classes, scores: np.ndarray) -> np.ndarray:
     """The classes (n, k) to explain, now that the scores (n, classes) are known."""
     return classes(scores) if callable(classes) else np.asarray(classes)
 

@@ -16,8 +16,8 @@ from scipy.sparse import csc_matrix
 from scipy.sparse.linalg import splu
 
 from cvtrain.explain.attributions import blank, blend, by_batches
-from cvtrain.explain.flat_model import OpenedModel
-from cvtrain.explain.overlay import heatmap, upsampled
+from cvtrain.explain.flat_model import FlatModel
+from cvtrain.explain.overlay import heatmap, upsample
 
 NUM_STEPS = 25
 ROAD_SHARES = (0.2, 0.4, 0.6, 0.8)
@@ -72,7 +72,7 @@ def evaluate(
         batch_size: images in a forward pass.
         seed: of the order of equally relevant pixels, and of the noise of ROAD.
     """
-    maps = np.stack([upsampled(raw, images.shape[1:3]) for raw in maps])
+    maps = np.stack([upsample(raw, images.shape[1:3]) for raw in maps])
     arguments = (forward, images, classes, maps)
     drop, increase = drop_and_increase(*arguments, batch_size=batch_size)
     most, least = road(*arguments, batch_size=batch_size, seed=seed)
@@ -87,7 +87,7 @@ def evaluate(
     }
 
 
-def probabilities_of(opened: OpenedModel) -> Forward:
+def probabilities_of(opened: FlatModel) -> Forward:
     """Compile an opened model for `evaluate`: its probabilities, as it gave them before opening.
 
     Scores that are not finite count as in `explanation`.

@@ -19,7 +19,7 @@ from cvtrain import backend
 from cvtrain.backend import keras
 from cvtrain.errors import ConfigError
 from cvtrain.explain.activation_maximization import STYLES, Ascent
-from cvtrain.explain.flat_model import OpenedModel, find_layer, node_of, operation_of
+from cvtrain.explain.flat_model import FlatModel, find_layer, node_of, operation_of
 from cvtrain.models.transfer import in_precision
 
 _STARTS = 4
@@ -52,7 +52,7 @@ class FilterImages:
 
 
 def filter_images(
-    opened: OpenedModel,
+    opened: FlatModel,
     layer: str,
     *,
     filters: Sequence[int] | None = None,
@@ -162,7 +162,7 @@ class _Body:
     in the middle of VGG16. Any other layer computes all of its channels.
     """
 
-    def __init__(self, opened: OpenedModel, layer: str, size: int, precision: str):
+    def __init__(self, opened: FlatModel, layer: str, size: int, precision: str):
         tensor = opened.layers[layer]
         self._last = _last_convolution(tensor)
         if self._last:
@@ -216,7 +216,7 @@ def _excitation(body: keras.Model) -> Callable[..., Any]:
     return excitation
 
 
-def _chosen(opened: OpenedModel, layer: str, filters: Sequence[int] | None) -> np.ndarray:
+def _chosen(opened: FlatModel, layer: str, filters: Sequence[int] | None) -> np.ndarray:
     shape = opened.layers[layer].shape
     if len(shape) < 2 or shape[-1] is None:
         raise ConfigError(
@@ -232,7 +232,7 @@ def _chosen(opened: OpenedModel, layer: str, filters: Sequence[int] | None) -> n
     return chosen
 
 
-def _rows_at_once(opened: OpenedModel, layer: str) -> int:
+def _rows_at_once(opened: FlatModel, layer: str) -> int:
     """How many images' activations, of all layers up to this one, fit into memory."""
     num_values = 0
     for name, tensor in opened.layers.items():

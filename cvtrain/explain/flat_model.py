@@ -23,7 +23,7 @@ from cvtrain.errors import ConfigError, CvtrainError, RunError
 from cvtrain.explain.graphs import (
     Copies,
     is_graph,
-    narrow_places,
+    narrow_indices,
     node_of,
     operation_of,
     operator_of,
@@ -31,7 +31,7 @@ from cvtrain.explain.graphs import (
     unique_names,
 )
 from cvtrain.explain.output_logits import of_every_class, scores_of
-from cvtrain.models.graph import nodes
+from cvtrain.models.graph import graph_nodes
 from cvtrain.system.files import reason_of
 
 ANY_SIZE = (224, 224)
@@ -44,7 +44,7 @@ _NO_FEATURES_OPERATORS = ("MaxPool", "AveragePool")
 
 
 @dataclass(frozen=True)
-class OpenedModel:
+class FlatModel:
     """A private, flat copy of a model, in float32, that ends in scores.
 
     Attributes:
@@ -57,14 +57,14 @@ class OpenedModel:
             scores are the logits. `sigmoid`: scores are the logits; those of a single unit z, also
             of one without a sigmoid, are -z, z. `log-probability`: the activation is hidden in
             other layers, scores are the logarithms of probabilities.
-        go_on: called before every pass of what is compiled here; may raise to stop. One map can
-            take thousands of passes.
+        raise_if_stopped: called before every pass of what is compiled here; may raise to stop. One
+            map can take thousands of passes.
     """
 
     network: keras.Model
     layers: dict[str, keras.KerasTensor]
     output: str
-    go_on: Callable[[], object] = lambda: None
+    raise_if_stopped: Callable[[], object] = lambda: None
 
     def probabilities(self, scores: np.ndarray) -> np.ndarray:
         """Scores (n, classes) -> probabilities, as the original returns them.
@@ -86,13 +86,13 @@ class OpenedModel:
 
     def _asking_first(self, run: Callable[..., Any]) -> Callable[..., Any]:
         def one_pass(*batch: Any) -> Any:
-            self.go_on()
+            self.raise_if_stopped()
             return run(*batch)
 
         return one_pass
 
 
-def open_model(model: keras.Model, *, image_size: tuple[int, int] = ANY_SIZE) -> OpenedModel:
+def open_model(model: keras.Model, *, image_size: tuple[int, int] = ANY_SIZE) -> FlatModel:
     """Copy a model so that one can look into it. The model itself is never touched.
 
     Functional and Sequential models inside it are followed, with layers that are shared staying
@@ -129,9 +129,9 @@ def open_model(model: keras.Model, *, image_size: tuple[int, int] = ANY_SIZE) ->
             f"{model.name}: cannot be opened: {reason}",
             "One of its layers does not work on symbolic inputs, as functional models need it.",
         ) from error
-    inside = {id(tensor) for node in nodes(network) for tensor in node.outputs}
+    inside = {id(tensor) for node in graph_nodes(network) for tensor in node.outputs}
     layers = {name: tensor for name, tensor in copies.layers.items() if id(tensor) in inside}
-    opened = OpenedModel(
+    opened = FlatModel(
         network,
         layers if is_graph(model) else {},
         "sigmoid" if scores.shape[-1] == 1 else kind,
@@ -140,7 +140,7 @@ def open_model(model: keras.Model, *, image_size: tuple[int, int] = ANY_SIZE) ->
     return opened
 
 
-def find_layer(opened: OpenedModel, name: str) -> str:
+def find_layer(opened: FlatModel, name: str) -> str:
     """`name`, if it is one of the layers.
 
     Raises:
@@ -160,7 +160,7 @@ def find_layer(opened: OpenedModel, name: str) -> str:
     return name
 
 
-def find_spatial_layer(opened: OpenedModel, name: str) -> str:
+def find_spatial_layer(opened: FlatModel, name: str) -> str:
     """`name`, if it is a layer whose output has a height and a width, together above one pixel.
 
     Raises:
@@ -175,7 +175,7 @@ def find_spatial_layer(opened: OpenedModel, name: str) -> str:
     return name
 
 
-def last_spatial_layer(opened: OpenedModel) -> str:
+def last_spatial_layer(opened: FlatModel) -> str:
     """The layer whose maps show best what decides: the last before the pixels' places are lost.
 
     That is the last output with a height and a width (together more than one pixel) after the first
@@ -199,7 +199,7 @@ def last_spatial_layer(opened: OpenedModel) -> str:
             f"The methods {_NO_LAYER}.",
         )
     tensor = opened.layers[list(names.values())[-1]]
-    for narrow in reversed(narrow_places(opened.network)):
+    for narrow in reversed(narrow_indices(opened.network)):
         if id(narrow) in names and narrow.shape[1:3] == tensor.shape[1:3]:
             tensor = narrow
             break
@@ -211,7 +211,7 @@ def last_spatial_layer(opened: OpenedModel) -> str:
     return names[id(tensor)]
 
 
-def split_at(opened: OpenedModel, layer: str) -> tuple[keras.Model, keras.Model]:
+def split_at(opened: FlatModel, layer: str) -> tuple[keras.Model, keras.Model]:
     """Cut the network in two after a layer, also after one inside a branch.
 
     Returns:
@@ -227,7 +227,7 @@ def split_at(opened: OpenedModel, layer: str) -> tuple[keras.Model, keras.Model]
     cut = opened.layers[find_layer(opened, layer)]
     after, above = {id(cut)}, []
     rest: dict[int, keras.KerasTensor] = {}
-    for node in nodes(network):
+    for node in graph_nodes(network):
         taken = {id(tensor): tensor for tensor in node.input_tensors}
         if after & taken.keys():
             above.append(node)
@@ -254,9 +254,7 @@ def learns_something(operation: keras.Operation) -> bool:
     return bool(learnt) and operation.name != "preprocess"
 
 
-def range_at_first_layer(
-    opened: OpenedModel, low: float, high: float
-) -> tuple[float, float] | None:
+def range_at_first_layer(opened: FlatModel, low: float, high: float) -> tuple[float, float] | None:
     """What the first layer that learns gets of an image whose pixels are `low` and `high`.
 
     So it is known what a model makes of pixels, whatever it does that by: layers, operators, models
@@ -281,7 +279,7 @@ def range_at_first_layer(
 # Checks
 
 
-def check_visible(opened: OpenedModel) -> None:
+def check_visible(opened: FlatModel) -> None:
     """Raise ConfigError for a subclassed model, whose layers cannot be seen."""
     if not opened.layers:
         raise ConfigError(

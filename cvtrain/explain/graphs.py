@@ -14,13 +14,13 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from cvtrain.backend import keras
-from cvtrain.models.graph import nodes
+from cvtrain.models.graph import graph_nodes
 
 # Whatever they are called with, they return it, unless they are trained.
 
 
 def operation_of(tensor: keras.KerasTensor) -> keras.Operation:
-    """The layer or the operation of `keras.ops` that computes a tensor of `OpenedModel.layers`."""
+    """The layer or the operation of `keras.ops` that computes a tensor of `FlatModel.layers`."""
     return tensor._keras_history.operation
 
 
@@ -34,9 +34,9 @@ def node_of(tensor: keras.KerasTensor) -> Any:
     return operation_of(tensor)._inbound_nodes[tensor._keras_history.node_index]
 
 
-def narrow_places(model: keras.Model) -> list[keras.KerasTensor]:
+def narrow_indices(model: keras.Model) -> list[keras.KerasTensor]:
     """The tensors through which every path from the input to the output passes, in order."""
-    calls = list(nodes(model))
+    calls = list(graph_nodes(model))
     last_use = dict.fromkeys(map(id, model.inputs), 0)
     for i, node in enumerate(calls):
         last_use |= dict.fromkeys(map(id, node.outputs), i)
@@ -59,7 +59,7 @@ def replay(
     """Make the calls again, on other tensors.
 
     Args:
-        calls: as `nodes` gives them.
+        calls: as `graph_nodes` gives them.
         tensors: for the id of each tensor that they start from, what takes its place. What takes
             the place of the tensors that they compute is added.
         call: makes one call.
@@ -104,7 +104,7 @@ class Copies:
 
     Attributes:
         names: of the copies, by the ids of the originals.
-        layers: see OpenedModel.
+        layers: see FlatModel.
     """
 
     names: Mapping[int, str]
@@ -140,7 +140,7 @@ class Copies:
                 inputs = self.call(layer, inputs)
             return inputs
         tensors = dict(zip(map(id, model.inputs), keras.tree.flatten(inputs), strict=True))
-        replay(nodes(model), tensors, self.call)
+        replay(graph_nodes(model), tensors, self.call)
         return keras.tree.map_structure(lambda tensor: tensors[id(tensor)], model.output)
 
 

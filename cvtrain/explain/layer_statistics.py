@@ -15,9 +15,9 @@ import numpy as np
 from cvtrain import backend
 from cvtrain.backend import keras
 from cvtrain.errors import DataError
-from cvtrain.explain.activations import settled
+from cvtrain.explain.activations import follow_to_activation
 from cvtrain.explain.explanation import padded_batches
-from cvtrain.explain.flat_model import OpenedModel, operation_of
+from cvtrain.explain.flat_model import FlatModel, operation_of
 from cvtrain.models.blocks import narrow_layers
 
 
@@ -39,7 +39,7 @@ class DepthStory:
 
 
 def depth_story(
-    opened: OpenedModel,
+    opened: FlatModel,
     images: np.ndarray,
     labels: np.ndarray,
     *,
@@ -113,7 +113,7 @@ def class_similarity(features: np.ndarray, labels: np.ndarray) -> tuple[np.ndarr
     return mean(same), mean(others)
 
 
-def depth_layers(opened: OpenedModel) -> list[str]:
+def depth_layers(opened: FlatModel) -> list[str]:
     """The layers that hold all that the network knows at their depth, in the order of computation.
 
     All paths lead through such a layer, so a branch is none. Of a convolution, its normalisation
@@ -126,10 +126,10 @@ def depth_layers(opened: OpenedModel) -> list[str]:
         and name != "preprocess"
         and not isinstance(operation_of(opened.layers[name]), _passing_on())
     ]
-    return settled(opened, names)
+    return follow_to_activation(opened, names)
 
 
-def _summaries(opened: OpenedModel, names: list[str]) -> list[keras.KerasTensor]:
+def _summaries(opened: FlatModel, names: list[str]) -> list[keras.KerasTensor]:
     """For each layer the means (n, channels) over its map; then the shares of zeros (n, layers)."""
     ops = keras.ops
     features, zeros = [], []

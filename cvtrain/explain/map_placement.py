@@ -7,12 +7,12 @@ up to a tenth of the image.
 """
 
 from cvtrain.explain.explanation import Box
-from cvtrain.explain.flat_model import OpenedModel, find_spatial_layer
+from cvtrain.explain.flat_model import FlatModel, find_spatial_layer
 from cvtrain.models.receptive_field import receptive_fields
 
 
 def field_box(
-    opened: OpenedModel, layer: str, cells: tuple[int, int], size: tuple[int, int]
+    opened: FlatModel, layer: str, cells: tuple[int, int], size: tuple[int, int]
 ) -> Box | None:
     """The part of the input that the cells of a layer tile, each around the middle of what it sees.
 

@@ -11,7 +11,7 @@ from cvtrain.explain.graphs import node_of, operation_of
 
 
 def scores_of(output: keras.KerasTensor, expected: np.ndarray) -> tuple[keras.KerasTensor, str]:
-    """The scores that an output is computed from, and what it ends in: see OpenedModel.output.
+    """The scores that an output is computed from, and what it ends in: see FlatModel.output.
 
     Args:
         output: of the copy, whose last layer may be changed.

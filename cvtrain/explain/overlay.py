@@ -63,7 +63,7 @@ def seen_box(size: tuple[int, int], input_size: tuple[int, int], resize: str) ->
     return 0.0, 0.0, float(size[0]), float(size[1])
 
 
-def upsampled(
+def upsample(
     maps: np.ndarray, size: tuple[int, int], box: Box | None = None, *, extend: bool = False
 ) -> np.ndarray:
     """Maps at the size of their image, bilinear between the centres of their cells.

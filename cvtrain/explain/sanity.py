@@ -15,8 +15,8 @@ import numpy as np
 from scipy.stats import rankdata
 
 from cvtrain.backend import keras
-from cvtrain.explain.explanation import Classes, Explain, Explanation, chosen, explanation
-from cvtrain.explain.flat_model import OpenedModel
+from cvtrain.explain.explanation import Classes, Explain, Explanation, explanation, resolve_classes
+from cvtrain.explain.flat_model import FlatModel
 
 MAX_STAGES = 10
 PASSES_BELOW = 0.5
@@ -63,7 +63,7 @@ class Cascade:
 
 
 def randomise(
-    opened: OpenedModel,
+    opened: FlatModel,
     explain: Explain,
     images: np.ndarray,
     classes: np.ndarray,
@@ -105,7 +105,7 @@ def ignore_the_model(images: np.ndarray, classes: Classes) -> Explanation:
     y, x = np.mgrid[-1 : 1 : height * 1j, -1 : 1 : width * 1j]
     spot = np.exp(-2 * (y**2 + x**2)).astype(np.float32)
     scores = np.zeros((len(images), 0))
-    asked = chosen(classes, scores)
+    asked = resolve_classes(classes, scores)
     maps = np.broadcast_to(spot, (*asked.shape, height, width))
     return explanation(maps, asked, scores)
 

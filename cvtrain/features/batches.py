@@ -48,11 +48,11 @@ def feature_training_batches(
         steps_per_epoch=steps_per_epoch,
         start_step=start_step,
     )
-    places = (
+    indices = (
         np.array([epoch % num_views * len(labels) + sample for epoch, sample in batch])
         for batch in draws
     )
-    with contextlib.closing(_read_ahead(rows, places)) as batches:
+    with contextlib.closing(_read_ahead(rows, indices)) as batches:
         for features, taken in batches:
             yield features, labels[taken % len(labels)]
 
@@ -68,20 +68,20 @@ def ordered_feature_batches(
         batch_size: samples in a batch; the last one may be smaller.
     """
     steps = range(num_steps(len(labels), batch_size))
-    places = (np.array(batch_span(step, len(labels), batch_size, full=False)) for step in steps)
-    with contextlib.closing(_read_ahead(rows, places)) as batches:
+    indices = (np.array(batch_span(step, len(labels), batch_size, full=False)) for step in steps)
+    with contextlib.closing(_read_ahead(rows, indices)) as batches:
         for features, taken in batches:
             yield features, labels[taken]
 
 
 def _read_ahead(
-    rows: Rows, places: Iterable[np.ndarray]
+    rows: Rows, indices: Iterable[np.ndarray]
 ) -> Generator[tuple[np.ndarray, np.ndarray], None, None]:
     """Yield the rows at each of `places`, and those; a thread reads some batches ahead."""
     pending: deque[tuple[Future[np.ndarray], np.ndarray]] = deque()
     pool = ThreadPoolExecutor(1, thread_name_prefix="features")
     try:
-        for batch in places:
+        for batch in indices:
             pending.append((pool.submit(rows.take, batch), batch))
             if len(pending) > _PREFETCH:
                 reading, taken = pending.popleft()

@@ -23,7 +23,7 @@ from cvtrain.errors import ResourceError, Stopped, TrainingError
 from cvtrain.features.keys import image_keys, model_keys
 from cvtrain.features.store import KEY_BYTES, FeatureStore
 from cvtrain.sections import Augment
-from cvtrain.system.commit_interval import asked_spacing
+from cvtrain.system.commit_interval import commit_interval
 from cvtrain.system.files import cache_dir
 from cvtrain.system.signals import Stop
 
@@ -37,12 +37,12 @@ _SPARE_BYTES = 100 * 2**20  # of the disk, for everything else
 
 
 @dataclass(frozen=True, eq=False)
-class Views:
+class CachedViews:
     """Whose features are wanted: the images of a split, as they are or in augmented views.
 
     Attributes:
         paths: of the samples.
-        digests: SHA-256 of the decoded pixels of each sample, as `pixel_cache.Pixels.digests`
+        digests: SHA-256 of the decoded pixels of each sample, as `pixel_cache.PixelCache.digests`
             has them by path.
         augmentation: what view v changes in sample i is what `images.augment.augment` changes in
             pass v; None, and every view is the image itself.
@@ -86,7 +86,7 @@ def extract(
     prefix: keras.Model,
     stores: Sequence[FeatureStore],
     pixels: PixelSource,
-    views: Sequence[Views],
+    views: Sequence[CachedViews],
     *,
     stop: Stop | None = None,
     on_progress: Callable[[int, int], None] | None = None,
@@ -117,8 +117,8 @@ def extract(
     forward = backend.inference(prefix, dtype=stores[0].dtype.name)
     num_done = 0
     with _committing(stores, total) as keep:
-        for view, places in zip(views, wanted, strict=True):
-            for images, keys in _batches(pixels, view, places):
+        for view, indices in zip(views, wanted, strict=True):
+            for images, keys in _batches(pixels, view, indices):
                 if stop is not None and stop.requested:
                     raise Stopped(
                         f"stopped after the features of {num_done:,} of {total:,} images, which "
@@ -127,7 +127,7 @@ def extract(
                     )
                 outputs = forward(images)
                 outputs = outputs if isinstance(outputs, list) else [outputs]
-                _refuse_infinite(prefix, outputs, len(keys))
+                _check_finite(prefix, outputs, len(keys))
                 keep(keys, outputs)
                 num_done += len(keys)
                 if on_progress is not None:
@@ -135,39 +135,39 @@ def extract(
     return total
 
 
-def _refuse_infinite(prefix: keras.Model, outputs: Sequence[np.ndarray], num_images: int) -> None:
+def _check_finite(prefix: keras.Model, outputs: Sequence[np.ndarray], num_images: int) -> None:
     for number, output in enumerate(outputs):
         if not np.isfinite(output[:num_images]).all():
             raise TrainingError(
-                f"the base gives values at {prefix.output_names[number]} that are not finite",
+                f"the backbone gives values at {prefix.output_names[number]} that are not finite",
                 "Its weights are too large, or not of this network: give it others, cut it lower, "
                 "or compute in float32 (precision: float32).",
             )
 
 
-def _missing(stores: Sequence[FeatureStore], views: Sequence[Views]) -> list[list[int]]:
+def _missing(stores: Sequence[FeatureStore], views: Sequence[CachedViews]) -> list[list[int]]:
     """For each of `views`, which of its keys to compute; one that occurs twice only once."""
     seen: set[bytes] = set()
     wanted = []
     for view in views:
-        places = []
+        indices = []
         for place in sorted(set().union(*(store.missing(view.keys) for store in stores))):
             if view.keys[place] not in seen:
                 seen.add(view.keys[place])
-                places.append(place)
-        wanted.append(places)
+                indices.append(place)
+        wanted.append(indices)
     return wanted
 
 
 def _batches(
-    pixels: PixelSource, view: Views, places: Sequence[int]
+    pixels: PixelSource, view: CachedViews, indices: Sequence[int]
 ) -> Iterator[tuple[np.ndarray, list[bytes]]]:
     """Images and keys. All batches of images are full, so that each image is computed alike:
     zeros follow the last ones.
     """
-    if not places:
+    if not indices:
         return
-    parts = [places[i : i + BATCH_SIZE] for i in range(0, len(places), BATCH_SIZE)]
+    parts = [indices[i : i + BATCH_SIZE] for i in range(0, len(indices), BATCH_SIZE)]
     batches = drawn_batches(
         ([divmod(place, len(view.paths)) for place in part] for part in parts),
         pixels,
@@ -192,7 +192,7 @@ def _committing(
     """
     for store in stores:
         store.make_ready()
-    _refuse_full_disk(stores, num_rows)
+    _check_disk_space(stores, num_rows)
     with ThreadPoolExecutor(1) as pool:
         shards = _Shards(stores, pool)
         try:
@@ -209,7 +209,7 @@ class _Shards:
         self._stores = stores
         self._pool = pool
         self._pending: Future[None] | None = None
-        asked = asked_spacing()
+        asked = commit_interval()
         self._spacing = _SHARD_SECONDS if asked is None else asked
         self._begin()
 
@@ -241,7 +241,7 @@ class _Shards:
             store.commit(keys, arrays)
 
 
-def _refuse_full_disk(stores: Sequence[FeatureStore], num_rows: int) -> None:
+def _check_disk_space(stores: Sequence[FeatureStore], num_rows: int) -> None:
     folder = stores[0].folder
     needed = num_rows * sum(store.row_bytes + KEY_BYTES for store in stores) + _SPARE_BYTES
     free = shutil.disk_usage(folder).free

@@ -81,7 +81,8 @@ def image_keys(
     """The keys of the views of some samples: 32 bytes each, view by view.
 
     Args:
-        pixels: SHA-256 of the decoded pixels of each sample: `images.pixel_cache.Pixels.digests`.
+        pixels: SHA-256 of the decoded pixels of each sample:
+            `images.pixel_cache.PixelCache.digests`.
         augmentation: by which a view differs from the image; without it every view is the image.
         seed: of the augmentation.
         num_views: view v is the image as `images.augment.augment` changes it in pass v.

@@ -29,7 +29,7 @@ import ml_dtypes
 import numpy as np
 
 from cvtrain.errors import ResourceError
-from cvtrain.system.files import committed, disk_errors, make_folder, printable, remove_abandoned
+from cvtrain.system.files import committed, disk_errors, escape, make_folder, remove_abandoned
 
 KEY_BYTES = 32
 
@@ -80,19 +80,19 @@ class FeatureStore:
         self.row_bytes = int(np.prod(self.shape)) * self.dtype.itemsize
         self._warn = warn
         self._shards: list[_Shard] = []
-        self._places: dict[bytes, int] = {}
+        self._indices: dict[bytes, int] = {}
         self._num_places = 0
         for path in sorted(self.folder.glob("[!.]*.npy")):
             self._open(path)
 
     def __len__(self) -> int:
         """How many images there are rows of."""
-        return len(self._places)
+        return len(self._indices)
 
     @property
     def size(self) -> int:
         """Bytes that they take on disk."""
-        return len(self._places) * (self.row_bytes + KEY_BYTES)
+        return len(self._indices) * (self.row_bytes + KEY_BYTES)
 
     def missing(self, keys: Sequence[bytes]) -> list[int]:
         """Positions in `keys`, ascending, of those whose rows are not there."""
@@ -104,10 +104,10 @@ class FeatureStore:
         Raises:
             KeyError: one is missing.
         """
-        places = self._find(keys)
-        if num_missing := int((places < 0).sum()):
+        indices = self._find(keys)
+        if num_missing := int((indices < 0).sum()):
             raise KeyError(f"{num_missing} of {len(keys)} rows are not in {self.folder}")
-        return Rows(tuple(self._shards), places, self.shape, self.dtype)
+        return Rows(tuple(self._shards), indices, self.shape, self.dtype)
 
     def make_ready(self) -> None:
         """Make the folder for `commit`, and remove what writers left in it that were killed.
@@ -176,13 +176,13 @@ class FeatureStore:
         first, num_rows = self._num_places, len(keys) // KEY_BYTES
         self._shards.append(_Shard(path, first, num_rows, values_at, crc, is_checked))
         for row in range(num_rows):
-            self._places[keys[row * KEY_BYTES : (row + 1) * KEY_BYTES]] = first + row
+            self._indices[keys[row * KEY_BYTES : (row + 1) * KEY_BYTES]] = first + row
         self._num_places += num_rows
 
     def _find(self, keys: Sequence[bytes]) -> np.ndarray:
         """The place of each row, int64; -1 where it is missing."""
-        places = np.fromiter((self._places.get(key, -1) for key in keys), np.int64, len(keys))
-        used = np.unique(_shard_numbers(self._shards, places[places >= 0]))
+        indices = np.fromiter((self._indices.get(key, -1) for key in keys), np.int64, len(keys))
+        used = np.unique(_shard_numbers(self._shards, indices[indices >= 0]))
         unchecked = [self._shards[i] for i in used if not self._shards[i].is_checked]
         with ThreadPoolExecutor() as pool:
             for shard, is_sound in zip(unchecked, pool.map(self._is_sound, unchecked), strict=True):
@@ -190,9 +190,9 @@ class FeatureStore:
                 if not is_sound:
                     self._set_aside(shard.path)
                     lost = range(shard.first, shard.first + shard.num_rows)
-                    self._places = {k: p for k, p in self._places.items() if p not in lost}
-                    places[(places >= lost.start) & (places < lost.stop)] = -1
-        return places
+                    self._indices = {k: p for k, p in self._indices.items() if p not in lost}
+                    indices[(indices >= lost.start) & (indices < lost.stop)] = -1
+        return indices
 
     def _is_sound(self, shard: _Shard) -> bool:
         crc, left = 0, shard.num_rows * self.row_bytes
@@ -207,7 +207,7 @@ class FeatureStore:
         return not left and crc == shard.values_crc
 
     def _set_aside(self, path: Path) -> None:
-        self._warn(f"{printable(path)} is damaged and set aside; its features are computed again")
+        self._warn(f"{escape(path)} is damaged and set aside; its features are computed again")
         # Another process may have done it before, or the folder may not be ours to write.
         with contextlib.suppress(OSError):
             path.rename(path.with_suffix(".damaged"))
@@ -224,18 +224,18 @@ class Rows:
     def __init__(
         self,
         shards: Sequence[_Shard],
-        places: np.ndarray,
+        indices: np.ndarray,
         shape: tuple[int, ...],
         dtype: np.dtype,
     ):
-        self.shape = (len(places), *shape)
+        self.shape = (len(indices), *shape)
         self.dtype = dtype
         self._shards = shards
-        self._places = places
+        self._indices = indices
 
     def __len__(self) -> int:
         """How many rows there are."""
-        return len(self._places)
+        return len(self._indices)
 
     def take(self, indices: Sequence[int] | np.ndarray) -> np.ndarray:
         """Read some rows: (len(indices), ...), a new array.
@@ -243,21 +243,21 @@ class Rows:
         Raises:
             ResourceError: the files are gone or cannot be read.
         """
-        places = self._places[np.asarray(indices, np.int64)]
-        rows = np.empty((len(places), *self.shape[1:]), self.dtype)
+        indices = self._indices[np.asarray(indices, np.int64)]
+        rows = np.empty((len(indices), *self.shape[1:]), self.dtype)
         into = rows.view(np.uint8).reshape(
-            len(places), int(np.prod(rows.shape[1:])) * rows.itemsize
+            len(indices), int(np.prod(rows.shape[1:])) * rows.itemsize
         )
-        order = np.argsort(places)
-        shards = _shard_numbers(self._shards, places[order]).tolist()
+        order = np.argsort(indices)
+        shards = _shard_numbers(self._shards, indices[order]).tolist()
         for shard, group in itertools.groupby(
             zip(shards, order.tolist(), strict=True), key=itemgetter(0)
         ):
-            self._read(self._shards[shard], [i for _, i in group], places, into)
+            self._read(self._shards[shard], [i for _, i in group], indices, into)
         return rows
 
     def _read(
-        self, shard: _Shard, positions: Sequence[int], places: np.ndarray, into: np.ndarray
+        self, shard: _Shard, positions: Sequence[int], indices: np.ndarray, into: np.ndarray
     ) -> None:
         # Not through a memory map: its pages count as this process's memory, its page faults hold
         # up all threads, and a file that someone truncates would kill the process.
@@ -265,19 +265,19 @@ class Rows:
         try:
             with shard.path.open("rb", buffering=0) as file:
                 for i in positions:
-                    start = shard.values_at + (int(places[i]) - shard.first) * row_bytes
+                    start = shard.values_at + (int(indices[i]) - shard.first) * row_bytes
                     file.seek(start)
                     if file.readinto(into[i]) != row_bytes:
                         raise OSError("it is too short")
         except OSError as error:
             raise ResourceError(
-                f"{printable(shard.path)}: cannot be read: {error.strerror or error}",
+                f"{escape(shard.path)}: cannot be read: {error.strerror or error}",
                 "Start the same command again: it computes the features that are missing.",
             ) from error
 
 
-def _shard_numbers(shards: Sequence[_Shard], places: np.ndarray) -> np.ndarray:
-    return np.searchsorted([shard.first for shard in shards], places, side="right") - 1
+def _shard_numbers(shards: Sequence[_Shard], indices: np.ndarray) -> np.ndarray:
+    return np.searchsorted([shard.first for shard in shards], indices, side="right") - 1
 
 
 def _keys_crc(keys: bytes, values_crc: int) -> int:

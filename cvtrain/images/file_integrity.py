@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 from cvtrain.images.file_types import EXPORT, REPLACE, Convertible, DecodeError, too_large
-from cvtrain.system.files import printable
+from cvtrain.system.files import escape
 
 _MOST_CHUNKS = 100_000  # libpng's own files have one for each 8 KiB
 _MOST_SCANS = 100  # progressive files have about ten; each costs a pass over all coefficients
@@ -55,7 +55,7 @@ def read_png(content: bytes) -> Png:
         elif kind == b"acTL" and len(chunk) == 20:
             num_frames = int.from_bytes(chunk[8:12])
         elif kind[0] & 0x20 == 0:  # nobody may draw it who does not know this chunk
-            name = printable(kind.decode("latin-1"))
+            name = escape(kind.decode("latin-1"))
             raise DecodeError(f"PNG file of an unknown kind (its {name} part)", EXPORT)
     return Png(b"".join(kept), num_frames > 1)
 
@@ -72,7 +72,7 @@ def _chunks(content: bytes) -> Iterator[tuple[bytes, memoryview]]:
         if end > len(content):
             raise DecodeError("damaged PNG file (it is cut off)", REPLACE)
         if zlib.crc32(view[start + 4 : end - 4]) != int.from_bytes(view[end - 4 : end]):
-            name = printable(kind.decode("latin-1"))
+            name = escape(kind.decode("latin-1"))
             what = f"the checksum of its {name} part at byte {start} is wrong"
             raise DecodeError(f"damaged PNG file ({what})", REPLACE)
         yield kind, view[start:end]
@@ -91,7 +91,7 @@ def check_jpeg(content: bytes) -> None:
     for marker, start, segment in _segments(content):
         if marker == 0xDA:
             scan = start
-            _refuse_many_coefficients(frame, is_progressive or segment[:1] != frame[5:6])
+            _check_coefficients(frame, is_progressive or segment[:1] != frame[5:6])
         elif marker == 0xDD and len(segment) == 2:
             interval = int.from_bytes(segment)
         elif kind := _KINDS_OF_JPEG.get(marker):
@@ -120,7 +120,7 @@ def check_jpeg(content: bytes) -> None:
             raise DecodeError(f"damaged JPEG file ({what})", REPLACE)
 
 
-def _refuse_many_coefficients(frame: bytes, has_scans: bool) -> None:
+def _check_coefficients(frame: bytes, has_scans: bool) -> None:
     """Raise DecodeError for a JPEG that is decoded scan by scan and too large for that.
 
     libjpeg then holds all its coefficients in memory, whatever the size that is asked for.

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from cvtrain.errors import DataError
-from cvtrain.system.files import printable, quoted
+from cvtrain.system.files import escape, shell_quote
 
 REPLACE = "Replace it by an intact copy."
 EXPORT = "Export it as JPEG or PNG with a program that opens it."
@@ -185,7 +185,7 @@ def advice_in(folder: Path, advice: str) -> str:
     """The advice of an error about a file below `folder`, as a person can type it."""
     if not advice.startswith(CONVERT):
         return advice
-    return advice.removesuffix("FOLDER") + quoted(folder)
+    return advice.removesuffix("FOLDER") + shell_quote(folder)
 
 
 def none_readable(folder: Path, errors: Mapping[str, DecodeError]) -> DataError:
@@ -199,8 +199,8 @@ def none_readable(folder: Path, errors: Mapping[str, DecodeError]) -> DataError:
     path, error = next(each for each in errors.items() if each[1].message == commonest)
     is_intact = error.advice not in (REPLACE, _REMOVE)
     return DataError(
-        f"{printable(folder)}: of {len(errors):,} files none can be read; "
-        f"{printable(path)}: {error.message}",
+        f"{escape(folder)}: of {len(errors):,} files none can be read; "
+        f"{escape(path)}: {error.message}",
         advice_in(folder, error.advice) if is_intact else "Name a folder of intact images.",
     )
 

@@ -10,11 +10,11 @@ import numpy as np
 from cvtrain.errors import DataError
 from cvtrain.images.decode import DecodeError, Decoder, read_image
 from cvtrain.images.file_types import advice_in
-from cvtrain.system.files import printable
+from cvtrain.system.files import escape
 from cvtrain.system.machine import available_memory
 
 
-class Pixels:
+class PixelCache:
     """The pixels of each file, decoded at first use and kept while there is room.
 
     What does not fit into `memory_limit` is decoded again at each use, so a limit costs time and
@@ -54,11 +54,11 @@ class Pixels:
             pixels = self.decoder(read_image(self.root / path)).pixels
         except DecodeError as error:
             advice = advice_in(self.root, error.advice)
-            raise DataError(f"{printable(path)}: {error.message}", advice) from error
+            raise DataError(f"{escape(path)}: {error.message}", advice) from error
         expected = self.digests.get(path)
         if expected is not None and hashlib.sha256(pixels.data).digest() != expected:
             raise DataError(
-                f"{printable(path)}: changed since it was checked",
+                f"{escape(path)}: changed since it was checked",
                 "Leave the images as they are while a command runs; start it again.",
             )
         self.keep(path, pixels)

@@ -17,10 +17,10 @@ import numpy as np
 from cvtrain.backend import keras
 from cvtrain.errors import ConfigError, ResourceError
 from cvtrain.models.convnet import seed_of
-from cvtrain.models.graph import nodes
+from cvtrain.models.graph import graph_nodes
 from cvtrain.models.weights import load_weights
 from cvtrain.sections.architectures import ARCHITECTURES, Architecture
-from cvtrain.system.files import printable
+from cvtrain.system.files import escape
 
 _IMAGENET_MEAN = np.array([0.485, 0.456, 0.406])  # of RGB in 0..1, as are the deviations
 _IMAGENET_STD = np.array([0.229, 0.224, 0.225])
@@ -59,7 +59,6 @@ def build_backbone(
         ResourceError: the weights cannot be downloaded; says which file it is.
         RunError: the file is not readable or not of this network.
     """
-
     backbone = _checked(name, image_size, alpha)
     what = name if alpha is None else f"{name} with alpha {alpha}"
     width = {} if alpha is None else {"alpha": alpha}
@@ -85,7 +84,7 @@ def build_backbone(
             raise
         raise ResourceError(
             f"backbone.weights: cannot get the ImageNet weights of {what}: "
-            f"{printable(str(error).strip().splitlines()[0])}",
+            f"{escape(str(error).strip().splitlines()[0])}",
             "Without a network: download that file elsewhere and say where it is with "
             "backbone.weights: FILE; or use weights: none.",
         ) from error
@@ -139,11 +138,10 @@ def _scale_layers(model: keras.Model, seed: int) -> None:
     layer: Mishkin and Matas (2016), All you need is a good init, algorithm 1. It is rounded to a
     power of two, so that it does not depend on the last bits of a machine's sums.
     """
-
     ops = keras.ops
     noise = np.random.default_rng(seed).uniform(0, 255, (2, *model.input_shape[1:]))
     values = {id(model.input): ops.convert_to_tensor(noise, "float32")}
-    for node in nodes(model):
+    for node in graph_nodes(model):
         args, kwargs = node.arguments.fill_in(values)
         if isinstance(node.operation, keras.layers.BatchNormalization):
             mean_square = ops.mean(ops.square(args[0]))
@@ -157,7 +155,6 @@ def _flat(
     network: keras.Model, backbone: Architecture, *, name: str, seed: int, keep_weights: bool
 ) -> keras.Model:
     """Copy `network` onto an input of RGB pixels, layer by layer, under reproducible names."""
-
     images = keras.Input((*network.input.shape[1:],), name="images")
     pixels = _preprocess(images, backbone.preprocessing)
     new_names = _numbered_anew(network)

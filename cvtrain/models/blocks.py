@@ -90,7 +90,6 @@ def narrow_layers(model: keras.Model) -> list[str]:
 
     Where a flat model is split after one of them, one tensor passes between the two parts.
     """
-
     # Depth order is topological: a layer is narrow if nothing computed before it is used after it.
     position = {id(operation.output): i for i, operation in enumerate(model.operations)}
     last_use = list(range(len(position)))
@@ -108,13 +107,13 @@ def narrow_layers(model: keras.Model) -> list[str]:
 
 def _base_layers(model: keras.Model) -> list[keras.Layer]:
     """The layers from the first that has learnt something up to the classifier."""
-    base: list[keras.Layer] = []
+    backbone: list[keras.Layer] = []
     for layer in model.layers:
         if layer.name == "features":
             break
-        if base or (layer.weights and layer.name != "preprocess"):
-            base.append(layer)
-    return base
+        if backbone or (layer.weights and layer.name != "preprocess"):
+            backbone.append(layer)
+    return backbone
 
 
 def _block_of(name: str) -> str | None:

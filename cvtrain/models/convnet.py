@@ -160,7 +160,6 @@ def build_convnet(
 
 def initializer_of(seed: int, name: str) -> keras.Initializer:
     """Glorot's uniform initial weights of the layer `name`: Keras' default, a function of both."""
-
     return keras.initializers.GlorotUniform(seed_of(seed, name))
 
 

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from cvtrain.models.hdf5 import is_hdf5, opened
-from cvtrain.system.files import printable, quoted
+from cvtrain.system.files import escape, shell_quote
 
 MODELS = {
     ".keras": "a Keras model",
@@ -86,8 +86,8 @@ def what_is(path: Path) -> str:
     if kind == MODELS[".keras"] and not zipfile.is_zipfile(path):
         kind = "no archive, despite its name"
     inside = nested_base(path)
-    within = f" with the model {printable(inside[-1])} inside it" if inside else ""
-    packed = f" with {printable(_packed_model(path))} in it" if _packed_model(path) else ""
+    within = f" with the model {escape(inside[-1])} inside it" if inside else ""
+    packed = f" with {escape(_packed_model(path))} in it" if _packed_model(path) else ""
     return f"is {kind}{within}{packed}"
 
 
@@ -100,7 +100,7 @@ def keras2_version(path: Path) -> str:
     """The version of Keras 2 that wrote a whole model; empty: it was not Keras 2."""
     metadata = _json_in(path, "metadata.json")
     version = str(metadata.get("keras_version", "") or _hdf5_text(path, "keras_version"))
-    return printable(version[:20]) if version.startswith("2.") else ""
+    return escape(version[:20]) if version.startswith("2.") else ""
 
 
 def recorded_about(path: Path) -> dict[str, Any]:
@@ -160,19 +160,19 @@ def how_to_open(path: Path) -> str:
     if keras2_version(path) and what == MODELS[".keras"]:
         first, middle = _loading(path, ".keras"), path.with_suffix(".h5")
         wanted = path.with_name(f"{path.stem}-keras3.keras")
-        old = _python(f"import tf_keras; {first}.save({printable(middle)!r})")
+        old = _python(f"import tf_keras; {first}.save({escape(middle)!r})")
         second = _loading_h5(middle, has_depthwise=has_depthwise)
-        new = _python(f"import keras; {second}.save({printable(wanted)!r})")
+        new = _python(f"import keras; {second}.save({escape(wanted)!r})")
         return f"{_TRUST}: pip install tf-keras; {old}; {new}"
     if what == MODELS[".h5"]:
         wanted, named = path.with_suffix(".keras"), _named(path, ".h5")
         opening = _loading_h5(named, has_depthwise=has_depthwise)
-        line = _python(f"import keras; {opening}.save({printable(wanted)!r})")
+        line = _python(f"import keras; {opening}.save({escape(wanted)!r})")
         return f"{_TRUST}: {_renaming(path, '.h5')}{line}"
     if is_packed(path):
         wanted = path.with_name(f"{path.stem}-unpacked.keras")
-        opening = f"keras.saving.load_model({printable(path)!r}, compile=False)"
-        line = _python(f"import keras; {opening}.save({printable(wanted)!r})")
+        opening = f"keras.saving.load_model({escape(path)!r}, compile=False)"
+        line = _python(f"import keras; {opening}.save({escape(wanted)!r})")
         return f"Keras stores the parts of a model unpacked. {_TRUST}: {line}"
     if what == MODELS[".weights.h5"]:
         return "Without its layers nothing can be built: save it with model.save('NAME.keras')."
@@ -189,21 +189,20 @@ def how_to_save_weights(path: Path) -> str:
     is_old, nested = bool(keras2_version(path)), nested_base(path)
     suffix, end = ".h5" if is_hdf5(path) else ".keras", ".h5" if is_old else ".weights.h5"
     written = path.with_name(f"{path.stem}-{'base' if nested else 'all'}{end}")
-    layer = "".join(f".get_layer({printable(name)!r})" for name in nested)
+    layer = "".join(f".get_layer({escape(name)!r})" for name in nested)
     if not is_old and _operators_in(path):  # Keras does not open it.
         return (
             "Save its weights, where it was made: "
-            f"model{layer}.save_weights({printable(written)!r}), "
-            f"then backbone.weights: {printable(written)}"
+            f"model{layer}.save_weights({escape(written)!r}), "
+            f"then backbone.weights: {escape(written)}"
         )
     engine = "tf_keras" if is_old else "keras"
-    saved = f"{_loading(path, suffix)}{layer}.save_weights({printable(written)!r})"
+    saved = f"{_loading(path, suffix)}{layer}.save_weights({escape(written)!r})"
     install = "pip install tf-keras; " if is_old else ""
     trust = f"{_TRUST}: " if is_old or is_hdf5(path) else ""
     line = _python(f"import {engine}; {saved}")
     return (
-        f"{trust}{install}{_renaming(path, suffix)}{line}, "
-        f"then backbone.weights: {printable(written)}"
+        f"{trust}{install}{_renaming(path, suffix)}{line}, then backbone.weights: {escape(written)}"
     )
 
 
@@ -219,7 +218,7 @@ def how_to_unpack(path: Path) -> str:
     if model_at(path) not in _ARCHIVES:
         return ""
     inside = _packed_model(path)
-    return f"Unpack it, and name {printable(inside) if inside else 'the model that is in it'}."
+    return f"Unpack it, and name {escape(inside) if inside else 'the model that is in it'}."
 
 
 def how_to_restore(path: Path) -> str:
@@ -263,7 +262,7 @@ def _named(path: Path, suffix: str) -> Path:
 
 def _renaming(path: Path, suffix: str) -> str:
     named = _named(path, suffix)
-    return "" if named == path else f"rename it to {printable(named)}, and then: "
+    return "" if named == path else f"rename it to {escape(named)}, and then: "
 
 
 def _loading(path: Path, suffix: str) -> str:
@@ -272,7 +271,7 @@ def _loading(path: Path, suffix: str) -> str:
     if suffix == ".h5" and not keras2_version(path):
         return _loading_h5(named, has_depthwise=_has_depthwise(path))
     call = "tf_keras.models.load_model" if keras2_version(path) else "keras.saving.load_model"
-    return f"{call}({printable(named)!r}, compile=False)"
+    return f"{call}({escape(named)!r}, compile=False)"
 
 
 def _loading_h5(path: Path, *, has_depthwise: bool) -> str:
@@ -281,13 +280,13 @@ def _loading_h5(path: Path, *, has_depthwise: bool) -> str:
         ", custom_objects={'DepthwiseConv2D': "
         "lambda groups=1, **k: keras.layers.DepthwiseConv2D(**k)}"
     )
-    return f"keras.saving.load_model({printable(path)!r}, compile=False{without * has_depthwise})"
+    return f"keras.saving.load_model({escape(path)!r}, compile=False{without * has_depthwise})"
 
 
 def _python(code: str) -> str:
     """A command line that runs it; in double quotes where that is enough, to be read."""
     is_plain = not set(code) & set('"$`\\!')
-    return f'python -c "{code}"' if is_plain else f"python -c {quoted(code)}"
+    return f'python -c "{code}"' if is_plain else f"python -c {shell_quote(code)}"
 
 
 def _operators_in(path: Path) -> str:
@@ -302,7 +301,7 @@ def _operators_in(path: Path) -> str:
             name = str(layer["class_name"])
             is_operator = name.endswith("OpLambda") if is_old else _is_operator(layer["config"])
             if is_operator:
-                found.add(printable(name[:40]))
+                found.add(escape(name[:40]))
     return ", ".join(sorted(found)[:4])
 
 

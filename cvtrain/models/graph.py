@@ -8,7 +8,7 @@ from typing import Any
 from cvtrain.backend import keras
 
 
-def nodes(model: keras.Model) -> Iterator[Any]:
+def graph_nodes(model: keras.Model) -> Iterator[Any]:
     """The calls in the graph of a functional model, in an order of computation."""
     for depth in sorted(model._nodes_by_depth, reverse=True):
         yield from (node for node in model._nodes_by_depth[depth] if not node.is_input)

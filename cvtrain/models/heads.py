@@ -26,7 +26,7 @@ _GATHER = {
 
 
 def attach_dense(
-    base: keras.Model,
+    backbone: keras.Model,
     cut: str,
     *,
     num_classes: int,
@@ -35,7 +35,7 @@ def attach_dense(
     dropout: float = 0.0,
     seed: int = 0,
 ) -> keras.Model:
-    """The base up to a layer and dense layers on it, as one flat model.
+    """The backbone up to a layer and dense layers on it, as one flat model.
 
     Args:
         base: flat, from RGB pixels 0..255.
@@ -54,7 +54,7 @@ def attach_dense(
     def drop(x: keras.KerasTensor, name: str) -> keras.KerasTensor:
         return layers.Dropout(dropout, seed=seed_of(seed, name), name=name)(x) if dropout else x
 
-    x = _gather(base, cut, pooling)
+    x = _gather(backbone, cut, pooling)
     if not dense:
         x = drop(x, "dropout")
     for i, units in enumerate(dense, 1):
@@ -65,13 +65,18 @@ def attach_dense(
         x = drop(x, f"dropout{i}")
     initializer = initializer_of(seed, "logits")
     logits = layers.Dense(num_classes, kernel_initializer=initializer, name="logits")(x)
-    return _classifier(base, logits)
+    return _classifier(backbone, logits)
 
 
 def attach_logistic(
-    base: keras.Model, cut: str, *, pooling: str, coefficients: np.ndarray, intercepts: np.ndarray
+    backbone: keras.Model,
+    cut: str,
+    *,
+    pooling: str,
+    coefficients: np.ndarray,
+    intercepts: np.ndarray,
 ) -> keras.Model:
-    """The base up to a layer and a logistic regression on it.
+    """The backbone up to a layer and a logistic regression on it.
 
     Args:
         coefficients: (channels, classes).
@@ -79,7 +84,7 @@ def attach_logistic(
 
     Other arguments and errors as in `attach_dense`.
     """
-    model = attach_dense(base, cut, num_classes=len(intercepts), pooling=pooling)
+    model = attach_dense(backbone, cut, num_classes=len(intercepts), pooling=pooling)
     model.get_layer("logits").set_weights([coefficients, intercepts])
     return model
 
@@ -88,13 +93,13 @@ def fit_logistic(
     train: tuple[np.ndarray, np.ndarray],
     validation: tuple[np.ndarray, np.ndarray],
     *,
-    go_on: Callable[[], object] = lambda: None,
+    raise_if_stopped: Callable[[], object] = lambda: None,
 ) -> tuple[np.ndarray, np.ndarray, float]:
     """Logistic regression on standardised features, with the L2 penalty that validates best.
 
     Args:
         train, validation: features (n, channels) and labels (n,).
-        go_on: called before every fit; may raise to stop.
+        raise_if_stopped: called before every fit; may raise to stop.
 
     Returns:
         Coefficients (channels, classes) and intercepts (classes,) for the features as they are,
@@ -109,7 +114,7 @@ def fit_logistic(
     model = LogisticRegression(max_iter=1000, warm_start=True)
     best_loss, best = np.inf, None
     for strength in (1e-4, 1e-3, 1e-2, 1e-1, 1.0):
-        go_on()
+        raise_if_stopped()
         model.set_params(C=strength).fit(features, train[1])
         loss = log_loss(validation[1], model.predict_proba(held_out), labels=model.classes_)
         if loss < best_loss:
@@ -124,7 +129,7 @@ def fit_logistic(
     return coefficients.T.astype(np.float32), intercepts.astype(np.float32), strength
 
 
-def pooled(maps: np.ndarray, pooling: str) -> np.ndarray:
+def pool(maps: np.ndarray, pooling: str) -> np.ndarray:
     """Maps (n, height, width, channels) as vectors (n, size) float32, as the layers do it."""
     maps = maps.astype(np.float32)
     if pooling == "flatten":
@@ -132,17 +137,17 @@ def pooled(maps: np.ndarray, pooling: str) -> np.ndarray:
     return maps.mean(axis=(1, 2)) if pooling == "average" else maps.max(axis=(1, 2))
 
 
-def _gather(base: keras.Model, cut: str, pooling: str) -> keras.KerasTensor:
-    output = base.get_layer(cut).output
+def _gather(backbone: keras.Model, cut: str, pooling: str) -> keras.KerasTensor:
+    output = backbone.get_layer(cut).output
     if len(output.shape) != 4:
         raise ConfigError(
             f"backbone.cut: {cut} gives a shape of {tuple(output.shape[1:])}, not a map of "
             "height, width and channels",
-            f"Cut at a block: {', '.join(block.name for block in blocks(base))}.",
+            f"Cut at a block: {', '.join(block.name for block in blocks(backbone))}.",
         )
     return getattr(keras.layers, _GATHER[pooling])(name=FEATURES)(output)
 
 
-def _classifier(base: keras.Model, logits: keras.KerasTensor) -> keras.Model:
+def _classifier(backbone: keras.Model, logits: keras.KerasTensor) -> keras.Model:
     probabilities = keras.layers.Activation("softmax", dtype="float32", name="probabilities")
-    return keras.Model(base.input, probabilities(logits), name=base.name)
+    return keras.Model(backbone.input, probabilities(logits), name=backbone.name)

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from cvtrain.sections.architectures import ARCHITECTURES
-from cvtrain.system.files import printable
+from cvtrain.system.files import escape
 
 ADDRESS = "https://storage.googleapis.com/tensorflow/keras-applications"
 
@@ -20,7 +20,7 @@ _SECONDS = 3.0
 
 
 @dataclass(frozen=True)
-class Base:
+class KerasWeights:
     """A pretrained network, as `backbone:` names it.
 
     Attributes:
@@ -35,7 +35,9 @@ class Base:
         return self.name if self.alpha is None else f"{self.name} {self.alpha:g}"
 
     def address(self, side: int) -> str:
-        """Where Keras fetches the weights of one of `BASES` for images of side x side pixels."""
+        """Where Keras fetches the weights of one of `BACKBONES` for images of side x side
+        pixels.
+        """
         if self.name == "mobilenet":
             rows = side if side in _MOBILENET_SIDES else 224
             width = _MOBILENET_ALPHAS[self.alpha or 1.0]
@@ -48,24 +50,24 @@ class Base:
         return keras_home() / "models" / self.address(side).rpartition("/")[2]
 
 
-BASES = (
-    Base("mobilenet", 0.25),
-    Base("mobilenet", 0.5),
-    Base("mobilenet", 1.0),
-    Base("efficientnet_v2_b0"),
+BACKBONES = (
+    KerasWeights("mobilenet", 0.25),
+    KerasWeights("mobilenet", 0.5),
+    KerasWeights("mobilenet", 1.0),
+    KerasWeights("efficientnet_v2_b0"),
 )
 """Bases worth trying, from the cheapest to the most accurate. On ImageNet they have 50.6, 63.7 and
 70.6 % (Howard et al., arXiv:1704.04861, table 6) and 78.7 % (keras.io/api/applications)."""
 
 
-def network_of(path: Path) -> Base | None:
+def network_of(path: Path) -> KerasWeights | None:
     """The network that a file of Keras' weights is of, by its name; None if that does not tell."""
     stem = path.name.lower().removesuffix(".h5").removesuffix(".weights")
     letters = re.sub(r"[^a-z0-9]", "", stem.removeprefix("weights_"))
     # The longest first: resnet50v2 begins with resnet50.
     for name in sorted(ARCHITECTURES, key=len, reverse=True):
         if letters.startswith(name.replace("_", "")):
-            return Base(name, _alpha_in(stem) if ARCHITECTURES[name].has_alpha else None)
+            return KerasWeights(name, _alpha_in(stem) if ARCHITECTURES[name].has_alpha else None)
     return None
 
 
@@ -95,7 +97,7 @@ def _ask(address: str, seconds: float, problems: list[str]) -> None:
     except (OSError, HTTPException, ValueError) as error:
         reason = getattr(error, "reason", error)
         words = getattr(reason, "strerror", None) or str(reason) or type(error).__name__
-        problems.append(printable(words))
+        problems.append(escape(words))
 
 
 def _alpha_in(stem: str) -> float | None:

@@ -18,7 +18,7 @@ from typing import Any
 from cvtrain.errors import RunError
 from cvtrain.models import foreign_models as formats
 from cvtrain.models.hdf5 import check_file
-from cvtrain.system.files import printable, reason_of
+from cvtrain.system.files import escape, reason_of
 
 _CONFIG, _WEIGHTS = "config.json", "model.weights.h5"
 _MEMBERS = {"metadata.json", _CONFIG, _WEIGHTS}
@@ -127,7 +127,7 @@ def layer_names(path: Path) -> list[str]:
 
 def unusable(path: Path, error: Exception) -> RunError:
     """What a person is told of a model file that raised `error`."""
-    shown, reason = printable(path), reason_of(error)
+    shown, reason = escape(path), reason_of(error)
     if formats.is_keras_archive(path) and (version := formats.keras2_version(path)):
         return RunError(
             f"{shown}: cannot be opened: Keras {version} wrote it, and this is Keras 3: {reason}",
@@ -150,7 +150,7 @@ def _opened(path: Path) -> Iterator[zipfile.ZipFile]:
     if not path.is_file():
         advice = "Name a run, or a model that Keras has saved as a .keras file."
         raise RunError(
-            f"{printable(path)}: {formats.what_is(path)}",
+            f"{escape(path)}: {formats.what_is(path)}",
             formats.how_to_open(path) if path.is_dir() else advice,
         )
     try:

@@ -11,11 +11,11 @@ from dataclasses import dataclass, replace
 from math import ceil
 
 from cvtrain.backend import keras
-from cvtrain.models.graph import nodes
+from cvtrain.models.graph import graph_nodes
 
 
 @dataclass(frozen=True)
-class Field:
+class ReceptiveField:
     """What the cells of a tensor see along one axis, in pixels of the input.
 
     Attributes:
@@ -41,7 +41,7 @@ class Field:
         return max(0, ceil(-self.low / self.step))
 
 
-def receptive_fields(network: keras.Model, axis: int) -> dict[int, Field]:
+def receptive_fields(network: keras.Model, axis: int) -> dict[int, ReceptiveField]:
     """The field of each tensor of a flat network of images, by the id of the tensor.
 
     A tensor is missing where its cells are no places, and where a layer on the way treats places in
@@ -52,8 +52,8 @@ def receptive_fields(network: keras.Model, axis: int) -> dict[int, Field]:
         network: with one input (n, height, width, channels) of a known size.
         axis: 1 for rows, 2 for columns.
     """
-    found = {id(network.input): Field(0.0, 1.0, 0.0, 1.0)}
-    for node in nodes(network):
+    found = {id(network.input): ReceptiveField(0.0, 1.0, 0.0, 1.0)}
+    for node in graph_nodes(network):
         output = node.outputs[0]
         before = [each for each in node.input_tensors if id(each) in found]
         if len(output.shape) != 4 or not before:
@@ -71,10 +71,10 @@ def receptive_fields(network: keras.Model, axis: int) -> dict[int, Field]:
 def _after(
     operation: keras.Operation,
     axis: int,
-    field: Field,
+    field: ReceptiveField,
     before: keras.KerasTensor,
     after: keras.KerasTensor,
-) -> Field | None:
+) -> ReceptiveField | None:
     """The field of an operation's output, from that of its input; None where it is not known."""
     i = axis - 1
     if isinstance(operation, _convolutions() + _poolings()):
@@ -87,7 +87,7 @@ def _after(
         if operation.padding == "same":
             padding = max(window - (before.shape[axis] % stride or stride), 0) // 2
         middle = field.begin + field.step * (window / 2 - padding)
-        return Field(
+        return ReceptiveField(
             begin=middle - field.step * stride / 2,
             step=field.step * stride,
             low=field.low - field.step * padding,
@@ -104,9 +104,9 @@ def _after(
     return replace(field, step=field.step * before.shape[axis] / after.shape[axis])
 
 
-def _shifted(field: Field, cells: int) -> Field:
+def _shifted(field: ReceptiveField, cells: int) -> ReceptiveField:
     by = field.step * cells
-    return Field(field.begin + by, field.step, field.low + by, field.high + by)
+    return ReceptiveField(field.begin + by, field.step, field.low + by, field.high + by)
 
 
 @functools.cache

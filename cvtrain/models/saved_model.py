@@ -26,7 +26,7 @@ from cvtrain import backend
 from cvtrain.backend import keras
 from cvtrain.errors import RunError, TrainingError
 from cvtrain.models.keras_file import KerasFile, check_keras_file, unusable
-from cvtrain.system.files import committed, printable
+from cvtrain.system.files import committed, escape
 from cvtrain.version import __version__
 
 METADATA = "metadata.json"
@@ -87,7 +87,7 @@ def save_model(model: keras.Model, path: Path, *, about: Mapping[str, Any] | Non
     """
     if not is_finite(model):
         raise TrainingError(
-            f"{printable(path)}: is not written, because the model has weights that are not finite",
+            f"{escape(path)}: is not written, because the model has weights that are not finite",
             "Lower the learning rate, and train again.",
         )
     with committed(path) as temporary:
@@ -124,13 +124,13 @@ def load_model(path: Path, *, image_size: tuple[int, int], num_classes: int) -> 
     received = [tuple(t.shape) for t in model.inputs], [tuple(t.shape) for t in model.outputs]
     if received != expected:
         raise RunError(
-            f"{printable(path)}: takes {received[0]} and returns {received[1]}, "
+            f"{escape(path)}: takes {received[0]} and returns {received[1]}, "
             f"and its run.json says {expected[0]} and {expected[1]}",
             "Use the model.keras that the run wrote.",
         )
     if not is_finite(model):
         raise RunError(
-            f"{printable(path)}: has weights that are not finite",
+            f"{escape(path)}: has weights that are not finite",
             "No training of cvtrain ends so. Use the model.keras that the run wrote.",
         )
     return model
@@ -146,7 +146,7 @@ def open_keras_file(path: Path) -> keras.Model:
     """
     file = check_keras_file(path)
     try:
-        _refuse_larger(file)
+        _check_size(file)
         with warnings.catch_warnings():
             # Keras may leave layers as they are whose weights it does not find; it warns of no
             # model whose weights are all there.
@@ -157,7 +157,7 @@ def open_keras_file(path: Path) -> keras.Model:
         raise unusable(path, ValueError(_IS_LACKING) if lacking else error) from error
 
 
-def _refuse_larger(file: KerasFile) -> None:
+def _check_size(file: KerasFile) -> None:
     """Refuse a model whose weights are not all in its file, or whose outputs are enormous.
 
     For that its graph is drawn once without weights, which takes no memory.

@@ -56,7 +56,7 @@ def unfreeze(model: keras.Model, step: Unfreeze, *, key: str = "finetune") -> Un
         step: of fine-tuning. Its `unfreeze_from` is a layer, or a block, whose first layer is
             meant; its `unfreeze_blocks` is so many blocks below the head, 1 where neither is said.
             Batch normalisation is not trained by default: its statistics of small batches undo
-            what the base has learnt (github.com/keras-team/keras/issues/9214).
+            what the backbone has learnt (github.com/keras-team/keras/issues/9214).
         key: section of the config that says all this, for errors.
 
     Raises:
@@ -77,7 +77,7 @@ def unfreeze(model: keras.Model, step: Unfreeze, *, key: str = "finetune") -> Un
     ]
     if not any(name not in _head(names) for name in trained):
         raise ConfigError(
-            f"{key}: nothing of the base would be trained: "
+            f"{key}: nothing of the backbone would be trained: "
             f"{names[first]} and what follows it have no weights to train",
             f"Unfreeze from lower down: {', '.join(block.name for block in blocks(model))}.",
         )

@@ -21,7 +21,7 @@ from cvtrain.backend import keras
 from cvtrain.errors import RunError
 from cvtrain.models import foreign_models as formats
 from cvtrain.models.hdf5 import check_array, child, is_hdf5, opened
-from cvtrain.system.files import printable, reason_of
+from cvtrain.system.files import escape, reason_of
 
 if TYPE_CHECKING:
     import h5py
@@ -46,8 +46,8 @@ def load_weights(network: keras.Model, path: Path, *, name: str) -> None:
         RunError: the file is missing or damaged, or belongs to another network; the weights of
             `network` are undefined then.
     """
-    refuse_no_weights(path, name=name)
-    shown = printable(path)
+    require_weights(path, name=name)
+    shown = escape(path)
     try:
         with opened(path) as file:
             layout = _keras3_layers if file.id.links.exists(b"layers") else _h5_layers
@@ -66,11 +66,11 @@ def load_weights(network: keras.Model, path: Path, *, name: str) -> None:
         ) from error
 
 
-def refuse_no_weights(path: Path, *, name: str) -> None:
+def require_weights(path: Path, *, name: str) -> None:
     """Raise RunError where `path` is no HDF5 file, with what it is and the way from it."""
     if is_hdf5(path):
         return
-    what, shown = formats.what_is(path), printable(path)
+    what, shown = formats.what_is(path), escape(path)
     raise RunError(
         f"{shown}: {what}; expected the weights of {name} in HDF5", _advice_for_other(path)
     )
@@ -205,7 +205,7 @@ def _nested_weights(path: Path) -> str:
     with contextlib.suppress(Exception), opened(path) as file:
         if _has_names(file):
             for layer in _names(file, "layer_names"):
-                counts[repr(printable(layer))] = len(_names(child(file, layer), "weight_names"))
+                counts[repr(escape(layer))] = len(_names(child(file, layer), "weight_names"))
         else:
             paths: list[str] = []
             file.visit(paths.append)

@@ -16,7 +16,7 @@ from cvtrain.runs.commands import MODEL_COMMANDS, NAME_A_MODEL_RUN
 from cvtrain.runs.record import RunRecord, Scores, Share
 from cvtrain.runs.run import Run
 from cvtrain.runs.validation import FileName, JsonObject, Text, checked
-from cvtrain.system.files import csv_cell, printable, quoted
+from cvtrain.system.files import csv_cell, escape, shell_quote
 
 _MOST_BYTES = 1_000_000  # of a config, as when it is loaded
 
@@ -61,9 +61,9 @@ def measured_record(run: Run) -> RunRecord:
     Raises:
         RunError: the run is of another kind, is not finished, or its `run.json` is damaged.
     """
-    where, command = printable(run.path), printable(run.record.command)
+    where, command = escape(run.path), escape(run.record.command)
     if command == "ladder":
-        folder = quoted(run.path)
+        folder = shell_quote(run.path)
         raise RunError(
             f"{where}: a ladder has no predictions of its own, its rungs have",
             f"All of them: cvtrain compare {folder}   One of them: cvtrain report {folder}/RUNG",
@@ -76,7 +76,7 @@ def measured_record(run: Run) -> RunRecord:
     if run.record.metrics is None:
         raise RunError(
             f"{where}: no model was measured in this run, its status is "
-            f"'{printable(run.record.status)}'",
+            f"'{escape(run.record.status)}'",
             "Its training diverged: train again at a lower learning rate, or name another run."
             if run.has_diverged
             else "Continue it with --resume, or name another run.",
@@ -116,8 +116,8 @@ def read_mistakes(run: Run) -> list[Mistake] | None:
         return None
     content = run.read_json("mistakes/mistakes.json")
     if not isinstance(content, list):
-        raise RunError(f"{printable(path)}: not a list", "Delete it, or train again.")
-    return [checked(Mistake, entry, printable(path)) for entry in content]
+        raise RunError(f"{escape(path)}: not a list", "Delete it, or train again.")
+    return [checked(Mistake, entry, escape(path)) for entry in content]
 
 
 def read_abstention(run: Run) -> Abstaining | None:
@@ -125,7 +125,7 @@ def read_abstention(run: Run) -> Abstaining | None:
     path = run.path / "abstention.json"
     if not path.exists():
         return None
-    return checked(Abstaining, run.read_json(path.name), printable(path))
+    return checked(Abstaining, run.read_json(path.name), escape(path))
 
 
 def read_measurements(run: Run) -> dict[str, Measurement]:
@@ -133,7 +133,7 @@ def read_measurements(run: Run) -> dict[str, Measurement]:
     paths = sorted(run.path.glob("evaluate/*/metrics.json"))
     return {
         path.parent.name: checked(
-            Measurement, run.read_json(str(path.relative_to(run.path))), printable(path)
+            Measurement, run.read_json(str(path.relative_to(run.path))), escape(path)
         )
         for path in paths
     }
@@ -219,6 +219,6 @@ def _readable(path: Path) -> Iterator[None]:
     except _UNREADABLE as error:
         what = (error.strerror or "") if isinstance(error, OSError) else str(error)
         raise RunError(
-            f"{printable(path)}: cannot be used: {printable(what.partition(chr(10))[0]).lower()}",
+            f"{escape(path)}: cannot be used: {escape(what.partition(chr(10))[0]).lower()}",
             "Restore it from a copy, or train again.",
         ) from error

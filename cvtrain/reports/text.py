@@ -5,7 +5,7 @@ from pathlib import Path
 
 from cvtrain.runs.record import DetailedScores, RunRecord
 from cvtrain.system.console import duration
-from cvtrain.system.files import quoted
+from cvtrain.system.files import shell_quote
 
 
 def percent(share: float) -> str:
@@ -71,10 +71,10 @@ def is_augmented(record: RunRecord, settings: Mapping[str, str]) -> bool:
 
 def commands(run_dir: Path, record: RunRecord, settings: Mapping[str, str]) -> list[str]:
     """What to type to train the model again, and to compare, measure and use this one."""
-    run = quoted(run_dir.resolve())
-    again = f"cvtrain {record.command} {quoted(run_dir.resolve() / 'config.yaml')}"
+    run = shell_quote(run_dir.resolve())
+    again = f"cvtrain {record.command} {shell_quote(run_dir.resolve() / 'config.yaml')}"
     if record.source:
-        again += f" --from {quoted(record.source.run)}"
+        again += f" --from {shell_quote(record.source.run)}"
     if settings.get("precision") == "auto" and record.precision:
         again += f" --set precision={record.precision}"
     return [
@@ -131,7 +131,7 @@ def _model(record: RunRecord) -> str:
 
 
 def _base(record: RunRecord) -> str:
-    """The frozen base with its width, and where it was cut."""
+    """The frozen backbone with its width, and where it was cut."""
     if record.base is None:
         return "a pretrained network"
     width = f" {record.base.alpha:g}" if record.base.alpha is not None else ""

@@ -35,7 +35,7 @@ def thumbnails(
     names = list(files)
     with ThreadPoolExecutor() as pool:
         for start in range(0, len(names), _AT_ONCE):
-            stop.go_on("reading images")
+            stop.raise_if_stopped("reading images")
             some = names[start : start + _AT_ONCE]
             pictures = pool.map(
                 partial(thumbnail, longest=longest, like=like), map(files.get, some)

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from cvtrain.errors import ResourceError, RunError
-from cvtrain.system.files import NO_FOLLOW, disk_errors, printable, remove_abandoned
+from cvtrain.system.files import NO_FOLLOW, disk_errors, escape, remove_abandoned
 from cvtrain.system.locks import IS_POSIX, lock
 
 LOCK = ".lock"
@@ -20,7 +20,7 @@ _PID_BYTES = 20
 
 
 @contextlib.contextmanager
-def held(path: Path) -> Iterator[None]:
+def folder_lock(path: Path) -> Iterator[None]:
     """Be the only writer of a folder while the block runs, and begin by tidying up.
 
     Raises:
@@ -34,7 +34,7 @@ def held(path: Path) -> Iterator[None]:
         yield
 
 
-def refuse_held(path: Path) -> None:
+def raise_if_locked(path: Path) -> None:
     """Raise RunError when a process is the writer of a folder; it is named."""
     if (path / LOCK).is_file():
         with contextlib.suppress(ResourceError), _locked(path, shared=True):
@@ -57,7 +57,7 @@ def _locked(path: Path, *, shared: bool = False) -> Iterator[int]:
                 lock(handle, shared=shared)
             except BlockingIOError as error:
                 raise RunError(
-                    f"{printable(path)} is being written by process {_holder(handle)}",
+                    f"{escape(path)} is being written by process {_holder(handle)}",
                     "Wait for it to end, or choose another --run-dir.",
                 ) from error
         yield handle

@@ -7,7 +7,7 @@ from pathlib import Path
 from cvtrain.data.sources import NAMED_SETS
 from cvtrain.errors import DataError
 from cvtrain.runs.run import Run
-from cvtrain.system.files import printable
+from cvtrain.system.files import escape
 
 MOVED = "If they have moved, add where they are now: --data FOLDER"
 """What to do about images of a run that are gone."""
@@ -35,20 +35,20 @@ def recorded_root(
     gone = [path for path in paths if not os.path.exists(root / path)]  # noqa: PTH110 - long names
     if not gone:
         return root
-    example = printable(gone[0])
+    example = escape(gone[0])
     if not root.is_dir():
-        raise DataError(f"{printable(root)} is gone, with the images of {run.path}", MOVED)
+        raise DataError(f"{escape(root)} is gone, with the images of {run.path}", MOVED)
     what = f"{len(gone):,} of {len(paths):,} images of {run.path} are gone, such as {example}"
     if len(gone) == len(paths):
-        raise DataError(f"{printable(root)}: {what}", MOVED)
-    warn(f"{printable(root)}: {what}\n  {MOVED}")
+        raise DataError(f"{escape(root)}: {what}", MOVED)
+    warn(f"{escape(root)}: {what}\n  {MOVED}")
     return root
 
 
-def refuse_gone(source: str, advice: str) -> None:
+def require_images(source: str, advice: str) -> None:
     """Raise DataError where nothing is at the `data.source` of a run any more."""
     if source not in NAMED_SETS and not os.path.exists(source):  # noqa: PTH110 - as above
-        raise DataError(f"{printable(source)} is gone", advice)
+        raise DataError(f"{escape(source)} is gone", advice)
 
 
 def holds_recorded(root: Path, by_class: Mapping[str, Mapping[str, Collection[str]]]) -> bool:

@@ -14,7 +14,7 @@ import numpy as np
 from cvtrain.data.index import Split
 from cvtrain.errors import RunError
 from cvtrain.evaluation.metrics import log_losses
-from cvtrain.system.files import csv_cell, csv_text, printable
+from cvtrain.system.files import csv_cell, csv_text, escape
 
 _COLUMNS = ["file", "label", "prediction", "confidence", "correct", "loss"]
 
@@ -83,7 +83,7 @@ def read_predictions(path: Path, class_names: Sequence[str]) -> Predictions:
     except (OSError, ValueError, KeyError, IndexError, csv.Error) as error:
         what = (error.strerror or "").lower() if isinstance(error, OSError) else str(error)
         raise RunError(
-            f"{printable(path)}: cannot be used: {what}",
+            f"{escape(path)}: cannot be used: {what}",
             "Train again, or use another run.",
         ) from error
     return Predictions(tuple(row[0] for row in rows), labels, probabilities)

@@ -199,7 +199,7 @@ class FrozenLayer(JsonObject):
 
 
 class Base(JsonObject):
-    """The frozen base of `extract-features`; one that is an earlier run has no name."""
+    """The frozen backbone of `extract-features`; one that is an earlier run has no name."""
 
     name: Text | None = None
     weights: Text | None = None

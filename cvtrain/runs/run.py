@@ -16,16 +16,16 @@ from typing import Any
 
 from cvtrain.errors import CvtrainError, ResourceError, RunError, Stopped
 from cvtrain.runs.commands import NAME_A_MODEL_RUN
-from cvtrain.runs.lock import LOCK, held, refuse_held
+from cvtrain.runs.lock import LOCK, folder_lock, raise_if_locked
 from cvtrain.runs.record import FORMAT, RunRecord, Source, read_record
-from cvtrain.runs.validation import check_split, refuse_links
+from cvtrain.runs.validation import check_no_links, check_split
 from cvtrain.system.files import (
     commit_json,
     commit_text,
     disk_errors,
+    escape,
     is_temporary,
     make_folder,
-    printable,
     sha256_bytes,
 )
 from cvtrain.system.stopwatch import Stopwatch
@@ -68,7 +68,7 @@ class Run:
     def __init__(self, path: Path, content: dict[str, Any]):
         self.path = path
         self.content = content
-        self.record: RunRecord = read_record(content, f"{printable(path)}/run.json")
+        self.record: RunRecord = read_record(content, f"{escape(path)}/run.json")
 
     @classmethod
     @contextlib.contextmanager
@@ -90,10 +90,10 @@ class Run:
             RunError: `path` is there and not empty, or another process is making a run in it.
             ResourceError: it cannot be made.
         """
-        refuse_existing(path)
+        check_not_existing(path)
         with disk_errors(path):
             make_folder(path)
-        with held(path):
+        with folder_lock(path):
             if not _is_free(path):
                 raise _is_there(path)
             for name, text in (files or {}).items():
@@ -169,7 +169,7 @@ class Run:
         for name in names:
             if name not in self.content:
                 raise RunError(
-                    f"{printable(self.path)}/run.json: {name} is missing",
+                    f"{escape(self.path)}/run.json: {name} is missing",
                     "The run did not finish, or the file was edited. Train again, or use another "
                     "run.",
                 )
@@ -185,7 +185,7 @@ class Run:
         """The content of another JSON file of the run; RunError when it cannot be used."""
         content = _read_json(self.path / name)
         if name == "split.json":
-            check_split(content, printable(self.path / name))
+            check_split(content, escape(self.path / name))
         return content
 
     @contextlib.contextmanager
@@ -214,7 +214,7 @@ class Run:
         Raises:
             RunError: another process holds it, or `run.json` is not what cvtrain wrote.
         """
-        with held(self.path):
+        with folder_lock(self.path):
             now = Run(self.path, _read_content(self.path, is_trusted=False))
             self.content, self.record = now.content, now.record
             yield self
@@ -226,14 +226,14 @@ def begun(command: str) -> dict[str, Any]:
     return {"format": FORMAT, "command": command, "status": "running", "started": now}
 
 
-def refuse_existing(path: Path) -> None:
+def check_not_existing(path: Path) -> None:
     """Raise RunError when `path` is there and is anything but an empty folder.
 
     A folder where a run was being made when that was killed counts as empty.
     """
     if _is_free(path):
         return
-    refuse_held(path)
+    raise_if_locked(path)
     raise _is_there(path)
 
 
@@ -248,7 +248,7 @@ def _is_free(path: Path) -> bool:
 
 def _is_there(path: Path) -> RunError:
     return RunError(
-        f"{printable(path)} is there already",
+        f"{escape(path)} is there already",
         "Choose another --run-dir, or add --resume to continue the run in it.",
     )
 
@@ -295,13 +295,13 @@ def newest_run(runs_dir: Path, **wanted: Any) -> Run:
 
 
 def _read_content(path: Path, *, is_trusted: bool = True) -> dict[str, Any]:
-    shown = printable(path)
+    shown = escape(path)
     if not path.is_dir():
         raise RunError(
             f"{shown}: there is no such run folder",
             "Run folders lie in ./runs; without RUN the newest one is taken.",
         )
-    refuse_links(path)
+    check_no_links(path)
     if not (path / "run.json").exists():
         raise RunError(
             f"{shown}: not a run folder, it has no run.json",
@@ -323,11 +323,11 @@ def _digest(content: Mapping[str, Any]) -> str:
 
 
 def _read_json(path: Path) -> Any:
-    shown = printable(path)
+    shown = escape(path)
     try:
         if path.stat().st_size > _MAX_BYTES:
             raise RunError(f"{shown}: larger than any that cvtrain writes")
-        return json.loads(path.read_bytes(), parse_constant=_refuse_constant)
+        return json.loads(path.read_bytes(), parse_constant=_reject_constant)
     except OSError as error:
         raise RunError(f"{shown}: cannot be read: {(error.strerror or '').lower()}") from error
     except (ValueError, RecursionError) as error:
@@ -336,5 +336,5 @@ def _read_json(path: Path) -> Any:
         ) from error
 
 
-def _refuse_constant(name: str) -> None:
+def _reject_constant(name: str) -> None:
     raise ValueError(f"{name} is no JSON")

@@ -13,7 +13,7 @@ from typing import Annotated, Literal, TypeVar
 from pydantic import BaseModel, ConfigDict, PlainValidator, TypeAdapter, ValidationError
 
 from cvtrain.errors import RunError
-from cvtrain.system.files import printable
+from cvtrain.system.files import escape
 
 
 def _text(value: object) -> str:
@@ -55,7 +55,7 @@ class JsonObject(BaseModel):
 Kind = TypeVar("Kind", bound=JsonObject)
 
 
-def refuse_links(folder: Path) -> None:
+def check_no_links(folder: Path) -> None:
     """Raise RunError where a run folder holds anything but regular files and folders of its own.
 
     The folder itself may be a link: whoever names it knows where it leads.
@@ -70,7 +70,7 @@ def refuse_links(folder: Path) -> None:
                 elif not stat.S_ISREG(kind):
                     what = "a link" if stat.S_ISLNK(kind) else "neither a file nor a folder"
                     raise RunError(
-                        f"{printable(entry.path)}: is {what}, and a run folder holds none",
+                        f"{escape(entry.path)}: is {what}, and a run folder holds none",
                         "Put the file itself in its place, or remove it; move a run as a whole.",
                     )
 
@@ -100,7 +100,7 @@ def _first_of(error: ValidationError, shown: str) -> RunError:
     place = ".".join(map(str, first["loc"])) or "its content"
     what = first["msg"].removeprefix("Value error, ").partition(" or instance of ")[0]
     return RunError(
-        f"{shown}: {printable(place)[:80]}: {printable(what)[:200].lower()}",
+        f"{shown}: {escape(place)[:80]}: {escape(what)[:200].lower()}",
         "The file was not written by cvtrain, was edited or is damaged. Restore it from a copy, or "
         "use another run.",
     )

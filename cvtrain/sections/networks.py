@@ -1,4 +1,4 @@
-"""The networks that a config may name: from scratch, a pretrained base, a head on it."""
+"""The networks that a config may name: from scratch, a pretrained backbone, a head on it."""
 
 from typing import Annotated, Any, Literal
 

@@ -19,7 +19,7 @@ from cvtrain.evaluation.calibration import (
 from cvtrain.evaluation.metrics import calibration_error
 from cvtrain.runs.predictions import Predictions
 from cvtrain.runs.run import Run
-from cvtrain.system.files import printable, quoted
+from cvtrain.system.files import escape, shell_quote
 
 FORMAT = 1
 UNKNOWN = "unknown"
@@ -70,8 +70,8 @@ def read_abstention(run: Run) -> Abstention | None:
     ):
         return Abstention(temperature, threshold)
     raise RunError(
-        f"{printable(path)}: damaged, or written by another version of cvtrain",
-        f"Set it anew: cvtrain calibrate {quoted(run.path)} --coverage 0.9, or --off",
+        f"{escape(path)}: damaged, or written by another version of cvtrain",
+        f"Set it anew: cvtrain calibrate {shell_quote(run.path)} --coverage 0.9, or --off",
     )
 
 

@@ -18,16 +18,16 @@ from cvtrain.backend import inference, keras
 from cvtrain.data.index import Split
 from cvtrain.errors import ConfigError, DataError
 from cvtrain.features.batches import feature_training_batches, ordered_feature_batches
-from cvtrain.features.extract import Views, extract, open_stores
+from cvtrain.features.extract import CachedViews, extract, open_stores
 from cvtrain.features.store import Rows
 from cvtrain.models.backbones import build_backbone
 from cvtrain.models.transfer import in_precision, prefix_of, prove_freeze
-from cvtrain.models.weights import refuse_no_weights
+from cvtrain.models.weights import require_weights
 from cvtrain.runs.run import Run
 from cvtrain.sections import Augment, Backbone, Training
 from cvtrain.steps.dataset import Dataset
 from cvtrain.steps.inference import load_saved
-from cvtrain.steps.session import Job
+from cvtrain.steps.session import RunSession
 from cvtrain.steps.stage import Feed
 from cvtrain.system.console import duration
 from cvtrain.training.precision import choose_precision
@@ -36,10 +36,10 @@ BATCH_SIZE = 64
 MOST_TRAIN_IMAGES = 1000
 
 
-def open_base(
+def open_backbone(
     section: Backbone, *, image_size: tuple[int, int], seed: int, dataset: Dataset
 ) -> keras.Model:
-    """The base that a config names, flat and in float32: RGB pixels 0..255 in.
+    """The backbone that a config names, flat and in float32: RGB pixels 0..255 in.
 
     Args:
         section: a network with Keras' ImageNet weights, those of a file, or random ones; or a run.
@@ -53,7 +53,6 @@ def open_base(
         ResourceError: weights could not be fetched.
         RunError: the file or the run is unusable.
     """
-
     path = Path(section.weights)
     if (path / "run.json").is_file():
         if section.name is not None:
@@ -62,10 +61,10 @@ def open_base(
                 "Leave out name: the run knows its network.",
             )
         run = Run.open(path)
-        refuse_seen_images(run, dataset)
+        check_unseen_images(run, dataset)
         return open_model(run, image_size=image_size)
     if section.name is None:
-        refuse_no_weights(path, name="a network")
+        require_weights(path, name="a network")
         raise ConfigError(
             f"backbone.weights: {path} is no run folder, and backbone.name is missing",
             "Name the network that the file is of, such as vgg16, or a run folder.",
@@ -95,7 +94,7 @@ def open_model(run: Run, *, image_size: tuple[int, int]) -> keras.Model:
     return load_saved(run)
 
 
-def refuse_seen_images(run: Run, dataset: Dataset) -> None:
+def check_unseen_images(run: Run, dataset: Dataset) -> None:
     """Raise DataError when images that `run` was trained on would now validate or test.
 
     Its weights know them: whatever is measured on them is too good. Files are compared by where
@@ -122,11 +121,11 @@ def _places(root: str | Path) -> Callable[[str], str]:
 
 
 @dataclass(frozen=True)
-class FrozenPart:
+class CachedPrefix:
     """The frozen part of a model, and which views of the training images are wanted.
 
     Attributes:
-        job: whose images they are.
+        session: whose images they are.
         model: flat and in float32.
         layer: whose output is the feature.
         augmentation: by which views differ from the image; without it a view is the image.
@@ -134,7 +133,7 @@ class FrozenPart:
         also: layers whose outputs are computed and kept on the way, for later.
     """
 
-    job: Job
+    session: RunSession
     model: keras.Model
     layer: str
     augmentation: Augment | None
@@ -148,26 +147,25 @@ class FrozenPart:
 
     def training_rows(self) -> Rows:
         """The features of the training images, view by view, in the fastest precision."""
-
-        job, prefix = self.job, self._prefix()
-        features = job.run.record.features
-        recorded = features.get(self.layer, {}).get("precision", job.config.precision)
-        with job.watch.phase("precision"):
+        session, prefix = self.session, self._prefix()
+        features = session.run.record.features
+        recorded = features.get(self.layer, {}).get("precision", session.config.precision)
+        with session.watch.phase("precision"):
             choice = choose_precision(
                 recorded,
                 build=lambda precision: in_precision(prefix, precision),
                 batch_size=BATCH_SIZE,
-                device=job.run.record.device,
+                device=session.run.record.device,
                 training=False,
-                go_on=partial(job.stop.go_on, "measuring the precision"),
+                raise_if_stopped=partial(session.stop.raise_if_stopped, "measuring the precision"),
             )
         # Plain features in float32 are needed for evaluation anyway: no image is computed twice.
         shared = choice.precision == "float32" and not self.changes_images
         dtype = "float32" if shared else "bfloat16"
         views = replace(
-            views_of(job.dataset, job.dataset.index.splits["train"]),
+            views_of(session.dataset, session.dataset.index.splits["train"]),
             augmentation=self.augmentation,
-            seed=job.config.seed,
+            seed=session.config.seed,
             num_views=self.num_views,
         )
         (rows,), num_computed = self._extract(
@@ -183,20 +181,20 @@ class FrozenPart:
             "num_computed": num_computed,
         }
         computed = dict.fromkeys((self.layer, *self.also), what)
-        job.run.update(features=features | computed)
+        session.run.update(features=features | computed)
         return rows
 
     def exact_rows(self, parts: Mapping[str, Split]) -> dict[str, Rows]:
         """The features of images as they are, in float32, by part."""
-        views = [views_of(self.job.dataset, split) for split in parts.values()]
+        views = [views_of(self.session.dataset, split) for split in parts.values()]
         rows, _ = self._extract(self._prefix(), views, "float32")
         found = dict(zip(parts, rows, strict=True))
         if are_constant(found["train"]):
-            known = self.job.run.record.constant_features
-            self.job.run.update(constant_features=[*dict.fromkeys([*known, self.layer])])
-            self.job.console.warn(
-                f"the base gives the same at {self.layer} for all images; there is nothing in it "
-                "to learn from. Cut it lower, or give it trained weights (backbone.weights)"
+            known = self.session.run.record.constant_features
+            self.session.run.update(constant_features=[*dict.fromkeys([*known, self.layer])])
+            self.session.console.warn(
+                f"the backbone gives the same at {self.layer} for all images; there is nothing in "
+                "it to learn from. Cut it lower, or give it trained weights (backbone.weights)"
             )
         return found
 
@@ -207,24 +205,23 @@ class FrozenPart:
     def _extract(
         self,
         prefix: keras.Model,
-        views: Sequence[Views],
+        views: Sequence[CachedViews],
         dtype: str,
         images_per_second: float | None = None,
     ) -> tuple[list[Rows], int]:
         """The rows of each of `views`, and how many images had to be computed for them."""
-
-        job = self.job
-        stores = open_stores(prefix, dtype=dtype, warn=job.console.warn)
+        session = self.session
+        stores = open_stores(prefix, dtype=dtype, warn=session.console.warn)
         total = sum(len(view.keys) for view in views)
         missing = sum(len(stores[0].missing(view.keys)) for view in views)
         speed = images_per_second
         time = f", about {duration(missing / speed)}" if speed and missing else ""
-        job.console.remark(
+        session.console.remark(
             f"features of {self.layer}: {missing:,} of {total:,} images to compute{time}"
         )
-        with job.watch.phase("extract"), job.console.task("extracting features") as show:
+        with session.watch.phase("extract"), session.console.task("extracting features") as show:
             computed = extract(
-                prefix, stores, job.dataset.pixels, views, stop=job.stop, on_progress=show
+                prefix, stores, session.dataset.pixels, views, stop=session.stop, on_progress=show
             )
         return [stores[0].rows(view.keys) for view in views], computed
 
@@ -238,24 +235,22 @@ def are_constant(rows: Rows) -> bool:
     )
 
 
-def views_of(dataset: Dataset, split: Split) -> Views:
+def views_of(dataset: Dataset, split: Split) -> CachedViews:
     """The images of a split as they are."""
-
-    return Views(split.paths, [dataset.pixels.digests[path] for path in split.paths])
+    return CachedViews(split.paths, [dataset.pixels.digests[path] for path in split.paths])
 
 
 def feature_feed(
-    job: Job, stage: Training, rows: Rows, validation: Rows, *, num_views: int
+    session: RunSession, stage: Training, rows: Rows, validation: Rows, *, num_views: int
 ) -> Feed:
     """Batches of features: pass e over the data sees view e modulo the number of views."""
-
-    splits = job.dataset.index.splits
+    splits = session.dataset.index.splits
     return Feed(
         batches=lambda step: feature_training_batches(
             rows,
             splits["train"].labels,
             batch_size=stage.batch_size,
-            seed=job.config.seed,
+            seed=session.config.seed,
             num_views=num_views,
             steps_per_epoch=stage.steps_per_epoch,
             start_step=step,
@@ -268,7 +263,7 @@ def feature_feed(
 
 
 def evaluation_parts(dataset: Dataset) -> dict[str, Split]:
-    """What a run with a frozen base is measured on: of train at most a thousand images.
+    """What a run with a frozen backbone is measured on: of train at most a thousand images.
 
     Each class has its share of them. That is enough to see over-fitting, and spares a float32 pass
     over all.
@@ -282,17 +277,16 @@ def evaluation_parts(dataset: Dataset) -> dict[str, Split]:
 
 
 def feature_predictor(
-    job: Job, suffix: keras.Model, rows: Mapping[str, Rows]
+    session: RunSession, suffix: keras.Model, rows: Mapping[str, Rows]
 ) -> Callable[[str], np.ndarray]:
     """The saved model as `finish` takes it, from the features of each part."""
-
     predict = inference(suffix)
 
     def predict_part(name: str) -> np.ndarray:
         part = rows[name]
         results = []
         for start in range(0, len(part), BATCH_SIZE):
-            job.stop.go_on("evaluating")
+            session.stop.raise_if_stopped("evaluating")
             places = np.arange(start, min(start + BATCH_SIZE, len(part)))
             results.append(predict(part.take(places)))
         return np.concatenate(results)
@@ -301,7 +295,7 @@ def feature_predictor(
 
 
 def record_proof(
-    job: Job,
+    session: RunSession,
     before: Mapping[str, str],
     after: Mapping[str, str],
     trained: Collection[str],
@@ -311,13 +305,12 @@ def record_proof(
 
     Arguments and errors as of `models.transfer.prove_freeze`.
     """
-
     proof = prove_freeze(before, after, trained, excused)
-    job.run.update(freeze_proof=proof)
+    session.run.update(freeze_proof=proof)
     layers = [layer for layer in proof.values() if layer["trained"]]
     num_changed = sum(layer["before"] != layer["after"] for layer in layers)
     kept = f", {len(layers) - num_changed} trained and kept as they were"
-    job.console.result(
+    session.console.result(
         f"freeze proof: {len(proof) - len(layers)} layers frozen and unchanged, "
         f"{num_changed} trained and changed{kept * (num_changed < len(layers))}"
     )

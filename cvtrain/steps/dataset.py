@@ -8,18 +8,18 @@ from typing import Any
 
 from cvtrain import sections
 from cvtrain.config import Config
-from cvtrain.data.check import Report, check_index, resolve
+from cvtrain.data.check import CheckReport, check_index, resolve
 from cvtrain.data.columns import Columns
 from cvtrain.data.index import Index, build_index
 from cvtrain.data.scan import describe_left_out, is_ordinary
 from cvtrain.data.sources import locate_source
 from cvtrain.errors import ConfigError, DataError
 from cvtrain.images.decode import Decoder
-from cvtrain.images.pixel_cache import Pixels
+from cvtrain.images.pixel_cache import PixelCache
 from cvtrain.sections import SplitShares
 from cvtrain.sections.base import compile_pattern
 from cvtrain.system.console import Console
-from cvtrain.system.files import printable
+from cvtrain.system.files import escape
 from cvtrain.system.signals import Stop
 
 DATA_DIR = Path("data")
@@ -37,8 +37,8 @@ class Dataset:
     """
 
     index: Index
-    pixels: Pixels
-    report: Report
+    pixels: PixelCache
+    report: CheckReport
 
     @property
     def digest(self) -> str:
@@ -73,7 +73,7 @@ class Dataset:
         }
 
 
-def scan(config: Config, stop: Stop, console: Console) -> tuple[Index, Pixels, Report]:
+def scan(config: Config, stop: Stop, console: Console) -> tuple[Index, PixelCache, CheckReport]:
     """Find and check the images of a config.
 
     Raises:
@@ -114,7 +114,7 @@ def columns_of(section: sections.Columns | None) -> Columns | None:
 
 
 def find_to_look(config: Config, stop: Stop, console: Console) -> tuple[Index, DataError | None]:
-    """The images of a config, not dealt out where they cannot be, and then why; else as `find`."""
+    """The images of a config, not split where they cannot be, and then why; else as `find`."""
     try:
         return find(config, stop, console), None
     except DataError as error:
@@ -141,9 +141,9 @@ def show_left_out(left_out: Mapping[str, Sequence[str]], console: Console) -> No
 
 def check(
     index: Index, decoder: Decoder, stop: Stop, console: Console, *, on_leak: str = "error"
-) -> tuple[Pixels, Report]:
+) -> tuple[PixelCache, CheckReport]:
     """Check every file of `index` while a bar shows how far it is."""
-    pixels = Pixels(index.root, decoder)
+    pixels = PixelCache(index.root, decoder)
     with console.task("checking images") as show:
         report = check_index(index, pixels, on_leak=on_leak, stop=stop, on_progress=show)
     return pixels, report
@@ -159,7 +159,7 @@ def open_dataset(config: Config, stop: Stop, console: Console) -> Dataset:
         Stopped: a stop was requested while checking.
     """
     index = find(config, stop, console)
-    _refuse_shares_of_nothing(index, config)
+    _check_split_shares(index, config)
     pixels, report = check(index, decoder_of(config), stop, console, on_leak=config.data.on_leak)
     index, messages = resolve(
         report.index, report, on_bad=config.data.on_bad, on_leak=config.data.on_leak
@@ -177,7 +177,7 @@ def open_dataset(config: Config, stop: Stop, console: Console) -> Dataset:
     return Dataset(index, pixels, report)
 
 
-def _refuse_shares_of_nothing(index: Index, config: Config) -> None:
+def _check_split_shares(index: Index, config: Config) -> None:
     """Raise ConfigError where a split has no share in the images, and none of its own."""
     shares = config.data.split.model_dump()
     missing = [split for split, share in shares.items() if not share and split not in index.splits]
@@ -185,7 +185,7 @@ def _refuse_shares_of_nothing(index: Index, config: Config) -> None:
         raise ConfigError(
             "\n".join(
                 f"{config.name('data', 'split', split)}: 0 leaves no images for {split}, and "
-                f"{printable(index.root)} has no such split"
+                f"{escape(index.root)} has no such split"
                 for split in missing
             ),
             f"Set it above 0, such as 0.15, or add the split: a folder {missing[0]}/ of class "

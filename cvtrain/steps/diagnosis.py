@@ -8,15 +8,18 @@ from typing import Any
 from cvtrain.evaluation.curve_diagnosis import read_curves
 from cvtrain.evaluation.metrics import AgainstGuessing
 from cvtrain.evaluation.remedies import Stage, Start
-from cvtrain.steps.session import Job
-from cvtrain.steps.training_outcome import Course
+from cvtrain.steps.session import RunSession
+from cvtrain.steps.training_outcome import TrainingResult
 from cvtrain.system.console import Console
 
 _MOST_TOLD = 2
 
 
-def readings_of(
-    job: Job, course: Course, metrics: Mapping[str, Any], held_out: AgainstGuessing
+def diagnose(
+    session: RunSession,
+    result: TrainingResult,
+    metrics: Mapping[str, Any],
+    held_out: AgainstGuessing,
 ) -> list[dict[str, str]]:
     """`reading` of run.json, the most important first.
 
@@ -25,23 +28,23 @@ def readings_of(
         metrics: as run.json will have them.
         held_out: the saved model on the validation and test images.
     """
-    record, counts = job.run.record, job.dataset.index.counts
+    record, counts = session.run.record, session.dataset.index.counts
     stage = Stage(
         record.command.replace("-", "_"),
-        job.config.model_dump(mode="json"),
+        session.config.model_dump(mode="json"),
         {split: [*by_class.values()] for split, by_class in counts.items()},
         held_out=held_out,
-        best_epoch=course.best_epoch if course.history else None,
+        best_epoch=result.best_epoch if result.history else None,
         start=Start(**dict(record.start), test_accuracy_now=metrics["test"]["accuracy"])
         if record.start
         else None,
         constant=record.constant_features,
         without_gradient=record.without_gradient,
     )
-    return [asdict(reading) for reading in read_curves(course.by_column(), stage)]
+    return [asdict(reading) for reading in read_curves(result.by_column(), stage)]
 
 
-def tell_readings(readings: Sequence[Mapping[str, str]], console: Console) -> None:
+def print_diagnosis(readings: Sequence[Mapping[str, str]], console: Console) -> None:
     """Print the most important ones, with the YAML to try."""
     for reading in readings[:_MOST_TOLD]:
         console.result(f"\n{reading['detail']}")

@@ -1,8 +1,8 @@
 """Which images are likely labelled wrongly: asked at the end of every command that trains.
 
 Validation and test images are judged by the model itself, which has not learnt them. Training
-images are judged where a frozen base has features of them, by classifiers that are fitted on the
-other images; a network that was trained on an image knows its label, right or wrong.
+images are judged where a frozen backbone has features of them, by classifiers that are fitted on
+the other images; a network that was trained on an image knows its label, right or wrong.
 """
 
 from collections.abc import Mapping, Sequence
@@ -14,13 +14,19 @@ import numpy as np
 
 from cvtrain.errors import RunError
 from cvtrain.evaluation.metrics import against_guessing
-from cvtrain.evaluation.mislabels import Suspect, mislabels_csv, ranked, read_mislabels, suspects
+from cvtrain.evaluation.mislabels import (
+    LikelyMislabel,
+    mislabels_csv,
+    rank,
+    read_mislabels,
+    suspects,
+)
 from cvtrain.features.store import Rows
-from cvtrain.models.heads import pooled
+from cvtrain.models.heads import pool
 from cvtrain.runs.run import Run
-from cvtrain.steps.session import Job
+from cvtrain.steps.session import RunSession
 from cvtrain.system.console import Console
-from cvtrain.system.files import commit_text, printable
+from cvtrain.system.files import commit_text, escape
 from cvtrain.training.linear_probe import out_of_fold
 
 FILE = "mislabels.csv"
@@ -31,7 +37,7 @@ _MOST_SHOWN = 3
 
 
 @dataclass(frozen=True)
-class Judged:
+class MislabelSearch:
     """Training images that were judged.
 
     Attributes:
@@ -40,19 +46,19 @@ class Judged:
     """
 
     num_images: int = 0
-    suspects: tuple[Suspect, ...] = ()
+    suspects: tuple[LikelyMislabel, ...] = ()
 
 
-NONE_JUDGED = Judged()
+NO_SEARCH = MislabelSearch()
 """Where there are no features, or nobody was asked."""
 
 
-def judge_training_images(job: Job, rows: "Rows") -> Judged:
+def search_training_images(session: RunSession, rows: "Rows") -> MislabelSearch:
     """Ask of each training image what logistic regression on the others' features makes of it.
 
     Copies of an image are in one fold. Classes with fewer images than there are folds are left out:
-    of one or two images a classifier learns little. A base that was itself trained on these images
-    has learnt their labels, and finds less.
+    of one or two images a classifier learns little. A backbone that was itself trained on these
+    images has learnt their labels, and finds less.
 
     Of classifiers that are no better than guessing nothing is asked.
 
@@ -60,57 +66,58 @@ def judge_training_images(job: Job, rows: "Rows") -> Judged:
         rows: maps (n, height, width, channels) of the training images; of several views the first
             counts.
     """
-
-    index = job.dataset.index
+    index = session.dataset.index
     split = index.splits["train"]
-    digests = np.array([job.dataset.pixels.digests[path] for path in split.paths])
-    places = np.flatnonzero(_num_different(digests, split.labels)[split.labels] >= _FOLDS)
-    if len(places) > _MOST_JUDGED:
-        places = places[np.linspace(0, len(places) - 1, _MOST_JUDGED).round().astype(int)]
-    labels = split.labels[places]
+    digests = np.array([session.dataset.pixels.digests[path] for path in split.paths])
+    indices = np.flatnonzero(_num_different(digests, split.labels)[split.labels] >= _FOLDS)
+    if len(indices) > _MOST_JUDGED:
+        indices = indices[np.linspace(0, len(indices) - 1, _MOST_JUDGED).round().astype(int)]
+    labels = split.labels[indices]
     if len(np.unique(labels)) < 2:
-        return NONE_JUDGED
-    with job.watch.phase("judge"):
-        parts = np.split(places, range(_ROWS_AT_ONCE, len(places), _ROWS_AT_ONCE))
-        features = np.concatenate([pooled(rows.take(part), "average") for part in parts])
+        return NO_SEARCH
+    with session.watch.phase("judge"):
+        parts = np.split(indices, range(_ROWS_AT_ONCE, len(indices), _ROWS_AT_ONCE))
+        features = np.concatenate([pool(rows.take(part), "average") for part in parts])
         probabilities, _ = out_of_fold(
             features,
             labels,
             folds=_FOLDS,
-            seed=job.config.seed,
-            groups=digests[places],
-            go_on=partial(job.stop.go_on, "judging the labels"),
+            seed=session.config.seed,
+            groups=digests[indices],
+            raise_if_stopped=partial(session.stop.raise_if_stopped, "judging the labels"),
         )
     if not against_guessing(labels, probabilities).is_better:
-        return NONE_JUDGED
-    files = [split.paths[i] for i in places]
+        return NO_SEARCH
+    files = [split.paths[i] for i in indices]
     found = suspects(files, ["train"] * len(files), labels, probabilities, index.class_names)
-    return Judged(len(files), tuple(found))
+    return MislabelSearch(len(files), tuple(found))
 
 
-def judged_before(source: Run, job: Job) -> Judged:
+def judged_before(source: Run, session: RunSession) -> MislabelSearch:
     """What the run that this one goes on from found about the same training images."""
-    if source.record.data.digest != job.dataset.digest:
-        return NONE_JUDGED
+    if source.record.data.digest != session.dataset.digest:
+        return NO_SEARCH
     mislabels = source.record.mislabels
     num_images = mislabels.judged.get("train", 0) if mislabels else 0
     if not num_images:
-        return NONE_JUDGED
+        return NO_SEARCH
     try:
         found = read_mislabels(source.path / FILE)
     except RunError as error:
-        job.console.warn(f"{error.message}: the training images are not judged")
-        return NONE_JUDGED
-    return Judged(num_images, tuple(suspect for suspect in found if suspect.split == "train"))
+        session.console.warn(f"{error.message}: the training images are not judged")
+        return NO_SEARCH
+    return MislabelSearch(
+        num_images, tuple(suspect for suspect in found if suspect.split == "train")
+    )
 
 
 def find_mislabels(
-    job: Job,
+    session: RunSession,
     probabilities: Mapping[str, np.ndarray],
-    training: Judged,
+    training: MislabelSearch,
     *,
     left_out: str = "",
-) -> tuple[list[Suspect], dict[str, Any]]:
+) -> tuple[list[LikelyMislabel], dict[str, Any]]:
     """Commit `mislabels.csv`; its lines, and `mislabels` of run.json.
 
     Args:
@@ -120,7 +127,7 @@ def find_mislabels(
     """
     found, judged = list(training.suspects), {"train": training.num_images}
     if not left_out:
-        index = job.dataset.index
+        index = session.dataset.index
         parts = {name: index.splits[name] for name in ("validation", "test")}
         found += suspects(
             [path for part in parts.values() for path in part.paths],
@@ -130,15 +137,15 @@ def find_mislabels(
             index.class_names,
         )
         judged |= {name: len(part.paths) for name, part in parts.items()}
-    found = ranked(found)
-    commit_text(job.run.path / FILE, mislabels_csv(found))
+    found = rank(found)
+    commit_text(session.run.path / FILE, mislabels_csv(found))
     judged = {name: num for name, num in judged.items() if num}
     record: dict[str, Any] = {"num": len(found), "judged": judged}
     return found, record | ({"left_out": left_out} if left_out else {})
 
 
-def tell_mislabels(
-    run: Run, found: Sequence[Suspect], record: Mapping[str, Any], console: Console
+def print_mislabels(
+    run: Run, found: Sequence[LikelyMislabel], record: Mapping[str, Any], console: Console
 ) -> None:
     """Print how many images are likely labelled wrongly, and the likeliest of them.
 
@@ -158,7 +165,7 @@ def tell_mislabels(
         f"first: {run.path / FILE}"
     )
     for each in found[:_MOST_SHOWN]:
-        file, label, suggestion = map(printable, (each.file, each.label, each.suggestion))
+        file, label, suggestion = map(escape, (each.file, each.label, each.suggestion))
         console.result(f"  {file}: labelled {label}, looks like {suggestion}")
 
 

@@ -21,14 +21,14 @@ from cvtrain.evaluation.metrics import (
 from cvtrain.runs.predictions import predictions_csv
 from cvtrain.runs.run import Run
 from cvtrain.steps.abstention import record_calibration
-from cvtrain.steps.diagnosis import readings_of, tell_readings
-from cvtrain.steps.find_mislabels import NONE_JUDGED, Judged, find_mislabels, tell_mislabels
+from cvtrain.steps.diagnosis import diagnose, print_diagnosis
+from cvtrain.steps.find_mislabels import NO_SEARCH, MislabelSearch, find_mislabels, print_mislabels
 from cvtrain.steps.scores import show_metrics, write_confusion_matrix
-from cvtrain.steps.session import Job
-from cvtrain.steps.training_outcome import Course
+from cvtrain.steps.session import RunSession
+from cvtrain.steps.training_outcome import TrainingResult
 from cvtrain.steps.worst_mistakes import explain_mistakes
 from cvtrain.system.console import Console, duration
-from cvtrain.system.files import commit_text, quoted
+from cvtrain.system.files import commit_text, shell_quote
 
 _UNLEARNT = (
     "the saved model is not significantly better than guessing on images that it has not learnt, "
@@ -38,12 +38,12 @@ _UNLEARNT = (
 
 
 def finish(
-    job: Job,
+    session: RunSession,
     model: keras.Model,
-    course: Course,
+    result: TrainingResult,
     parts: Mapping[str, Split],
     predict: Callable[[str], np.ndarray],
-    training: Judged = NONE_JUDGED,
+    training: MislabelSearch = NO_SEARCH,
     *,
     untuned: np.ndarray | None = None,
 ) -> None:
@@ -61,32 +61,32 @@ def finish(
         TrainingError: the saved model gives probabilities that are not finite; it is removed.
         Stopped: on request; the model is saved, `--resume` measures it.
     """
-    run, watch = job.run, job.watch
+    run, watch = session.run, session.watch
     with watch.phase("evaluate"):
         probabilities = {name: predict(name) for name in parts}
-    refuse_infinite(run, probabilities)
-    metrics = measure(job, parts, probabilities)
+    check_finite(run, probabilities)
+    metrics = measure(session, parts, probabilities)
     # Runs that an earlier version began do not know how that model validated.
-    if untuned is not None and course.start is not None:
+    if untuned is not None and result.start is not None:
         before = _against_start(parts["test"].labels, untuned, probabilities["test"])
-        run.update(start={**course.start, **before})
+        run.update(start={**result.start, **before})
     held_out = [(parts[name].labels, probabilities[name]) for name in ("validation", "test")]
     against = against_guessing(*map(np.concatenate, zip(*held_out, strict=True)))
     left_out = "" if against.is_better else _UNLEARNT
     with watch.phase("draw"):
         for name, split in parts.items():
-            text = predictions_csv(split, probabilities[name], job.dataset.index.class_names)
+            text = predictions_csv(split, probabilities[name], session.dataset.index.class_names)
             commit_text(run.path / f"predictions-{name}.csv", text)
         matrix = metrics["test"]["confusion_matrix"]
-        write_confusion_matrix(run.path, matrix, job.dataset.index.class_names)
+        write_confusion_matrix(run.path, matrix, session.dataset.index.class_names)
         calibration = record_calibration(run, parts, probabilities)
     if not left_out:
-        draw_worst_mistakes(job, probabilities["test"])
-        mistakes = explain_mistakes(job, model, probabilities["test"])
+        draw_worst_mistakes(session, probabilities["test"])
+        mistakes = explain_mistakes(session, model, probabilities["test"])
     else:
         mistakes = {"num": 0, "left_out": left_out}
-    suspects, mislabels = find_mislabels(job, probabilities, training, left_out=left_out)
-    readings = readings_of(job, course, metrics, against)
+    suspects, mislabels = find_mislabels(session, probabilities, training, left_out=left_out)
+    readings = diagnose(session, result, metrics, against)
     found = {
         "metrics": metrics,
         "learnt": not left_out,
@@ -98,21 +98,21 @@ def finish(
     run.update(status="finished", **found, seconds=watch.seconds)
     # Nothing is left to resume, and they are several times the size of the model.
     shutil.rmtree(run.checkpoints, ignore_errors=True)
-    show_metrics(metrics["test"], job.console)
-    tell_mislabels(run, suspects, mislabels, job.console)
-    tell_readings(readings, job.console)
-    tell_next(run, watch.seconds["total"], job.console)
+    show_metrics(metrics["test"], session.console)
+    print_mislabels(run, suspects, mislabels, session.console)
+    print_diagnosis(readings, session.console)
+    tell_next(run, watch.seconds["total"], session.console)
 
 
 def measure(
-    job: Job, parts: Mapping[str, Split], probabilities: Mapping[str, np.ndarray]
+    session: RunSession, parts: Mapping[str, Split], probabilities: Mapping[str, np.ndarray]
 ) -> dict[str, dict[str, Any]]:
     """`metrics` of run.json; arguments as in `finish`."""
-    chosen = getattr(job.config, job.run.record.command.replace("-", "_")).metrics
+    chosen = getattr(session.config, session.run.record.command.replace("-", "_")).metrics
     metrics = {
         name: summarize(split.labels, probabilities[name], chosen) for name, split in parts.items()
     }
-    labels, names = parts["test"].labels, job.dataset.index.class_names
+    labels, names = parts["test"].labels, session.dataset.index.class_names
     return metrics | {"test": classification_report(labels, probabilities["test"], names, chosen)}
 
 
@@ -122,7 +122,7 @@ def tell_next(run: Run, seconds: float, console: Console) -> None:
         f"\n{run.path}/ holds model.keras, run.json, history.csv, predictions-*.csv and figures/ "
         f"({duration(seconds)})"
     )
-    path = quoted(run.path)
+    path = shell_quote(run.path)
     figures = [run.figures / f"{name}.png" for name in ("curves", "worst_mistakes")]
     drawn = [figure.name for figure in figures if figure.exists()]
     look = f"  look at      {run.figures}/{', '.join(drawn)}\n" if drawn else ""
@@ -136,7 +136,7 @@ def tell_next(run: Run, seconds: float, console: Console) -> None:
     )
 
 
-def refuse_infinite(run: Run, probabilities: Mapping[str, np.ndarray]) -> None:
+def check_finite(run: Run, probabilities: Mapping[str, np.ndarray]) -> None:
     """Raise TrainingError where a saved model has finite weights, and sums of them are not.
 
     The model is removed, because no later command could use it.
@@ -160,11 +160,11 @@ def _against_start(
     return {"test_accuracy": float(before.mean()), "p": mcnemar(before, now)["p"]}
 
 
-def draw_worst_mistakes(job: Job, probabilities: np.ndarray) -> None:
+def draw_worst_mistakes(session: RunSession, probabilities: np.ndarray) -> None:
     """Draw the test images that cost the most, with true and predicted class."""
     from cvtrain.explain import draw
 
-    index, pixels = job.dataset.index, job.dataset.pixels
+    index, pixels = session.dataset.index, session.dataset.pixels
     split, names = index.splits["test"], index.class_names
     predicted = probabilities.argmax(axis=1)
     worst = worst_mistakes(split.labels, probabilities)
@@ -174,8 +174,8 @@ def draw_worst_mistakes(job: Job, probabilities: np.ndarray) -> None:
         f"{split.paths[i].rpartition('/')[2]}"
         for i in worst
     ]
-    with job.watch.phase("draw"):
+    with session.watch.phase("draw"):
         images = [pixels[split.paths[i]] for i in worst]
         groups = [[each] for each in zip(images, captions, strict=True)]
         figure = draw.draw_contact_sheet(groups, nothing="no mistakes")
-        draw.save(figure, job.run.figures / "worst_mistakes.png")
+        draw.save(figure, session.run.figures / "worst_mistakes.png")

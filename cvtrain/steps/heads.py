@@ -1,4 +1,4 @@
-"""A base that is cut for a head, and the head on it."""
+"""A backbone that is cut for a head, and the head on it."""
 
 from __future__ import annotations
 
@@ -8,24 +8,22 @@ from cvtrain.models.blocks import find_cut
 from cvtrain.models.heads import attach_dense
 from cvtrain.models.transfer import unfreeze
 from cvtrain.steps.cached_features import (
-    open_base,
+    open_backbone,
 )
-from cvtrain.steps.session import Job
+from cvtrain.steps.session import RunSession
 
 
-def cut_base(job: Job, config: Config) -> tuple[keras.Model, str]:
-    """The base that a config names, and the layer where it is cut."""
-
+def cut_backbone(session: RunSession, config: Config) -> tuple[keras.Model, str]:
+    """The backbone that a config names, and the layer where it is cut."""
     section = config.extract_features.backbone
-    base = open_base(
-        section, image_size=config.data.image_size, seed=config.seed, dataset=job.dataset
+    backbone = open_backbone(
+        section, image_size=config.data.image_size, seed=config.seed, dataset=session.dataset
     )
-    return base, find_cut(base, section.cut)
+    return backbone, find_cut(backbone, section.cut)
 
 
 def finetuning_splits(config: Config, model: keras.Model) -> tuple[str, ...]:
     """Layers whose outputs `finetune` of the same config will need of the same views."""
-
     section = config.finetune
     if section is None or section.views not in (None, config.extract_features.views):
         return ()
@@ -33,16 +31,15 @@ def finetuning_splits(config: Config, model: keras.Model) -> tuple[str, ...]:
     return tuple(split for split in splits if split)
 
 
-def with_dense_head(job: Job, base: keras.Model, cut: str) -> keras.Model:
-    """The base up to its cut, and new dense layers."""
-
-    head = job.config.extract_features.head
+def attach_dense_head(session: RunSession, backbone: keras.Model, cut: str) -> keras.Model:
+    """The backbone up to its cut, and new dense layers."""
+    head = session.config.extract_features.head
     return attach_dense(
-        base,
+        backbone,
         cut,
-        num_classes=len(job.dataset.index.class_names),
+        num_classes=len(session.dataset.index.class_names),
         pooling=head.pooling,
         dense=head.dense,
         dropout=head.dropout,
-        seed=job.config.seed,
+        seed=session.config.seed,
     )

@@ -12,10 +12,10 @@ from cvtrain.data.batches import ordered_batches
 from cvtrain.data.index import Split
 from cvtrain.errors import CvtrainError, RunError
 from cvtrain.images.decode import Decoder
-from cvtrain.images.pixel_cache import Pixels
+from cvtrain.images.pixel_cache import PixelCache
 from cvtrain.models.saved_model import load_model
 from cvtrain.runs.run import Run
-from cvtrain.steps.session import Job
+from cvtrain.steps.session import RunSession
 from cvtrain.system.console import Console
 from cvtrain.system.files import reason_of
 from cvtrain.system.signals import Stop
@@ -43,12 +43,11 @@ def load_predictor(run: Run, stop: Stop) -> Callable[[np.ndarray], np.ndarray]:
     Raises:
         RunError: the model is damaged, or not the one that the run recorded.
     """
-
     backend.set_up(seed=0)
     infer = backend.inference(load_saved(run))
 
     def predict(images: np.ndarray) -> np.ndarray:
-        stop.go_on("evaluating")
+        stop.raise_if_stopped("evaluating")
         try:
             with backend.memory_errors():
                 probabilities = infer(images)
@@ -76,18 +75,17 @@ def decoder_of_run(run: Run) -> Decoder:
     return Decoder.recorded(record.image_size, record.decoder.model_dump())
 
 
-def image_predictor(job: Job, model: keras.Model) -> Callable[[str], np.ndarray]:
+def image_predictor(session: RunSession, model: keras.Model) -> Callable[[str], np.ndarray]:
     """The saved model as `finish` takes it: name of a split -> probabilities."""
-
-    predict, dataset = inference(model), job.dataset
+    predict, dataset = inference(model), session.dataset
     return lambda name: predict_split(
-        predict, dataset.pixels, dataset.index.splits[name], job.stop, job.console
+        predict, dataset.pixels, dataset.index.splits[name], session.stop, session.console
     )
 
 
 def predict_split(
     predict: Callable[[np.ndarray], np.ndarray],
-    pixels: Pixels,
+    pixels: PixelCache,
     split: Split,
     stop: Stop,
     console: Console,
@@ -103,7 +101,7 @@ def predict_split(
     results = []
     with console.task("evaluating") as show:
         for i, (images, _) in enumerate(ordered_batches(pixels, split, batch_size=BATCH_SIZE)):
-            stop.go_on("evaluating")
+            stop.raise_if_stopped("evaluating")
             results.append(predict(images))
             show(min((i + 1) * BATCH_SIZE, len(split.paths)), len(split.paths))
     return np.concatenate(results)

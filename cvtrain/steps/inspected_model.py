@@ -12,7 +12,7 @@ from cvtrain.backend import versions
 from cvtrain.data.index import Split, recorded_index
 from cvtrain.data.scan import LeftOut, find_images
 from cvtrain.errors import DataError, RunError
-from cvtrain.explain.flat_model import OpenedModel, open_model, range_at_first_layer
+from cvtrain.explain.flat_model import FlatModel, open_model, range_at_first_layer
 from cvtrain.images.decode import DecodeError, Decoder, largest_size, read_image
 from cvtrain.models import foreign_models as formats
 from cvtrain.models.saved_model import open_keras_file, weights_digest
@@ -25,7 +25,7 @@ from cvtrain.steps.dataset import show_left_out
 from cvtrain.steps.environment import library_versions
 from cvtrain.steps.inference import decoder_of_run, load_saved
 from cvtrain.system.console import Console
-from cvtrain.system.files import csv_cell, printable
+from cvtrain.system.files import csv_cell, escape
 
 _ABOUT = 25  # of 255: resizing may overshoot
 _LEAST_SPAN, _GREATEST_SPAN = 0.1, 300  # of what a network learns from
@@ -33,7 +33,7 @@ PIXEL_RANGES = {"0..255": (0.0, 255.0), "0..1": (0.0, 1.0), "-1..1": (-1.0, 1.0)
 
 
 @dataclass(frozen=True)
-class Subject:
+class InspectedModel:
     """A model that is looked into, whoever made it.
 
     Attributes:
@@ -48,7 +48,7 @@ class Subject:
 
     name: str
     digest: str
-    opened: "OpenedModel"
+    opened: "FlatModel"
     class_names: tuple[str, ...]
     decoder: Decoder
     pixel_range: tuple[float, float]
@@ -56,7 +56,6 @@ class Subject:
 
     def describe(self) -> dict[str, Any]:
         """The part of visualize.json that says what was looked at."""
-
         return {
             "format": 1,
             "model": self.name,
@@ -78,7 +77,7 @@ class Subject:
 
 
 @dataclass(frozen=True)
-class Wanted:
+class ImageRef:
     """An image file to look at.
 
     Attributes:
@@ -103,7 +102,7 @@ class Image:
         decoder: made the pixels.
     """
 
-    wanted: Wanted
+    wanted: ImageRef
     pixels: np.ndarray
     size: tuple[int, int]
     decoder: Decoder
@@ -120,15 +119,14 @@ class Image:
         return decoder(read_image(self.wanted.path)).pixels
 
 
-def open_run(run: Run, *, device: str) -> Subject:
+def open_run(run: Run, *, device: str) -> InspectedModel:
     """Open the saved model of a run.
 
     Raises:
         RunError: the run is not usable.
     """
-
     model = load_saved(run)
-    return Subject(
+    return InspectedModel(
         name=str(run.path),
         digest=weights_digest(model),
         opened=open_model(model),
@@ -141,7 +139,7 @@ def open_run(run: Run, *, device: str) -> Subject:
 
 def open_model_file(
     path: Path, *, pixel_range: str | None, device: str, console: Console
-) -> Subject:
+) -> InspectedModel:
     """Open any Keras model of images, whoever trained it.
 
     The model.keras of a run has its class names in it, and how its images are decoded.
@@ -155,16 +153,15 @@ def open_model_file(
     Raises:
         RunError: the file is missing or damaged, or not a model of images.
     """
-
     model = open_keras_file(path)
     try:
         opened = open_model(model)
     except RunError as error:
-        raise RunError(f"{printable(path)}: {error.message}", error.advice) from error
+        raise RunError(f"{escape(path)}: {error.message}", error.advice) from error
     height, width, channels = opened.network.input.shape[1:]
     if channels not in (1, 3):
         raise RunError(
-            f"{printable(path)}: takes images of {channels} channels",
+            f"{escape(path)}: takes images of {channels} channels",
             "Only grey images and RGB can be read from files.",
         )
     names, decoder = _recorded_in(path, (height, width), opened.network.output.shape[-1])
@@ -172,7 +169,7 @@ def open_model_file(
         console.remark(doubt)
     if None in model.inputs[0].shape[1:3]:
         console.remark(f"the model takes images of any size, and gets {height} x {width}")
-    return Subject(
+    return InspectedModel(
         name=str(path),
         digest=weights_digest(model),
         opened=opened,
@@ -190,25 +187,24 @@ def _recorded_in(
     about = formats.recorded_about(path)
     if not about:
         return tuple(f"class {i}" for i in range(num_classes)), Decoder(size)
-    known = checked(About, about, f"{printable(path)}: metadata.json")
+    known = checked(About, about, f"{escape(path)}: metadata.json")
     names, recorded = known.class_names, known.image_size
     if (len(names), recorded) != (num_classes, size):
         raise RunError(
-            f"{printable(path)}: returns {num_classes} classes of images of {size}, and its "
+            f"{escape(path)}: returns {num_classes} classes of images of {size}, and its "
             f"metadata.json says {len(names)} and {recorded}",
             "Use the model.keras that the run wrote.",
         )
     return names, Decoder.recorded(recorded, known.decoder.model_dump())
 
 
-def _doubt_of_pixels(opened: "OpenedModel", asked: str | None) -> str:
+def _doubt_of_pixels(opened: "FlatModel", asked: str | None) -> str:
     """Why the pixels that a model gets may not be those that it was trained on; empty if not.
 
     Known by what reaches the first layer that learns. Whatever comes from 0..255 as it is was not
     scaled. What was should be of a size that networks learn from, and lie around zero or begin
     there; else the pixels were scaled once too often, or once too little.
     """
-
     used = asked or "0..255"
     reached = {
         name: found
@@ -240,7 +236,7 @@ def _doubt_of_pixels(opened: "OpenedModel", asked: str | None) -> str:
     )
 
 
-class Images:
+class ImageReader:
     """Images that are read one after the other; those that cannot be are told and remembered.
 
     Attributes:
@@ -248,14 +244,14 @@ class Images:
         unreadable: name of each that could not be read so far, and why.
     """
 
-    def __init__(self, wanted: Sequence[Wanted], unreadable: Mapping[str, str], console: Console):
+    def __init__(self, wanted: Sequence[ImageRef], unreadable: Mapping[str, str], console: Console):
         self.wanted = list(wanted)
         self.unreadable: dict[str, str] = {}
         self._console = console
         for name, problem in unreadable.items():
             self._pass_over(name, problem)
 
-    def decoded(self, subject: Subject) -> Iterator[Image]:
+    def decoded(self, subject: InspectedModel) -> Iterator[Image]:
         """The images, at the size of the subject's input.
 
         Raises:
@@ -275,21 +271,21 @@ class Images:
 
     def _pass_over(self, name: str, problem: str) -> None:
         self.unreadable[name] = problem
-        self._console.warn(f"{printable(name)}: {problem}")
+        self._console.warn(f"{escape(name)}: {problem}")
 
 
-def named_images(paths: Sequence[str], console: Console) -> Images:
+def named_images(paths: Sequence[str], console: Console) -> ImageReader:
     """The images among files, folders and globs."""
     left_out: LeftOut = {}
     found = list(find_images(paths, left_out))
     show_left_out(left_out, console)
-    wanted = [Wanted(Path(each.path), each.path) for each in found if not each.problem]
-    return Images(wanted, {each.path: each.problem for each in found if each.problem}, console)
+    wanted = [ImageRef(Path(each.path), each.path) for each in found if not each.problem]
+    return ImageReader(wanted, {each.path: each.problem for each in found if each.problem}, console)
 
 
 def right_and_wrong(
     run: Run, number: int, seed: int, console: Console, root: Path | None = None
-) -> Images:
+) -> ImageReader:
     """Test images of a run, spread over the classes: mistakes first, up to half of them.
 
     What is right or wrong is what the run has written.
@@ -307,12 +303,12 @@ def right_and_wrong(
     generator = np.random.default_rng(seed)
     mistakes = _spread(wrong, split.labels, max(number // 2, number - len(right)), generator)
     others = _spread(right, split.labels, number - len(mistakes), generator)
-    return Images(_wanted(split, root, [*mistakes, *others]), {}, console)
+    return ImageReader(_wanted(split, root, [*mistakes, *others]), {}, console)
 
 
 def from_every_class(
     run: Run, number: int, seed: int, console: Console, root: Path | None = None
-) -> Images:
+) -> ImageReader:
     """Test images of a run, as many of each class as there are, at least two of each.
 
     Args:
@@ -323,10 +319,10 @@ def from_every_class(
     """
     split, root = _test_split(run, root)
     counts = np.bincount(split.labels)
-    places = np.flatnonzero(counts[split.labels] >= 2)
+    indices = np.flatnonzero(counts[split.labels] >= 2)
     number = max(number, 2 * int((counts >= 2).sum()))
-    chosen = _spread(places, split.labels, number, np.random.default_rng(seed))
-    return Images(_wanted(split, root, chosen), {}, console)
+    chosen = _spread(indices, split.labels, number, np.random.default_rng(seed))
+    return ImageReader(_wanted(split, root, chosen), {}, console)
 
 
 def root_of_test_images(run: Run, data: Path | None, console: Console) -> Path:
@@ -345,18 +341,18 @@ def _test_split(run: Run, root: Path | None = None) -> tuple[Split, Path]:
     return splits["test"], root or Path(run.require("data").data.root)
 
 
-def _wanted(split: Split, root: Path, places: Sequence[int]) -> list[Wanted]:
+def _wanted(split: Split, root: Path, indices: Sequence[int]) -> list[ImageRef]:
     paths, labels = split.paths, split.labels
-    return [Wanted(root / paths[i], paths[i], int(labels[i])) for i in places]
+    return [ImageRef(root / paths[i], paths[i], int(labels[i])) for i in indices]
 
 
 def _spread(
-    places: np.ndarray, labels: np.ndarray, number: int, generator: np.random.Generator
+    indices: np.ndarray, labels: np.ndarray, number: int, generator: np.random.Generator
 ) -> list[int]:
     """Up to `number` of the places, in turns of one from each class."""
     turns: list[tuple[int, int, int]] = []
     seen: Counter[int] = Counter()
-    for place in generator.permutation(places).tolist():
+    for place in generator.permutation(indices).tolist():
         label = int(labels[place])
         seen[label] += 1
         turns.append((seen[label], label, place))

@@ -12,25 +12,24 @@ from cvtrain.features.extract import extract, open_stores
 from cvtrain.features.store import FeatureStore
 from cvtrain.steps.cached_features import views_of
 from cvtrain.steps.dataset import Dataset
-from cvtrain.steps.session import Job
+from cvtrain.steps.session import RunSession
 
 
 def pooled_features(
-    job: Job,
+    session: RunSession,
     dataset: Dataset,
-    base: keras.Model,
+    backbone: keras.Model,
     layers: Sequence[str],
     splits: Sequence[str] = ("train", "validation"),
 ) -> list[FeatureStore]:
     """Average the outputs of some layers over their maps, all in one pass over the images."""
-
     pool = keras.layers.GlobalAveragePooling2D
-    outputs = [pool(name=f"{layer}_average")(base.get_layer(layer).output) for layer in layers]
-    taps = keras.Model(base.input, outputs)
-    stores = open_stores(taps, dtype="float32", warn=job.console.warn)
+    outputs = [pool(name=f"{layer}_average")(backbone.get_layer(layer).output) for layer in layers]
+    taps = keras.Model(backbone.input, outputs)
+    stores = open_stores(taps, dtype="float32", warn=session.console.warn)
     views = [views_of(dataset, dataset.index.splits[name]) for name in splits]
-    with job.watch.phase("extract"), job.console.task("extracting features") as on_progress:
-        extract(taps, stores, dataset.pixels, views, stop=job.stop, on_progress=on_progress)
+    with session.watch.phase("extract"), session.console.task("extracting features") as on_progress:
+        extract(taps, stores, dataset.pixels, views, stop=session.stop, on_progress=on_progress)
     return stores
 
 

@@ -22,7 +22,7 @@ from cvtrain.steps.environment import (
     installed_versions,
     processor_as_device,
 )
-from cvtrain.system.files import file_digest, printable
+from cvtrain.system.files import escape, file_digest
 
 Places = Mapping[str, Mapping[str, Sequence[str]]]
 """{split: {class: [path, ...]}}, as split.json has it."""
@@ -133,7 +133,7 @@ def config_changes(run: Run, config: Config) -> Iterator[Change]:
     compared_by_content = _WITHOUT_EFFECT | set(before.identity.weights)
     for key in [*old, *(key for key in new if key not in old)]:
         if old.get(key) != new.get(key) and key not in compared_by_content:
-            values = (printable(each.get(key, "not set")) for each in (old, new))
+            values = (escape(each.get(key, "not set")) for each in (old, new))
             yield Change(f"{key}: {' -> '.join(values)}", makes_new_run(key))
 
 
@@ -154,7 +154,7 @@ def data_changes(run: Run, places: Places, data_digest: str) -> list[Change]:
         return []
     names = list(next(iter(places.values())))
     if names != list(start.class_names):
-        both = (printable(", ".join(each)) for each in (start.class_names, names))
+        both = (escape(", ".join(each)) for each in (start.class_names, names))
         return [Change(f"classes: {' -> '.join(both)}", is_other_run=True)]
     before, now = dict(_by_path(run.read_json("split.json"))), dict(_by_path(places))
     seen = {path for path, (split, _) in before.items() if split == "train"}
@@ -169,7 +169,7 @@ def data_changes(run: Run, places: Places, data_digest: str) -> list[Change]:
     in_table = RUN_COMMANDS[start.command].result == "table"
     changes = [
         Change(
-            f"images: {len(paths):,} {what}, such as {printable(paths[0])}",
+            f"images: {len(paths):,} {what}, such as {escape(paths[0])}",
             in_table or paths is spoilt,
         )
         for what, paths in found.items()

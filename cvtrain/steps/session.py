@@ -9,7 +9,7 @@ from typing import Any
 from cvtrain import backend
 from cvtrain.config import Config, config_values, dump_config
 from cvtrain.errors import RunError
-from cvtrain.runs.moved_images import refuse_gone
+from cvtrain.runs.moved_images import require_images
 from cvtrain.runs.run import Run, RunRequest
 from cvtrain.steps.dataset import Dataset, decoder_of, open_dataset
 from cvtrain.steps.environment import environment, library_versions
@@ -21,14 +21,14 @@ from cvtrain.steps.provenance import (
     weights_digests,
 )
 from cvtrain.system.console import Console
-from cvtrain.system.files import commit_text, json_text, printable, quoted
+from cvtrain.system.files import commit_text, escape, json_text, shell_quote
 from cvtrain.system.signals import Stop, stop_on_signals
 from cvtrain.system.stopwatch import Stopwatch
-from cvtrain.tracking.tracked import Tracking, refuse_missing, tracked
+from cvtrain.tracking.tracked import Tracking, require_trackers, tracked
 
 
 @dataclass(frozen=True)
-class Job:
+class RunSession:
     """What every step of a command that writes a run needs.
 
     Attributes:
@@ -64,13 +64,13 @@ def finished_run(request: RunRequest, console: Console) -> Run | None:
     return run
 
 
-def refuse_wrong_run(run: Run, command: str) -> None:
+def check_command_of_run(run: Run, command: str) -> None:
     """Raise RunError when there is nothing that `command` could go on with."""
-    started_by = printable(run.record.command)
+    started_by = escape(run.record.command)
     if started_by != command:
         raise RunError(
             f"{run.path} is a run of {started_by}, not of {command}",
-            f"Go on: cvtrain {started_by} {quoted(run.path)} --resume",
+            f"Go on: cvtrain {started_by} {shell_quote(run.path)} --resume",
         )
     if run.record.status == "finished":
         raise RunError(
@@ -79,14 +79,14 @@ def refuse_wrong_run(run: Run, command: str) -> None:
 
 
 @contextlib.contextmanager
-def start_job(
+def open_session(
     command: str,
     config: Config,
     request: RunRequest,
     console: Console,
     *,
     source: Run | None = None,
-) -> Iterator[Job]:
+) -> Iterator[RunSession]:
     """Check the images, make or reopen the run, record what is known, and load the engine.
 
     An error inside the block is recorded in the run before it goes on. A run that cannot be
@@ -106,13 +106,13 @@ def start_job(
             with something else.
         Stopped: on request.
     """
-    refuse_missing(config.log)
+    require_trackers(config.log)
     with stop_on_signals() as stop, contextlib.ExitStack() as held:
         run = held.enter_context(Run.open(request.path).locked()) if request.resume else None
         if run:
-            refuse_wrong_run(run, command)
+            check_command_of_run(run, command)
             moved = "If it has moved, add where it is now: --set data.source=FOLDER"
-            refuse_gone(config.data.source, moved)
+            require_images(config.data.source, moved)
         watch = Stopwatch(run.record.seconds if run else None)
         with watch.phase("data"):
             dataset = open_dataset(config, stop, console)
@@ -145,7 +145,9 @@ def start_job(
         if run is None:
             begun = Run.begin(request.path, command, files=files, exact=True, **fields)
             run = held.enter_context(begun)
-        held.enter_context(stop.advising(f"Go on: cvtrain {command} {quoted(run.path)} --resume"))
+        held.enter_context(
+            stop.advising(f"Go on: cvtrain {command} {shell_quote(run.path)} --resume")
+        )
         with (
             tracked(config.log, run, config_values(config, command), console.warn) as tracking,
             run.recording_failure(watch),
@@ -157,7 +159,7 @@ def start_job(
                 for file, content in files.items():
                     commit_text(run.path / file, content)
                 run.update(status="running", **fields)
-            yield Job(config, dataset, run, watch, stop, console, tracking)
+            yield RunSession(config, dataset, run, watch, stop, console, tracking)
 
 
 def description(config: Config, dataset: Dataset) -> dict[str, Any]:

@@ -20,16 +20,16 @@ from cvtrain.models.saved_model import copy_weights, save_model, weights_digest
 from cvtrain.models.transfer import layer_digest, without_gradient
 from cvtrain.runs.run import Run
 from cvtrain.sections import Augment, Training
-from cvtrain.steps.session import Job
+from cvtrain.steps.session import RunSession
 from cvtrain.steps.training_outcome import (
-    Course,
+    TrainingResult,
     against_overflow,
+    concat_history,
     continued,
-    joined,
-    record_course,
+    record_result,
     write_history,
 )
-from cvtrain.system.commit_interval import asked_spacing
+from cvtrain.system.commit_interval import commit_interval
 from cvtrain.system.console import duration
 from cvtrain.training.checkpoint import Checkpoints
 from cvtrain.training.loop import train
@@ -55,9 +55,9 @@ class Feed:
     labels: np.ndarray
 
 
-def image_feed(job: Job, stage: Training, augmentation: Augment | None) -> Feed:
+def image_feed(session: RunSession, stage: Training, augmentation: Augment | None) -> Feed:
     """Batches of pixels; the training images are augmented and mixed anew in every pass."""
-    pixels, splits = job.dataset.pixels, job.dataset.index.splits
+    pixels, splits = session.dataset.pixels, session.dataset.index.splits
     samples, validation = splits["train"], splits["validation"]
 
     def batches(start_step: int) -> Batches:
@@ -65,7 +65,7 @@ def image_feed(job: Job, stage: Training, augmentation: Augment | None) -> Feed:
             pixels,
             samples,
             batch_size=stage.batch_size,
-            seed=job.config.seed,
+            seed=session.config.seed,
             steps_per_epoch=stage.steps_per_epoch,
             start_step=start_step,
             augmentation=augmentation,
@@ -75,8 +75,8 @@ def image_feed(job: Job, stage: Training, augmentation: Augment | None) -> Feed:
         return mixed_batches(
             stream,
             augmentation,
-            num_classes=len(job.dataset.index.class_names),
-            seed=job.config.seed,
+            num_classes=len(session.dataset.index.class_names),
+            seed=session.config.seed,
             start_step=start_step,
         )
 
@@ -88,7 +88,7 @@ def image_feed(job: Job, stage: Training, augmentation: Augment | None) -> Feed:
 
 
 def train_stage(
-    job: Job,
+    session: RunSession,
     model: keras.Model,
     saved: keras.Model,
     stage: Training,
@@ -97,8 +97,8 @@ def train_stage(
     precision: str,
     rates: Sequence[float] | None = None,
     number: int = 1,
-    earlier: Course | None = None,
-) -> Course:
+    earlier: TrainingResult | None = None,
+) -> TrainingResult:
     """Train a model, carry its best weights into the one that is saved, save and record that.
 
     Args:
@@ -119,13 +119,13 @@ def train_stage(
         ResourceError, RunError: as `training.loop.train` does.
         Stopped: on request. What was learnt is saved.
     """
-    run, digests = job.run, _trainable_digests(model)
-    with job.watch.phase("train"), job.console.training(stage.epochs) as view:
+    run, digests = session.run, _trainable_digests(model)
+    with session.watch.phase("train"), session.console.training(stage.epochs) as view:
 
         def on_epoch(rows: list[Row]) -> None:
-            history = joined(earlier.history if earlier else (), rows)
+            history = concat_history(earlier.history if earlier else (), rows)
             write_history(run, history)
-            job.tracking.log_epoch(history[-1])
+            session.tracking.log_epoch(history[-1])
             view.epoch(rows[-1])
 
         trained = train(
@@ -140,59 +140,65 @@ def train_stage(
             keep_start=earlier is not None,
             checkpoints=Checkpoints(
                 run.checkpoints / str(number),
-                every_seconds=asked_spacing(),
-                warn=job.console.warn,
+                every_seconds=commit_interval(),
+                warn=session.console.warn,
             ),
-            stop=job.stop,
+            stop=session.stop,
             on_start=view.start,
             on_step=view.step,
             on_epoch=on_epoch,
         )
-    course = continued(earlier, trained)
-    _save_and_record(job, model, saved, stage, precision, number, trained, course)
-    return replace(course, idle=_idle(job, model, feed, digests))
+    result = continued(earlier, trained)
+    _save_and_record(session, model, saved, stage, precision, number, trained, result)
+    return replace(result, idle=_idle(session, model, feed, digests))
 
 
 def _save_and_record(
-    job: Job,
+    session: RunSession,
     model: keras.Model,
     saved: keras.Model,
     stage: Training,
     precision: str,
     number: int,
     trained: Trained,
-    course: Course,
+    result: TrainingResult,
 ) -> None:
     """Keep what a stage has led to; raise where that is not its end. Arguments and errors as of
     `train_stage`.
     """
     has_diverged = trained.outcome == "diverged"
     # Without an epoch there are only the weights of the last step, which may not be finite.
-    if not has_diverged or course.best_epoch is not None:
-        save(job.run, saved, model)
-    record_course(job.run, course, trained.outcome)
+    if not has_diverged or result.best_epoch is not None:
+        save(session.run, saved, model)
+    record_result(session.run, result, trained.outcome)
     if has_diverged:
         step = f"step {number}: " if number > 1 else ""
         raise TrainingError(
             f"{step}{trained.reason}",
             against_overflow(
-                job.run, stage, number, course, precision=precision, from_start=trained.from_start
+                session.run,
+                stage,
+                number,
+                result,
+                precision=precision,
+                from_start=trained.from_start,
             ),
         )
     if trained.outcome == "stopped":
         raise Stopped(
-            f"stopped in epoch {len(course.history) + 1}; what was learnt is in {job.run.path}",
-            job.stop.advice,
+            f"stopped in epoch {len(result.history) + 1}; what was learnt is in {session.run.path}",
+            session.stop.advice,
         )
 
 
-def _idle(job: Job, model: keras.Model, feed: Feed, digests: Mapping[str, str]) -> frozenset[str]:
+def _idle(
+    session: RunSession, model: keras.Model, feed: Feed, digests: Mapping[str, str]
+) -> frozenset[str]:
     """The layers that were trained in vain, as no gradient reaches them; told to the person.
 
     Args:
         digests: of the layers, before training.
     """
-
     now = _trainable_digests(model)
     still = {name for name in now if now[name] == digests[name]}
     if not still:
@@ -201,9 +207,9 @@ def _idle(job: Job, model: keras.Model, feed: Feed, digests: Mapping[str, str]) 
         idle = still & without_gradient(model, itertools.islice(stream, _MOST_ASKED))
     if idle:
         names = [layer.name for layer in model.layers if layer.name in idle]
-        known = job.run.record.without_gradient
-        job.run.update(without_gradient=[*dict.fromkeys([*known, *names])])
-        job.console.warn(
+        known = session.run.record.without_gradient
+        session.run.update(without_gradient=[*dict.fromkeys([*known, *names])])
+        session.console.warn(
             f"training did not change {', '.join(names)}: the loss does not depend on these "
             "weights, because what the layers read or give is zero for all images"
         )
@@ -221,7 +227,10 @@ def steps_of(stage: Training, feed: Feed) -> int:
 
 
 def in_best_precision(
-    job: Job, build: Callable[[str], keras.Model], stage: Training, feed: Feed | None = None
+    session: RunSession,
+    build: Callable[[str], keras.Model],
+    stage: Training,
+    feed: Feed | None = None,
 ) -> tuple[keras.Model, str]:
     """Choose the precision, record it, say how long training will take, and build the model.
 
@@ -234,29 +243,28 @@ def in_best_precision(
     Returns:
         The model and its precision.
     """
-    device = job.run.record.device
-    with job.watch.phase("precision"), backend.memory_errors():
+    device = session.run.record.device
+    with session.watch.phase("precision"), backend.memory_errors():
         choice = choose_precision(
-            job.run.record.precision or job.config.precision,
+            session.run.record.precision or session.config.precision,
             build=build,
             batch_size=stage.batch_size,
             device=device,
-            go_on=partial(job.stop.go_on, "measuring the precision"),
+            raise_if_stopped=partial(session.stop.raise_if_stopped, "measuring the precision"),
         )
         model = build(choice.precision)
-    job.run.update(precision=choice.precision)
+    session.run.update(precision=choice.precision)
     size = model.count_params()
-    job.console.remark(f"{size:,} parameters, {choice.precision} ({choice.reason}), {device}")
+    session.console.remark(f"{size:,} parameters, {choice.precision} ({choice.reason}), {device}")
     if feed and (speed := choice.images_per_second.get(choice.precision)):
         steps = steps_of(stage, feed)
         seconds = stage.epochs * steps * stage.batch_size / speed
-        job.console.remark(f"{stage.epochs} epochs of {steps} steps: about {duration(seconds)}")
+        session.console.remark(f"{stage.epochs} epochs of {steps} steps: about {duration(seconds)}")
     return model, choice.precision
 
 
 def save(run: Run, saved: keras.Model, trained: keras.Model) -> None:
     """Carry the trained weights over to the model that is saved, and commit that."""
-
     copy_weights(trained, saved)
     about = {key: run.content[key] for key in ("class_names", "image_size", "decoder")}
     save_model(saved, run.model_path, about=about)
@@ -264,7 +272,7 @@ def save(run: Run, saved: keras.Model, trained: keras.Model) -> None:
 
 
 def draw_augmentation(
-    job: Job,
+    session: RunSession,
     augmentation: Augment | None,
     views: int | str = "unlimited",
 ) -> None:
@@ -281,13 +289,13 @@ def draw_augmentation(
         return
     from cvtrain.explain import draw
 
-    index, seed = job.dataset.index, job.config.seed
+    index, seed = session.dataset.index, session.config.seed
     num_views = 7 if views == "unlimited" else min(7, int(views))
     samples = index.splits["train"]
     _, firsts = np.unique(samples.labels, return_index=True)
     chosen = firsts[:8]
     labels = samples.labels[chosen]
-    originals = np.stack([job.dataset.pixels[samples.paths[i]] for i in chosen])
+    originals = np.stack([session.dataset.pixels[samples.paths[i]] for i in chosen])
     columns, titles = [originals], ["original"]
     for epoch in range(num_views):
         images, title = originals, "augmented"
@@ -307,7 +315,7 @@ def draw_augmentation(
         titles.append(title)
     rows, names = list(zip(*columns, strict=True)), [index.class_names[i] for i in labels]
     figure = draw.draw_augmented_samples(rows, names, titles)
-    draw.save(figure, job.run.figures / "augmented_samples.png")
+    draw.save(figure, session.run.figures / "augmented_samples.png")
 
 
 def class_weights_of(stage: Training, labels: np.ndarray) -> np.ndarray | None:

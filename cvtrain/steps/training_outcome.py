@@ -14,7 +14,7 @@ _MOST_DECAY = 0.1  # of a weight that decay may take away in a step
 
 
 @dataclass(frozen=True)
-class Course:
+class TrainingResult:
     """What one stage of training, or several after one another, have led to.
 
     Attributes:
@@ -38,27 +38,33 @@ class Course:
         return {name: [row[name] for row in self.history] for name in names}
 
 
-def continued(earlier: Course | None, trained: "Trained") -> Course:
+def continued(earlier: TrainingResult | None, trained: "Trained") -> TrainingResult:
     """The course of the stages before and of one more."""
-    before = earlier or Course()
-    history, best_epoch = joined(before.history, trained.history), trained.best_epoch
+    before = earlier or TrainingResult()
+    history, best_epoch = concat_history(before.history, trained.history), trained.best_epoch
     if best_epoch:
         best_epoch += len(before.history)
     elif earlier is not None:
         best_epoch = before.best_epoch
     start = before.start or trained.start
-    return Course(history, best_epoch, start, moved=best_epoch != before.best_epoch)
+    return TrainingResult(history, best_epoch, start, moved=best_epoch != before.best_epoch)
 
 
-def record_course(run: Run, course: Course, outcome: str) -> None:
+def record_result(run: Run, result: TrainingResult, outcome: str) -> None:
     """Commit how training went: curves, and its part of run.json."""
-    write_history(run, course.history)
-    draw_history(run, course)
-    run.update(outcome=outcome, epochs=len(course.history), best_epoch=course.best_epoch)
+    write_history(run, result.history)
+    draw_history(run, result)
+    run.update(outcome=outcome, epochs=len(result.history), best_epoch=result.best_epoch)
 
 
 def against_overflow(
-    run: Run, stage: Training, number: int, course: Course, *, precision: str, from_start: bool
+    run: Run,
+    stage: Training,
+    number: int,
+    result: TrainingResult,
+    *,
+    precision: str,
+    from_start: bool,
 ) -> str:
     """What to do where numbers grew beyond all bounds, and what is left.
 
@@ -72,8 +78,8 @@ def against_overflow(
         None: "No epoch ended before that, and there is no model.",
         0: f"{run.model_path} is the model that it started from.",
     }.get(
-        course.best_epoch,
-        f"{run.model_path} has the weights of epoch {course.best_epoch}, the best before that.",
+        result.best_epoch,
+        f"{run.model_path} has the weights of epoch {result.best_epoch}, the best before that.",
     )
     section = run.record.command.replace("-", "_")
     if from_start:
@@ -102,7 +108,7 @@ def _slower(optimizer: Mapping[str, Any], section: str, key: str) -> list[str]:
     return ways
 
 
-def joined(earlier: "Sequence[Row]", rows: "Sequence[Row]") -> "list[Row]":
+def concat_history(earlier: "Sequence[Row]", rows: "Sequence[Row]") -> "list[Row]":
     """The rows of a stage after those of the stages before it; epochs and steps go on counting."""
     epochs, steps = (earlier[-1]["epoch"], earlier[-1]["step"]) if earlier else (0, 0)
     later = [row | {"epoch": row["epoch"] + epochs, "step": row["step"] + steps} for row in rows]
@@ -116,11 +122,11 @@ def write_history(run: Run, rows: "Sequence[Row]") -> None:
         commit_text(run.path / "history.csv", csv_text([list(rows[0]), *lines]))
 
 
-def draw_history(run: Run, course: Course) -> None:
+def draw_history(run: Run, result: TrainingResult) -> None:
     """Draw the curves of loss and accuracy, once there is an epoch."""
     from cvtrain.explain import draw
 
-    if course.history:
-        columns = {key: [row[key] for row in course.history] for key in course.history[0]}
-        panels = draw.curve_panels(columns, course.best_epoch, course.start)
+    if result.history:
+        columns = {key: [row[key] for row in result.history] for key in result.history[0]}
+        panels = draw.curve_panels(columns, result.best_epoch, result.start)
         draw.save(draw.draw_panels(panels), run.figures / "curves.png")

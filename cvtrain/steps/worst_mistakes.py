@@ -17,9 +17,9 @@ from cvtrain.errors import ConfigError, CvtrainError, ResourceError, Stopped
 from cvtrain.evaluation.metrics import worst_mistakes
 from cvtrain.explain.explain import explainer
 from cvtrain.explain.flat_model import last_spatial_layer, open_model
-from cvtrain.explain.overlay import heatmap, overlay, seen_box, upsampled
+from cvtrain.explain.overlay import heatmap, overlay, seen_box, upsample
 from cvtrain.images.decode import Decoder, read_image
-from cvtrain.steps.session import Job
+from cvtrain.steps.session import RunSession
 from cvtrain.system.files import commit_json, committed_folder
 
 LIST = "mistakes.json"
@@ -29,7 +29,9 @@ _DOING = "explaining the mistakes"
 _MOST_PIXELS, _FEWEST_PIXELS = 480, 160  # of the longer side of a picture
 
 
-def explain_mistakes(job: Job, model: keras.Model, probabilities: np.ndarray) -> dict[str, Any]:
+def explain_mistakes(
+    session: RunSession, model: keras.Model, probabilities: np.ndarray
+) -> dict[str, Any]:
     """Write the worst mistakes among the test images, each with two class-activation maps.
 
     The maps are Grad-CAM's, of the true and of the predicted class. They are made with a copy of
@@ -47,43 +49,43 @@ def explain_mistakes(job: Job, model: keras.Model, probabilities: np.ndarray) ->
         ResourceError: the disk is full.
         Stopped: on request; `--resume` explains them.
     """
-    split = job.dataset.index.splits["test"]
+    split = session.dataset.index.splits["test"]
     worst = worst_mistakes(split.labels, probabilities)
     record: dict[str, Any] = {"num": len(worst), "method": METHOD}
     try:
-        with job.watch.phase("explain"):
-            return record | _write(job, model, split, worst, probabilities)
+        with session.watch.phase("explain"):
+            return record | _write(session, model, split, worst, probabilities)
     except (Stopped, ResourceError):
         raise
     except Exception as error:  # Hours of training must not be lost for pictures.
         reason = error.message if isinstance(error, CvtrainError) else repr(error)
-        job.console.warn(f"the worst mistakes are not explained: {reason}")
+        session.console.warn(f"the worst mistakes are not explained: {reason}")
         return record | {"without_maps": reason}
 
 
 def _write(
-    job: Job,
+    session: RunSession,
     model: keras.Model,
     split: Split,
     worst: Sequence[int],
     probabilities: np.ndarray,
 ) -> dict[str, Any]:
     """Commit the folder `mistakes/`, and return which layer the maps are of, or why none is."""
-    names = job.dataset.index.class_names
+    names = session.dataset.index.class_names
     predicted = probabilities.argmax(axis=1)
     classes = np.stack([split.labels, predicted], axis=1)[worst]
-    pixels = [job.dataset.pixels[split.paths[i]] for i in worst]
+    pixels = [session.dataset.pixels[split.paths[i]] for i in worst]
     try:
-        found, how = _maps(job, model, pixels, classes) if worst else (None, {})
+        found, how = _maps(session, model, pixels, classes) if worst else (None, {})
     except ResourceError as error:  # too little memory; a full disk is met below
-        job.console.warn(f"no maps of the worst mistakes: {error.message}")
+        session.console.warn(f"no maps of the worst mistakes: {error.message}")
         found, how = None, {"without_maps": error.message}
     entries = []
-    with committed_folder(job.run.path / "mistakes", mark=LIST) as folder:
+    with committed_folder(session.run.path / "mistakes", mark=LIST) as folder:
         for number, i in enumerate(worst):
-            job.stop.go_on(_DOING)
+            session.stop.raise_if_stopped(_DOING)
             maps = None if found is None else found[number]
-            files = _pictures(job, split.paths[i], maps, folder, f"{number:02d}")
+            files = _pictures(session, split.paths[i], maps, folder, f"{number:02d}")
             true = split.labels[i]
             entries.append(
                 {
@@ -100,35 +102,35 @@ def _write(
 
 
 def _maps(
-    job: Job, model: keras.Model, pixels: Sequence[np.ndarray], classes: np.ndarray
+    session: RunSession, model: keras.Model, pixels: Sequence[np.ndarray], classes: np.ndarray
 ) -> tuple[np.ndarray | None, dict[str, Any]]:
     """Maps (n, 2, height, width) at the size of the model's input, and the layer they are of."""
-
-    opened = replace(open_model(model), go_on=partial(job.stop.go_on, _DOING))
+    opened = replace(
+        open_model(model), raise_if_stopped=partial(session.stop.raise_if_stopped, _DOING)
+    )
     try:
         layer = last_spatial_layer(opened)
     except ConfigError as error:
-        job.console.remark(f"no maps of the worst mistakes: {error.message}")
+        session.console.remark(f"no maps of the worst mistakes: {error.message}")
         return None, {"without_maps": error.message}
     explain = explainer(opened, METHOD, layer=layer, batch_size=_BATCH_SIZE)
     images = np.stack(pixels).astype(np.float32)
     found = explain(images, classes)
-    maps = upsampled(found.maps, images.shape[1:3], found.box, extend=True)
+    maps = upsample(found.maps, images.shape[1:3], found.box, extend=True)
     return maps, {"layer": layer}
 
 
 def _pictures(
-    job: Job, path: str, maps: np.ndarray | None, folder: Path, stem: str
+    session: RunSession, path: str, maps: np.ndarray | None, folder: Path, stem: str
 ) -> dict[str, str | None]:
     """Write the photograph and the maps over it, and return the names of the files."""
-
-    decoder = job.dataset.pixels.decoder
-    photograph = _photograph(job.dataset.pixels.root / path, decoder)
+    decoder = session.dataset.pixels.decoder
+    photograph = _photograph(session.dataset.pixels.root / path, decoder)
     size = photograph.shape[:2]
     box = seen_box(size, decoder.size, decoder.resize)
     pictures = {"picture": (f"{stem}.jpg", photograph)}
     for role, each in zip(("true", "predicted"), [] if maps is None else maps, strict=False):
-        heat = upsampled(heatmap(each), size, box)
+        heat = upsample(heatmap(each), size, box)
         pictures[f"map_{role}"] = f"{stem}-{role}.jpg", overlay(photograph, heat)
     for name, picture in pictures.values():
         Image.fromarray(picture).save(folder / name, quality=88)

@@ -11,7 +11,7 @@ from cvtrain.errors import ConfigError
 VARIABLE = "CVTRAIN_COMMIT_SECONDS"
 
 
-def asked_spacing() -> float | None:
+def commit_interval() -> float | None:
     """Seconds between two commits that `$CVTRAIN_COMMIT_SECONDS` asks for; None where it does not.
 
     Raises:

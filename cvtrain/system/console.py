@@ -19,7 +19,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
-from cvtrain.system.files import printable
+from cvtrain.system.files import escape
 
 if TYPE_CHECKING:
     from logging import Logger
@@ -64,7 +64,7 @@ class Console:
         """A line that was asked for: standard output, also when quiet."""
         self._write_log(text)
         if not self._part:
-            self._out.print(harmless(text), markup=False)
+            self._out.print(escape_lines(text), markup=False)
 
     def remark(self, text: str, *, always: bool = False) -> None:
         """A line that is good to know: standard error, not when quiet.
@@ -74,18 +74,18 @@ class Console:
         """
         self._write_log(text)
         if always or not self.quiet:
-            self._err.print(harmless(text), markup=False)
+            self._err.print(escape_lines(text), markup=False)
 
     def warn(self, text: str) -> None:
         """A line that should be read: standard error, also when quiet."""
         self._write_log(f"warning: {text}")
         from rich.text import Text
 
-        self._err.print(Text.assemble(("warning:", "yellow"), f" {harmless(text)}"))
+        self._err.print(Text.assemble(("warning:", "yellow"), f" {escape_lines(text)}"))
 
     def table(self, columns: Sequence[str], rows: Sequence[Sequence[str]], title: str = "") -> None:
         """A table on a terminal, numbers to the right; lines separated by tabs when piped."""
-        columns, *rows = ([printable(cell) for cell in row] for row in (columns, *rows))
+        columns, *rows = ([escape(cell) for cell in row] for row in (columns, *rows))
         for row in rows:
             self._write_log("  ".join(row))
         if self._part:
@@ -94,12 +94,12 @@ class Console:
             self._out.file.write("".join("\t".join(row) + "\n" for row in (columns, *rows)))
             self._out.file.flush()
             return
-        from rich.markup import escape
+        from rich import markup
         from rich.table import Table
 
         def shown(cell: str) -> str:
             # Before it is laid out: an escape is wider than the character that it stands for.
-            return escape(encodable(cell, self._out.encoding))
+            return markup.escape(encodable(cell, self._out.encoding))
 
         table = Table(title=title or None, title_justify="left", header_style="bold")
         for i, column in enumerate(columns):
@@ -120,7 +120,7 @@ class Console:
         from rich.progress import TimeRemainingColumn
 
         with self._progress(TimeRemainingColumn()) as progress:
-            what = encodable(printable(text), self._err.encoding)
+            what = encodable(escape(text), self._err.encoding)
             task = progress.add_task(what, total=None)
             yield lambda done, total: progress.update(task, completed=done, total=total)
 
@@ -182,7 +182,7 @@ class Console:
 
     def _write_log(self, text: str = "") -> None:
         stamp = datetime.now().isoformat(sep=" ", timespec="seconds")
-        self._unlogged += [f"{stamp}  {line}\n" for line in harmless(text).splitlines()]
+        self._unlogged += [f"{stamp}  {line}\n" for line in escape_lines(text).splitlines()]
         if self._log is not None:
             # A log that cannot be written must not end a training that can.
             with contextlib.suppress(OSError), self._log.open("a", encoding="utf-8") as file:
@@ -206,18 +206,18 @@ class LoggingConsole(Console):
         """A line that was asked for."""
         self._write_log(text)
         if not (self._part or self.quiet):
-            self._logger.info("%s", harmless(text))
+            self._logger.info("%s", escape_lines(text))
 
     def remark(self, text: str, *, always: bool = False) -> None:
         """A line that is good to know."""
         self._write_log(text)
         if always or not self.quiet:
-            self._logger.info("%s", harmless(text))
+            self._logger.info("%s", escape_lines(text))
 
     def warn(self, text: str) -> None:
         """A line that should be read."""
         self._write_log(f"warning: {text}")
-        self._logger.warning("%s", harmless(text))
+        self._logger.warning("%s", escape_lines(text))
 
     def table(self, columns: Sequence[str], rows: Sequence[Sequence[str]], title: str = "") -> None:
         """One record for the title, the columns, and each row."""
@@ -348,9 +348,9 @@ def _described(metrics: Mapping[str, float]) -> str:
     return "  ".join(f"{name} {value:.{digits[name]}f}" for name, value in metrics.items())
 
 
-def harmless(text: str) -> str:
+def escape_lines(text: str) -> str:
     """`text` of one line or several, with all else escaped that a terminal would obey."""
-    return "\n".join(map(printable, text.split("\n")))
+    return "\n".join(map(escape, text.split("\n")))
 
 
 def encodable(text: str, encoding: str) -> str:

@@ -95,7 +95,7 @@ def committed_folder(path: Path, *, mark: str) -> Iterator[Path]:
         is_free = not path.exists() or (path.is_dir() and not any(path.iterdir()))
         if not is_free and not (path / mark).is_file():
             raise ResourceError(
-                f"{printable(path)} holds something else, and would be replaced",
+                f"{escape(path)} holds something else, and would be replaced",
                 "Choose another folder.",
             )
         make_folder(path.parent)
@@ -169,7 +169,7 @@ def json_text(content: Any) -> str:
 
 
 def csv_text(rows: Iterable[Sequence[Any]]) -> str:
-    """Rows as CSV, one line each: in texts, control characters are escaped as `printable` does,
+    """Rows as CSV, one line each: in texts, control characters are escaped as `escape` does,
     and one that a spreadsheet would run as a formula gets an apostrophe before it.
     """
     text = io.StringIO()
@@ -186,7 +186,7 @@ def safe_name(name: str) -> str:
 
 def csv_cell(cell: str) -> str:
     """`cell` as `csv_text` writes it: harmless to terminals and spreadsheets."""
-    return ("'" if _FORMULA.match(cell) else "") + printable(cell)
+    return ("'" if _FORMULA.match(cell) else "") + escape(cell)
 
 
 @contextlib.contextmanager
@@ -198,11 +198,11 @@ def disk_errors(path: Path) -> Iterator[None]:
         unknown = (error.strerror or str(error)).lower(), _ROOM
         what, advice = _REFUSALS.get(error.errno or 0, unknown)
         raise ResourceError(
-            f"cannot write {printable(path)}: {what}", f"{advice}; what was saved before is intact."
+            f"cannot write {escape(path)}: {what}", f"{advice}; what was saved before is intact."
         ) from error
 
 
-def seal(path: Path) -> None:
+def append_checksum(path: Path) -> None:
     """Append the SHA-256 of a file to it; NumPy's readers do not mind.
 
     Raises:
@@ -213,7 +213,7 @@ def seal(path: Path) -> None:
         file.write(digest.encode())
 
 
-def unsealed(path: Path) -> bytes | None:
+def read_checksummed(path: Path) -> bytes | None:
     """The content of a sealed file; None where it is damaged or cannot be read."""
     try:
         content = path.read_bytes()
@@ -235,12 +235,12 @@ def file_digest(path: Path, algorithm: str = "sha256") -> str:
             return hashlib.file_digest(file, algorithm).hexdigest()
     except OSError as error:
         raise DataError(
-            f"{printable(path)}: cannot be read: {(error.strerror or str(error)).lower()}",
+            f"{escape(path)}: cannot be read: {(error.strerror or str(error)).lower()}",
             "Check the file and its permissions.",
         ) from error
 
 
-def printable(name: object) -> str:
+def escape(name: object) -> str:
     r"""`name` with what a terminal would obey or cannot show escaped: `a\x1b[31m`, `caf\udce9`."""
     text = str(name)
     if text.isprintable():  # at once: a page holds pictures of thousands of characters
@@ -250,14 +250,14 @@ def printable(name: object) -> str:
     )
 
 
-def quoted(path: object) -> str:
+def shell_quote(path: object) -> str:
     """A path as a command line to copy has it: printable, in quotes where a shell needs them."""
-    return shlex.quote(printable(path))
+    return shlex.quote(escape(path))
 
 
-def short(name: object, length: int = 24) -> str:
-    """`name` as `printable` has it, of at most `length` characters."""
-    text = printable(name)
+def truncate(name: object, length: int = 24) -> str:
+    """`name` as `escape` has it, of at most `length` characters."""
+    text = escape(name)
     return text if len(text) <= length else f"{text[: length - 1]}…"
 
 
@@ -265,7 +265,7 @@ def reason_of(error: Exception) -> str:
     """The first line of what somebody else's error says, printable, at most 200 characters; its
     class where it says nothing.
     """
-    return printable(str(error).strip().partition("\n")[0])[:200] or type(error).__name__
+    return escape(str(error).strip().partition("\n")[0])[:200] or type(error).__name__
 
 
 def cache_dir() -> Path:

@@ -17,7 +17,7 @@ from jinja2 import Environment, FunctionLoader, StrictUndefined
 from markupsafe import Markup
 from PIL import Image
 
-from cvtrain.system.files import printable
+from cvtrain.system.files import escape
 
 _JPEG = {"quality": 82, "optimize": True}
 
@@ -34,7 +34,7 @@ def render(package: str, template: str, **values: Any) -> str:
     environment = Environment(
         autoescape=True,
         undefined=StrictUndefined,
-        finalize=lambda value: value if isinstance(value, Markup) else printable(value),
+        finalize=lambda value: value if isinstance(value, Markup) else escape(value),
         loader=FunctionLoader(lambda name: folder.joinpath(name).read_text("utf-8")),
         trim_blocks=True,
         lstrip_blocks=True,

@@ -10,10 +10,10 @@ from pathlib import Path
 from typing import Any
 
 import cvtrain
-from cvtrain.system.files import printable
+from cvtrain.system.files import escape
 
 
-def run_apart(module: str, *arguments: str, seconds: float) -> tuple[dict[str, Any], str]:
+def run_json_subprocess(module: str, *arguments: str, seconds: float) -> tuple[dict[str, Any], str]:
     """Run `python -m module` and take what it prints: JSON objects, one a line.
 
     Args:
@@ -56,4 +56,4 @@ def _problem(done: subprocess.CompletedProcess[bytes]) -> str:
     if done.returncode < 0:
         return f"it was ended by {signal.Signals(-done.returncode).name}"
     lines = done.stderr.decode(errors="replace").strip().splitlines()
-    return printable(lines[-1])[:200] if lines else f"it ended with code {done.returncode}"
+    return escape(lines[-1])[:200] if lines else f"it ended with code {done.returncode}"

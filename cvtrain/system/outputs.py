@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from cvtrain.errors import ConfigError, ResourceError
-from cvtrain.system.files import cache_dir, commit_json, is_temporary, printable
+from cvtrain.system.files import cache_dir, commit_json, escape, is_temporary
 from cvtrain.version import __version__
 
 FETCHED_SET = ".cvtrain-set.json"
@@ -37,7 +37,7 @@ _MOST_NAMED = 3
 _OF_FILE_MANAGERS = {".ds_store", ".directory", "thumbs.db", "desktop.ini"}
 
 
-def refuse_replacing(path: Path, *, force: bool, ours: re.Pattern[bytes] | None = None) -> None:
+def check_replaceable(path: Path, *, force: bool, ours: re.Pattern[bytes] | None = None) -> None:
     """Raise ConfigError where something is at `path` that a file of ours must not replace.
 
     Args:
@@ -49,12 +49,12 @@ def refuse_replacing(path: Path, *, force: bool, ours: re.Pattern[bytes] | None 
     if force or not os.path.lexists(path) or (ours and ours.search(_beginning(path))):
         return
     raise ConfigError(
-        f"{printable(path)} is there already",
+        f"{escape(path)} is there already",
         f"Add --force to replace it, or choose another: --output FILE{path.suffix}",
     )
 
 
-def refuse_foreign(folder: Path, mark: str) -> None:
+def check_own_folder(folder: Path, mark: str) -> None:
     """Raise ResourceError where `folder` holds anything but what `commit_mark` has listed there."""
     if not folder.is_dir() or not any(folder.iterdir()):
         return
@@ -62,10 +62,10 @@ def refuse_foreign(folder: Path, mark: str) -> None:
     foreign = sorted(name for name in _files_in(folder) if name not in listed)
     if not foreign and listed:
         return
-    some = ", ".join(map(printable, foreign[:_MOST_NAMED])) or "folders"
+    some = ", ".join(map(escape, foreign[:_MOST_NAMED])) or "folders"
     more = f" and {len(foreign) - _MOST_NAMED:,} more" if len(foreign) > _MOST_NAMED else ""
     raise ResourceError(
-        f"{printable(folder)} would be replaced as a whole, and holds what cvtrain is not known to "
+        f"{escape(folder)} would be replaced as a whole, and holds what cvtrain is not known to "
         f"have written: {some}{more}",
         "Choose another folder with --output, or move that elsewhere.",
     )
@@ -85,7 +85,7 @@ def commit_mark(folder: Path, mark: str, content: Mapping[str, Any]) -> None:
     )
 
 
-def mark_of_output(folder: Path) -> str:
+def read_mark(folder: Path) -> str:
     """What marks `folder` as written by cvtrain: a file in it, or its own name; else empty."""
     for name, key in _MARKS.items():
         if key in _beginning(folder / name):

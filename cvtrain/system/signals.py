@@ -39,7 +39,7 @@ class Stop:
             raise KeyboardInterrupt
         self.requested = True
 
-    def go_on(self, doing: str) -> None:
+    def raise_if_stopped(self, doing: str) -> None:
         """Raise Stopped if a stop was requested; for phases that leave nothing to commit.
 
         Args:

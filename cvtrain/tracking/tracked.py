@@ -80,7 +80,7 @@ def tracked(
         tracking.end()
 
 
-def refuse_missing(names: Sequence[str]) -> None:
+def require_trackers(names: Sequence[str]) -> None:
     """Raise ConfigError when a tracker needs what is not installed."""
     if "mlflow" in names and importlib.util.find_spec("mlflow") is None:
         raise ConfigError(

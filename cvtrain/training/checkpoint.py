@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from cvtrain.errors import RunError
-from cvtrain.system.files import committed, disk_errors, seal, unsealed
+from cvtrain.system.files import append_checksum, committed, disk_errors, read_checksummed
 from cvtrain.system.npz import read_npz
 
 _KEPT = 2
@@ -78,7 +78,7 @@ class Checkpoints:
         with committed(self._folder / f"checkpoint-{number:06d}.npz") as temporary:
             with temporary.open("wb") as file:
                 np.savez(file, **arrays)
-            seal(temporary)
+            append_checksum(temporary)
         with disk_errors(self._folder):
             for path in self._paths()[:-_KEPT]:
                 path.unlink(missing_ok=True)
@@ -110,7 +110,7 @@ class Checkpoints:
 
 def _snapshot(path: Path) -> Snapshot | None:
     """What a checkpoint holds; None where it is damaged, or nothing that `save` wrote."""
-    content = unsealed(path)
+    content = read_checksummed(path)
     if content is None:
         return None
     try:

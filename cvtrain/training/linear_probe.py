@@ -30,7 +30,7 @@ def linear_accuracy(
     folds: int,
     seed: int,
     groups: Sequence[bytes | str] | np.ndarray | None = None,
-    go_on: Callable[[], object] = lambda: None,
+    raise_if_stopped: Callable[[], object] = lambda: None,
 ) -> Row:
     """How well logistic regression on standardised features does.
 
@@ -43,7 +43,7 @@ def linear_accuracy(
             for the same labels and seed, so that blocks are compared on equal terms.
         groups: (n,); training images of one group, such as copies, share a fold. None: each is its
             own.
-        go_on: called before every fit, from any thread; may raise to stop.
+        raise_if_stopped: called before every fit, from any thread; may raise to stop.
 
     Returns:
         accuracy: by cross-validation, in 0..1.
@@ -55,13 +55,15 @@ def linear_accuracy(
     correct = np.zeros((len(_STRENGTHS), len(labels)), bool)
 
     def classify(part: np.ndarray) -> None:
-        found = _path(features[~part], labels[~part], features[part], go_on=go_on)
+        found = _path(
+            features[~part], labels[~part], features[part], raise_if_stopped=raise_if_stopped
+        )
         correct[:, part] = [each.argmax(axis=1) == labels[part] for each in found]
 
     with _fits_side_by_side() as pool:
         list(pool.map(classify, _parts(labels, groups, folds, seed)))
         accuracies = correct.mean(axis=1)
-        best = _at(_STRENGTHS[accuracies.argmax()], train, validation[0], go_on)
+        best = _at(_STRENGTHS[accuracies.argmax()], train, validation[0], raise_if_stopped)
     accuracy = float(accuracies.max())
     number = len(labels) if groups is None else len(set(groups))
     return {
@@ -78,7 +80,7 @@ def out_of_fold(
     folds: int,
     seed: int,
     groups: Sequence[bytes | str] | np.ndarray | None = None,
-    go_on: Callable[[], object] = lambda: None,
+    raise_if_stopped: Callable[[], object] = lambda: None,
 ) -> tuple[np.ndarray, float]:
     """What logistic regression says of each image when it has not learnt it.
 
@@ -92,7 +94,7 @@ def out_of_fold(
             no image of a class gives it 0.
         seed: of the folds.
         groups: (n,); images of one group, such as copies, share a fold. None: each is its own.
-        go_on: called before every fit, from any thread; may raise to stop.
+        raise_if_stopped: called before every fit, from any thread; may raise to stop.
 
     Returns:
         Probabilities (n, classes) float32 and the inverse penalty.
@@ -103,7 +105,13 @@ def out_of_fold(
         warnings.filterwarnings("ignore", "The least populated class", UserWarning)
         parts = _parts(labels, groups, folds, seed)
         paths = [
-            _path(features[~part], labels[~part], features[part], num_classes, go_on=go_on)
+            _path(
+                features[~part],
+                labels[~part],
+                features[part],
+                num_classes,
+                raise_if_stopped=raise_if_stopped,
+            )
             for part in parts
         ]
         best, best_loss, best_strength = None, np.inf, 0.0
@@ -126,7 +134,7 @@ def held_out(
     folds: int,
     seed: int,
     groups: Sequence[bytes | str] | np.ndarray | None = None,
-    go_on: Callable[[], object] = lambda: None,
+    raise_if_stopped: Callable[[], object] = lambda: None,
 ) -> np.ndarray:
     """Probabilities (n, classes) float32 of other images by logistic regression on `train`.
 
@@ -134,11 +142,13 @@ def held_out(
         train: features (m, channels) and labels (m,) with every class among them.
         others: features (n, channels).
         folds, seed, groups: of the cross-validation that finds the penalty, as in `out_of_fold`.
-        go_on: called before every fit, from any thread; may raise to stop.
+        raise_if_stopped: called before every fit, from any thread; may raise to stop.
     """
-    _, strength = out_of_fold(*train, folds=folds, seed=seed, groups=groups, go_on=go_on)
+    _, strength = out_of_fold(
+        *train, folds=folds, seed=seed, groups=groups, raise_if_stopped=raise_if_stopped
+    )
     with _fits_side_by_side():
-        return _at(strength, train, others, go_on)
+        return _at(strength, train, others, raise_if_stopped)
 
 
 def _parts(
@@ -175,11 +185,13 @@ def _at(
     strength: float,
     train: tuple[np.ndarray, np.ndarray],
     others: np.ndarray,
-    go_on: Callable[[], object],
+    raise_if_stopped: Callable[[], object],
 ) -> np.ndarray:
     """The probabilities of `_path` at one of the penalties."""
     steps = _STRENGTHS.index(strength)
-    return next(itertools.islice(_path(*train, others, go_on=go_on), steps, None))
+    return next(
+        itertools.islice(_path(*train, others, raise_if_stopped=raise_if_stopped), steps, None)
+    )
 
 
 def _path(
@@ -188,7 +200,7 @@ def _path(
     others: np.ndarray,
     num_classes: int | None = None,
     *,
-    go_on: Callable[[], object],
+    raise_if_stopped: Callable[[], object],
 ) -> Iterator[np.ndarray]:
     """Probabilities (len(others), classes) float32, for weaker and weaker penalties.
 
@@ -201,7 +213,7 @@ def _path(
     features, others = scaler.transform(features), scaler.transform(others)
     model = LogisticRegression(max_iter=_MAX_ITERATIONS, tol=_TOLERANCE, warm_start=True)
     for strength in _STRENGTHS:
-        go_on()
+        raise_if_stopped()
         model.set_params(C=strength).fit(features, labels)
         found = np.zeros((len(others), num_classes or int(labels.max()) + 1), np.float32)
         found[:, model.classes_] = model.predict_proba(others)

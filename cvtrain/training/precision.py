@@ -53,7 +53,7 @@ def choose_precision(
     batch_size: int,
     device: str,
     training: bool = True,
-    go_on: Callable[[], object] = lambda: None,
+    raise_if_stopped: Callable[[], object] = lambda: None,
 ) -> Choice:
     """Take the precision asked for; for `auto` the fastest, if it wins by more than 5 %.
 
@@ -66,7 +66,7 @@ def choose_precision(
         batch_size: images in a batch.
         device: as `backend.set_up` returned it; float16 is a candidate on GPUs only.
         training: measure training steps; else the forward pass.
-        go_on: called before every step that is measured; may raise to stop.
+        raise_if_stopped: called before every step that is measured; may raise to stop.
 
     Raises:
         ResourceError: the memory does not suffice.
@@ -80,7 +80,7 @@ def choose_precision(
         return Choice(**remembered[key])
     on_gpu = device.startswith("gpu")
     candidates = ["float32", "bfloat16", "float16"] if on_gpu else ["float32", "bfloat16"]
-    choice = _choose(_measure(build, candidates, batch_size, training, go_on))
+    choice = _choose(_measure(build, candidates, batch_size, training, raise_if_stopped))
     # A help and never a need: where it cannot be kept, the next command measures again.
     with contextlib.suppress(ResourceError):
         files.commit_json(store, _read(store) | {key: asdict(choice)})
@@ -94,7 +94,7 @@ def images_per_second(
     batch_size: int,
     device: str,
     training: bool = True,
-    go_on: Callable[[], object] = lambda: None,
+    raise_if_stopped: Callable[[], object] = lambda: None,
 ) -> float:
     """How fast the precision is that `choose_precision` takes; arguments and errors as there."""
     choice = choose_precision(
@@ -103,10 +103,10 @@ def images_per_second(
         batch_size=batch_size,
         device=device,
         training=training,
-        go_on=go_on,
+        raise_if_stopped=raise_if_stopped,
     )
     speeds = choice.images_per_second or _measure(
-        build, [choice.precision], batch_size, training, go_on
+        build, [choice.precision], batch_size, training, raise_if_stopped
     )
     return speeds[choice.precision]
 
@@ -131,7 +131,7 @@ def _measure(
     candidates: Sequence[str],
     batch_size: int,
     training: bool,
-    go_on: Callable[[], object],
+    raise_if_stopped: Callable[[], object],
 ) -> dict[str, float]:
     """Images per second of a step in each precision, at its fastest."""
     steps = {
@@ -139,7 +139,7 @@ def _measure(
         for precision in candidates
     }
     for step in steps.values():
-        go_on()
+        raise_if_stopped()
         step()  # compiles
     best = dict.fromkeys(candidates, float("inf"))
     # In turns, so that whatever else the machine does hits all of them; the fastest counts, because
@@ -147,7 +147,7 @@ def _measure(
     ends = time.perf_counter() + _SECONDS * len(candidates)
     for _ in range(_ROUNDS):
         for precision, step in steps.items():
-            go_on()
+            raise_if_stopped()
             started = time.perf_counter()
             step()
             best[precision] = min(best[precision], time.perf_counter() - started)

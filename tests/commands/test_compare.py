@@ -12,7 +12,7 @@ from run_folders import make_run
 from sklearn.metrics import accuracy_score, f1_score
 from web_pages import HOSTILE, Opened, Parsed, Tables
 
-from cvtrain.commands.compare import all_pairs, compare, open_contenders, render_comparison
+from cvtrain.commands.compare import all_pairs, compare, open_runs, render_comparison
 from cvtrain.errors import ConfigError, RunError
 from cvtrain.runs.run import Run, begun
 from cvtrain.system.console import Console
@@ -29,7 +29,7 @@ def runs(tmp_path_factory):
 
 
 def page_of(runs):
-    contenders = open_contenders(runs)
+    contenders = open_runs(runs)
     return render_comparison(contenders, all_pairs(contenders))
 
 
@@ -112,7 +112,7 @@ def copy_of(run, name, **fields):
 
 
 def test_a_run_against_itself_differs_in_nothing(runs):
-    (pair,) = all_pairs(open_contenders([runs[0], copy_of(runs[0], "again")])).values()
+    (pair,) = all_pairs(open_runs([runs[0], copy_of(runs[0], "again")])).values()
     assert (pair.only_first, pair.only_second, pair.p, pair.agreement) == (0, 0, 1.0, 1.0)
 
 
@@ -122,7 +122,7 @@ def test_the_order_of_images_and_classes_does_not_matter(runs, tmp_path):
     order = [2, 0, 1] * 20  # labels of make_run go owl, cat, dog
     files = [files[i - i % 3 + place] for i, place in enumerate(order)]
     other = make_run(tmp_path / "other", class_names=names, files=files, images=False)
-    (pair,) = all_pairs(open_contenders([runs[0], other])).values()
+    (pair,) = all_pairs(open_runs([runs[0], other])).values()
     said = dict(zip(*columns_of(other), strict=True))
     mine = dict(zip(*columns_of(runs[0]), strict=True))
     assert pair.agreement == sum(said[file] == mine[file] for file in mine) / 60
@@ -163,15 +163,15 @@ def test_a_ladder_stands_for_its_rungs(runs, tmp_path):
         make_run(ladder / name)
     run = Run(ladder, begun("ladder") | {"status": "finished"})
     run.update(rungs=[{"run": "scratch"}, {"run": "features"}])
-    names = [one.name for one in open_contenders([Run.open(ladder), runs[0]])]
+    names = [one.name for one in open_runs([Run.open(ladder), runs[0]])]
     assert names == ["scratch", "features", "slow"]
 
 
 def test_names_tell_runs_apart(tmp_path):
     runs = [make_run(tmp_path / folder / "fit") for folder in ("a", "b")]
-    assert [one.name for one in open_contenders(runs)] == ["a/fit", "b/fit"]
+    assert [one.name for one in open_runs(runs)] == ["a/fit", "b/fit"]
     with pytest.raises(ConfigError, match="is named twice"):
-        open_contenders([runs[0], runs[0]])
+        open_runs([runs[0], runs[0]])
 
 
 def test_refusals(runs, tmp_path):

@@ -4,7 +4,7 @@ import pytest
 import yaml as pyyaml
 
 from cvtrain.commands.init.config_template import blocks_to_unfreeze, note, yaml_text
-from cvtrain.models.imagenet import Base
+from cvtrain.models.imagenet import KerasWeights
 from cvtrain.sections import Unfreeze
 
 HOSTILE = [
@@ -48,7 +48,7 @@ def test_every_base_has_the_blocks_that_are_unfrozen(name):
     from cvtrain.models.backbones import build_backbone
     from cvtrain.models.blocks import blocks
 
-    base = Base(name, 0.25 if name == "mobilenet" else None)
+    base = KerasWeights(name, 0.25 if name == "mobilenet" else None)
     model = build_backbone(name, image_size=(64, 64), weights=None, alpha=base.alpha)
     assert blocks_to_unfreeze(base) <= len(blocks(model))
 
@@ -62,6 +62,6 @@ def test_six_blocks_of_a_mobilenet_begin_at_its_eighth():
     base = build_backbone("mobilenet", image_size=(64, 64), weights=None, alpha=0.25)
     head = {"pooling": "average", "dense": (8,), "dropout": 0.0, "seed": 0}
     model = attach_dense(base, base.layers[-1].name, num_classes=2, **head)
-    number = blocks_to_unfreeze(Base("mobilenet", 0.25))
+    number = blocks_to_unfreeze(KerasWeights("mobilenet", 0.25))
     by_number = unfreeze(model, Unfreeze(unfreeze_blocks=number))
     assert by_number == unfreeze(model, Unfreeze(unfreeze_from="conv_pw_8"))

@@ -6,14 +6,14 @@ import pytest
 from PIL import Image
 from tiny_images import make_images
 
-from cvtrain.commands.init.dataset_profile import SIDES, image_side, survey
+from cvtrain.commands.init.dataset_profile import SIDES, image_side, profile_dataset
 from cvtrain.errors import DataError
 from cvtrain.system.console import Console
 from cvtrain.system.signals import Stop
 
 
 def look(source, smallest_side=0):
-    return survey(
+    return profile_dataset(
         str(source), smallest_side=smallest_side, stop=Stop(), console=Console(quiet=True)
     )
 
@@ -21,10 +21,10 @@ def look(source, smallest_side=0):
 @pytest.mark.parametrize(
     ("median", "num_train", "smallest", "side"),
     [
-        (400, 3_000, 0, 224),  # what the bases were trained at
+        (400, 3_000, 0, 224),  # what the backbones were trained at
         (180, 3_000, 0, 160),  # no pixels are made up
         (224, 3_000, 0, 224),
-        (8, 1_000, 0, 64),  # but a base sees nothing in less
+        (8, 1_000, 0, 64),  # but a backbone sees nothing in less
         (32, 1_000, 75, 96),  # and some take no less
         (400, 20_000, 0, 160),  # many images: time
         (400, 200_000, 0, 128),
@@ -40,7 +40,7 @@ def test_sizes_splits_and_counts_are_those_of_the_folder(tmp_path):
     found = look(tmp_path)
     assert found.median_size == (100, 140)
     assert found.side == 96
-    assert set(found.index.dealt) == {"train", "validation", "test"}
+    assert set(found.index.auto_splits) == {"train", "validation", "test"}
     train = found.index.counts["train"]
     assert found.imbalance == train["green"] / train["red"]
     assert found.num_train == sum(train.values())

@@ -9,7 +9,7 @@ from importlib import metadata
 import pytest
 
 from cvtrain.commands import doctor as doctor_module
-from cvtrain.commands.doctor import Finding, doctor
+from cvtrain.commands.doctor import Check, doctor
 from cvtrain.errors import ResourceError
 from cvtrain.system import machine
 from cvtrain.system.console import Console
@@ -30,7 +30,9 @@ def engine(monkeypatch):
     """engine(facts, problem="") -> the findings about an engine of these facts."""
 
     def findings(facts, problem=""):
-        monkeypatch.setattr(doctor_module, "run_apart", lambda *_args, **_kwargs: (facts, problem))
+        monkeypatch.setattr(
+            doctor_module, "run_json_subprocess", lambda *_args, **_kwargs: (facts, problem)
+        )
         return {finding.what: finding for finding in doctor_module.engine()}
 
     return findings
@@ -123,7 +125,7 @@ def test_weights(tmp_path, monkeypatch):
 
 def test_something_bad_is_printed_first_and_is_an_error_then(monkeypatch, capsys):
     for name in ("software", "processor", "memory", "engine", "input_path", "room", "weights"):
-        finding = Finding(name, "bad" if name == "room" else "ok", "as it is", "mend it")
+        finding = Check(name, "bad" if name == "room" else "ok", "as it is", "mend it")
         monkeypatch.setattr(doctor_module, name, lambda finding=finding: [finding])
     with pytest.raises(ResourceError, match="bad: room") as caught:
         doctor(as_json=True, console=Console(quiet=True))

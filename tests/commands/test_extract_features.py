@@ -330,9 +330,9 @@ def test_features_that_are_all_zero_are_no_freeze_failure(extract, dead_base, tm
     assert proof["logits"]["before"] != proof["logits"]["after"]
     assert run.content["learnt"] is False
     (reading,) = run.content["reading"]
-    assert "The frozen base gives the same at pool2 for all images" in reading["detail"]
+    assert "The frozen backbone gives the same at pool2 for all images" in reading["detail"]
     log = (run.path / "log.txt").read_text()
-    assert "warning: the base gives the same at pool2 for all images" in log
+    assert "warning: the backbone gives the same at pool2 for all images" in log
     assert "warning: training did not change dense1" in log
     # Nobody says of such features which labels are wrong, in fine-tuning either.
     config = load_config(run.path / "config.yaml", ["finetune.unfreeze_blocks=1"])

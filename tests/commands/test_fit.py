@@ -18,7 +18,7 @@ from interrupting import InterruptingConsole
 from PIL import Image
 from sklearn import metrics as sk
 
-from cvtrain.commands.compare import open_contenders, show
+from cvtrain.commands.compare import open_runs, show
 from cvtrain.commands.evaluate import evaluate
 from cvtrain.commands.fit import fit
 from cvtrain.commands.report import render_report
@@ -393,7 +393,7 @@ def test_a_rate_that_learns_nothing_is_told_and_its_mistakes_are_not(train, tmp_
     assert "Never learnt" in page
     assert "They are left out" in page
     assert "Validation and test images are left out" in page
-    contenders = open_contenders([run])
+    contenders = open_runs([run])
     show(contenders, {}, Console())
     assert "run: it has never learnt" in capsys.readouterr().err
 

@@ -336,7 +336,7 @@ def test_minutes_and_the_base_come_from_a_process_of_its_own(image_folder, monke
         return facts | {"fit": 600.0, "extract-features": 61.0, "finetune": 7200.0}, ""
 
     monkeypatch.setattr(init_module, "problem_fetching", lambda _address: "")
-    monkeypatch.setattr(init_module, "run_apart", answer)
+    monkeypatch.setattr(init_module, "run_json_subprocess", answer)
     text, config = write(image_folder, estimate=True)
     assert len(asked[0][1]) > 1
     assert config.extract_features.backbone.name == "efficientnet_v2_b0"
@@ -347,7 +347,9 @@ def test_minutes_and_the_base_come_from_a_process_of_its_own(image_folder, monke
 def test_what_was_not_measured_in_time_is_named(image_folder, monkeypatch):
     facts = {"device": "cpu: a machine", "fit": 600.0}
     monkeypatch.setattr(
-        init_module, "run_apart", lambda *_args, **_kwargs: (facts, "it took more than 90 s")
+        init_module,
+        "run_json_subprocess",
+        lambda *_args, **_kwargs: (facts, "it took more than 90 s"),
     )
     text, _ = write(image_folder, estimate=True)
     words = " ".join(text.replace("#", "").split())
@@ -357,7 +359,7 @@ def test_what_was_not_measured_in_time_is_named(image_folder, monkeypatch):
 
 def test_without_an_engine_there_is_a_config(image_folder, monkeypatch):
     monkeypatch.setattr(
-        init_module, "run_apart", lambda *_args, **_kwargs: ({}, "ImportError: no engine")
+        init_module, "run_json_subprocess", lambda *_args, **_kwargs: ({}, "ImportError: no engine")
     )
     text, _ = write(image_folder, estimate=True)
     words = " ".join(text.replace("#", "").split())

@@ -127,13 +127,13 @@ def test_table_and_figure_are_written(climbed):
 def test_mixed_images_are_refused_before_anything_starts(recipe):
     settings = ["augment={flip: horizontal, cutmix: 1}", "extract_features.views=1"]
     with pytest.raises(ConfigError, match=r"augment\.cutmix: mixes images") as caught:
-        module.rungs_of(load_config(recipe, settings), recipe.parent)
+        module.stages_of(load_config(recipe, settings), recipe.parent)
     assert "--set augment.cutmix=null" in caught.value.advice
 
 
 def test_without_augmentation_there_are_three_rungs(recipe):
     config = load_config(recipe, ["augment=null", "extract_features.views=1"])
-    names = [rung.name for rung in module.rungs_of(config, recipe.parent)]
+    names = [rung.name for rung in module.stages_of(config, recipe.parent)]
     assert names == ["scratch", "features", "fine-tuned"]
 
 

@@ -8,7 +8,7 @@ from PIL import Image
 
 from cvtrain.backend import keras
 from cvtrain.commands.visualize import visualize
-from cvtrain.commands.visualize.request import Look
+from cvtrain.commands.visualize.request import VisualizeRequest
 from cvtrain.errors import ConfigError, DataError
 from cvtrain.explain.activation_maximization import STYLES
 from cvtrain.images.decode import Decoder
@@ -17,7 +17,9 @@ from cvtrain.system.console import Console
 
 def look_at(run, *paths, console=None, **look):
     console = console or Console(quiet=True)
-    folder = visualize(run, [str(each) for each in paths], Look(**look), console=console)
+    folder = visualize(
+        run, [str(each) for each in paths], VisualizeRequest(**look), console=console
+    )
     return folder, json.loads((folder / "visualize.json").read_text(encoding="utf-8"))
 
 

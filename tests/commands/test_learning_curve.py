@@ -61,7 +61,9 @@ def test_every_share_has_its_subsets_and_all_images_are_one(measured):
 
 def test_subsets_are_nested_and_have_their_share_of_every_class(start, tmp_path, monkeypatch):
     found = []
-    monkeypatch.setattr(pipeline, "measure", lambda job: found.extend(pipeline.subsets(job)))
+    monkeypatch.setattr(
+        pipeline, "measure", lambda session: found.extend(pipeline.subsets(session))
+    )
     monkeypatch.setattr(pipeline, "conclude", lambda *_, **__: pytest.fail("seen enough"))
     with pytest.raises((pytest.fail.Exception, KeyError)):
         start(tmp_path / "run")
@@ -87,7 +89,9 @@ def test_subsets_have_images_with_their_copies_which_share_a_fold(
         return np.zeros((len(others), 3))
 
     subsets = pipeline.subsets
-    monkeypatch.setattr(pipeline, "subsets", lambda job: jobs.append(job) or subsets(job))
+    monkeypatch.setattr(
+        pipeline, "subsets", lambda session: jobs.append(session) or subsets(session)
+    )
     monkeypatch.setattr(pipeline, "held_out", classify)
     start(tmp_path / "run", f"data.source={twice}")
     paths = jobs[0].dataset.index.splits["train"].paths

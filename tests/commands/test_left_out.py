@@ -12,7 +12,7 @@ from command_line import run_all
 from PIL import Image
 from tiny_images import make_images
 
-from cvtrain.system.outputs import mark_of_output
+from cvtrain.system.outputs import read_mark
 
 pytestmark = pytest.mark.slow
 
@@ -229,11 +229,11 @@ def test_predict_has_a_row_for_every_file(name, told):
 
 def test_what_the_commands_wrote_bears_their_mark(told):
     here, _, said = told
-    assert mark_of_output(here / "stats" / "arrays") == "stats.json"
-    assert mark_of_output(here / "evaluated" / "manifest") == "metrics.json"
-    assert mark_of_output(here / "runs" / "manifest") == "run.json"
+    assert read_mark(here / "stats" / "arrays") == "stats.json"
+    assert read_mark(here / "evaluated" / "manifest") == "metrics.json"
+    assert read_mark(here / "runs" / "manifest") == "run.json"
     assert said["maps"].code == 0, said["maps"].err
-    assert mark_of_output(here / "maps") == "visualize.json"
+    assert read_mark(here / "maps") == "visualize.json"
 
 
 def test_a_second_training_beside_the_first_sees_the_same_images(told):

@@ -12,7 +12,7 @@ from tiny_models import SHAPE, VARIANTS, early, flat, layers, seeded, top
 
 from cvtrain.backend import keras
 from cvtrain.commands.visualize import visualize
-from cvtrain.commands.visualize.request import Look
+from cvtrain.commands.visualize.request import VisualizeRequest
 from cvtrain.errors import RunError
 from cvtrain.explain.explain import METHODS
 from cvtrain.images.decode import Decoder
@@ -40,7 +40,7 @@ def look_at(tmp_path, monkeypatch):
         model.save(path)
         content = path.read_bytes()
         options = {"pixel_range": pixel_range, "output": output, "console": Console()}
-        folder = visualize(path, [str(each) for each in paths], Look(**look), **options)
+        folder = visualize(path, [str(each) for each in paths], VisualizeRequest(**look), **options)
         assert path.read_bytes() == content
         return json.loads((folder / "visualize.json").read_text(encoding="utf-8")), folder
 
@@ -142,7 +142,9 @@ def test_class_names_and_decoder_are_those_in_the_file_itself(tmp_path, photo, m
     monkeypatch.chdir(tmp_path)
     model = flat()
     write_with_metadata(Path("model.keras"), model, ABOUT)
-    folder = visualize(Path("model.keras"), [str(photo)], Look(classes="all"), console=Console())
+    folder = visualize(
+        Path("model.keras"), [str(photo)], VisualizeRequest(classes="all"), console=Console()
+    )
     record = json.loads((folder / "visualize.json").read_text(encoding="utf-8"))
     cropped = Decoder((HEIGHT, WIDTH), resize="crop", background=(0, 0, 0))(photo.read_bytes())
     expected = answer(model, np.float32(cropped.pixels[None]))
@@ -166,7 +168,7 @@ def test_metadata_that_does_not_fit_the_model_is_refused(
     monkeypatch.chdir(tmp_path)
     write_with_metadata(Path("model.keras"), flat(), ABOUT | change)
     with pytest.raises(RunError) as error:
-        visualize(Path("model.keras"), [str(photo)], Look(), console=Console())
+        visualize(Path("model.keras"), [str(photo)], VisualizeRequest(), console=Console())
     assert words in error.value.message
 
 
@@ -293,7 +295,13 @@ def test_what_is_no_model_of_images_is_refused_in_a_line(photo, tmp_path, write)
     path = tmp_path / "x.keras"
     write(path)
     with pytest.raises(RunError, match=r"x\.keras") as caught:
-        visualize(path, [str(photo)], Look(), output=tmp_path / "out", console=Console(quiet=True))
+        visualize(
+            path,
+            [str(photo)],
+            VisualizeRequest(),
+            output=tmp_path / "out",
+            console=Console(quiet=True),
+        )
     assert "\n" not in caught.value.message
     assert "--resume" not in caught.value.advice
     assert not (tmp_path / "out").exists()
@@ -304,7 +312,11 @@ def test_a_relative_output_and_the_file_of_a_run(finished, photo, tmp_path, monk
     monkeypatch.chdir(tmp_path)
     shutil.copy(finished.model_path, "a.keras")
     folder = visualize(
-        Path("a.keras"), [str(photo)], Look(), output=Path("b/c"), console=Console(quiet=True)
+        Path("a.keras"),
+        [str(photo)],
+        VisualizeRequest(),
+        output=Path("b/c"),
+        console=Console(quiet=True),
     )
     assert (folder / "index.html").exists()
     record = json.loads((folder / "visualize.json").read_text())

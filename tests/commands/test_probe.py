@@ -17,7 +17,7 @@ from sklearn.preprocessing import StandardScaler
 
 from cvtrain.cli.options import Project
 from cvtrain.commands import probe as pipeline
-from cvtrain.commands.probe import bases_by_label, probe
+from cvtrain.commands.probe import backbones_by_label, probe
 from cvtrain.config import load_config
 from cvtrain.errors import ConfigError, DataError, RunError, Stopped
 from cvtrain.features import extract
@@ -237,8 +237,8 @@ def test_every_fold_needs_an_image_of_each_class(start, tmp_path):
 def test_weights_are_named_where_they_tell_bases_apart():
     file = Backbone(name="vgg16", weights="/weights/mine.h5")
     random = Backbone(name="mobilenet", alpha=0.5, weights="none")
-    assert list(bases_by_label([file, random])) == ["vgg16", "mobilenet 0.5 (none)"]
-    both = bases_by_label([file, Backbone(name="vgg16")])
+    assert list(backbones_by_label([file, random])) == ["vgg16", "mobilenet 0.5 (none)"]
+    both = backbones_by_label([file, Backbone(name="vgg16")])
     assert list(both) == ["vgg16 (mine.h5)", "vgg16 (imagenet)"]
 
 

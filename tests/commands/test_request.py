@@ -6,7 +6,7 @@ import zipfile
 import numpy as np
 import pytest
 
-from cvtrain.commands.visualize.request import chosen_classes, refuse_unknown_layer
+from cvtrain.commands.visualize.request import check_layer, resolve_classes
 from cvtrain.errors import ConfigError
 
 NAMES = ["cat", "dog", "emu", "fox"]
@@ -26,14 +26,14 @@ NAMES = ["cat", "dog", "emu", "fox"]
 )
 def test_classes_are_asked_by_name_index_rank_or_all(choice, expected):
     scores = np.array([[2.0, -1.0, 0.5, 3.0]])
-    asked = chosen_classes(choice, NAMES)
+    asked = resolve_classes(choice, NAMES)
     assert asked.of(scores, [None]).tolist() == [expected]
     assert asked.most >= len(expected)
 
 
 def test_a_name_comes_before_an_index():
-    assert chosen_classes("1", ["2", "1", "0"]).fixed == [1]
-    assert chosen_classes("2", ["2", "1", "0"]).fixed == [0]
+    assert resolve_classes("1", ["2", "1", "0"]).fixed == [1]
+    assert resolve_classes("2", ["2", "1", "0"]).fixed == [0]
 
 
 @pytest.mark.parametrize(
@@ -52,7 +52,7 @@ def test_a_name_comes_before_an_index():
 )
 def test_a_class_that_is_none_gets_advice(choice, advice):
     with pytest.raises(ConfigError, match="there is no such class") as caught:
-        chosen_classes(choice, NAMES)
+        resolve_classes(choice, NAMES)
     assert advice in caught.value.advice
     assert str(caught.value).replace("\n", "").isprintable()
 
@@ -60,13 +60,13 @@ def test_a_class_that_is_none_gets_advice(choice, advice):
 def test_advice_about_hostile_names_is_harmless():
     for choice in ("1", "x[31m"):
         with pytest.raises(ConfigError) as caught:
-            chosen_classes(choice, ["x\x1b[31m"])
+            resolve_classes(choice, ["x\x1b[31m"])
         assert str(caught.value).replace("\n", "").isprintable()
 
 
 def test_for_mistakes_the_true_class_stands_beside_the_predicted():
     scores = np.array([[3.0, 1, 0, 0], [0, 3, 0, 0], [0, 0, 1, 3]])
-    asked = chosen_classes(None, NAMES)
+    asked = resolve_classes(None, NAMES)
     assert asked.of(scores, [0, 1, 3]).tolist() == [[0], [1], [3]]
     assert asked.of(scores, [1, 1, 3]).tolist() == [[0, 1], [1, 1], [3, 3]]
     assert asked.of(scores, [1, None, None]).tolist() == [[0, 1], [1, 1], [3, 3]]
@@ -106,7 +106,7 @@ def model_path(tmp_path):
     "name", ["conv1", "base.conv2", "conv2:1", "base.conv2:3", "pool", "images"]
 )
 def test_layers_are_found_at_any_depth(name, model_path):
-    refuse_unknown_layer(name, model_path)
+    check_layer(name, model_path)
 
 
 @pytest.mark.parametrize(
@@ -121,7 +121,7 @@ def test_layers_are_found_at_any_depth(name, model_path):
 )
 def test_a_layer_that_cannot_be_gets_advice(name, advice, model_path):
     with pytest.raises(ConfigError, match=r"model\.keras has no layer") as caught:
-        refuse_unknown_layer(name, model_path)
+        check_layer(name, model_path)
     assert caught.value.advice.startswith(advice)
     assert str(caught.value).replace("\n", "").isprintable()
 
@@ -138,13 +138,13 @@ def test_a_layer_that_cannot_be_gets_advice(name, advice, model_path):
     ],
 )
 def test_a_file_that_says_nothing_of_layers_is_left_to_whoever_opens_it(config, tmp_path):
-    refuse_unknown_layer("anything", write_model(tmp_path / "model.keras", config))
+    check_layer("anything", write_model(tmp_path / "model.keras", config))
 
 
 def test_a_file_that_is_no_model_is_left_to_whoever_opens_it(tmp_path):
-    refuse_unknown_layer("anything", tmp_path / "missing.keras")
+    check_layer("anything", tmp_path / "missing.keras")
     (tmp_path / "damaged.keras").write_bytes(b"PK\x03\x04 no archive")
-    refuse_unknown_layer("anything", tmp_path / "damaged.keras")
+    check_layer("anything", tmp_path / "damaged.keras")
     with zipfile.ZipFile(tmp_path / "deep.keras", "w") as archive:
         archive.writestr("config.json", "[" * 100_000)
-    refuse_unknown_layer("anything", tmp_path / "deep.keras")
+    check_layer("anything", tmp_path / "deep.keras")

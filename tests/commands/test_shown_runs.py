@@ -5,7 +5,7 @@ import csv
 from sklearn.metrics import accuracy_score
 from web_pages import Tables
 
-from cvtrain.commands.compare import all_pairs, open_contenders, render_comparison
+from cvtrain.commands.compare import all_pairs, open_runs, render_comparison
 from cvtrain.commands.report import render_report
 from cvtrain.reports.run_files import measured_record
 from cvtrain.system.signals import Stop
@@ -30,7 +30,7 @@ def test_a_report_shows_all_that_training_leaves(finished):
 
 def test_a_run_is_compared_with_another(finished, train, tmp_path):
     other = train(tmp_path / "other", "fit.epochs=1", "seed=4")
-    contenders = open_contenders([finished, other])
+    contenders = open_runs([finished, other])
     rows = Tables(render_comparison(contenders, all_pairs(contenders)))
     assert rows["What differs in the configs"] == [["seed", "3", "4"], ["fit.epochs", "4", "1"]]
     assert rows["Paired tests"][0][:2] == [finished.path.name, "other"]

@@ -1,9 +1,9 @@
-"""Which base is chosen, and that every stage is measured."""
+"""Which backbone is chosen, and that every stage is measured."""
 
 import pytest
 
 from cvtrain.commands.init import stage_timing as module
-from cvtrain.models.imagenet import BASES
+from cvtrain.models.imagenet import BACKBONES
 
 
 @pytest.mark.parametrize(
@@ -19,16 +19,16 @@ def test_the_last_base_that_is_fast_enough(monkeypatch, minutes, chosen, num_mea
 
     def seconds_with(_job, base):
         asked.append(base)
-        return 60 * minutes[BASES.index(base)]
+        return 60 * minutes[BACKBONES.index(base)]
 
     monkeypatch.setattr(module, "_seconds_with", seconds_with)
-    assert module._affordable(None, BASES) == BASES[chosen]
-    assert asked == list(BASES[:num_measured])
+    assert module._affordable(None, BACKBONES) == BACKBONES[chosen]
+    assert asked == list(BACKBONES[:num_measured])
 
 
 def test_where_there_is_no_choice_nothing_is_measured(monkeypatch):
     monkeypatch.setattr(module, "_seconds_with", None)
-    assert module._affordable(None, BASES[1:2]) == BASES[1]
+    assert module._affordable(None, BACKBONES[1:2]) == BACKBONES[1]
 
 
 CONFIG = """
@@ -48,7 +48,7 @@ def test_every_stage_is_measured_without_any_weights(tmp_path, image_folder, mon
     monkeypatch.setattr(module, "MOST_SECONDS", 0)  # take the cheapest
     path = tmp_path / "config.yaml"
     path.write_text(CONFIG.format(source=image_folder))
-    facts = list(module.measure_stages(path, BASES[:2]))
+    facts = list(module.measure_stages(path, BACKBONES[:2]))
     assert [next(iter(each)) for each in facts] == [
         "device",
         "fit",

@@ -17,7 +17,7 @@ from cvtrain.backend import keras
 from cvtrain.commands.predict import predict
 from cvtrain.commands.visualize import cam as explain_images
 from cvtrain.commands.visualize import visualize
-from cvtrain.commands.visualize.request import Look
+from cvtrain.commands.visualize.request import VisualizeRequest
 from cvtrain.errors import ConfigError, DataError, ResourceError, RunError, Stopped
 from cvtrain.images.decode import Decoder
 from cvtrain.runs.run import Run
@@ -30,7 +30,7 @@ QUIET = Console(quiet=True)
 
 def look_at(source, *paths, output=None, pixel_range=None, console=QUIET, **look):
     options = {"pixel_range": pixel_range, "output": output, "console": console}
-    return visualize(source, list(map(str, paths)), Look(**look), **options)
+    return visualize(source, list(map(str, paths)), VisualizeRequest(**look), **options)
 
 
 def record_of(folder):

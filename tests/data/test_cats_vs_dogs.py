@@ -6,7 +6,7 @@ import pytest
 from PIL import Image
 
 from cvtrain.data import cats_vs_dogs as pets
-from cvtrain.data.cats_vs_dogs import write_pets
+from cvtrain.data.cats_vs_dogs import write_cats_vs_dogs
 from cvtrain.errors import DataError
 
 
@@ -47,7 +47,7 @@ def test_photographs_keep_their_bytes_and_broken_ones_are_named(tmp_path):
     }
     archive = write_zip(tmp_path / "pets.zip", files)
     told = []
-    left_out = write_pets(tmp_path / "out", archive, None, lambda *done: told.append(done))
+    left_out = write_cats_vs_dogs(tmp_path / "out", archive, None, lambda *done: told.append(done))
     assert files_below(tmp_path / "out") == [
         *["cat/0.jpg", "cat/10.jpg", "cat/2.jpg", "dog/0.jpg", "dog/1.jpg"]
     ]
@@ -62,7 +62,7 @@ def test_a_subset_goes_by_number_and_leaves_no_gap_for_broken_ones(tmp_path):
     files = photos(range(12), range(20, 8, -1)) | {"PetImages/Cat/2.jpg": b"\0" * 9}
     archive = write_zip(tmp_path / "pets.zip", files)
     counts = {"train": 4, "validation": 2, "test": 3}
-    left_out = write_pets(tmp_path / "out", archive, counts, quiet)
+    left_out = write_cats_vs_dogs(tmp_path / "out", archive, counts, quiet)
     found = files_below(tmp_path / "out")
     for split, cats in {"train": [0, 1, 3, 4], "validation": [5, 6], "test": [7, 8, 9]}.items():
         assert [name for name in found if name.startswith(f"{split}/cat")] == [
@@ -76,8 +76,8 @@ def test_a_subset_goes_by_number_and_leaves_no_gap_for_broken_ones(tmp_path):
 def test_too_few_photographs_for_a_subset(tmp_path):
     archive = write_zip(tmp_path / "pets.zip", photos(range(9), range(7)))
     with pytest.raises(DataError, match="fewer than 8 usable photographs of dog"):
-        write_pets(tmp_path / "out", archive, {"train": 4, "test": 4}, quiet)
-    write_pets(tmp_path / "exactly", archive, {"train": 4, "test": 3}, quiet)
+        write_cats_vs_dogs(tmp_path / "out", archive, {"train": 4, "test": 4}, quiet)
+    write_cats_vs_dogs(tmp_path / "exactly", archive, {"train": 4, "test": 3}, quiet)
     assert len(files_below(tmp_path / "exactly")) == 14
 
 
@@ -95,12 +95,12 @@ def test_a_hostile_archive_writes_nothing_elsewhere(tmp_path, monkeypatch):
     ):
         hostile[name] = jpeg(7)
     archive = write_zip(tmp_path / "pets.zip", hostile)
-    write_pets(tmp_path / "out", archive, None, quiet)
+    write_cats_vs_dogs(tmp_path / "out", archive, None, quiet)
     assert files_below(tmp_path) == [
         *["out/cat/0.jpg", "out/cat/1.jpg", "out/dog/0.jpg", "out/dog/1.jpg", "pets.zip"]
     ]
     monkeypatch.setattr(pets, "_MAX_PHOTO", 10)
-    left_out = write_pets(tmp_path / "bombs", archive, None, quiet)
+    left_out = write_cats_vs_dogs(tmp_path / "bombs", archive, None, quiet)
     assert len(left_out) == 4
     assert "bytes" in left_out[0]
 
@@ -115,10 +115,10 @@ def test_a_damaged_archive_is_told(tmp_path, damage):
         b"<html>" if damage == "no archive" else content[: {"cut": 900}.get(damage)]
     )
     with pytest.raises(DataError, match=r"pets\.zip: "):
-        write_pets(tmp_path / "out", archive, None, quiet)
+        write_cats_vs_dogs(tmp_path / "out", archive, None, quiet)
 
 
 def test_another_archive_is_told(tmp_path):
     archive = write_zip(tmp_path / "other.zip", {"train/cat.0.jpg": jpeg(0)})
     with pytest.raises(DataError, match="no files PetImages/Cat"):
-        write_pets(tmp_path / "out", archive, None, quiet)
+        write_cats_vs_dogs(tmp_path / "out", archive, None, quiet)

@@ -13,7 +13,7 @@ from cvtrain.data.check import check_index, resolve
 from cvtrain.data.index import build_index
 from cvtrain.errors import DataError, Stopped
 from cvtrain.images.decode import Decoder
-from cvtrain.images.pixel_cache import Pixels
+from cvtrain.images.pixel_cache import PixelCache
 from cvtrain.system.files import cache_dir
 from cvtrain.system.signals import Stop
 
@@ -36,7 +36,7 @@ def root(tmp_path):
 
 def checked(root, size=(16, 16), **options):
     index = build_index(root, validation=0, test=0, seed=0)
-    pixels = Pixels(index.root, Decoder(size))
+    pixels = PixelCache(index.root, Decoder(size))
     return index, pixels, check_index(index, pixels, **options)
 
 
@@ -218,7 +218,7 @@ def flat(tmp_path):
 @pytest.mark.parametrize("seed", range(5))
 def test_copies_follow_their_image_and_move_no_other(flat, seed):
     index = build_index(flat, validation=0.3, test=0.3, seed=seed)
-    report = check_index(index, Pixels(flat, Decoder((16, 16))))
+    report = check_index(index, PixelCache(flat, Decoder((16, 16))))
     split_of = {
         path: split for split, samples in report.index.splits.items() for path in samples.paths
     }
@@ -241,7 +241,7 @@ def test_copies_come_together_whatever_they_look_like_on_disk(flat):
             Image.open(path).save(path.with_suffix(".bmp"))
             path.unlink()
     index = build_index(flat, validation=0.3, test=0.3, seed=0)
-    report = check_index(index, Pixels(flat, Decoder((16, 16))))
+    report = check_index(index, PixelCache(flat, Decoder((16, 16))))
     assert not any(problem.is_leak for problem in report.problems)
 
 
@@ -249,7 +249,7 @@ def test_copies_of_two_classes_are_no_leak_but_one_image_under_two_labels(flat):
     copy(flat, "a/1.png", "b/1.png")
     for seed in range(5):
         index = build_index(flat, validation=0.3, test=0.3, seed=seed)
-        report = check_index(index, Pixels(flat, Decoder((16, 16))))
+        report = check_index(index, PixelCache(flat, Decoder((16, 16))))
         bad = [problem for problem in report.problems if problem.severity == "bad"]
         assert {problem.path for problem in bad} == {"a/1.png", "b/1.png"}
         assert not any(problem.is_leak for problem in bad)
@@ -265,7 +265,7 @@ def test_a_rare_class_with_damaged_files_is_in_every_split(flat, seed):
         Image.new("RGB", (16, 16), (9, 9, 20 * i)).save(flat / "b" / f"{i}.png")
     copy(flat, "b/3.png", "b/0.png")
     index = build_index(flat, validation=0.3, test=0.3, seed=seed)
-    report = check_index(index, Pixels(flat, Decoder((16, 16))))
+    report = check_index(index, PixelCache(flat, Decoder((16, 16))))
     kept, _ = resolve(report.index, report, on_bad="skip", on_leak="error")
     assert all(counts["b"] for counts in kept.counts.values())
     split_of = {p: split for split, samples in kept.splits.items() for p in samples.paths}
@@ -277,7 +277,7 @@ def test_a_rare_class_with_damaged_files_is_in_every_split(flat, seed):
 def test_a_leak_of_the_source_stays_one(root):
     copy(root, "test/a/0.png", "train/a/leak.png")
     index = build_index(root, validation=0.5, test=0.5, seed=0)
-    report = check_index(index, Pixels(root, Decoder((16, 16))))
+    report = check_index(index, PixelCache(root, Decoder((16, 16))))
     assert report.index.splits is index.splits
     assert [problem.path for problem in report.problems] == ["train/a/leak.png"]
 
@@ -287,7 +287,7 @@ def test_a_leak_out_of_the_images_that_were_dealt_is_one_of_the_source(root):
     for i in range(8):
         copy(root, "test/a/0.png", f"train/a/leak{i}.png")
     index = build_index(root, validation=0.4, test=0, seed=0)
-    report = check_index(index, Pixels(root, Decoder((16, 16))))
+    report = check_index(index, PixelCache(root, Decoder((16, 16))))
     leaks = sorted(problem.path for problem in report.problems if problem.is_leak)
     assert leaks == [f"train/a/leak{i}.png" for i in range(8)]
     assert not any("leak" in path for path in report.index.splits["validation"].paths)
@@ -300,19 +300,19 @@ def test_leaks_empty_no_split_that_is_dealt_out_of_the_rest(root):
             copy(root, f"train/{name}/{i}.png", f"test/{name}/leak{i}.png")
     for seed in range(8):
         index = build_index(root, validation=0.15, test=0, seed=seed)
-        report = check_index(index, Pixels(root, Decoder((16, 16))))
+        report = check_index(index, PixelCache(root, Decoder((16, 16))))
         kept, _ = resolve(report.index, report, on_bad="skip", on_leak="error")
         assert kept.counts["train"] == kept.counts["validation"] == {"a": 1, "b": 1}
     copy(root, "train/a/2.png", "test/a/leak2.png")
     index = build_index(root, validation=0.15, test=0, seed=0)
-    report = check_index(index, Pixels(root, Decoder((16, 16))))
+    report = check_index(index, PixelCache(root, Decoder((16, 16))))
     with pytest.raises(DataError, match=r"class a \(1 in 4 files: 3 in a later split too\)"):
         resolve(report.index, report, on_bad="skip", on_leak="error")
     with pytest.raises(DataError, match="too few different") as caught:
         resolve(report.index, report, on_bad="error", on_leak="error")
     assert "on_bad=skip" not in caught.value.advice
     assert "on_leak=allow" in caught.value.advice
-    report = check_index(index, Pixels(root, Decoder((16, 16))), on_leak="allow")
+    report = check_index(index, PixelCache(root, Decoder((16, 16))), on_leak="allow")
     kept, _ = resolve(report.index, report, on_bad="error", on_leak="allow")
     assert kept.counts["train"] == {"a": 3, "b": 3}
 
@@ -320,7 +320,7 @@ def test_leaks_empty_no_split_that_is_dealt_out_of_the_rest(root):
 def test_a_subset_is_of_different_images_and_leaves_the_other_splits(flat):
     def subset(number):
         index = build_index(flat, validation=0.3, test=0.3, seed=0, train_per_class=number)
-        report = check_index(index, Pixels(flat, Decoder((16, 16))))
+        report = check_index(index, PixelCache(flat, Decoder((16, 16))))
         assert report.num_files == sum(len(s.paths) for s in report.index.splits.values())
         return report.index.splits
 
@@ -347,7 +347,7 @@ def test_a_subset_passes_over_damaged_files_which_are_told(flat):
         if path.name in ("3.png", "7.png", "11.png", "19.png"):
             path.write_bytes(b"")
     index = build_index(flat, validation=0.3, test=0.3, seed=0, train_per_class=6)
-    report = check_index(index, Pixels(flat, Decoder((16, 16))))
+    report = check_index(index, PixelCache(flat, Decoder((16, 16))))
     assert sum(problem.severity == "bad" for problem in report.problems) == 8
     kept, _ = resolve(report.index, report, on_bad="skip", on_leak="error")
     assert kept.counts["train"] == {"a": 6, "b": 6}  # of 16 there are 5, 5 and 6
@@ -358,7 +358,7 @@ def test_for_a_subset_without_copies_the_rest_is_not_decoded(flat):
         for name in ("a", "b"):
             (flat / name / f"{i}.png").unlink()
     index = build_index(flat, validation=0.1, test=0.1, seed=0, train_per_class=2)
-    report = check_index(index, Pixels(flat, Decoder((16, 16))))
+    report = check_index(index, PixelCache(flat, Decoder((16, 16))))
     assert report.num_decoded == report.num_files == 2 * (2 + 2 + 2)
 
 
@@ -368,7 +368,7 @@ def test_classes_of_the_same_images_are_told_whatever_is_skipped(flat):
     for path in (flat / "b").iterdir():
         copy(flat, f"b/{path.name}", f"a/{path.name}")
     index = build_index(flat, validation=0.3, test=0.3, seed=0)
-    report = check_index(index, Pixels(flat, Decoder((16, 16))))
+    report = check_index(index, PixelCache(flat, Decoder((16, 16))))
     for on_bad in ("error", "skip"):
         with pytest.raises(DataError, match="flat: classes a and b hold the same images"):
             resolve(report.index, report, on_bad=on_bad, on_leak="error")
@@ -461,5 +461,5 @@ def test_photographs_are_clean(shared):
     index = build_index(shared / "data" / "clothing", validation=0, test=0, seed=0)
     train = set(index.splits["train"].paths)
     index = index.without(train)
-    report = check_index(index, Pixels(index.root, Decoder((64, 64))))
+    report = check_index(index, PixelCache(index.root, Decoder((64, 64))))
     assert (report.problems, report.num_files) == ((), 713)

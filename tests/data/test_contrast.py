@@ -8,11 +8,11 @@ import pytest
 from PIL import Image, ImageDraw
 
 from cvtrain.data.check import check_index, resolve
-from cvtrain.data.check_cache import Facts, Values
+from cvtrain.data.check_cache import FileCheck, Values
 from cvtrain.data.contrast import examine_contrast, range_of_all
 from cvtrain.data.index import build_index
 from cvtrain.images.decode import Decoder
-from cvtrain.images.pixel_cache import Pixels
+from cvtrain.images.pixel_cache import PixelCache
 
 SQUARE = Decoder((64, 64))
 
@@ -161,11 +161,11 @@ def test_a_plain_middle_is_told_with_what_hides_the_rest():
 
 
 def facts(*values, is_empty=True):
-    return [Facts(b"c", b"p", (), Values(*each), is_empty) for each in values]
+    return [FileCheck(b"c", b"p", (), Values(*each), is_empty) for each in values]
 
 
 def ordinary(number):
-    return [Facts(b"c", b"p")] * number
+    return [FileCheck(b"c", b"p")] * number
 
 
 @pytest.mark.parametrize(
@@ -188,7 +188,7 @@ def ordinary(number):
         (facts((0, 5, 255)) + ordinary(30), None),
         (facts((0, 9, 255), (240, 250, 255)), None),  # white and black cards
         (facts((0, 0, 255)), None),
-        ([Facts(b"", b"")], None),
+        ([FileCheck(b"", b"")], None),
         ([], None),
     ],
 )
@@ -205,7 +205,7 @@ def write(root, images):
 
 def checked(root, decoder=SQUARE):
     index = build_index(root, validation=0.25, test=0.25, seed=0)
-    return check_index(index, Pixels(root, decoder))
+    return check_index(index, PixelCache(root, decoder))
 
 
 def test_twelve_bits_are_told_the_range_that_shows_them_all(tmp_path):

@@ -7,7 +7,7 @@ import threading
 import pytest
 
 from cvtrain.data import download
-from cvtrain.data.download import Published, obtain, silent_task
+from cvtrain.data.download import RemoteFile, download_file, silent_task
 from cvtrain.errors import DataError
 from cvtrain.system.locks import lock
 
@@ -54,12 +54,12 @@ def server(tmp_path, monkeypatch):
 
 
 DIGEST = "sha256:" + hashlib.sha256(CONTENT).hexdigest()
-get = functools.partial(obtain, local=None, advice="Name it.", task=silent_task)
+get = functools.partial(download_file, local=None, advice="Name it.", task=silent_task)
 
 
 def test_a_file_is_downloaded_once(server, tmp_path):
     address, requests = server
-    file = Published("set.bin", f"{address}/set", DIGEST)
+    file = RemoteFile("set.bin", f"{address}/set", DIGEST)
     copy = get(file)
     assert copy.path == tmp_path / "cache" / "downloads" / "set.bin"
     assert copy.path.read_bytes() == CONTENT
@@ -73,7 +73,7 @@ def test_a_file_is_downloaded_once(server, tmp_path):
 
 def test_a_download_that_was_cut_off_goes_on(server):
     address, requests = server
-    file = Published("set.bin", f"{address}/cut", DIGEST)
+    file = RemoteFile("set.bin", f"{address}/cut", DIGEST)
     with pytest.raises(DataError, match="cannot be downloaded") as caught:
         get(file)
     assert caught.value.advice == "Name it."
@@ -85,7 +85,7 @@ def test_a_whole_part_is_taken(server, tmp_path):
     folder = tmp_path / "cache" / "downloads"
     folder.mkdir(parents=True)
     (folder / "set.bin.part").write_bytes(CONTENT)
-    assert get(Published("set.bin", f"{server[0]}/set", DIGEST)).path.read_bytes() == CONTENT
+    assert get(RemoteFile("set.bin", f"{server[0]}/set", DIGEST)).path.read_bytes() == CONTENT
     assert [path.name for path in folder.iterdir()] == ["set.bin"]
 
 
@@ -94,14 +94,14 @@ def test_a_server_without_parts_sends_all_again(server, tmp_path):
     folder.mkdir(parents=True)
     (folder / "set.bin.part").write_bytes(CONTENT[:1000])
     shown = []
-    file = Published("set.bin", f"{server[0]}/whole", DIGEST)
+    file = RemoteFile("set.bin", f"{server[0]}/whole", DIGEST)
     copy = get(file, task=lambda _: contextlib.nullcontext(lambda *done: shown.append(done)))
     assert copy.path.read_bytes() == CONTENT
     assert {total for _, total in shown} == {len(CONTENT) // 2**20}
 
 
 def test_a_file_is_downloaded_by_one_process_at_a_time(server, tmp_path, monkeypatch):
-    file = Published("set.bin", f"{server[0]}/set", DIGEST)
+    file = RemoteFile("set.bin", f"{server[0]}/set", DIGEST)
     folder = tmp_path / "cache" / "downloads"
     folder.mkdir(parents=True)
     with (folder / "set.bin.part").open("ab") as other:
@@ -122,22 +122,22 @@ def test_a_file_is_downloaded_by_one_process_at_a_time(server, tmp_path, monkeyp
 
 def test_another_file_than_the_published_one_is_not_kept(server, tmp_path):
     with pytest.raises(DataError, match=f"not the published file.*, not {DIGEST}"):
-        get(Published("set.bin", f"{server[0]}/other", DIGEST))
+        get(RemoteFile("set.bin", f"{server[0]}/other", DIGEST))
     assert list((tmp_path / "cache" / "downloads").iterdir()) == []
 
 
 def test_what_the_server_refuses_is_told(server):
     with pytest.raises(DataError, match="the server says 404"):
-        get(Published("set.bin", f"{server[0]}/missing", DIGEST))
+        get(RemoteFile("set.bin", f"{server[0]}/missing", DIGEST))
     with pytest.raises(DataError, match=r"cannot be downloaded from http://127\.0\.0\.1:9/x"):
-        get(Published("set.bin", "http://127.0.0.1:9/x", DIGEST))
+        get(RemoteFile("set.bin", "http://127.0.0.1:9/x", DIGEST))
 
 
 def test_a_copy_of_keras_counts_when_it_is_whole(server, tmp_path):
     kept = tmp_path / "keras" / "datasets" / "sub" / "set.bin"
     kept.parent.mkdir(parents=True)
     kept.write_bytes(CONTENT)
-    file = Published("set.bin", f"{server[0]}/set", DIGEST, keras="sub/set.bin")
+    file = RemoteFile("set.bin", f"{server[0]}/set", DIGEST, keras="sub/set.bin")
     assert get(file).path == kept
     kept.write_bytes(CONTENT[:-1])
     assert get(file).path == tmp_path / "cache" / "downloads" / "set.bin"
@@ -145,11 +145,11 @@ def test_a_copy_of_keras_counts_when_it_is_whole(server, tmp_path):
 
 def test_only_a_copy_that_is_named_may_be_another_file(server, tmp_path):
     (tmp_path / "set.bin").write_bytes(b"mine")
-    file = Published("set.bin", f"{server[0]}/set", "md5:" + hashlib.md5(CONTENT).hexdigest())
+    file = RemoteFile("set.bin", f"{server[0]}/set", "md5:" + hashlib.md5(CONTENT).hexdigest())
     for local in (tmp_path, tmp_path / "set.bin"):
-        copy = obtain(file, local=local, advice="", task=silent_task)
+        copy = download_file(file, local=local, advice="", task=silent_task)
         assert (copy.path, copy.is_published) == (tmp_path / "set.bin", False)
         assert copy.digest == "md5:" + hashlib.md5(b"mine").hexdigest()
     with pytest.raises(DataError, match="no such file"):
-        obtain(file, local=tmp_path / "other", advice="", task=silent_task)
+        download_file(file, local=tmp_path / "other", advice="", task=silent_task)
     assert server[1] == []

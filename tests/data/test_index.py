@@ -175,16 +175,18 @@ def test_a_subset_of_given_splits(make):
 
 
 def test_an_index_knows_among_which_splits_it_dealt(make):
-    def dealt(folders):
-        return build_index(make({f"{f}/{c}": 9 for f in folders for c in "ab"}), **SHARES).dealt
+    def auto_splits(folders):
+        return build_index(
+            make({f"{f}/{c}": 9 for f in folders for c in "ab"}), **SHARES
+        ).auto_splits
 
-    assert build_index(make({"a": 9, "b": 9}, "flat"), **SHARES).dealt == (
+    assert build_index(make({"a": 9, "b": 9}, "flat"), **SHARES).auto_splits == (
         "train",
         "validation",
         "test",
     )
-    assert dealt(["train", "test"]) == ("train", "validation")
-    assert "test" not in dealt(["train", "test", "validation"])
+    assert auto_splits(["train", "test"]) == ("train", "validation")
+    assert "test" not in auto_splits(["train", "test", "validation"])
 
 
 def test_nested_folders_belong_to_their_class(make):

@@ -4,7 +4,7 @@ from collections import Counter
 import pytest
 
 from cvtrain.data.index import build_index
-from cvtrain.data.labels import named_in, suggest_pattern
+from cvtrain.data.labels import label_in_name, suggest_pattern
 from cvtrain.data.layout import BESIDE_SPLITS
 from cvtrain.errors import DataError
 from cvtrain.sections.base import compile_pattern
@@ -36,7 +36,7 @@ def index_of(root, pattern, **options):
     ],
 )
 def test_the_group_of_a_pattern_is_the_name(pattern, path, name):
-    assert named_in(path, compile_pattern(pattern)) == name
+    assert label_in_name(path, compile_pattern(pattern)) == name
 
 
 @pytest.mark.parametrize(
@@ -168,4 +168,4 @@ def test_patterns_of_common_names_are_suggested(paths, labels):
     if labels is None:
         assert suggestion == ""
     else:
-        assert Counter(named_in(path, compile_pattern(suggestion)) for path in paths) == labels
+        assert Counter(label_in_name(path, compile_pattern(suggestion)) for path in paths) == labels

@@ -11,7 +11,7 @@ from cvtrain.data.sources import fetch
 from cvtrain.errors import DataError
 from cvtrain.runs.run import Run
 from cvtrain.sections.base import compile_pattern
-from cvtrain.system.outputs import FETCHED_SET, mark_of_output
+from cvtrain.system.outputs import FETCHED_SET, read_mark
 
 SHARES = {"validation": 0.2, "test": 0.2, "seed": 0}
 
@@ -62,9 +62,9 @@ def test_what_cvtrain_wrote_is_left_out_by_name(make, where, pattern, photos):
 
 def test_the_marks_are_those_that_the_commands_write(tmp_path):
     Run.create(tmp_path / "run", "fit", name="x")
-    assert mark_of_output(tmp_path / "run") == "run.json"
+    assert read_mark(tmp_path / "run") == "run.json"
     fetch("digits", tmp_path / "digits")
-    assert mark_of_output(tmp_path / "digits") == FETCHED_SET
+    assert read_mark(tmp_path / "digits") == FETCHED_SET
 
 
 def test_the_cache_is_no_data(photos, monkeypatch):

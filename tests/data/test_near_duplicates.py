@@ -6,12 +6,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from cvtrain.data import near_duplicates as look_alikes
+from cvtrain.data import near_duplicates as near_duplicates
 from cvtrain.data.near_duplicates import (
     MAX_DISTANCE,
     can_be_compared,
     difference_hash,
-    find_look_alikes,
+    find_near_duplicates,
     thumbnail,
 )
 
@@ -26,7 +26,7 @@ def picture(seed, size=(180, 180)):
 
 def pairs_of(images):
     hashes = np.stack([difference_hash(image) for image in images])
-    found = find_look_alikes(hashes, np.stack([thumbnail(image) for image in images]))
+    found = find_near_duplicates(hashes, np.stack([thumbnail(image) for image in images]))
     return {(pair.first, pair.second) for pair in found}
 
 
@@ -81,7 +81,7 @@ def test_all_pairs_within_the_distance_are_found_without_comparing_all():
         flipped = generator.choice(64, bits, replace=False)
         near[i] ^= np.packbits(np.isin(np.arange(64), flipped))
     hashes = np.concatenate([hashes, near])
-    found = find_look_alikes(hashes, np.zeros((600, 16, 16, 3), np.uint8))
+    found = find_near_duplicates(hashes, np.zeros((600, 16, 16, 3), np.uint8))
     bits = np.unpackbits(hashes, axis=1).astype(int)
     expected = {
         (i, j): int(abs(bits[i] - bits[j]).sum()) for i, j in itertools.combinations(range(600), 2)
@@ -96,7 +96,7 @@ def test_the_difference_is_the_root_mean_square_and_sorts():
     thumbnails = np.zeros((3, 16, 16, 3), np.uint8)
     thumbnails[1, :8] = 2
     thumbnails[2, 0] = 20
-    first, second, third = find_look_alikes(hashes, thumbnails)
+    first, second, third = find_near_duplicates(hashes, thumbnails)
     assert (first[:2], first.difference) == ((0, 1), 1.0)
     assert [second.difference, third.difference] == pytest.approx(
         [np.std([20, *[0] * 15]), np.std([18, *[-2] * 7, *[0] * 8])][::-1]
@@ -107,7 +107,7 @@ def test_the_difference_is_the_root_mean_square_and_sorts():
 def test_brightness_alone_is_no_difference():
     thumbnails = np.random.default_rng(0).integers(0, 200, (2, 16, 16, 3), np.uint8)
     thumbnails[1] = thumbnails[0] + np.array([50, 30, 0], np.uint8)
-    (pair,) = find_look_alikes(np.zeros((2, 8), np.uint8), thumbnails)
+    (pair,) = find_near_duplicates(np.zeros((2, 8), np.uint8), thumbnails)
     assert pair.difference == pytest.approx(0, abs=1e-4)
 
 
@@ -123,11 +123,13 @@ def test_what_differs_less_from_a_plain_image_than_a_pair_may_is_not_compared():
 def test_a_crowd_of_plain_images_does_not_take_for_ever(monkeypatch):
     hashes = np.zeros((3000, 8), np.uint8)
     thumbnails = np.zeros((3000, 16, 16, 3), np.uint8)
-    monkeypatch.setattr(look_alikes, "_MOST_PASSES", 2)
-    assert len(find_look_alikes(hashes, thumbnails)) == 2999 + 2998
-    monkeypatch.setattr(look_alikes, "_MOST_PAIRS", 1000)
-    assert len(find_look_alikes(hashes, thumbnails)) <= 2999
+    monkeypatch.setattr(near_duplicates, "_MOST_PASSES", 2)
+    assert len(find_near_duplicates(hashes, thumbnails)) == 2999 + 2998
+    monkeypatch.setattr(near_duplicates, "_MOST_PAIRS", 1000)
+    assert len(find_near_duplicates(hashes, thumbnails)) <= 2999
 
 
 def test_one_image_is_like_no_other():
-    assert find_look_alikes(np.zeros((1, 8), np.uint8), np.zeros((1, 16, 16, 3), np.uint8)) == []
+    assert (
+        find_near_duplicates(np.zeros((1, 8), np.uint8), np.zeros((1, 16, 16, 3), np.uint8)) == []
+    )

@@ -7,8 +7,8 @@ import pytest
 from cvtrain.data.path_resolution import (
     ANY_SUFFIX,
     Files,
-    Place,
-    find_places,
+    PathRule,
+    find_path_rules,
     same_number,
     spelling_of,
 )
@@ -39,7 +39,7 @@ def files_in(root, *paths):
 )
 def test_a_name_that_differs_in_spelling_alone_stands_for_the_file(tmp_path, value, path, spelling):
     files = files_in(tmp_path, path)
-    found = files.find(value, Place())
+    found = files.find(value, PathRule())
     assert (tmp_path / found).samefile(tmp_path / path)
     assert spelling_of(value, path) == spelling
 
@@ -47,31 +47,31 @@ def test_a_name_that_differs_in_spelling_alone_stands_for_the_file(tmp_path, val
 def test_what_is_there_as_it_is_written_is_taken(tmp_path):
     files = files_in(tmp_path, "a.jpg", "A.jpg", "b\\c.jpg", "b/c.jpg", "%41.jpg")
     for value in ("a.jpg", "A.jpg", "b\\c.jpg", "b/c.jpg", "%41.jpg"):
-        assert files.find(value, Place()) == value
+        assert files.find(value, PathRule()) == value
 
 
 @pytest.mark.parametrize("value", ["a.JPG", "b", "x\0y", "x" * 300, "", ".", "a.jpg/c", "../a.jpg"])
 def test_what_fits_several_files_or_none_is_not_found(tmp_path, value):
-    assert files_in(tmp_path, "r/a.jpg", "r/A.jpg", "r/b/c.jpg").find(value, Place("r")) == ""
+    assert files_in(tmp_path, "r/a.jpg", "r/A.jpg", "r/b/c.jpg").find(value, PathRule("r")) == ""
 
 
 @pytest.mark.parametrize(
     ("place", "value", "path"),
     [
-        (Place(suffix=".jpg"), "a", "a.jpg"),
-        (Place(suffix=".jpg"), "a.png", "a.jpg"),
-        (Place(suffix=".jpg"), "v1.5", "v1.5.jpg"),
-        (Place(suffix=".jpg"), "b.png", "b.png"),  # it is there
-        (Place(suffix=ANY_SUFFIX), "b", "b.png"),
-        (Place(suffix=ANY_SUFFIX), "both", ""),
-        (Place("train"), "t.jpg", "train/t.jpg"),
-        (Place(("train", "more")), "m.jpg", "more/m.jpg"),
-        (Place(strip="/home/x/"), "/home/x/a.jpg", "a.jpg"),
-        (Place(strip="/home/x"), "/home/x/a.jpg", "a.jpg"),
-        (Place(strip="C:\\x\\"), "C:\\x\\train\\t.jpg", "train/t.jpg"),
-        (Place(strip="C:/x/"), "C:\\x\\train\\t.jpg", "train/t.jpg"),
-        (Place("train", "x/", ".jpg"), "x/t", "train/t.jpg"),
-        (Place(strip="y/"), "a.jpg", "a.jpg"),
+        (PathRule(suffix=".jpg"), "a", "a.jpg"),
+        (PathRule(suffix=".jpg"), "a.png", "a.jpg"),
+        (PathRule(suffix=".jpg"), "v1.5", "v1.5.jpg"),
+        (PathRule(suffix=".jpg"), "b.png", "b.png"),  # it is there
+        (PathRule(suffix=ANY_SUFFIX), "b", "b.png"),
+        (PathRule(suffix=ANY_SUFFIX), "both", ""),
+        (PathRule("train"), "t.jpg", "train/t.jpg"),
+        (PathRule(("train", "more")), "m.jpg", "more/m.jpg"),
+        (PathRule(strip="/home/x/"), "/home/x/a.jpg", "a.jpg"),
+        (PathRule(strip="/home/x"), "/home/x/a.jpg", "a.jpg"),
+        (PathRule(strip="C:\\x\\"), "C:\\x\\train\\t.jpg", "train/t.jpg"),
+        (PathRule(strip="C:/x/"), "C:\\x\\train\\t.jpg", "train/t.jpg"),
+        (PathRule("train", "x/", ".jpg"), "x/t", "train/t.jpg"),
+        (PathRule(strip="y/"), "a.jpg", "a.jpg"),
     ],
 )
 def test_a_place_says_how_a_path_becomes_a_file(tmp_path, place, value, path):
@@ -83,22 +83,22 @@ def test_a_place_says_how_a_path_becomes_a_file(tmp_path, place, value, path):
 
 def test_folders_beside_count_for_a_folder_of_lists(tmp_path):
     files_in(tmp_path, "other/0.jpg", "other/1.jpg", "lists/list.csv")
-    assert find_places(Files(tmp_path / "lists"), ["0.jpg", "1.jpg"]) == [Place("../other")]
-    assert find_places(files_in(tmp_path / "set", "img/2.jpg"), ["0.jpg", "1.jpg"]) == []
-    assert find_places(files_in(tmp_path / "set", "img/0.jpg"), ["0.jpg"]) == [Place("img")]
+    assert find_path_rules(Files(tmp_path / "lists"), ["0.jpg", "1.jpg"]) == [PathRule("../other")]
+    assert find_path_rules(files_in(tmp_path / "set", "img/2.jpg"), ["0.jpg", "1.jpg"]) == []
+    assert find_path_rules(files_in(tmp_path / "set", "img/0.jpg"), ["0.jpg"]) == [PathRule("img")]
 
 
 def test_where_nearly_all_are_is_enough_and_where_few_are_is_not(tmp_path):
     files = files_in(tmp_path, *(f"img/{i}.jpg" for i in range(9)))
     values = [f"{i}.jpg" for i in range(10)]
-    assert find_places(files, values) == [Place("img")]
-    assert find_places(files, [*values, *"abcdefghij"]) == []
-    assert find_places(files, []) == []
+    assert find_path_rules(files, values) == [PathRule("img")]
+    assert find_path_rules(files, [*values, *"abcdefghij"]) == []
+    assert find_path_rules(files, []) == []
 
 
 def test_many_folders_are_not_looked_through_for_ever(tmp_path):
     files = files_in(tmp_path, *(f"{i:04d}/deep/x.jpg" for i in range(400)))
-    assert find_places(files, ["y.jpg", "z.jpg"]) == []
+    assert find_path_rules(files, ["y.jpg", "z.jpg"]) == []
 
 
 @pytest.mark.parametrize(

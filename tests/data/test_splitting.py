@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cvtrain.data.splitting import Dealing, divide_groups
+from cvtrain.data.splitting import SplitAssignment, divide_groups
 from cvtrain.errors import DataError
 
 SHARES = {"test": 0.15, "validation": 0.15}
@@ -56,8 +56,8 @@ def test_the_split_of_a_folder_is_what_it_was_in_every_release():
         "cat": [f"cat/{i}.jpg" for i in range(10)],
         "dog": [f"dog/{i}.jpg" for i in range(7)],
     }
-    dealing = Dealing({"": training}, {"test": 0.15, "validation": 0.2}, seed=3)
-    assert dealing.deal() == {
+    assignment = SplitAssignment({"": training}, {"test": 0.15, "validation": 0.2}, seed=3)
+    assert assignment.assign_splits() == {
         "train": {
             "cat": [f"cat/{i}.jpg" for i in (1, 2, 4, 5, 6, 7)],
             "dog": [f"dog/{i}.jpg" for i in (0, 1, 2, 3, 4)],
@@ -73,9 +73,11 @@ def test_copies_follow_their_image_which_falls_where_it_falls_alone(found, seed,
     training, digests, order = found
     alone = {name: [p for p in paths if "(" not in p] for name, paths in training.items()}
     expected = expected_split(alone, shares, seed)
-    assert as_sets(Dealing({"": alone}, shares, seed).deal()) == expected
-    dealing = Dealing({"train": training}, shares, seed).knowing(digests, (), on_leak="error")
-    parts = dealing.deal()
+    assert as_sets(SplitAssignment({"": alone}, shares, seed).assign_splits()) == expected
+    assignment = SplitAssignment({"train": training}, shares, seed).with_duplicates_known(
+        digests, (), on_leak="error"
+    )
+    parts = assignment.assign_splits()
     images = {
         split: {name: {digests[path] for path in paths} for name, paths in classes.items()}
         for split, classes in parts.items()
@@ -87,16 +89,20 @@ def test_copies_follow_their_image_which_falls_where_it_falls_alone(found, seed,
     for name, paths in training.items():
         assert Counter(paths) == Counter(p for part in parts.values() for p in part[name])
         assert sum(len(part[name]) for part in images.values()) == len(alone[name])
-    again = Dealing({"": order}, shares, seed).knowing(digests, (), on_leak="error")
-    assert as_sets(again.deal()) == as_sets(parts)
+    again = SplitAssignment({"": order}, shares, seed).with_duplicates_known(
+        digests, (), on_leak="error"
+    )
+    assert as_sets(again.assign_splits()) == as_sets(parts)
 
 
 @pytest.mark.parametrize("times", [2, 3])
 def test_of_images_that_are_all_there_several_times_every_split_gets_its_share(times):
     training = {name: [f"{name}/{i}" for i in range(40 * times)] for name in "ab"}
     digests = {p: f"{n}{i // times}".encode() for n in "ab" for i, p in enumerate(training[n])}
-    dealing = Dealing({"": training}, SHARES, 0).knowing(digests, (), on_leak="error")
-    counts = {split: sum(map(len, of.values())) for split, of in dealing.deal().items()}
+    assignment = SplitAssignment({"": training}, SHARES, 0).with_duplicates_known(
+        digests, (), on_leak="error"
+    )
+    counts = {split: sum(map(len, of.values())) for split, of in assignment.assign_splits().items()}
     assert counts == {"train": 56 * times, "validation": 12 * times, "test": 12 * times}
 
 
@@ -106,8 +112,10 @@ def test_images_with_many_copies_are_not_drawn_more_often():
     digests = {f"{i}": f"one of {i % 20}".encode() for i in range(180)}
     drawn = 0
     for seed in range(40):
-        dealing = Dealing({"": training}, {"test": 0.25}, seed)
-        test = dealing.knowing(digests, (), on_leak="error").deal()["test"]["a"]
+        assignment = SplitAssignment({"": training}, {"test": 0.25}, seed)
+        test = assignment.with_duplicates_known(digests, (), on_leak="error").assign_splits()[
+            "test"
+        ]["a"]
         drawn += len({digests[path] for path in test if path in digests})
     # A quarter of these twenty images, four standard deviations of the mean of forty draws.
     assert drawn / 40 == pytest.approx(20 / 4, abs=4 * np.sqrt(20 * 3 / 16 / 40))
@@ -119,13 +127,13 @@ def test_what_cannot_be_used_is_dealt_out_to_nobody():
     test = {"a": ["test/a"], "b": ["test/b"]}
     digests = {"a/0": b"both", "b/0": b"both", "a/1": b"leak", "test/a": b"leak"}
     damaged = {"a/2", "a/3", "b/1", "b/2", "b/3"}
-    dealing = Dealing({"train": training, "test": test}, SHARES, 0)
-    parts = dealing.knowing(digests, damaged, on_leak="error").deal()
+    assignment = SplitAssignment({"train": training, "test": test}, SHARES, 0)
+    parts = assignment.with_duplicates_known(digests, damaged, on_leak="error").assign_splits()
     assert parts["test"] == test
     expected = expected_split(whole, {"validation": 0.15}, 0)
     assert as_sets(parts)["validation"] == expected["validation"]
     assert set(parts["train"]["a"]) == expected["train"]["a"] | set(training["a"][:4])
-    allowed = dealing.knowing(digests, damaged, on_leak="allow")
+    allowed = assignment.with_duplicates_known(digests, damaged, on_leak="allow")
     assert "a/1" in allowed.image_of
     assert "a/0" not in allowed.image_of
 
@@ -133,11 +141,11 @@ def test_what_cannot_be_used_is_dealt_out_to_nobody():
 def test_nothing_is_dealt_out_where_a_class_has_too_few_images():
     training = {"a": [f"a/{i}" for i in range(8)], "b": [f"b/{i}" for i in range(9)]}
     digests = {path: f"{i % 2}".encode() for i, path in enumerate(training["a"])}
-    dealing = Dealing({"": training}, SHARES, 0)
-    assert dealing.too_few == {}
-    known = dealing.knowing(digests, {"b/0"}, on_leak="error")
+    assignment = SplitAssignment({"": training}, SHARES, 0)
+    assert assignment.too_few == {}
+    known = assignment.with_duplicates_known(digests, {"b/0"}, on_leak="error")
     assert known.too_few == {"a": 2}
-    assert known.deal() == {"train": training}
+    assert known.assign_splits() == {"train": training}
 
 
 @settings(max_examples=50, deadline=None)
@@ -146,11 +154,15 @@ def test_subsets_have_different_images_first_and_more_includes_fewer(found, numb
     training, digests, _ = found
 
     def subset(number):
-        dealing = Dealing({"": training}, SHARES, seed, number)
-        return dealing.knowing(digests, (), on_leak="error").deal()
+        assignment = SplitAssignment({"": training}, SHARES, seed, number)
+        return assignment.with_duplicates_known(digests, (), on_leak="error").assign_splits()
 
     some, more = subset(number), subset(number + 1)
-    everything = Dealing({"": training}, SHARES, seed).knowing(digests, (), on_leak="error").deal()
+    everything = (
+        SplitAssignment({"": training}, SHARES, seed)
+        .with_duplicates_known(digests, (), on_leak="error")
+        .assign_splits()
+    )
     for name, paths in some["train"].items():
         of_class = everything["train"][name]
         num_images = len({digests[path] for path in of_class})

@@ -55,13 +55,13 @@ def test_channel_statistics_are_those_of_all_pixels(folder):
 
 def test_look_alikes_are_different_images_and_not_tiny(folder):
     found = collect_statistics(folder, PATHS, DECODER)
-    assert [pair[:2] for pair in found.look_alikes] == [("a.png", "really.jpg")]
+    assert [pair[:2] for pair in found.near_duplicates] == [("a.png", "really.jpg")]
     for path in ("a.png", "really.jpg"):
         with Image.open(folder / path) as image:
             small = image.convert("RGB").resize((20, 20))
         small.save(folder / path, "PNG")
     found = collect_statistics(folder, PATHS, DECODER)
-    assert (found.look_alikes, found.num_small, found.num_plain) == ((), 3, 0)
+    assert (found.near_duplicates, found.num_small, found.num_plain) == ((), 3, 0)
 
 
 def test_images_without_contrast_are_no_look_alikes_and_no_copies(tmp_path):
@@ -75,7 +75,7 @@ def test_images_without_contrast_are_no_look_alikes_and_no_copies(tmp_path):
     Image.fromarray(strong).save(tmp_path / "strong.png")
     Image.fromarray(strong + np.uint8(4)).save(tmp_path / "brighter.png")
     found = collect_statistics(tmp_path, sorted(p.name for p in tmp_path.iterdir()), DECODER)
-    assert [pair[:2] for pair in found.look_alikes] == [("brighter.png", "strong.png")]
+    assert [pair[:2] for pair in found.near_duplicates] == [("brighter.png", "strong.png")]
     assert (found.num_plain, found.num_small) == (12, 0)
     assert found.copies() == []
 

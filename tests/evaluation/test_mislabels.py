@@ -8,10 +8,10 @@ import pytest
 from cvtrain.errors import RunError
 from cvtrain.evaluation.mislabels import (
     MOST_LISTED,
-    Suspect,
+    LikelyMislabel,
     likely_mislabels,
     mislabels_csv,
-    ranked,
+    rank,
     read_mislabels,
     suspects,
 )
@@ -137,19 +137,19 @@ def test_suspects_have_names():
         probabilities,
         NAMES,
     )
-    assert found == [Suspect("a.jpg", "train", "cat", "dog", 0.05, 0.85)]
+    assert found == [LikelyMislabel("a.jpg", "train", "cat", "dog", 0.05, 0.85)]
 
 
 def test_several_sources_make_one_list():
-    sure = Suspect("a", "train", "cat", "dog", 0.01, 0.98)
-    less = Suspect("b", "test", "dog", "cat", 0.2, 0.7)
-    assert ranked([less, sure]) == [sure, less]
+    sure = LikelyMislabel("a", "train", "cat", "dog", 0.01, 0.98)
+    less = LikelyMislabel("b", "test", "dog", "cat", 0.2, 0.7)
+    assert rank([less, sure]) == [sure, less]
 
 
 def test_the_file_reads_back(tmp_path):
     found = [
-        Suspect("cat/=HYPERLINK(1).jpg", "train", "cat", "dog", 0.0123, 0.9),
-        Suspect("dog/a,\x1b[31m.jpg", "test", "dog", "eel", 0.2, 0.75),
+        LikelyMislabel("cat/=HYPERLINK(1).jpg", "train", "cat", "dog", 0.0123, 0.9),
+        LikelyMislabel("dog/a,\x1b[31m.jpg", "test", "dog", "eel", 0.2, 0.75),
     ]
     path = tmp_path / "mislabels.csv"
     path.write_text(mislabels_csv(found), encoding="utf-8")
@@ -162,7 +162,9 @@ def test_the_file_reads_back(tmp_path):
 
 
 def test_the_list_is_bounded():
-    found = [Suspect(f"{i}", "train", "cat", "dog", 0.1, 0.9) for i in range(MOST_LISTED + 7)]
+    found = [
+        LikelyMislabel(f"{i}", "train", "cat", "dog", 0.1, 0.9) for i in range(MOST_LISTED + 7)
+    ]
     rows = list(csv.reader(mislabels_csv(found).splitlines()))
     assert len(rows) == 1 + MOST_LISTED
 

@@ -11,7 +11,7 @@ from cvtrain import backend
 from cvtrain.backend import keras
 from cvtrain.explain import cams
 from cvtrain.explain.explain import METHODS
-from cvtrain.explain.flat_model import OpenedModel, last_spatial_layer, open_model
+from cvtrain.explain.flat_model import FlatModel, last_spatial_layer, open_model
 
 CLASSES = np.array([[0, 2], [1, 0], [2, 1], [0, 1], [2, 0]])
 CAMS = {name: method.function for name, method in METHODS.items() if method.needs_layer}
@@ -103,7 +103,7 @@ def test_over_a_flattening_maps_are_what_the_papers_print(name):
 def test_a_softmax_would_make_the_maps_of_all_classes_cancel():
     opened = open_model(_flattening())
     kept = layers.Softmax()(opened.network.output)
-    with_softmax = OpenedModel(keras.Model(opened.network.input, kept), opened.layers, "softmax")
+    with_softmax = FlatModel(keras.Model(opened.network.input, kept), opened.layers, "softmax")
     every = np.tile(np.arange(3), (5, 1))
     sums = [
         cams.gradcam(each, "conv")(images(), every).maps.sum(axis=1)

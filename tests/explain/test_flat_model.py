@@ -60,7 +60,7 @@ def test_the_layer_that_is_chosen_is_the_same_however_models_are_nested(name):
 
 def test_before_every_pass_it_asks_whether_to_go_on():
     asked = []
-    opened = replace(open_model(flat()), go_on=lambda: asked.append(len(asked)))
+    opened = replace(open_model(flat()), raise_if_stopped=lambda: asked.append(len(asked)))
     forward = opened.inference(opened.network)
     slope = opened.value_and_gradient(lambda x: opened.network(x)[:, 0], opened.network)
     assert asked == []

@@ -8,7 +8,7 @@ from cvtrain.backend import keras
 from cvtrain.errors import ConfigError
 from cvtrain.explain.flat_model import open_model
 from cvtrain.explain.map_placement import field_box
-from cvtrain.explain.overlay import upsampled
+from cvtrain.explain.overlay import upsample
 
 SIZE = (41, 54)
 
@@ -106,18 +106,18 @@ def test_of_an_input_of_any_size_too():
 
 def test_an_extended_map_is_bilinear_inside_its_box_and_goes_on_beyond_it():
     maps = np.random.default_rng(0).normal(size=(2, 3, 5, 4)).astype(np.float32)
-    inside = upsampled(maps, (30, 28), (5, 4, 20, 16), extend=True)
+    inside = upsample(maps, (30, 28), (5, 4, 20, 16), extend=True)
     for index in np.ndindex(2, 3):
         expected = cv2.resize(maps[index], (16, 20), interpolation=cv2.INTER_LINEAR)
         np.testing.assert_allclose(inside[index][5:25, 4:20], expected, atol=1e-5)
         padded = np.pad(expected, ((5, 5), (4, 8)), mode="edge")
         np.testing.assert_allclose(inside[index], padded, atol=1e-5)
     whole = cv2.resize(maps[0, 0], (28, 30), interpolation=cv2.INTER_LINEAR)
-    np.testing.assert_allclose(upsampled(maps, (30, 28), extend=True)[0, 0], whole, atol=1e-5)
+    np.testing.assert_allclose(upsample(maps, (30, 28), extend=True)[0, 0], whole, atol=1e-5)
 
 
 def test_a_constant_map_stays_constant_wherever_it_is_placed():
     maps = np.full((5, 7), 0.3, np.float32)
     np.testing.assert_allclose(
-        upsampled(maps, (31, 17), (2, -1, 20, 15), extend=True), maps[0, 0], rtol=0
+        upsample(maps, (31, 17), (2, -1, 20, 15), extend=True), maps[0, 0], rtol=0
     )

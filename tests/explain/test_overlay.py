@@ -13,7 +13,7 @@ from cvtrain.explain.overlay import (
     heatmap,
     overlay,
     seen_box,
-    upsampled,
+    upsample,
 )
 from cvtrain.images.decode import Decoder
 
@@ -51,18 +51,18 @@ class TestUpsampled:
     @pytest.mark.parametrize("cells", [(1, 1), (2, 2), (7, 5)])
     def test_a_constant_map_stays_constant(self, cells):
         heat = np.full(cells, 0.1, np.float32)
-        assert (upsampled(heat, (37, 23)) == np.float32(0.1)).all()
+        assert (upsample(heat, (37, 23)) == np.float32(0.1)).all()
 
     @pytest.mark.parametrize("size", [(40, 40), (64, 31), (7, 90), (7, 5)])
     def test_is_what_pillow_does(self, size):
         heat = np.random.default_rng(1).uniform(size=(7, 5)).astype(np.float32)
         expected = Image.fromarray(heat).resize(size[::-1], Image.Resampling.BILINEAR)
-        found = upsampled(heat, size)
+        found = upsample(heat, size)
         assert found.shape == size
         np.testing.assert_allclose(found, np.asarray(expected), atol=1e-6)
 
     def test_nothing_outside_the_box(self):
-        found = upsampled(np.ones((3, 3), np.float32), (10, 20), (2, 5, 6, 10))
+        found = upsample(np.ones((3, 3), np.float32), (10, 20), (2, 5, 6, 10))
         expected = np.zeros((10, 20))
         expected[2:8, 5:15] = 1
         np.testing.assert_array_equal(found, expected)
@@ -79,7 +79,7 @@ class TestSeenBox:
         inside = np.ix_(*map(self.inner, size, input_size, box[:2], box[2:]))
         assert photograph[inside].size > 100
         for channel in (0, 1):
-            back = upsampled(seen[..., channel], size, box)
+            back = upsample(seen[..., channel], size, box)
             expected = photograph[..., channel][inside]
             # The decoder rounds to whole levels, and shrinks by whole factors before it resamples.
             tolerance = 0.5 + 0.15 * max(box[2] / input_size[0], box[3] / input_size[1])
@@ -97,7 +97,7 @@ class TestSeenBox:
         seen = decoded(np.zeros((3, 251, 3), np.uint8), (32, 32), "pad")[..., 0]
         heat = (seen == 0).astype(np.float32)
         assert heat.sum() == 32
-        back = upsampled(heat, (3, 251), seen_box((3, 251), (32, 32), "pad"))
+        back = upsample(heat, (3, 251), seen_box((3, 251), (32, 32), "pad"))
         assert (back[1] == 1).all()
 
 

@@ -16,7 +16,7 @@ from cvtrain import backend
 from cvtrain.backend import keras
 from cvtrain.errors import DataError, ResourceError, Stopped
 from cvtrain.features import extract as module
-from cvtrain.features.extract import Views, extract, open_stores
+from cvtrain.features.extract import CachedViews, extract, open_stores
 from cvtrain.images.augment import augment
 from cvtrain.sections import Augment
 from cvtrain.system.files import cache_dir
@@ -44,7 +44,7 @@ class Images(dict):
     def views(self, paths=None, **options):
         paths = list(paths or self)
         digests = [hashlib.sha256(self.get(path)).digest() for path in paths]
-        return Views(paths, digests, **options)
+        return CachedViews(paths, digests, **options)
 
 
 @pytest.fixture(scope="module")

@@ -8,7 +8,7 @@ from PIL import Image
 from cvtrain.errors import DataError
 from cvtrain.images import pixel_cache as module
 from cvtrain.images.decode import Decoder
-from cvtrain.images.pixel_cache import Pixels
+from cvtrain.images.pixel_cache import PixelCache
 
 IMAGE_BYTES = 8 * 8 * 3
 
@@ -34,7 +34,7 @@ class CountingDecoder:
 
 def test_pixels_are_decoded_once_and_read_only(folder):
     decoder = CountingDecoder()
-    pixels = Pixels(folder, decoder)
+    pixels = PixelCache(folder, decoder)
     for _ in range(3):
         for i in range(6):
             assert (pixels[f"{i}.png"] == (i, 0, 0)).all()
@@ -46,7 +46,7 @@ def test_pixels_are_decoded_once_and_read_only(folder):
 
 def test_what_exceeds_the_limit_is_decoded_each_time(folder):
     decoder = CountingDecoder()
-    pixels = Pixels(folder, decoder, memory_limit=2 * IMAGE_BYTES + 1)
+    pixels = PixelCache(folder, decoder, memory_limit=2 * IMAGE_BYTES + 1)
     for _ in range(3):
         for i in range(6):
             assert (pixels[f"{i}.png"] == (i, 0, 0)).all()
@@ -55,7 +55,7 @@ def test_what_exceeds_the_limit_is_decoded_each_time(folder):
 
 
 def test_threads_share_one_instance(folder):
-    pixels = Pixels(folder, Decoder((8, 8)), memory_limit=4 * IMAGE_BYTES)
+    pixels = PixelCache(folder, Decoder((8, 8)), memory_limit=4 * IMAGE_BYTES)
     with ThreadPoolExecutor(8) as pool:
         for i, image in enumerate(pool.map(lambda i: pixels[f"{i % 6}.png"], range(600))):
             np.testing.assert_array_equal(image, np.full((8, 8, 3), (i % 6, 0, 0)))
@@ -64,7 +64,7 @@ def test_threads_share_one_instance(folder):
 
 def test_a_bad_file_is_named(folder):
     (folder / "bad\x1b.png").write_bytes(b"<html>")
-    pixels = Pixels(folder, Decoder((8, 8)))
+    pixels = PixelCache(folder, Decoder((8, 8)))
     with pytest.raises(DataError, match=r"bad\\x1b.png: no image but HTML"):
         pixels["bad\x1b.png"]
     with pytest.raises(DataError, match=r"missing.png: cannot be read"):
@@ -72,7 +72,7 @@ def test_a_bad_file_is_named(folder):
 
 
 def test_a_file_that_changed_since_it_was_checked_is_refused(folder):
-    pixels = Pixels(folder, Decoder((8, 8)), memory_limit=0)
+    pixels = PixelCache(folder, Decoder((8, 8)), memory_limit=0)
     pixels.digests = {"0.png": hashlib.sha256(bytes(IMAGE_BYTES)).digest()}
     assert (pixels["0.png"] == 0).all()
     assert (pixels["1.png"] == (1, 0, 0)).all()
@@ -83,4 +83,4 @@ def test_a_file_that_changed_since_it_was_checked_is_refused(folder):
 
 def test_a_quarter_of_the_available_memory_is_the_default(folder, monkeypatch):
     monkeypatch.setattr(module, "available_memory", lambda: 4000)
-    assert Pixels(folder, Decoder((8, 8))).memory_limit == 1000
+    assert PixelCache(folder, Decoder((8, 8))).memory_limit == 1000

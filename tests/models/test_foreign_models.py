@@ -244,7 +244,7 @@ def test_a_compressed_archive_is_saved_again_as_is_advised(models):
 
 @pytest.fixture
 def scaling(models):
-    """HDF5 of Keras 3 with operators in the graph, and a base inside; Keras cannot open it."""
+    """HDF5 of Keras 3 with operators in the graph, and a backbone inside; Keras cannot open it."""
     images = keras.Input((32, 32, 3))
     base = keras.saving.load_model(models / "base.keras", compile=False)
     pooled = keras.layers.GlobalAveragePooling2D()(base(images / 127.5 - 1.0))

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from cvtrain.backend import keras
-from cvtrain.models.imagenet import BASES, Base, network_of, problem_fetching
+from cvtrain.models.imagenet import BACKBONES, KerasWeights, network_of, problem_fetching
 from cvtrain.sections.architectures import ARCHITECTURES
 
 
@@ -37,7 +37,8 @@ def what_keras_fetches(base, side, monkeypatch):
 
 
 @pytest.mark.parametrize(
-    ("base", "side"), [*((base, 224) for base in BASES), (BASES[0], 160), (BASES[0], 96)]
+    ("base", "side"),
+    [*((base, 224) for base in BACKBONES), (BACKBONES[0], 160), (BACKBONES[0], 96)],
 )
 def test_the_address_is_the_one_that_keras_asks_for(base, side, monkeypatch):
     monkeypatch.delenv("KERAS_HOME", raising=False)
@@ -48,26 +49,27 @@ def test_the_address_is_the_one_that_keras_asks_for(base, side, monkeypatch):
     ("name", "network"),
     [
         # As they stand in keras/src/applications/*.py.
-        ("mobilenet_2_5_224_tf_no_top.h5", Base("mobilenet", 0.25)),
-        ("mobilenet_1_0_128_tf.h5", Base("mobilenet", 1.0)),
+        ("mobilenet_2_5_224_tf_no_top.h5", KerasWeights("mobilenet", 0.25)),
+        ("mobilenet_1_0_128_tf.h5", KerasWeights("mobilenet", 1.0)),
         ("mobilenet_v2_weights_tf_dim_ordering_tf_kernels_0.35_96_no_top.h5",
-         Base("mobilenet_v2", 0.35)),
-        ("weights_mobilenet_v3_small_224_1.0_float_no_top_v2.h5", Base("mobilenet_v3_small", 1.0)),
-        ("weights_mobilenet_v3_large_224_0.75_float.h5", Base("mobilenet_v3_large", 0.75)),
-        ("vgg16_weights_tf_dim_ordering_tf_kernels_notop.h5", Base("vgg16")),
-        ("resnet50_weights_tf_dim_ordering_tf_kernels_notop.h5", Base("resnet50")),
-        ("resnet50v2_weights_tf_dim_ordering_tf_kernels_notop.h5", Base("resnet50v2")),
-        ("efficientnetb0_notop.h5", Base("efficientnet_b0")),
-        ("efficientnetv2-b0_notop.h5", Base("efficientnet_v2_b0")),
-        ("efficientnetv2-s.h5", Base("efficientnet_v2_s")),
-        ("NASNet-mobile-no-top.h5", Base("nasnet_mobile")),
-        ("convnext_tiny_notop.h5", Base("convnext_tiny")),
-        ("inception_v3_weights_tf_dim_ordering_tf_kernels_notop.h5", Base("inception_v3")),
+         KerasWeights("mobilenet_v2", 0.35)),
+        ("weights_mobilenet_v3_small_224_1.0_float_no_top_v2.h5",
+         KerasWeights("mobilenet_v3_small", 1.0)),
+        ("weights_mobilenet_v3_large_224_0.75_float.h5", KerasWeights("mobilenet_v3_large", 0.75)),
+        ("vgg16_weights_tf_dim_ordering_tf_kernels_notop.h5", KerasWeights("vgg16")),
+        ("resnet50_weights_tf_dim_ordering_tf_kernels_notop.h5", KerasWeights("resnet50")),
+        ("resnet50v2_weights_tf_dim_ordering_tf_kernels_notop.h5", KerasWeights("resnet50v2")),
+        ("efficientnetb0_notop.h5", KerasWeights("efficientnet_b0")),
+        ("efficientnetv2-b0_notop.h5", KerasWeights("efficientnet_v2_b0")),
+        ("efficientnetv2-s.h5", KerasWeights("efficientnet_v2_s")),
+        ("NASNet-mobile-no-top.h5", KerasWeights("nasnet_mobile")),
+        ("convnext_tiny_notop.h5", KerasWeights("convnext_tiny")),
+        ("inception_v3_weights_tf_dim_ordering_tf_kernels_notop.h5", KerasWeights("inception_v3")),
         ("inception_resnet_v2_weights_tf_dim_ordering_tf_kernels_notop.h5",
-         Base("inception_resnet_v2")),
-        ("xception_weights_tf_dim_ordering_tf_kernels_notop.h5", Base("xception")),
-        ("densenet121_weights_tf_dim_ordering_tf_kernels_notop.h5", Base("densenet121")),
-        ("vgg16.weights.h5", Base("vgg16")),
+         KerasWeights("inception_resnet_v2")),
+        ("xception_weights_tf_dim_ordering_tf_kernels_notop.h5", KerasWeights("xception")),
+        ("densenet121_weights_tf_dim_ordering_tf_kernels_notop.h5", KerasWeights("densenet121")),
+        ("vgg16.weights.h5", KerasWeights("vgg16")),
         ("weights.h5", None),
         ("model.h5", None),
     ],
@@ -78,7 +80,7 @@ def test_the_name_of_a_file_tells_its_network(name, network):
 
 def test_keras_home_is_where_the_environment_says(monkeypatch, tmp_path):
     monkeypatch.setenv("KERAS_HOME", str(tmp_path))
-    assert BASES[0].cached(224) == tmp_path / "models" / "mobilenet_2_5_224_tf_no_top.h5"
+    assert BACKBONES[0].cached(224) == tmp_path / "models" / "mobilenet_2_5_224_tf_no_top.h5"
 
 
 @pytest.fixture

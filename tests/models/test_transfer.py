@@ -64,7 +64,7 @@ def test_prefix_then_suffix_is_the_whole(model, layer):
 )
 def test_unfreezing_takes_everything_above_a_place(model, where, split, first, lowest_depth):
     if where == {"unfreeze_from": "conv3_relu"}:
-        with pytest.raises(ConfigError, match="nothing of the base would be trained"):
+        with pytest.raises(ConfigError, match="nothing of the backbone would be trained"):
             unfreeze(model, Unfreeze(**where))
         return
     unfrozen = unfreeze(model, Unfreeze(**where, rate_decay=0.5))
@@ -106,7 +106,7 @@ def test_frozen_normalization_keeps_its_statistics(model):
 
 
 def test_a_base_that_was_left_trainable_is_caught(model):
-    """The first edition's error: the base was meant to be frozen and was trained."""
+    """The first edition's error: the backbone was meant to be frozen and was trained."""
     head = layers_above(model, "pool3")
     before = layer_digests(model)
     model.compile(keras.optimizers.SGD(0.1), "sparse_categorical_crossentropy")

@@ -147,7 +147,7 @@ def test_the_start_of_a_fine_tuned_run_is_found_beside_it_when_both_have_moved(m
     run, stopped, _ = moved
     seen = []
     monkeypatch.setattr(
-        "cvtrain.commands.reproduce.refuse_other_weights", lambda start, *_: seen.append(start)
+        "cvtrain.commands.reproduce.check_same_weights", lambda start, *_: seen.append(start)
     )
     source = {"run": f"/gone/{run.path.name}", "weights": run.content["weights_sha256"]}
     tuned = Run(stopped.path, stopped.content | {"command": "finetune", "source": source})

@@ -4,7 +4,7 @@ import pytest
 
 from cvtrain.errors import RunError
 from cvtrain.runs.record import read_record
-from cvtrain.runs.validation import check_split, refuse_links
+from cvtrain.runs.validation import check_no_links, check_split
 
 DECODER = {"resize": "pad", "background": [0, 255, 7]}
 RECORD = {"format": 1, "command": "fit", "status": "finished", "started": "2026-11-22"}
@@ -69,9 +69,9 @@ def test_files_and_folders_pass_and_links_do_not(tmp_path):
     run = tmp_path / "run"
     (run / "figures").mkdir(parents=True)
     (run / "figures" / "a.png").write_bytes(b"x")
-    refuse_links(run)
+    check_no_links(run)
     (tmp_path / "link").symlink_to(run)
-    refuse_links(tmp_path / "link")
+    check_no_links(tmp_path / "link")
     (run / "figures" / "b\x1b.png").symlink_to(run / "figures" / "a.png")
     with pytest.raises(RunError, match=r"b\\x1b\.png: is a link"):
-        refuse_links(run)
+        check_no_links(run)

@@ -13,8 +13,8 @@ from cvtrain.evaluation.mislabels import read_mislabels
 from cvtrain.runs.run import Run, RunRequest
 from cvtrain.steps import find_mislabels as suspects
 from cvtrain.steps.dataset import open_dataset
-from cvtrain.steps.find_mislabels import NONE_JUDGED, judge_training_images
-from cvtrain.steps.session import Job
+from cvtrain.steps.find_mislabels import NO_SEARCH, search_training_images
+from cvtrain.steps.session import RunSession
 from cvtrain.system.console import Console
 from cvtrain.system.signals import Stop
 from cvtrain.system.stopwatch import Stopwatch
@@ -104,9 +104,9 @@ def test_a_network_that_has_learnt_the_labels_does_not_judge_them(finished):
 class Colours:
     """Mean colours in place of cached features, of as many views as there are."""
 
-    def __init__(self, job, num_views=1):
-        paths = job.dataset.index.splits["train"].paths * num_views
-        self.maps = np.stack([job.dataset.pixels[path] for path in paths]).mean(axis=(1, 2))
+    def __init__(self, session, num_views=1):
+        paths = session.dataset.index.splits["train"].paths * num_views
+        self.maps = np.stack([session.dataset.pixels[path] for path in paths]).mean(axis=(1, 2))
 
     def take(self, places):
         return self.maps[places, None, None, :].astype(np.float32)
@@ -116,7 +116,7 @@ def job_on(source, folder):
     config = config_for_source(str(source), ["data.image_size=16", "data.on_bad=skip"])
     console = Console(quiet=True)
     dataset = open_dataset(config, Stop(), console)
-    return Job(config, dataset, Run.create(folder, "fit"), Stopwatch(), Stop(), console)
+    return RunSession(config, dataset, Run.create(folder, "fit"), Stopwatch(), Stop(), console)
 
 
 def test_of_one_or_two_images_nobody_learns_a_class(tmp_path):
@@ -125,23 +125,23 @@ def test_of_one_or_two_images_nobody_learns_a_class(tmp_path):
     source = make_images(tmp_path / "images", counts | others)
     for i in range(4):  # copies are no more images
         shutil.copy(source / "train/rare/000.png", source / f"train/rare/copy{i}.png")
-    job = job_on(source, tmp_path / "run")
-    assert judge_training_images(job, Colours(job)).num_images == 24
+    session = job_on(source, tmp_path / "run")
+    assert search_training_images(session, Colours(session)).num_images == 24
 
 
 def test_features_that_say_nothing_accuse_nobody(tmp_path, image_folder, monkeypatch):
     monkeypatch.setattr(suspects, "suspects", lambda *_: pytest.fail("asked"))
-    job = job_on(image_folder, tmp_path / "run")
-    colours = Colours(job)
+    session = job_on(image_folder, tmp_path / "run")
+    colours = Colours(session)
     for maps in (np.zeros_like(colours.maps), RNG.normal(size=colours.maps.shape)):
         colours.maps = maps
-        assert judge_training_images(job, colours) == NONE_JUDGED
+        assert search_training_images(session, colours) == NO_SEARCH
 
 
 def test_two_classes_are_the_least_to_judge(tmp_path):
     counts = {f"{s}/{n}": 2 for s in ("train", "validation", "test") for n in ("a", "b")}
-    job = job_on(make_images(tmp_path / "images", counts), tmp_path / "run")
-    assert judge_training_images(job, Colours(job)) == NONE_JUDGED
+    session = job_on(make_images(tmp_path / "images", counts), tmp_path / "run")
+    assert search_training_images(session, Colours(session)) == NO_SEARCH
 
 
 def test_of_many_images_some_of_every_class_are_judged(tmp_path, image_folder, monkeypatch):
@@ -153,7 +153,7 @@ def test_of_many_images_some_of_every_class_are_judged(tmp_path, image_folder, m
 
     monkeypatch.setattr(suspects, "_MOST_JUDGED", 15)
     monkeypatch.setattr(suspects, "suspects", watch)
-    job = job_on(image_folder, tmp_path / "run")
-    assert judge_training_images(job, Colours(job, num_views=3)).num_images == 15
+    session = job_on(image_folder, tmp_path / "run")
+    assert search_training_images(session, Colours(session, num_views=3)).num_images == 15
     assert {path.split("/")[1] for path in asked} == {"red", "green", "blue"}
     assert len(set(asked)) == 15

@@ -13,8 +13,8 @@ from cvtrain.images.decode import Decoder
 from cvtrain.runs.predictions import predictions_csv
 from cvtrain.runs.run import Run
 from cvtrain.steps.inspected_model import (
-    Images,
-    Wanted,
+    ImageReader,
+    ImageRef,
     from_every_class,
     named_images,
     right_and_wrong,
@@ -139,7 +139,7 @@ def test_what_is_named_and_not_there_is_told_and_stops_nothing(tmp_path, capsys)
 def test_a_photograph_beyond_the_limit_is_as_large_as_it_can_be_decoded(tmp_path):
     gradient = Image.linear_gradient("L").resize((9000, 6000))
     gradient.save(tmp_path / "large.jpg")
-    images = Images([Wanted(tmp_path / "large.jpg", "large.jpg")], {}, QUIET)
+    images = ImageReader([ImageRef(tmp_path / "large.jpg", "large.jpg")], {}, QUIET)
     (image,) = images.decoded(SimpleNamespace(decoder=Decoder((8, 8))))
     original = image.original()
     assert (image.size, original.shape) == ((6000, 9000), (3000, 4500, 3))

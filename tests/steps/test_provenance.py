@@ -13,7 +13,7 @@ from PIL import Image
 from cvtrain.config import load_config
 from cvtrain.errors import ConfigError, RunError
 from cvtrain.runs.run import Run, RunRequest
-from cvtrain.steps.session import start_job
+from cvtrain.steps.session import open_session
 from cvtrain.system.console import Console
 
 
@@ -41,14 +41,14 @@ def begin(tmp_path, config_path, images):
 
     def start(*overrides, command="fit", resume=False, accept=False, source=None, console=None):
         config = load_config(config_path, [f"data.source={images}", *overrides])
-        with start_job(
+        with open_session(
             command,
             config,
             RunRequest(tmp_path / "run", "tiny", resume, accept),
             console or Console(quiet=True),
             source=source,
-        ) as job:
-            return job.run
+        ) as session:
+            return session.run
 
     return start
 

@@ -7,10 +7,10 @@ import pytest
 from cvtrain.config import load_config
 from cvtrain.runs.run import Run
 from cvtrain.steps.training_outcome import (
-    Course,
+    TrainingResult,
     against_overflow,
+    concat_history,
     continued,
-    joined,
     write_history,
 )
 from cvtrain.training.state import Trained
@@ -24,26 +24,26 @@ def rows(*losses, steps=5):
 
 def test_epochs_and_steps_go_on_counting():
     one, two = rows(3.0, 2.0), rows(1.5, 1.0, steps=2)
-    found = joined(one, two)
+    found = concat_history(one, two)
     assert [(row["epoch"], row["step"]) for row in found] == [(1, 5), (2, 10), (3, 12), (4, 14)]
     assert [row["val_loss"] for row in found] == [3, 2, 1.5, 1]
-    assert joined([], two) == two
+    assert concat_history([], two) == two
     assert two[0]["epoch"] == 1  # what it was given is as it was
 
 
 @pytest.mark.parametrize(("best", "kept", "moved"), [(2, 4, True), (0, 1, False)])
 def test_the_best_epoch_is_one_of_the_whole_history(best, kept, moved):
-    before = Course(rows(1.0, 2.0), best_epoch=1, start={"val_loss": 9.0})
+    before = TrainingResult(rows(1.0, 2.0), best_epoch=1, start={"val_loss": 9.0})
     trained = Trained(rows(0.9, 0.8), best, "finished", 1.0, start={"val_loss": 1.0})
-    course = continued(before, trained)
-    assert (course.best_epoch, course.moved, len(course.history)) == (kept, moved, 4)
-    assert course.start == {"val_loss": 9.0}  # that of the first stage
+    result = continued(before, trained)
+    assert (result.best_epoch, result.moved, len(result.history)) == (kept, moved, 4)
+    assert result.start == {"val_loss": 9.0}  # that of the first stage
 
 
 def test_without_an_epoch_better_than_the_start_the_start_is_kept():
     trained = Trained(rows(2.0), 0, "finished", 1.0, start={"val_loss": 1.0})
-    course = continued(None, trained)
-    assert (course.best_epoch, course.moved, course.start) == (0, False, {"val_loss": 1.0})
+    result = continued(None, trained)
+    assert (result.best_epoch, result.moved, result.start) == (0, False, {"val_loss": 1.0})
 
 
 def test_the_history_reads_back(tmp_path):
@@ -78,7 +78,7 @@ def test_what_overflows_is_told_what_to_lower(tmp_path, config_path, settings, p
     stage = load_config(config_path, [f"fit.optimizer={settings}"]).fit
     run = Run.create(tmp_path / "run", "fit")
     run.update(precision=precision)
-    advice = against_overflow(run, stage, 1, Course(rows(1.0), 1), from_start=False)
+    advice = against_overflow(run, stage, 1, TrainingResult(rows(1.0), 1), from_start=False)
     assert words in advice
     assert "has the weights of epoch 1, the best before that" in advice
 
@@ -87,7 +87,7 @@ def test_weights_that_are_too_large_from_the_start_are_no_matter_of_the_rate(tmp
     run = Run.create(tmp_path / "run", "fit")
     run.update(precision="float32")
     stage = load_config(config_path).fit
-    advice = against_overflow(run, stage, 1, Course(best_epoch=None), from_start=True)
+    advice = against_overflow(run, stage, 1, TrainingResult(best_epoch=None), from_start=True)
     assert "take others" in advice
     assert "learning_rate" not in advice
     assert "there is no model" in advice

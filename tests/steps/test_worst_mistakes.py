@@ -14,11 +14,11 @@ from cvtrain.errors import ResourceError
 from cvtrain.evaluation.metrics import worst_mistakes
 from cvtrain.explain.cams import gradcam
 from cvtrain.explain.flat_model import open_model
-from cvtrain.explain.overlay import heatmap, overlay, upsampled
+from cvtrain.explain.overlay import heatmap, overlay, upsample
 from cvtrain.runs.run import Run
 from cvtrain.steps import worst_mistakes as mistakes
 from cvtrain.steps.dataset import open_dataset
-from cvtrain.steps.session import Job
+from cvtrain.steps.session import RunSession
 from cvtrain.steps.worst_mistakes import explain_mistakes
 from cvtrain.system.console import Console
 from cvtrain.system.signals import Stop
@@ -26,13 +26,15 @@ from cvtrain.system.stopwatch import Stopwatch
 
 
 @pytest.fixture
-def job(finished, config_path, tmp_path):
+def session(finished, config_path, tmp_path):
     """What is known when a run ends, over a copy of a finished one."""
     shutil.copytree(finished.path, tmp_path / "run")
     run = Run.open(tmp_path / "run")
     shutil.rmtree(run.path / "mistakes", ignore_errors=True)
     config, console = load_config(config_path), Console(quiet=True)
-    return Job(config, open_dataset(config, Stop(), console), run, Stopwatch(), Stop(), console)
+    return RunSession(
+        config, open_dataset(config, Stop(), console), run, Stopwatch(), Stop(), console
+    )
 
 
 @pytest.fixture
@@ -64,12 +66,12 @@ def test_there_are_not_more_than_one_looks_at():
     assert len(worst_mistakes(np.zeros(99, int), np.tile([0.2, 0.8], (99, 1)))) == 24
 
 
-def test_each_mistake_has_its_photograph_and_two_maps(job, model, probabilities):
-    digest = hashlib.sha256(job.run.model_path.read_bytes()).digest()
-    record = explain_mistakes(job, model, probabilities)
+def test_each_mistake_has_its_photograph_and_two_maps(session, model, probabilities):
+    digest = hashlib.sha256(session.run.model_path.read_bytes()).digest()
+    record = explain_mistakes(session, model, probabilities)
     assert record == {"num": 5, "method": "gradcam", "layer": "conv2_relu"}
-    entries = job.run.read_json("mistakes/mistakes.json")
-    paths, names = job.dataset.index.splits["test"].paths, job.dataset.index.class_names
+    entries = session.run.read_json("mistakes/mistakes.json")
+    paths, names = session.dataset.index.splits["test"].paths, session.dataset.index.class_names
     assert entries[0]["file"] == paths[5]
     for entry in entries:
         i = paths.index(entry["file"])
@@ -78,26 +80,26 @@ def test_each_mistake_has_its_photograph_and_two_maps(job, model, probabilities)
         assert entry["p_true"] == probabilities[i, i // 5]
         assert entry["p_predicted"] == probabilities[i].max()
         for key in ("picture", "map_true", "map_predicted"):
-            with Image.open(job.run.path / "mistakes" / entry[key]) as picture:
+            with Image.open(session.run.path / "mistakes" / entry[key]) as picture:
                 # 20 x 24 pixels, enlarged until they can be looked at.
                 assert picture.size == (168, 140)
-    assert hashlib.sha256(job.run.model_path.read_bytes()).digest() == digest
-    assert "explain" in job.watch.seconds
+    assert hashlib.sha256(session.run.model_path.read_bytes()).digest() == digest
+    assert "explain" in session.watch.seconds
 
 
-def test_the_maps_are_grad_cams_of_both_classes(job, model, probabilities):
-    explain_mistakes(job, model, probabilities)
-    entry = job.run.read_json("mistakes/mistakes.json")[0]
-    names = list(job.run.content["class_names"])
-    opened = open_model(keras.saving.load_model(job.run.model_path, compile=False))
-    pixels = job.dataset.pixels[entry["file"]][None].astype(np.float32)
+def test_the_maps_are_grad_cams_of_both_classes(session, model, probabilities):
+    explain_mistakes(session, model, probabilities)
+    entry = session.run.read_json("mistakes/mistakes.json")[0]
+    names = list(session.run.content["class_names"])
+    opened = open_model(keras.saving.load_model(session.run.model_path, compile=False))
+    pixels = session.dataset.pixels[entry["file"]][None].astype(np.float32)
     for role in ("true", "predicted"):
         found = gradcam(opened, "conv2_relu")(pixels, np.array([[names.index(entry[role])]]))
-        heat = heatmap(upsampled(found.maps, (16, 20), found.box, extend=True)[0, 0])
-        with Image.open(job.dataset.index.root / entry["file"]) as image:
+        heat = heatmap(upsample(found.maps, (16, 20), found.box, extend=True)[0, 0])
+        with Image.open(session.dataset.index.root / entry["file"]) as image:
             photograph = np.asarray(image.convert("RGB")).repeat(7, axis=0).repeat(7, axis=1)
-        expected = overlay(photograph, upsampled(heat, photograph.shape[:2]))
-        with Image.open(job.run.path / "mistakes" / entry[f"map_{role}"]) as written:
+        expected = overlay(photograph, upsample(heat, photograph.shape[:2]))
+        with Image.open(session.run.path / "mistakes" / entry[f"map_{role}"]) as written:
             difference = np.abs(np.asarray(written).astype(float) - expected)
         assert difference.mean() < 6  # what JPEG takes
 
@@ -108,53 +110,58 @@ def test_a_run_has_them(finished):
     assert len(entries) == finished.content["mistakes"]["num"] == wrong
 
 
-def test_without_mistakes_there_are_none(job, model):
-    record = explain_mistakes(job, model, np.eye(3)[np.repeat(np.arange(3), 5)])
+def test_without_mistakes_there_are_none(session, model):
+    record = explain_mistakes(session, model, np.eye(3)[np.repeat(np.arange(3), 5)])
     assert record["num"] == 0
-    assert job.run.read_json("mistakes/mistakes.json") == []
+    assert session.run.read_json("mistakes/mistakes.json") == []
 
 
-def test_a_model_without_maps_gets_photographs_alone(job, probabilities):
+def test_a_model_without_maps_gets_photographs_alone(session, probabilities):
     layers = keras.layers
     images = keras.Input((16, 20, 3))
     outputs = layers.Dense(3, activation="softmax")(layers.Flatten()(images))
     model = keras.Model(images, outputs)
-    record = explain_mistakes(job, model, probabilities)
+    record = explain_mistakes(session, model, probabilities)
     assert "no layer with a height and a width" in record["without_maps"]
-    for entry in job.run.read_json("mistakes/mistakes.json"):
-        assert (job.run.path / "mistakes" / entry["picture"]).is_file()
+    for entry in session.run.read_json("mistakes/mistakes.json"):
+        assert (session.run.path / "mistakes" / entry["picture"]).is_file()
         assert entry["map_true"] is entry["map_predicted"] is None
 
 
-def test_what_cannot_be_explained_costs_a_warning(job, model, probabilities, monkeypatch, capsys):
+def test_what_cannot_be_explained_costs_a_warning(
+    session, model, probabilities, monkeypatch, capsys
+):
     def fail(*_, **__):
         raise MemoryError("no memory left")
 
     monkeypatch.setattr(mistakes, "open_model", fail)
-    record = explain_mistakes(job, model, probabilities)
+    record = explain_mistakes(session, model, probabilities)
     assert record["num"] == 5
     assert "no memory left" in record["without_maps"]
     assert "the worst mistakes are not explained" in capsys.readouterr().err
 
 
-def test_a_full_disk_is_no_warning(job, model, probabilities, monkeypatch):
+def test_a_full_disk_is_no_warning(session, model, probabilities, monkeypatch):
     def full(*_, **__):
         raise OSError(errno.ENOSPC, "No space left on device")
 
     with monkeypatch.context() as patch:
         patch.setattr(Image.Image, "save", full)
         with pytest.raises(ResourceError, match="the disk is full"):
-            explain_mistakes(job, model, probabilities)
-    assert explain_mistakes(job, model, probabilities)["num"] == 5
+            explain_mistakes(session, model, probabilities)
+    assert explain_mistakes(session, model, probabilities)["num"] == 5
 
 
-def test_too_little_memory_leaves_the_photographs(job, model, probabilities, monkeypatch, capsys):
+def test_too_little_memory_leaves_the_photographs(
+    session, model, probabilities, monkeypatch, capsys
+):
     def hungry(*_, **__):
         raise ResourceError("the memory does not suffice")
 
     monkeypatch.setattr(mistakes, "open_model", hungry)
     assert (
-        explain_mistakes(job, model, probabilities)["without_maps"] == "the memory does not suffice"
+        explain_mistakes(session, model, probabilities)["without_maps"]
+        == "the memory does not suffice"
     )
-    assert (job.run.path / "mistakes" / "00.jpg").is_file()
+    assert (session.run.path / "mistakes" / "00.jpg").is_file()
     assert "no maps of the worst mistakes" in capsys.readouterr().err

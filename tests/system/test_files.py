@@ -15,6 +15,7 @@ import pytest
 
 from cvtrain.errors import DataError, ResourceError
 from cvtrain.system.files import (
+    append_checksum,
     cache_dir,
     commit_bytes,
     commit_json,
@@ -23,14 +24,13 @@ from cvtrain.system.files import (
     committed_folder,
     csv_cell,
     csv_text,
+    escape,
     file_digest,
-    printable,
-    quoted,
+    read_checksummed,
     remove_abandoned,
     safe_name,
-    seal,
-    short,
-    unsealed,
+    shell_quote,
+    truncate,
 )
 
 
@@ -200,14 +200,14 @@ def test_only_abandoned_files_and_folders_are_removed(tmp_path):
 def test_a_seal_tells_what_is_whole(tmp_path):
     path = tmp_path / "file"
     path.write_bytes(b"content")
-    assert unsealed(path) is None
-    seal(path)
+    assert read_checksummed(path) is None
+    append_checksum(path)
     assert path.read_bytes() == b"content" + hashlib.sha256(b"content").hexdigest().encode()
-    assert unsealed(path) == b"content"
+    assert read_checksummed(path) == b"content"
     for damaged in (b"", path.read_bytes()[:-1], b"C" + path.read_bytes()[1:]):
         path.write_bytes(damaged)
-        assert unsealed(path) is None
-    assert unsealed(tmp_path / "none") is None
+        assert read_checksummed(path) is None
+    assert read_checksummed(tmp_path / "none") is None
 
 
 def test_what_somebody_else_has_written_is_not_replaced(tmp_path):
@@ -236,7 +236,7 @@ def test_a_link_stays_and_the_folder_that_it_leads_to_is_replaced(tmp_path):
 @pytest.mark.parametrize("cell", ["=1+1", "+1", "@SUM(A1)", "-cmd", "\tx", "\r=x"])
 def test_cells_that_would_run_are_guarded(cell):
     ((guarded,),) = csv.reader(io.StringIO(csv_text([[cell]]), newline=""))
-    assert guarded == f"'{printable(cell)}"
+    assert guarded == f"'{escape(cell)}"
 
 
 @pytest.mark.parametrize("cell", ["a.jpg", 'he said "x", ok', "-1.5", "ä", 3, 0.25])
@@ -259,7 +259,7 @@ def test_any_name_becomes_a_harmless_part_of_a_file_name(name):
 
 
 def test_printable_escapes_what_a_terminal_obeys():
-    assert printable("a\x1b[31m\n\udce9é") == "a\\x1b[31m\\n\\udce9é"
+    assert escape("a\x1b[31m\n\udce9é") == "a\\x1b[31m\\n\\udce9é"
 
 
 def test_cache_dir_follows_the_environment(monkeypatch, tmp_path):
@@ -314,11 +314,11 @@ def test_a_digest_of_a_file(tmp_path):
     ],
 )
 def test_a_path_in_a_command_line_is_one_word(path, shown):
-    assert quoted(path) == shown
-    assert shlex.split(quoted(Path(path))) == [printable(path)]
+    assert shell_quote(path) == shown
+    assert shlex.split(shell_quote(Path(path))) == [escape(path)]
 
 
 def test_short_names_are_printable_and_no_longer_than_that():
-    assert short("caf\udce9") == r"caf\udce9"
-    assert short("n" * 24) == "n" * 24
-    assert short("n" * 25) == "n" * 23 + "…"
+    assert truncate("caf\udce9") == r"caf\udce9"
+    assert truncate("n" * 24) == "n" * 24
+    assert truncate("n" * 25) == "n" * 23 + "…"

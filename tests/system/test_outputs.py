@@ -10,7 +10,7 @@ from cvtrain.cli import cli
 from cvtrain.errors import ConfigError, ResourceError
 from cvtrain.runs.run import Run
 from cvtrain.system.html import render
-from cvtrain.system.outputs import PAGE, commit_mark, refuse_foreign, refuse_replacing
+from cvtrain.system.outputs import PAGE, check_own_folder, check_replaceable, commit_mark
 
 MARK = "mark.json"
 
@@ -51,17 +51,17 @@ def test_every_command_asks_for_force_before_it_replaces_a_file(
 def test_pages_say_who_wrote_them(tmp_path):
     page = tmp_path / "page.html"
     page.write_text(render("cvtrain.reports", "base.html.j2", title="a", version="1.2"))
-    refuse_replacing(page, force=False, ours=PAGE)
+    check_replaceable(page, force=False, ours=PAGE)
     page.write_text("<html><body>Written by cvtrain 1.2.</body></html>")
     with pytest.raises(ConfigError):
-        refuse_replacing(page, force=False, ours=PAGE)
-    refuse_replacing(tmp_path / "new.html", force=False, ours=PAGE)
+        check_replaceable(page, force=False, ours=PAGE)
+    check_replaceable(tmp_path / "new.html", force=False, ours=PAGE)
 
 
 def test_a_pipe_is_not_waited_for(tmp_path):
     os.mkfifo(tmp_path / "pipe.html")
     with pytest.raises(ConfigError):
-        refuse_replacing(tmp_path / "pipe.html", force=False, ours=PAGE)
+        check_replaceable(tmp_path / "pipe.html", force=False, ours=PAGE)
 
 
 def write_folder(folder, *names):
@@ -73,16 +73,16 @@ def write_folder(folder, *names):
 
 def test_a_folder_with_nothing_but_ours_may_be_replaced(tmp_path):
     for free in ("none", "empty"):
-        refuse_foreign(tmp_path / free, MARK)
+        check_own_folder(tmp_path / free, MARK)
         (tmp_path / "empty").mkdir(exist_ok=True)
     write_folder(tmp_path / "ours", "a.csv", "figures/b.png")
     content = json.loads((tmp_path / "ours" / MARK).read_text())
     assert content["contents"] == ["a.csv", "figures/b.png", MARK]
     assert content["accuracy"] == 0.5
-    refuse_foreign(tmp_path / "ours", MARK)
+    check_own_folder(tmp_path / "ours", MARK)
     (tmp_path / "ours" / "a.csv").unlink()
     (tmp_path / "ours" / "figures" / ".DS_Store").touch()  # of who has looked at the pictures
-    refuse_foreign(tmp_path / "ours", MARK)
+    check_own_folder(tmp_path / "ours", MARK)
 
 
 @pytest.mark.parametrize("name", ["notes.txt", "figures/notes.txt", "new/.hidden", ".git/config"])
@@ -91,7 +91,7 @@ def test_a_folder_that_holds_more_is_refused_by_name(name, tmp_path):
     (tmp_path / name).parent.mkdir(exist_ok=True)
     (tmp_path / name).touch()
     with pytest.raises(ResourceError) as caught:
-        refuse_foreign(tmp_path, MARK)
+        check_own_folder(tmp_path, MARK)
     assert caught.value.message.endswith(f"holds what cvtrain is not known to have written: {name}")
 
 
@@ -111,4 +111,4 @@ def test_a_folder_that_holds_more_is_refused_by_name(name, tmp_path):
 def test_a_mark_of_others_counts_for_nothing(mark, tmp_path):
     (tmp_path / MARK).write_text(mark)
     with pytest.raises(ResourceError, match=r"not known to have written: mark\.json"):
-        refuse_foreign(tmp_path, MARK)
+        check_own_folder(tmp_path, MARK)

@@ -27,8 +27,8 @@ for path in root.rglob("*.py"):
 """
 HOLDER = """
 import time
-from cvtrain.runs.lock import held
-with held(Path(sys.argv[1])):
+from cvtrain.runs.lock import folder_lock
+with folder_lock(Path(sys.argv[1])):
     print("held", flush=True)
     time.sleep(60)
 """

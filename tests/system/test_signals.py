@@ -27,12 +27,12 @@ def handlers():
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_signal_sets_the_flag_and_a_second_ctrl_c_interrupts(number, handlers):
     with stop_on_signals() as stop:
-        stop.go_on("working")
+        stop.raise_if_stopped("working")
         assert not stop.requested
         os.kill(os.getpid(), number)
         assert stop.requested
         with pytest.raises(Stopped, match="stopped while working"):
-            stop.go_on("working")
+            stop.raise_if_stopped("working")
         with pytest.raises(KeyboardInterrupt):
             os.kill(os.getpid(), signal.SIGINT)
     assert {number: signal.getsignal(number) for number in ASKING} == handlers
@@ -119,7 +119,7 @@ def test_advice_is_that_of_the_innermost_block():
 
     def advice():
         with pytest.raises(Stopped, match="stopped while drawing") as caught:
-            stop.go_on("drawing")
+            stop.raise_if_stopped("drawing")
         return caught.value.advice
 
     with stop.advising("Go on: cvtrain ladder runs/a --resume"):

@@ -4,7 +4,7 @@ import pytest
 
 from cvtrain.errors import ConfigError
 from cvtrain.runs.run import Run
-from cvtrain.tracking.tracked import Tracking, refuse_missing, tracked
+from cvtrain.tracking.tracked import Tracking, require_trackers, tracked
 
 
 class Noting:
@@ -72,7 +72,7 @@ def test_the_end_is_kept_after_an_error_too(tmp_path, monkeypatch):
 
 def test_mlflow_that_is_not_installed_is_told(monkeypatch):
     monkeypatch.setattr("importlib.util.find_spec", lambda _: None)
-    refuse_missing(["tensorboard"])
+    require_trackers(["tensorboard"])
     with pytest.raises(ConfigError, match="mlflow is not installed") as caught:
-        refuse_missing(["tensorboard", "mlflow"])
+        require_trackers(["tensorboard", "mlflow"])
     assert "pip install 'cvtrain[mlflow]'" in caught.value.advice

@@ -21,12 +21,12 @@ import numpy as np
 from cvtrain.errors import ResourceError
 from cvtrain.images.augment import augment
 from cvtrain.images.decode import Decoder
-from cvtrain.models.imagenet import BASES, keras_home, network_of, problem_fetching
+from cvtrain.models.imagenet import BACKBONES, keras_home, network_of, problem_fetching
 from cvtrain.sections import Augment
 from cvtrain.system import machine
 from cvtrain.system.console import Console
-from cvtrain.system.files import cache_dir, printable
-from cvtrain.system.json_subprocess import run_apart
+from cvtrain.system.files import cache_dir, escape
+from cvtrain.system.json_subprocess import run_json_subprocess
 from cvtrain.version import __version__
 
 _GIB = 2**30
@@ -41,7 +41,7 @@ _RIVALS = {
 """Packages that install the same files: which of both is imported is a matter of chance."""
 
 
-class Finding(NamedTuple):
+class Check(NamedTuple):
     """One thing about the machine: state is "ok", "warn" or "bad"."""
 
     what: str
@@ -64,36 +64,36 @@ def doctor(*, as_json: bool, console: Console) -> None:
         console.result(json.dumps({"findings": listed}, indent=2))
     else:
         for finding in findings:
-            console.result(f"{finding.state:<4}  {finding.what:<15}  {printable(finding.found)}")
+            console.result(f"{finding.state:<4}  {finding.what:<15}  {escape(finding.found)}")
             if finding.advice:
-                console.result(f"{'':<23}{printable(finding.advice)}")
+                console.result(f"{'':<23}{escape(finding.advice)}")
     if bad := [finding.what for finding in findings if finding.state == "bad"]:
         raise ResourceError(f"bad: {', '.join(bad)}", "What to do stands below each.")
 
 
-def software() -> Iterator[Finding]:
+def software() -> Iterator[Check]:
     """Versions of what cvtrain needs, and packages that get in each other's way."""
-    yield Finding("cvtrain", "ok", f"{__version__}, Python {platform.python_version()}")
+    yield Check("cvtrain", "ok", f"{__version__}, Python {platform.python_version()}")
     required, missing = _required(), []
     for name, least in required.items():
         version = _version(name)
         if version is None or _numbers(version) < _numbers(least):
             missing.append(f"{name}>={least}")
     if missing:
-        yield Finding(
+        yield Check(
             "packages",
             "bad",
             f"missing or too old: {', '.join(missing)}",
             f"pip install --upgrade {' '.join(map(repr, missing))}",
         )
     elif required:
-        yield Finding("packages", "ok", f"{len(required)}, all recent enough")
+        yield Check("packages", "ok", f"{len(required)}, all recent enough")
     else:
         found = "cvtrain is not installed as a package, so its requirements cannot be checked"
-        yield Finding("packages", "warn", found, "pip install . in its folder")
+        yield Check("packages", "warn", found, "pip install . in its folder")
     for name, rivals in _RIVALS.items():
         if clashing := [rival for rival in rivals if _version(name) and _version(rival)]:
-            yield Finding(
+            yield Check(
                 name,
                 "warn",
                 f"{', '.join(clashing)} installs the same files",
@@ -101,7 +101,7 @@ def software() -> Iterator[Finding]:
             )
 
 
-def processor() -> Iterator[Finding]:
+def processor() -> Iterator[Check]:
     """The processor, its instructions, and how many threads may run on it."""
     features = machine.features()
     if features is None:
@@ -109,7 +109,7 @@ def processor() -> Iterator[Finding]:
     else:
         told = ", ".join(features) or "none of the instructions that make networks fast"
     is_slow = features == []
-    yield Finding(
+    yield Check(
         "processor",
         "warn" if is_slow else "ok",
         f"{machine.processor()}: {told}",
@@ -118,17 +118,17 @@ def processor() -> Iterator[Finding]:
     threads, quota = machine.num_threads(), machine.processor_quota()
     if quota is not None and quota < threads:
         few = math.ceil(quota)
-        yield Finding(
+        yield Check(
             "threads",
             "warn",
             f"{threads}, and the container may use {quota:g} processors: threads wait for others",
             f"export TF_NUM_INTRAOP_THREADS={few} OMP_NUM_THREADS={few}",
         )
     else:
-        yield Finding("threads", "ok", f"{threads} of {os.cpu_count()}")
+        yield Check("threads", "ok", f"{threads} of {os.cpu_count()}")
     load = machine.load()
     if load is not None and load > threads / 2:
-        yield Finding(
+        yield Check(
             "load",
             "warn",
             f"{load:.1f} processes are running: what is measured here is too slow",
@@ -136,28 +136,30 @@ def processor() -> Iterator[Finding]:
         )
 
 
-def memory() -> Iterator[Finding]:
+def memory() -> Iterator[Check]:
     """How much memory may still be taken."""
     available = machine.available_memory()
     state = "ok" if available >= 2 * _GIB else "warn" if available >= _GIB / 2 else "bad"
     advice = "" if state == "ok" else "Close other programs, or lower batch_size and image_size."
-    yield Finding("memory", state, f"{available / _GIB:.1f} GiB available", advice)
+    yield Check("memory", state, f"{available / _GIB:.1f} GiB available", advice)
 
 
-def engine() -> Iterator[Finding]:
+def engine() -> Iterator[Check]:
     """Keras' engine, its device and its speed; asked in a process of its own."""
-    facts, problem = run_apart("cvtrain.commands.doctor.engine_probe", seconds=_ENGINE_SECONDS)
+    facts, problem = run_json_subprocess(
+        "cvtrain.commands.doctor.engine_probe", seconds=_ENGINE_SECONDS
+    )
     if "engine" not in facts:
         name = os.environ.get("KERAS_BACKEND", "tensorflow")
         advice = f"pip install --force-reinstall keras {name}; python -c 'import {name}' says more"
         if name not in _ENGINES:
             advice = f"KERAS_BACKEND must be one of {', '.join(_ENGINES)}, or not be set"
-        yield Finding("engine", "bad", f"Keras and {name} cannot be loaded: {problem}", advice)
+        yield Check("engine", "bad", f"Keras and {name} cannot be loaded: {problem}", advice)
         return
     name, versions = facts["engine"], facts["versions"]
-    yield Finding("engine", "ok", f"{name} {versions[name]}, Keras {versions['keras']}")
+    yield Check("engine", "ok", f"{name} {versions[name]}, Keras {versions['keras']}")
     if "device" not in facts:
-        yield Finding(
+        yield Check(
             "device",
             "bad",
             f"cannot be set up: {problem}",
@@ -167,9 +169,9 @@ def engine() -> Iterator[Finding]:
     yield from _device(name, facts["device"], facts["has_gpu_build"])
     rates: dict[str, float] = {key: facts[key] for key in ("float32", "bfloat16") if key in facts}
     if len(rates) < 2:
-        yield Finding("convolutions", "warn", f"not measured: {problem}", "Ask again.")
+        yield Check("convolutions", "warn", f"not measured: {problem}", "Ask again.")
         return
-    yield Finding(
+    yield Check(
         "convolutions",
         "ok",
         ", ".join(f"{key} {rate:,.0f}" for key, rate in rates.items()) + " GFLOP/s",
@@ -177,7 +179,7 @@ def engine() -> Iterator[Finding]:
     yield _precision(rates, facts["chosen"])
 
 
-def input_path() -> Iterator[Finding]:
+def input_path() -> Iterator[Check]:
     """How many photographs are decoded and augmented in a second."""
     content, decode = _photograph(), Decoder((224, 224))
     change = Augment(flip="horizontal", rotate=10, shift=0.1, zoom=0.1)
@@ -194,52 +196,52 @@ def input_path() -> Iterator[Finding]:
     with ThreadPoolExecutor(threads) as pool:
         number = sum(pool.map(work, range(threads)))
     speed = number / _INPUT_SECONDS
-    yield Finding("decoding", "ok", f"{speed:,.0f} JPEGs/s of 600 x 400, augmented at 224 x 224")
+    yield Check("decoding", "ok", f"{speed:,.0f} JPEGs/s of 600 x 400, augmented at 224 x 224")
 
 
-def room() -> Iterator[Finding]:
+def room() -> Iterator[Check]:
     """Disks: of the cache, and of the current folder, where runs go."""
     cache, sizes = cache_dir(), []
     for path in cache.rglob("*"):
         with contextlib.suppress(OSError):  # another command may be at work there
             if path.is_file():
                 sizes.append(path.stat().st_size)
-    found = f"{printable(cache)}: {len(sizes):,} files, {sum(sizes) / _GIB:.2f} GiB"
+    found = f"{escape(cache)}: {len(sizes):,} files, {sum(sizes) / _GIB:.2f} GiB"
     yield _folder("cache", cache, found, "set CVTRAIN_CACHE to another folder")
-    yield _folder("current folder", Path.cwd(), printable(Path.cwd()), "work in another one")
+    yield _folder("current folder", Path.cwd(), escape(Path.cwd()), "work in another one")
 
 
-def weights() -> Iterator[Finding]:
+def weights() -> Iterator[Check]:
     """Pretrained weights: which are here, and whether others can be fetched."""
     folder = keras_home() / "models"
     here = sorted({str(base) for file in folder.glob("*.h5") if (base := network_of(file))})
     kept = f"here: {', '.join(here)}" if here else "none here yet"
-    address = BASES[0].address(224)
+    address = BACKBONES[0].address(224)
     problem = problem_fetching(address)
     if not problem:
-        yield Finding("weights", "ok", f"can be fetched; {kept}")
+        yield Check("weights", "ok", f"can be fetched; {kept}")
     else:
-        yield Finding(
+        yield Check(
             "weights",
             "ok" if here else "warn",
             f"cannot be fetched ({problem}); {kept}",
-            f"Fetch {address} elsewhere and put it into {printable(folder)}, or name the file: "
+            f"Fetch {address} elsewhere and put it into {escape(folder)}, or name the file: "
             "cvtrain init PATH --weights FILE",
         )
 
 
-def _device(engine: str, device: str, has_gpu_build: bool) -> Iterator[Finding]:
+def _device(engine: str, device: str, has_gpu_build: bool) -> Iterator[Check]:
     if device.startswith("gpu") or not machine.has_nvidia_gpu():
-        yield Finding("device", "ok", device)
+        yield Check("device", "ok", device)
     elif not has_gpu_build:
-        yield Finding(
+        yield Check(
             "device",
             "warn",
             f"{device}; there is an NVIDIA GPU, and this build of {engine} can use none",
             "pip install 'tensorflow[and-cuda]'",
         )
     else:
-        yield Finding(
+        yield Check(
             "device",
             "warn",
             f"{device}; there is an NVIDIA GPU that {engine} does not see",
@@ -248,26 +250,26 @@ def _device(engine: str, device: str, has_gpu_build: bool) -> Iterator[Finding]:
         )
 
 
-def _precision(rates: dict[str, float], chosen: list[str]) -> Finding:
+def _precision(rates: dict[str, float], chosen: list[str]) -> Check:
     faster = rates["bfloat16"] / rates["float32"]
     counts = ", ".join(f"{count} {name}" for name, count in Counter(chosen).most_common())
     measured = f"chosen before: {counts}" if counts else "no model was measured yet"
-    return Finding(
+    return Check(
         "precision: auto",
         "ok",
-        f"measures each model once ({printable(cache_dir() / 'precision.json')}); {measured}; "
+        f"measures each model once ({escape(cache_dir() / 'precision.json')}); {measured}; "
         f"convolutions are {faster:.1f} times as fast in bfloat16",
     )
 
 
-def _folder(what: str, folder: Path, found: str, otherwise: str) -> Finding:
+def _folder(what: str, folder: Path, found: str, otherwise: str) -> Check:
     existing = next(each for each in (folder, *folder.absolute().parents) if each.exists())
     free = shutil.disk_usage(existing).free
     found = f"{found}, {free / _GIB:.1f} GiB free"
     if not os.access(existing, os.W_OK | os.X_OK):
-        return Finding(what, "bad", f"{found}, not writable", f"Change its rights, or {otherwise}.")
+        return Check(what, "bad", f"{found}, not writable", f"Change its rights, or {otherwise}.")
     state = "ok" if free >= 2 * _GIB else "warn" if free >= _GIB / 4 else "bad"
-    return Finding(what, state, found, "" if state == "ok" else f"Free some, or {otherwise}.")
+    return Check(what, state, found, "" if state == "ok" else f"Free some, or {otherwise}.")
 
 
 def _required() -> dict[str, str]:

@@ -28,7 +28,6 @@ def measure_engine() -> Iterator[dict[str, Any]]:
     precisions that `auto` chose on this machine, one for each model that was measured; `float32`,
     `bfloat16`: GFLOP/s of 3x3 convolutions (a multiply-add is two operations).
     """
-
     yield {
         "engine": backend.engine_name(),
         "versions": backend.versions(),

@@ -8,23 +8,23 @@ from dataclasses import replace
 from datetime import date
 from pathlib import Path
 
-from cvtrain.commands.init.config_template import Recipe, Timing, Weights
-from cvtrain.commands.init.dataset_profile import Survey, survey
+from cvtrain.commands.init.config_template import ConfigTemplate, Timing, Weights
+from cvtrain.commands.init.dataset_profile import DatasetProfile, profile_dataset
 from cvtrain.config import load_config
-from cvtrain.data.labels import refuse_wrong_patterns
-from cvtrain.data.scan import listed
+from cvtrain.data.labels import check_patterns
+from cvtrain.data.scan import join_names
 from cvtrain.data.sources import NAMED_SETS
 from cvtrain.errors import ConfigError
 from cvtrain.models.hdf5 import is_hdf5
-from cvtrain.models.imagenet import BASES, Base, network_of, problem_fetching
+from cvtrain.models.imagenet import BACKBONES, KerasWeights, network_of, problem_fetching
 from cvtrain.runs.commands import MODEL_COMMANDS
 from cvtrain.sections import Columns
 from cvtrain.sections.architectures import ARCHITECTURES
 from cvtrain.steps.dataset import columns_of, show_notes, summary
 from cvtrain.system.console import Console, duration
-from cvtrain.system.files import commit_text, printable, quoted
-from cvtrain.system.json_subprocess import run_apart
-from cvtrain.system.outputs import refuse_replacing
+from cvtrain.system.files import commit_text, escape, shell_quote
+from cvtrain.system.json_subprocess import run_json_subprocess
+from cvtrain.system.outputs import check_replaceable
 from cvtrain.system.signals import stop_on_signals
 
 _MOST_SECONDS = 90.0
@@ -41,7 +41,7 @@ def init(
     force: bool,
     estimate: bool,
     console: Console,
-) -> Recipe:
+) -> ConfigTemplate:
     """Look at images and write a config for them; then measure how long its stages will take.
 
     The config is there before anything is measured: whatever happens then, it can be used.
@@ -51,10 +51,10 @@ def init(
         output: the config to write.
         weights_file: Keras' file of ImageNet weights; its name tells the network. None: whatever
             Keras has or can fetch.
-        label: pattern that finds the class of each path; None: as `survey` says.
+        label: pattern that finds the class of each path; None: as `profile_dataset` says.
         columns: which column of a manifest is what; None: as it seems, where there is no doubt.
         force: replace the config that is there.
-        estimate: measure, in a process of its own; without, the cheapest base is taken.
+        estimate: measure, in a process of its own; without, the cheapest backbone is taken.
 
     Returns:
         What was written.
@@ -66,13 +66,13 @@ def init(
         ResourceError: the config cannot be written.
         Stopped: on request.
     """
-    refuse_wrong_patterns({"--label": label})
-    refuse_replacing(output, force=force)
+    check_patterns({"--label": label})
+    check_replaceable(output, force=force)
     named = _from(output.parent, source)
-    base = _base_of(weights_file) if weights_file else None
-    smallest = ARCHITECTURES[base.name].smallest_side if base else 0
+    backbone = _backbone_of(weights_file) if weights_file else None
+    smallest = ARCHITECTURES[backbone.name].smallest_side if backbone else 0
     with stop_on_signals() as stop:
-        found = survey(
+        found = profile_dataset(
             source,
             label_pattern=label,
             columns=columns,
@@ -80,65 +80,65 @@ def init(
             stop=stop,
             console=console,
         )
-    weights = _weights(found.side, weights_file, base, output.parent)
-    recipe = Recipe(
+    weights = _weights(found.side, weights_file, backbone, output.parent)
+    recipe = ConfigTemplate(
         found=found,
         source=named,
-        base=weights.bases[0],
+        backbone=weights.backbones[0],
         weights=weights,
         timing=Timing({}, "Minutes were not measured: `cvtrain init` was told not to."),
         output=output,
     )
     _write(recipe)
-    _tell_findings(recipe, console)
+    _print_findings(recipe, console)
     if estimate:
         console.remark(f"measuring each stage, {duration(_MOST_SECONDS)} at most")
         recipe = _measured(recipe)
         _write(recipe)
-    _tell_next(recipe, console)
+    _print_next(recipe, console)
     return recipe
 
 
-def _base_of(file: Path) -> Base:
+def _backbone_of(file: Path) -> KerasWeights:
     if not file.is_file():
         raise ConfigError(
-            f"--weights {printable(file)}: there is no such file",
+            f"--weights {escape(file)}: there is no such file",
             "Name a file of Keras' weights, such as mobilenet_2_5_224_tf_no_top.h5.",
         )
-    base = network_of(file)
-    if base is None:
+    backbone = network_of(file)
+    if backbone is None:
         raise ConfigError(
-            f"--weights {printable(file)}: the network cannot be told from the file name",
+            f"--weights {escape(file)}: the network cannot be told from the file name",
             "Give it the name that Keras has for it, such as mobilenet_2_5_224_tf_no_top.h5.",
         )
     if not is_hdf5(file):
         raise ConfigError(
-            f"--weights {printable(file)}: not an HDF5 file, despite its name",
+            f"--weights {escape(file)}: not an HDF5 file, despite its name",
             "Fetch it again: Keras' files of weights are HDF5.",
         )
-    return base
+    return backbone
 
 
-def _weights(side: int, file: Path | None, base: Base | None, folder: Path) -> Weights:
+def _weights(side: int, file: Path | None, backbone: KerasWeights | None, folder: Path) -> Weights:
     """The weights to count on: those of `file`, those that Keras has or can fetch, or none."""
-    if file is not None and base is not None:
-        remark = f"ImageNet weights of {base}, from a file."
-        return Weights((base,), _from(folder, str(file)), remark)
-    cached = tuple(base for base in BASES if base.cached(side).is_file())
-    problem = problem_fetching(BASES[0].address(side)) if cached != BASES else ""
+    if file is not None and backbone is not None:
+        remark = f"ImageNet weights of {backbone}, from a file."
+        return Weights((backbone,), _from(folder, str(file)), remark)
+    cached = tuple(backbone for backbone in BACKBONES if backbone.cached(side).is_file())
+    problem = problem_fetching(BACKBONES[0].address(side)) if cached != BACKBONES else ""
     if not problem:
         remark = "ImageNet weights, which Keras fetches once and keeps in its own folder."
-        return Weights(BASES, "imagenet", remark)
+        return Weights(BACKBONES, "imagenet", remark)
     if cached:
         return Weights(cached, "imagenet", "ImageNet weights, which Keras has fetched before.")
-    wanted = BASES[0]
+    wanted = BACKBONES[0]
     return Weights(
         (wanted,),
         "none",
-        f"NO PRETRAINED WEIGHTS: they could not be fetched ({problem}). This base is random, and "
-        "both stages will do worse than `fit`. Fetch this file where there is a network: "
+        f"NO PRETRAINED WEIGHTS: they could not be fetched ({problem}). This backbone is random, "
+        "and both stages will do worse than `fit`. Fetch this file where there is a network: "
         f"{wanted.address(side)} - and either put it into {wanted.cached(side).parent}/ and write "
-        "`weights: imagenet`, or write `weights: FILE`. A run of `fit` is a base as well: "
+        "`weights: imagenet`, or write `weights: FILE`. A run of `fit` is a backbone as well: "
         "`backbone: {weights: runs/NAME}`.",
     )
 
@@ -149,7 +149,7 @@ def _from(folder: Path, path: str) -> str:
         path.encode()
     except UnicodeEncodeError as error:
         raise ConfigError(
-            f"{printable(path)}: the name is not UTF-8, and no config can say it",
+            f"{escape(path)}: the name is not UTF-8, and no config can say it",
             "Rename the folder or the file.",
         ) from error
     if path in NAMED_SETS or Path(path).is_absolute():
@@ -159,16 +159,18 @@ def _from(folder: Path, path: str) -> str:
     return f"./{relative}" if relative in NAMED_SETS else relative
 
 
-def _write(recipe: Recipe) -> None:
+def _write(recipe: ConfigTemplate) -> None:
     commit_text(recipe.output, recipe.text)
     load_config(recipe.output)
 
 
-def _measured(recipe: Recipe) -> Recipe:
-    """The recipe with the base that this machine can afford, and the seconds of each stage."""
-    bases = json.dumps([[base.name, base.alpha] for base in recipe.weights.bases])
-    facts, problem = run_apart(
-        "cvtrain.commands.init.stage_timing", str(recipe.output), bases, seconds=_MOST_SECONDS
+def _measured(recipe: ConfigTemplate) -> ConfigTemplate:
+    """The recipe with the backbone that this machine can afford, and the seconds of each stage."""
+    backbones = json.dumps(
+        [[backbone.name, backbone.alpha] for backbone in recipe.weights.backbones]
+    )
+    facts, problem = run_json_subprocess(
+        "cvtrain.commands.init.stage_timing", str(recipe.output), backbones, seconds=_MOST_SECONDS
     )
     seconds = {stage: facts[stage] for stage in MODEL_COMMANDS if stage in facts}
     remark = f"Measured by steps of each stage on {facts.get('device')}, {date.today()}."
@@ -176,18 +178,18 @@ def _measured(recipe: Recipe) -> Recipe:
         which = ", ".join(stage for stage in MODEL_COMMANDS if stage not in seconds)
         missing = f"Minutes of {which} were not measured: {problem}."
         remark = f"{remark} {missing}" if seconds else missing
-    base = Base(*facts["base"]) if "base" in facts else recipe.base
-    return replace(recipe, base=base, timing=Timing(seconds, remark))
+    backbone = KerasWeights(*facts["base"]) if "base" in facts else recipe.backbone
+    return replace(recipe, backbone=backbone, timing=Timing(seconds, remark))
 
 
-def _tell_findings(recipe: Recipe, console: Console) -> None:
+def _print_findings(recipe: ConfigTemplate, console: Console) -> None:
     """What was found, and what the config makes of it."""
     found = recipe.found
     counts = found.index.counts["train"]
-    least, most = (f"{counts[key]:,} ({printable(key)})" for key in _ends(counts))
+    least, most = (f"{counts[key]:,} ({escape(key)})" for key in _ends(counts))
     are_even = len(set(counts.values())) == 1
     height, width = found.median_size
-    drawn = " and ".join(name for name in found.index.dealt if name != "train")
+    drawn = " and ".join(name for name in found.index.auto_splits if name != "train")
     rows = [
         ("images", summary(found.index.counts), f"split: {drawn} drawn" if drawn else "as split"),
         ("size", f"median {width} x {height}", f"image_size: {found.side}"),
@@ -203,15 +205,17 @@ def _tell_findings(recipe: Recipe, console: Console) -> None:
         rows.append(("values", "hardly any contrast as stored", f"range: {list(found.range)}"))
     if says := _what_says_labels(found):
         totals = sum(map(Counter, found.index.counts.values()), Counter())
-        classes = listed((f"{name} ({count:,})" for name, count in totals.items()), _MOST_CLASSES)
+        classes = join_names(
+            (f"{name} ({count:,})" for name, count in totals.items()), _MOST_CLASSES
+        )
         rows.append(("labels", classes, says))
     if found.too_rare:
-        rows.append(("too rare to split", listed(found.too_rare), "classes: without them"))
+        rows.append(("too rare to split", join_names(found.too_rare), "classes: without them"))
     if found.num_bad:
         kinds = ", ".join(f"{count:,} {kind}" for kind, count in found.bad_by_kind.items())
         rows.append(("unusable files", kinds, "on_bad: skip"))
-    bases = " or ".join(map(str, recipe.weights.bases))
-    rows.append(("weights", printable(recipe.weights.value), f"backbone: {bases}"))
+    backbones = " or ".join(map(str, recipe.weights.backbones))
+    rows.append(("weights", escape(recipe.weights.value), f"backbone: {backbones}"))
     wide = min(50, max(len(seen) for _, seen, _ in rows))
     for what, seen, chosen in rows:
         console.result(f"{what:<17}  {seen:<{wide}}  -> {chosen}")
@@ -219,13 +223,13 @@ def _tell_findings(recipe: Recipe, console: Console) -> None:
     if found.num_bad:
         console.warn(
             f"{found.num_bad:,} files cannot be used: `cvtrain data check "
-            f"{quoted(recipe.output)}` lists them"
+            f"{shell_quote(recipe.output)}` lists them"
         )
     if recipe.weights.value == "none":
         console.warn(recipe.weights.remark)
 
 
-def _what_says_labels(found: Survey) -> str:
+def _what_says_labels(found: DatasetProfile) -> str:
     """The key that finds the labels, and its value; empty where folders or a header do."""
     if found.label_pattern is not None:
         return f"label_pattern: {found.label_pattern}"
@@ -238,9 +242,9 @@ def _ends(counts: Mapping[str, int]) -> tuple[str, str]:
     return min(counts, key=counts.__getitem__), max(counts, key=counts.__getitem__)
 
 
-def _tell_next(recipe: Recipe, console: Console) -> None:
+def _print_next(recipe: ConfigTemplate, console: Console) -> None:
     timing = recipe.timing
-    console.result(f"written: {printable(recipe.output)}, with {recipe.base} as base. Next:")
+    console.result(f"written: {escape(recipe.output)}, with {recipe.backbone} as base. Next:")
     for stage, command in recipe.commands.items():
         console.result(f"  {command:<32}  {timing.of(stage)}".rstrip())
     if not timing.seconds:

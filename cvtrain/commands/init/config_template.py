@@ -1,4 +1,4 @@
-"""Images and a base -> a commented config that trains as it is."""
+"""Images and a backbone -> a commented config that trains as it is."""
 
 import json
 import textwrap
@@ -7,13 +7,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from cvtrain.commands.init.dataset_profile import Survey
-from cvtrain.data.scan import listed
-from cvtrain.models.imagenet import Base
+from cvtrain.commands.init.dataset_profile import DatasetProfile
+from cvtrain.data.scan import join_names
+from cvtrain.models.imagenet import KerasWeights
 from cvtrain.sections import SplitShares
 from cvtrain.steps.dataset import columns_of, summary
 from cvtrain.system.console import duration
-from cvtrain.system.files import printable, quoted
+from cvtrain.system.files import escape, shell_quote
 
 """The commands that take minutes, in their order."""
 LEAST_IMBALANCE = 3.0
@@ -36,7 +36,7 @@ class Weights:
         remark: where they come from, or why there are none.
     """
 
-    bases: tuple[Base, ...]
+    backbones: tuple[KerasWeights, ...]
     value: str
     remark: str
 
@@ -59,7 +59,7 @@ class Timing:
 
 
 @dataclass(frozen=True)
-class Recipe:
+class ConfigTemplate:
     """All that a config is written from.
 
     Attributes:
@@ -71,9 +71,9 @@ class Recipe:
         output: where the config will be, for the commands that its comments name.
     """
 
-    found: Survey
+    found: DatasetProfile
     source: str
-    base: Base
+    backbone: KerasWeights
     weights: Weights
     timing: Timing
     output: Path
@@ -87,7 +87,7 @@ class Recipe:
     @property
     def commands(self) -> dict[str, str]:
         """The line to type for each stage; what the default is need not be said."""
-        name = quoted(self.output)
+        name = shell_quote(self.output)
         config = "" if self.output == Path("config.yaml") else f" {name}"
         return {
             "fit": f"cvtrain fit {name}",
@@ -111,21 +111,21 @@ class Recipe:
         return max(least, min(most, round(images / self.found.num_train)))
 
 
-def blocks_to_unfreeze(base: Base) -> int:
+def blocks_to_unfreeze(backbone: KerasWeights) -> int:
     """About the upper half of a MobileNet, whose blocks are small; of VGG the last, as the book."""
-    return {"mobilenet": 6, "vgg16": 1, "vgg19": 1}.get(base.name, 3)
+    return {"mobilenet": 6, "vgg16": 1, "vgg19": 1}.get(backbone.name, 3)
 
 
 def yaml_text(value: Any) -> str:
-    """`value` as YAML on one line: JSON, whose escapes and those of `printable` YAML knows."""
-    return printable(json.dumps(value, ensure_ascii=False))
+    """`value` as YAML on one line: JSON, whose escapes and those of `escape` YAML knows."""
+    return escape(json.dumps(value, ensure_ascii=False))
 
 
 def note(text: str, indent: int = 0) -> str:
     """`text` as a comment; what would end it early is escaped."""
     start = " " * indent + "# "
     return textwrap.fill(
-        printable(text),
+        escape(text),
         width=_WIDTH,
         initial_indent=start,
         subsequent_indent=start,
@@ -134,7 +134,7 @@ def note(text: str, indent: int = 0) -> str:
     )
 
 
-def _header(recipe: Recipe) -> Iterator[str]:
+def _header(recipe: ConfigTemplate) -> Iterator[str]:
     yield note(f"{recipe.source}: {summary(recipe.found.index.counts)}.")
     yield "#"
     for stage, command in recipe.commands.items():
@@ -148,7 +148,7 @@ def _header(recipe: Recipe) -> Iterator[str]:
     yield "seed: 0"
 
 
-def _data(recipe: Recipe) -> Iterator[str]:
+def _data(recipe: ConfigTemplate) -> Iterator[str]:
     found, index = recipe.found, recipe.found.index
     yield "\ndata:"
     yield f"  source: {yaml_text(recipe.source)}"
@@ -159,7 +159,7 @@ def _data(recipe: Recipe) -> Iterator[str]:
         yield note("Which column of the manifest is what, and where its files are.", indent=2)
         yield f"  columns: {columns.as_yaml()}"
     if found.too_rare:
-        rare = listed(f"{name} ({count})" for name, count in found.too_rare.items())
+        rare = join_names(f"{name} ({count})" for name, count in found.too_rare.items())
         yield note(
             f"Left out, with too few images to be in every split: {rare}. Add images of them, and "
             "then their names here, or remove this line.",
@@ -171,7 +171,7 @@ def _data(recipe: Recipe) -> Iterator[str]:
     yield note(
         f"The median file is {width} x {height} pixels (width x height). "
         + (
-            "Enlarged, because pretrained bases make nothing of less; `fit` alone is faster at "
+            "Enlarged, because pretrained backbones make nothing of less; `fit` alone is faster at "
             "their own size."
             if grown
             else "Fewer are faster, more show finer things; bases were trained at 224."
@@ -186,7 +186,7 @@ def _data(recipe: Recipe) -> Iterator[str]:
             indent=2,
         )
         yield f"  range: {list(found.range)}"
-    if drawn := [name for name in index.dealt if name != "train"]:
+    if drawn := [name for name in index.auto_splits if name != "train"]:
         yield note(
             f"There is no split for {' and '.join(drawn)}: drawn by the seed, class by class. "
             "Copies of one image stay together.",
@@ -196,7 +196,7 @@ def _data(recipe: Recipe) -> Iterator[str]:
         yield f"  split: {{{shares}}}"
     if found.num_bad:
         kinds = ", ".join(f"{count:,} {kind}" for kind, count in found.bad_by_kind.items())
-        examples = listed((p.path for p in found.problems if p.severity == "bad"), 3)
+        examples = join_names((p.path for p in found.problems if p.severity == "bad"), 3)
         yield note(
             f"{found.num_bad:,} files cannot be used ({kinds}): {examples}. `cvtrain data check` "
             "lists them. With `skip` they are left out, with `error` nothing starts before they "
@@ -206,7 +206,7 @@ def _data(recipe: Recipe) -> Iterator[str]:
         yield "  on_bad: skip"
 
 
-def _augment(recipe: Recipe) -> Iterator[str]:
+def _augment(recipe: ConfigTemplate) -> Iterator[str]:
     found = recipe.found
     yield "\n# Random changes of the training images, new ones in every epoch."
     if found.are_characters:
@@ -218,7 +218,7 @@ def _augment(recipe: Recipe) -> Iterator[str]:
     yield f"augment: {{flip: horizontal, rotate: 10, shift: {shift}, zoom: 0.15}}"
 
 
-def _fit(recipe: Recipe) -> Iterator[str]:
+def _fit(recipe: ConfigTemplate) -> Iterator[str]:
     found = recipe.found
     stages = next(number for number in range(3, 6) if found.side >> number < 13)
     yield f"\n{note(_what('fit', 'a convnet from scratch', recipe))}"
@@ -246,17 +246,17 @@ def _fit(recipe: Recipe) -> Iterator[str]:
     yield from _class_weights(recipe)
 
 
-def _extract_features(recipe: Recipe) -> Iterator[str]:
-    base, count = recipe.base, recipe.found.num_train
+def _extract_features(recipe: ConfigTemplate) -> Iterator[str]:
+    backbone, count = recipe.backbone, recipe.found.num_train
     views = 4 if count <= 10_000 else 2 if count <= 30_000 else 1
-    alpha = "" if base.alpha is None else f"alpha: {base.alpha:g}, "
+    alpha = "" if backbone.alpha is None else f"alpha: {backbone.alpha:g}, "
     value = recipe.weights.value
     weights = value if value in ("imagenet", "none") else yaml_text(value)
-    what = "a head on a frozen base, which is run once for each view of an image"
+    what = "a head on a frozen backbone, which is run once for each view of an image"
     yield f"\n{note(_what('extract-features', what, recipe))}"
     yield "extract_features:"
     yield note(recipe.weights.remark, indent=2)
-    yield f"  backbone: {{name: {base.name}, {alpha}weights: {weights}}}"
+    yield f"  backbone: {{name: {backbone.name}, {alpha}weights: {weights}}}"
     yield f"  views: {views}"
     yield "  head: {pooling: average, dense: [512], dropout: 0.5}"
     yield f"  epochs: {recipe.epochs(250_000, 10, 80)}"
@@ -267,12 +267,12 @@ def _extract_features(recipe: Recipe) -> Iterator[str]:
     yield from _class_weights(recipe)
 
 
-def _finetune(recipe: Recipe) -> Iterator[str]:
+def _finetune(recipe: ConfigTemplate) -> Iterator[str]:
     # Found for the narrowest MobileNet, on photographs; wider networks want smaller steps.
-    rate = "5e-4" if recipe.base == Base("mobilenet", 0.25) else "2e-4"
-    yield f"\n{note(_what('finetune', 'the upper blocks of that base learn, too', recipe))}"
+    rate = "5e-4" if recipe.backbone == KerasWeights("mobilenet", 0.25) else "2e-4"
+    yield f"\n{note(_what('finetune', 'the upper blocks of that backbone learn, too', recipe))}"
     yield "finetune:"
-    yield f"  unfreeze_blocks: {blocks_to_unfreeze(recipe.base)}"
+    yield f"  unfreeze_blocks: {blocks_to_unfreeze(recipe.backbone)}"
     yield f"  epochs: {recipe.epochs(100_000, 5, 30)}"
     yield f"  batch_size: {16 if recipe.batch_size == 16 else 64}"
     yield f"  optimizer: {{name: adamw, learning_rate: {rate}}}"
@@ -281,11 +281,11 @@ def _finetune(recipe: Recipe) -> Iterator[str]:
     yield from _class_weights(recipe)
 
 
-def _what(stage: str, what: str, recipe: Recipe) -> str:
+def _what(stage: str, what: str, recipe: ConfigTemplate) -> str:
     time = recipe.timing.of(stage)
     return f"{recipe.commands[stage]}: {what}{f'; {time}' if time else ''}"
 
 
-def _class_weights(recipe: Recipe) -> Iterator[str]:
+def _class_weights(recipe: ConfigTemplate) -> Iterator[str]:
     if recipe.weighs_classes:
         yield "  class_weights: balanced"

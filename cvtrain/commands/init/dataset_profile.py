@@ -23,12 +23,13 @@ from cvtrain.images.file_types import none_readable
 from cvtrain.sections import Columns, Data, SplitShares
 from cvtrain.steps.dataset import check, find
 from cvtrain.system.console import Console
-from cvtrain.system.files import printable
+from cvtrain.system.files import escape
 from cvtrain.system.machine import num_threads
 from cvtrain.system.signals import Stop
 
 SIDES = (64, 96, 128, 160, 192, 224)
-"""Image sizes to choose from, all multiples of 32, by which the bases shrink their maps. ImageNet's
+"""Image sizes to choose from, all multiples of 32, by which the backbones shrink their maps.
+ImageNet's
 networks were trained at 224; below 64 they end in a single cell."""
 
 _SAMPLE = 64
@@ -37,7 +38,7 @@ _GREY = 2.0
 
 
 @dataclass(frozen=True)
-class Survey:
+class DatasetProfile:
     """What was found.
 
     Attributes:
@@ -88,7 +89,7 @@ class Survey:
         return Counter(kinds.values())
 
 
-def survey(
+def profile_dataset(
     source: str,
     *,
     smallest_side: int,
@@ -96,7 +97,7 @@ def survey(
     columns: Columns | None = None,
     stop: Stop,
     console: Console,
-) -> Survey:
+) -> DatasetProfile:
     """Look at the images of a source: find them, choose a size, check every one.
 
     Args:
@@ -105,7 +106,7 @@ def survey(
             a pattern that fits the names of the files.
         columns: which column of a manifest is what; None: as its header says, or as there is no
             doubt.
-        smallest_side: in pixels, that the base can take.
+        smallest_side: in pixels, that the backbone can take.
 
     Raises:
         DataError: the source is no data set, or nothing is left of a class without the bad files.
@@ -129,15 +130,15 @@ def survey(
     if report.range:
         decoder = replace(decoder, range=report.range)
         _, report = check(index, decoder, stop, console)
-    spoilt = report.index.dealing.too_few if report.index.dealing else {}
+    spoilt = report.index.assignment.too_few if report.index.assignment else {}
     if spoilt and not report.same_classes:
         index, too_rare = _divided(data, too_rare | spoilt, stop, console)
         _, report = check(index, decoder, stop, console)
     usable, _ = resolve(report.index, report, on_bad="skip", on_leak="error")
-    _refuse_empty_splits(usable)
+    _check_splits(usable)
     bad = {problem.path for problem in report.problems if problem.severity == "bad"}
     is_grey = all(np.ptp(look.pixels, axis=2).mean() < _GREY for look in looks)
-    return Survey(
+    return DatasetProfile(
         index=usable,
         label_pattern=data.label_pattern,
         columns=data.columns,
@@ -157,7 +158,7 @@ def image_side(median: int, num_train: int, smallest: int) -> int:
     Args:
         median: of the shorter sides of the files, in pixels.
         num_train: training images; the more there are, the smaller they may be.
-        smallest: that the base can take.
+        smallest: that the backbone can take.
     """
     most = next((side for side, count in _MOST_IMAGES.items() if num_train <= count), 128)
     allowed = [side for side in SIDES if side >= smallest]
@@ -235,10 +236,10 @@ def _sample(index: Index) -> list[Decoded]:
     return decoded
 
 
-def _refuse_empty_splits(index: Index) -> None:
+def _check_splits(index: Index) -> None:
     for split in ("train", "validation", "test"):
         if split not in index.splits:
             raise DataError(
-                f"{printable(index.root)}: there is a split {split}, and no image in it",
+                f"{escape(index.root)}: there is a split {split}, and no image in it",
                 "Fill it, or remove it: then it is drawn from the training images.",
             )

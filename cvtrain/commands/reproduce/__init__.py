@@ -19,7 +19,7 @@ from cvtrain.errors import DataError, NotReproduced, RunError, Stopped
 from cvtrain.models.saved_model import weights_digest
 from cvtrain.reports.run_files import measured_record
 from cvtrain.runs.commands import MODEL_COMMANDS, NAME_A_MODEL_RUN
-from cvtrain.runs.moved_images import MOVED, refuse_gone
+from cvtrain.runs.moved_images import MOVED, require_images
 from cvtrain.runs.run import Run, RunRequest, new_run_path, newest_run
 from cvtrain.steps.cached_features import open_model
 from cvtrain.steps.dataset import open_dataset
@@ -36,7 +36,7 @@ from cvtrain.steps.provenance import (
     weights_digests,
 )
 from cvtrain.system.console import Console
-from cvtrain.system.files import cache_dir, commit_json, printable, quoted, sha256_bytes
+from cvtrain.system.files import cache_dir, commit_json, escape, sha256_bytes, shell_quote
 from cvtrain.system.signals import stop_on_signals
 
 
@@ -71,15 +71,15 @@ def reproduce(
         RunError: the run is of another kind, not finished, or damaged.
         Stopped: on request; `resume` continues.
     """
-    refuse_kind(first)
+    check_reproducible(first)
     config = config_of(first, source)
-    refuse_gone(config.data.source, MOVED)
+    require_images(config.data.source, MOVED)
     do_again = command_of(first, config)
     name = first.record.name
     if resume:
-        refuse_other_reproduction(Run.open(path), mark_of(first))
+        check_same_reproduction(Run.open(path), mark_of(first))
     else:
-        tell_changes(first, config, accept_changes=accept_changes, console=console)
+        print_changes(first, config, accept_changes=accept_changes, console=console)
         begin(first, path, config)
     cache = cache_dir() / "reproductions" / sha256_bytes(os.fsencode(path.absolute()))[:16]
     try:
@@ -87,10 +87,10 @@ def reproduce(
             request = RunRequest(path, name, resume=True, accept_changes=accept_changes)
             again = do_again(config, request, console)
     except Stopped as error:
-        moved = f" --data {quoted(source)}" if source else ""
-        command = f"cvtrain reproduce {quoted(first.path)}{moved}"
-        go_on = f"Go on: {command} --run-dir {quoted(path)} --resume"
-        raise Stopped(error.message, go_on) from error
+        moved = f" --data {shell_quote(source)}" if source else ""
+        command = f"cvtrain reproduce {shell_quote(first.path)}{moved}"
+        raise_if_stopped = f"Go on: {command} --run-dir {shell_quote(path)} --resume"
+        raise Stopped(error.message, raise_if_stopped) from error
     comparison = compare_runs(first, again)
     changed = changes_between(first, again)
     content = mark_of(first) | {"changed": changed} | comparison
@@ -119,14 +119,14 @@ def mark_of(first: Run) -> dict[str, str]:
     return {"run": str(first.path.absolute()), "weights": weights}
 
 
-def refuse_kind(first: Run) -> None:
+def check_reproducible(first: Run) -> None:
     """Raise RunError unless the run can be done again and compared."""
     command = first.record.command
     if command not in MODEL_COMMANDS:
         is_ladder = command == "ladder"
         raise RunError(
-            f"{first.path} is a run of {printable(command)}, which cannot be done again as one",
-            f"Its rungs can: cvtrain reproduce {quoted(first.path / 'scratch')}"
+            f"{first.path} is a run of {escape(command)}, which cannot be done again as one",
+            f"Its rungs can: cvtrain reproduce {shell_quote(first.path / 'scratch')}"
             if is_ladder
             else NAME_A_MODEL_RUN,
         )
@@ -177,13 +177,12 @@ def command_of(first: Run, config: Config) -> Callable[..., Run]:
     path = Path(recorded.run)
     # Where both have moved, they still lie beside each other; the weights say whether it is it.
     start = Run.open(path if path.exists() else first.path.parent / path.name)
-    refuse_other_weights(start, recorded.weights, config)
+    check_same_weights(start, recorded.weights, config)
     return partial(finetune, source=start)
 
 
-def refuse_other_weights(run: Run, digest: str, config: Config) -> None:
+def check_same_weights(run: Run, digest: str, config: Config) -> None:
     """Raise RunError unless the model of `run` has the weights of that digest."""
-
     backend.set_up(seed=config.seed, device=config.device)
     if weights_digest(open_model(run, image_size=config.data.image_size)) != digest:
         raise RunError(
@@ -192,7 +191,7 @@ def refuse_other_weights(run: Run, digest: str, config: Config) -> None:
         )
 
 
-def refuse_other_reproduction(run: Run, mark: Mapping[str, str]) -> None:
+def check_same_reproduction(run: Run, mark: Mapping[str, str]) -> None:
     """Raise RunError unless `run` was begun as a reproduction of the run that `mark` names."""
     if run.content.get("reproduces") != mark:
         raise RunError(
@@ -201,7 +200,7 @@ def refuse_other_reproduction(run: Run, mark: Mapping[str, str]) -> None:
         )
 
 
-def tell_changes(first: Run, config: Config, *, accept_changes: bool, console: Console) -> None:
+def print_changes(first: Run, config: Config, *, accept_changes: bool, console: Console) -> None:
     """Warn of everything that is not as the run had it, as far as that is known beforehand.
 
     Raises:

@@ -9,12 +9,12 @@ from cvtrain import backend
 from cvtrain.commands.visualize.cam import explain_images
 from cvtrain.commands.visualize.layers import draw_activations, draw_depth_story, draw_filters
 from cvtrain.commands.visualize.output import MARK
-from cvtrain.commands.visualize.request import Look, chosen_classes, refuse_unknown_layer
+from cvtrain.commands.visualize.request import VisualizeRequest, check_layer, resolve_classes
 from cvtrain.errors import ConfigError, DataError
 from cvtrain.models.keras_file import layer_names
 from cvtrain.runs.run import Run
 from cvtrain.steps.inspected_model import (
-    Images,
+    ImageReader,
     from_every_class,
     named_images,
     open_model_file,
@@ -23,8 +23,8 @@ from cvtrain.steps.inspected_model import (
     root_of_test_images,
 )
 from cvtrain.system.console import Console
-from cvtrain.system.files import committed_folder, printable, quoted
-from cvtrain.system.outputs import refuse_foreign
+from cvtrain.system.files import committed_folder, escape, shell_quote
+from cvtrain.system.outputs import check_own_folder
 from cvtrain.system.signals import stop_on_signals
 
 _NUM_EXPLAINED, _NUM_ACTIVATED, _NUM_COMPARED = 24, 2, 120
@@ -48,7 +48,7 @@ _OPTIONS = {
 def visualize(
     source: Run | Path,
     paths: Sequence[str],
-    look: Look,
+    look: VisualizeRequest,
     *,
     pixel_range: str | None = None,
     output: Path | None = None,
@@ -74,15 +74,15 @@ def visualize(
         DataError: an image could not be read; all others are done.
         Stopped: on request; the folder is as it was before.
     """
-    _refuse_contradictions(source, paths, look, pixel_range)
+    _check_options(source, paths, look, pixel_range)
     if data is not None and (paths or not isinstance(source, Run) or look.what == "filters"):
         raise ConfigError(
-            f"--data {printable(data)}: says where a run's own images are, which are not asked for",
+            f"--data {escape(data)}: says where a run's own images are, which are not asked for",
             "Leave it out.",
         )
-    _refuse_unknown_names(source, look)
+    _check_names(source, look)
     folder = output or _default_folder(source) / look.folder_name
-    refuse_foreign(folder, MARK)
+    check_own_folder(folder, MARK)
     images = _images(source, paths, look, data, console)
     # It takes seconds to load: what can be told without it has been told.
 
@@ -92,7 +92,7 @@ def visualize(
     else:
         subject = open_model_file(source, pixel_range=pixel_range, device=device, console=console)
     with stop_on_signals() as stop, committed_folder(folder, mark=MARK) as temporary:
-        opened = replace(subject.opened, go_on=partial(stop.go_on, "looking"))
+        opened = replace(subject.opened, raise_if_stopped=partial(stop.raise_if_stopped, "looking"))
         subject = replace(subject, opened=opened)
         _LOOKS[look.what](subject, images, look, temporary, console=console)
     console.result(f"look at {folder / 'index.html'}")
@@ -108,8 +108,8 @@ def _default_folder(source: Run | Path) -> Path:
     return Path("visualize") / (source.stem.strip(".") or "model")  # a file may be ...keras
 
 
-def _refuse_contradictions(
-    source: Run | Path, paths: Sequence[str], look: Look, pixel_range: str | None
+def _check_options(
+    source: Run | Path, paths: Sequence[str], look: VisualizeRequest, pixel_range: str | None
 ) -> None:
     for field, (option, looks) in _OPTIONS.items():
         if getattr(look, field) and look.what not in looks:
@@ -135,23 +135,27 @@ def _refuse_contradictions(
     elif not paths and look.what != "filters":
         raise ConfigError(
             f"visualize {source}: names a model and no images",
-            f"For example: cvtrain visualize {quoted(source)} photos/",
+            f"For example: cvtrain visualize {shell_quote(source)} photos/",
         )
 
 
-def _refuse_unknown_names(source: Run | Path, look: Look) -> None:
+def _check_names(source: Run | Path, look: VisualizeRequest) -> None:
     if isinstance(source, Run) and look.classes is not None:
-        chosen_classes(look.classes, source.require("class_names").class_names)
+        resolve_classes(look.classes, source.require("class_names").class_names)
     if isinstance(source, Path):
         layer_names(source)  # says what is wrong with a file that Keras could not open
     if look.layer is not None:
         model = source.require_model() if isinstance(source, Run) else source
-        refuse_unknown_layer(look.layer, model)
+        check_layer(look.layer, model)
 
 
 def _images(
-    source: Run | Path, paths: Sequence[str], look: Look, data: Path | None, console: Console
-) -> Images:
+    source: Run | Path,
+    paths: Sequence[str],
+    look: VisualizeRequest,
+    data: Path | None,
+    console: Console,
+) -> ImageReader:
     if paths or not isinstance(source, Run) or look.what == "filters":
         return named_images(paths, console)
     root = root_of_test_images(source, data, console)

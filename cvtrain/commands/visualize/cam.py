@@ -10,13 +10,13 @@ import numpy as np
 from PIL import Image as Pillow
 
 from cvtrain.commands.visualize.map_quality import NUM_IN_THE_CASCADE, Faithfulness, check_sanity
-from cvtrain.commands.visualize.output import Album
-from cvtrain.commands.visualize.request import ClassChoice, Look, chosen_classes
+from cvtrain.commands.visualize.output import ResultPage
+from cvtrain.commands.visualize.request import ClassChoice, VisualizeRequest, resolve_classes
 from cvtrain.explain.explain import METHODS, Explain, explainer
 from cvtrain.explain.flat_model import last_spatial_layer
-from cvtrain.explain.overlay import heatmap, overlay, seen_box, upsampled
+from cvtrain.explain.overlay import heatmap, overlay, seen_box, upsample
 from cvtrain.explain.page import Card, View
-from cvtrain.steps.inspected_model import Image, Images, Subject
+from cvtrain.steps.inspected_model import Image, ImageReader, InspectedModel
 from cvtrain.system.console import Console
 from cvtrain.system.files import safe_name
 from cvtrain.system.html import picture
@@ -43,9 +43,9 @@ class _Findings:
 
 
 def explain_images(
-    subject: Subject,
-    images: Images,
-    look: Look,
+    subject: InspectedModel,
+    images: ImageReader,
+    look: VisualizeRequest,
     folder: Path,
     *,
     console: Console,
@@ -57,7 +57,7 @@ def explain_images(
     from cvtrain.explain.draw import draw_contact_sheet, save
 
     opened, method = subject.opened, look.method or "gradcam"
-    choice = chosen_classes(look.classes, subject.class_names)
+    choice = resolve_classes(look.classes, subject.class_names)
     explain = explainer(opened, method, layer=look.layer, batch_size=BATCH_SIZE, seed=look.seed)
     layer = look.layer
     if METHODS[method].needs_layer and not layer:
@@ -85,19 +85,19 @@ def explain_images(
             show(len(found.records) + len(images.unreadable), len(images.wanted))
     record = subject.describe() | asdict(look) | {"method": method, "layer": layer}
     record |= {"unreadable": images.unreadable, "images": found.records}
-    album, tables = Album(folder), []
+    page, tables = ResultPage(folder), []
     if faithfulness:
-        record["faithfulness"], table = faithfulness.tell(method, album, console)
+        record["faithfulness"], table = faithfulness.tell(method, page, console)
         tables.append(table)
     if look.sanity:
         pixels, classes = (np.stack(each) for each in zip(*found.first, strict=True))
         record["sanity"] = check_sanity(
-            opened, method, explain, pixels, classes, seed=look.seed, album=album, console=console
+            opened, method, explain, pixels, classes, seed=look.seed, page=page, console=console
         )
     save(draw_contact_sheet(found.panels), folder / "sheet.png")
     num_left_out = len(found.records) - len(found.cards)
-    album.finish(method, record, cards=found.cards, tables=tables, num_left_out=num_left_out)
-    _tell(found, console)
+    page.finish(method, record, cards=found.cards, tables=tables, num_left_out=num_left_out)
+    _print_summary(found, console)
 
 
 @dataclass(frozen=True)
@@ -122,7 +122,7 @@ class _Answer:
 
 
 def _asker(
-    subject: Subject, explain: "Explain", choice: ClassChoice, size: int
+    subject: InspectedModel, explain: "Explain", choice: ClassChoice, size: int
 ) -> "Callable[[Sequence[Image]], tuple[np.ndarray, np.ndarray, list[list[_Answer]]]]":
     """What asks a method about a batch of up to `size` images.
 
@@ -138,7 +138,7 @@ def _asker(
         found = explain(pixels, lambda scores: choice.of(scores, true))
         maps = found.maps
         if found.box:
-            maps = upsampled(maps, pixels.shape[1:3], found.box, extend=True)
+            maps = upsample(maps, pixels.shape[1:3], found.box, extend=True)
         box = found.box or (0.0, 0.0, float(pixels.shape[1]), float(pixels.shape[2]))
         rows = zip(found.scores, found.classes, found.maps, maps, found.notes, strict=True)
         answers = [
@@ -163,9 +163,8 @@ def _of_predicted(answers: Sequence[_Answer], probabilities: np.ndarray) -> _Ans
     return next((each for each in answers if each.class_index == predicted), answers[0])
 
 
-def _images_at_once(subject: Subject, look: Look, num_classes: int) -> int:
+def _images_at_once(subject: InspectedModel, look: VisualizeRequest, num_classes: int) -> int:
     """What takes many passes for an image is done one at a time, to show how far it is."""
-
     if look.evaluate or METHODS[look.method or "gradcam"].many_passes:
         return 1
     height, width = subject.decoder.size
@@ -173,7 +172,7 @@ def _images_at_once(subject: Subject, look: Look, num_classes: int) -> int:
 
 
 def _write(
-    subject: Subject,
+    subject: InspectedModel,
     image: Image,
     probabilities: np.ndarray,
     answers: Sequence[_Answer],
@@ -181,7 +180,6 @@ def _write(
     found: _Findings,
 ) -> None:
     """The maps and overlays of one image, its record, and its card for the page."""
-
     original = image.original()
     size = original.shape[:2]
     box = seen_box(size, subject.decoder.size, subject.decoder.resize)
@@ -197,7 +195,7 @@ def _write(
         c = answer.class_index
         name, probability = names[c], float(probabilities[c])
         file = f"maps/{stem}-{c}-{safe_name(name)}"
-        blended = overlay(original, upsampled(heatmap(answer.placed), size, box))
+        blended = overlay(original, upsample(heatmap(answer.placed), size, box))
         np.save(folder / f"{file}.npy", answer.raw)
         Pillow.fromarray(blended).save(folder / f"{file}.png")
         role = _role(c, predicted, true)
@@ -261,7 +259,7 @@ def _role(c: int, predicted: int, true: int | None) -> str:
     return " and ".join(roles) or "asked"
 
 
-def _tell(found: _Findings, console: Console) -> None:
+def _print_summary(found: _Findings, console: Console) -> None:
     notes = [entry["note"] for record in found.records for entry in record["classes"]]
     blank = sum(note.startswith("all negative") for note in notes)
     if blank:

@@ -9,23 +9,23 @@ from typing import Any
 import numpy as np
 
 from cvtrain.backend import keras
-from cvtrain.commands.visualize.output import Album
-from cvtrain.commands.visualize.request import Look
+from cvtrain.commands.visualize.output import ResultPage
+from cvtrain.commands.visualize.request import VisualizeRequest
 from cvtrain.explain.activations import activation_reader, layers_with_filters
 from cvtrain.explain.filters import filter_images
 from cvtrain.explain.flat_model import find_layer
 from cvtrain.explain.layer_statistics import depth_story
 from cvtrain.models.transfer import in_precision
-from cvtrain.steps.inspected_model import Images, Subject
+from cvtrain.steps.inspected_model import ImageReader, InspectedModel
 from cvtrain.system.console import Console
-from cvtrain.system.files import printable, safe_name
+from cvtrain.system.files import escape, safe_name
 from cvtrain.training.precision import choose_precision
 
 
 def draw_activations(
-    subject: Subject,
-    images: Images,
-    look: Look,
+    subject: InspectedModel,
+    images: ImageReader,
+    look: VisualizeRequest,
     folder: Path,
     *,
     console: Console,
@@ -37,15 +37,15 @@ def draw_activations(
     from cvtrain.explain.draw_inside import draw_activations as draw
 
     read = activation_reader(subject.opened, [look.layer] if look.layer else None)
-    album = Album(folder)
+    page = ResultPage(folder)
     records = []
     with console.task("activations") as show:
         for i, image in enumerate(images.decoded(subject)):
             name = image.wanted.name
             for j, each in enumerate(read(subject.as_input(image.pixels[None])[0])):
-                subject.opened.go_on()
+                subject.opened.raise_if_stopped()
                 file = f"{i:02d}-{j:02d}-{safe_name(each.layer)}"
-                album.draw(draw(each, printable(name)), f"{file}.png", f"{name}: {each.layer}")
+                page.draw(draw(each, escape(name)), f"{file}.png", f"{name}: {each.layer}")
                 if look.layer:
                     np.save(folder / f"{file}.npy", each.maps)
                 records.append(
@@ -61,13 +61,13 @@ def draw_activations(
             show(i + 1 + len(images.unreadable), len(images.wanted))
     record = subject.describe() | {"seed": look.seed, "unreadable": images.unreadable}
     record["activations"] = records
-    album.finish("activations", record)
+    page.finish("activations", record)
 
 
 def draw_filters(
-    subject: Subject,
-    images: Images,  # noqa: ARG001 - every look takes the same
-    look: Look,
+    subject: InspectedModel,
+    images: ImageReader,  # noqa: ARG001 - every look takes the same
+    look: VisualizeRequest,
     folder: Path,
     *,
     console: Console,
@@ -78,7 +78,7 @@ def draw_filters(
     given = [find_layer(subject.opened, look.layer)] if look.layer else None
     layers = given or _low_middle_high(subject)
     style = look.style or "book"
-    album = Album(folder)
+    page = ResultPage(folder)
     records = []
     for layer in layers:
         precision = _fastest_precision(subject, layer)
@@ -93,7 +93,7 @@ def draw_filters(
                 on_step=_in_percent(show),
             )
         file = safe_name(layer)
-        album.draw(draw(found), f"{file}.png", f"{layer}: {len(found.images)} filters")
+        page.draw(draw(found), f"{file}.png", f"{layer}: {len(found.images)} filters")
         np.save(folder / f"{file}.npy", found.images)
         if found.dead.any():
             console.remark(f"{layer}: {found.dead.sum()} of {len(found.dead)} filters are dead")
@@ -109,13 +109,13 @@ def draw_filters(
             }
         )
     record = subject.describe() | {"style": style, "seed": look.seed, "filters": records}
-    album.finish("filters", record)
+    page.finish("filters", record)
 
 
 def draw_depth_story(
-    subject: Subject,
-    images: Images,
-    look: Look,
+    subject: InspectedModel,
+    images: ImageReader,
+    look: VisualizeRequest,
     folder: Path,
     *,
     console: Console,
@@ -133,10 +133,10 @@ def draw_depth_story(
             labels,
             on_batch=lambda share: show(round(share * len(seen)), len(seen)),
         )
-    album = Album(folder)
+    page = ResultPage(folder)
     name = seen[0].wanted.name
     caption = f"{len(seen)} images, and one of them: {name}"
-    album.draw(draw_depth(story, 0, name), "depth.png", caption)
+    page.draw(draw_depth(story, 0, name), "depth.png", caption)
     means = [each.mean(axis=1).tolist() for each in (story.sparsity, story.within, story.across)]
     rows = list(zip(story.layers, *means, strict=True))
     columns = ("layer", "zeros", "alike within a class", "across classes")
@@ -146,7 +146,7 @@ def draw_depth_story(
     found["depth"] = [
         dict(zip(("layer", "sparsity", "within", "across"), row, strict=True)) for row in rows
     ]
-    album.finish("what the layers keep", subject.describe() | {"seed": look.seed} | found)
+    page.finish("what the layers keep", subject.describe() | {"seed": look.seed} | found)
 
 
 def _in_percent(show: Callable[[int, int], None]) -> Callable[[float], None]:
@@ -154,16 +154,14 @@ def _in_percent(show: Callable[[int, int], None]) -> Callable[[float], None]:
     return lambda share: show(round(100 * share), 100)
 
 
-def _low_middle_high(subject: Subject) -> list[str]:
+def _low_middle_high(subject: InspectedModel) -> list[str]:
     """The first layer with filters, the one in the middle and the last."""
-
     names = layers_with_filters(subject.opened)
     return list(dict.fromkeys((names[0], names[len(names) // 2], names[-1])))
 
 
-def _fastest_precision(subject: Subject, layer: str) -> str:
+def _fastest_precision(subject: InspectedModel, layer: str) -> str:
     """For the many passes up to a layer: pictures do not show the digits that bfloat16 lacks."""
-
     network = keras.Model(subject.opened.network.input, subject.opened.layers[layer])
     if not all(type(each).__module__.startswith("keras.") for each in network.layers):
         return "float32"  # What cannot be restored from its config keeps the precision it has.
@@ -173,6 +171,6 @@ def _fastest_precision(subject: Subject, layer: str) -> str:
         batch_size=8,
         device=subject.device,
         training=False,
-        go_on=subject.opened.go_on,
+        raise_if_stopped=subject.opened.raise_if_stopped,
     )
     return choice.precision

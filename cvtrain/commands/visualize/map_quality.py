@@ -5,10 +5,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from cvtrain.commands.visualize.output import Album
+from cvtrain.commands.visualize.output import ResultPage
 from cvtrain.explain.explain import Explain
 from cvtrain.explain.faithfulness import Measure, evaluate, probabilities_of, random_maps
-from cvtrain.explain.flat_model import OpenedModel
+from cvtrain.explain.flat_model import FlatModel
 from cvtrain.explain.page import Table
 from cvtrain.explain.sanity import ignore_the_model, randomise
 from cvtrain.system.console import Console
@@ -28,7 +28,7 @@ class Faithfulness:
         batch_size: images in one pass.
     """
 
-    def __init__(self, opened: "OpenedModel", batch_size: int):
+    def __init__(self, opened: "FlatModel", batch_size: int):
 
         self._forward = probabilities_of(opened)
         self._batch_size = batch_size
@@ -42,7 +42,6 @@ class Faithfulness:
 
     def add(self, pixels: np.ndarray, classes: np.ndarray, maps: np.ndarray) -> None:
         """Measure some images, unless there are enough; arguments as of `faithfulness.evaluate`."""
-
         seed = self.num_images
         if seed >= _MEASURED:
             return
@@ -51,7 +50,9 @@ class Faithfulness:
             options = {"batch_size": self._batch_size, "seed": seed}
             measured.append(evaluate(self._forward, pixels, classes, each, **options))
 
-    def tell(self, method: str, album: Album, console: Console) -> tuple[dict[str, Any], "Table"]:
+    def tell(
+        self, method: str, page: ResultPage, console: Console
+    ) -> tuple[dict[str, Any], "Table"]:
         """Print the means and draw the curves; returns the record, and a table for the page."""
         from cvtrain.explain.draw_explained import draw_faithfulness
 
@@ -63,7 +64,7 @@ class Faithfulness:
         )
         title = f"faithfulness, {self.num_images} images"
         console.table(columns, rows, title=title)
-        album.draw(draw_faithfulness(of_maps, of_random, method), "faithfulness.png", title)
+        page.draw(draw_faithfulness(of_maps, of_random, method), "faithfulness.png", title)
         record = {
             name: {
                 "better": measure.better,
@@ -77,14 +78,14 @@ class Faithfulness:
 
 
 def check_sanity(
-    opened: "OpenedModel",
+    opened: "FlatModel",
     method: str,
     explain: "Explain",
     images: np.ndarray,
     classes: np.ndarray,
     *,
     seed: int,
-    album: Album,
+    page: ResultPage,
     console: Console,
 ) -> dict[str, Any]:
     """Randomize the weights layer by layer, and measure how much the maps change.
@@ -103,7 +104,7 @@ def check_sanity(
     }
     for name, cascade in cascades.items():
         console.result(f"sanity check: {name} {cascade.verdict}")
-    album.draw(draw_cascades(cascades), "sanity.png", "sanity check: cascading randomisation")
+    page.draw(draw_cascades(cascades), "sanity.png", "sanity check: cascading randomisation")
     return {
         name: {
             "verdict": cascade.verdict,

@@ -23,7 +23,7 @@ _LONGEST_FIGURE = 1600  # pixels, on the page
 _FACTS = ("model", "method", "layer", "classes", "style", "seed", "weights_sha256")
 
 
-class Album:
+class ResultPage:
     """A folder in which figures are collected until its page is made.
 
     Attributes:
@@ -61,7 +61,6 @@ class Album:
             tables: of measures.
             num_left_out: images that have no card.
         """
-
         facts = [(name, str(record[name])) for name in _FACTS if record.get(name) is not None]
         facts += record["versions"].items()
         page = render_page(

@@ -10,20 +10,20 @@ from pathlib import Path
 
 import numpy as np
 
-from cvtrain.data.scan import listed
+from cvtrain.data.scan import join_names
 from cvtrain.errors import ConfigError, RunError
 from cvtrain.models.keras_file import layer_names
-from cvtrain.system.files import printable, safe_name
+from cvtrain.system.files import escape, safe_name
 
 
 @dataclass(frozen=True)
-class Look:
+class VisualizeRequest:
     """How to look.
 
     Attributes:
         what: `cam`, `activations`, `filters` or `depth`.
         layer: name; None: chosen, and told.
-        classes: as `chosen_classes` takes it.
+        classes: as `resolve_classes` takes it.
         method: of `explain.explain.METHODS`; None: gradcam.
         style: of filters, of `activation_maximization.STYLES`; None: book.
         evaluate: also measure how faithful the maps are.
@@ -85,7 +85,7 @@ class ClassChoice:
         return np.stack([predicted, known], axis=1)
 
 
-def chosen_classes(choice: str | None, class_names: Sequence[str]) -> ClassChoice:
+def resolve_classes(choice: str | None, class_names: Sequence[str]) -> ClassChoice:
     """Understand `--class`: a name, an index, `top:K` or `all`; None for the default.
 
     Raises:
@@ -103,21 +103,21 @@ def chosen_classes(choice: str | None, class_names: Sequence[str]) -> ClassChoic
         return ClassChoice(None, min(int(count), len(names)))
     near = difflib.get_close_matches(choice, names)
     raise ConfigError(
-        f"--class {printable(choice)}: there is no such class",
-        f"Did you mean {' or '.join(map(printable, near))}?"
+        f"--class {escape(choice)}: there is no such class",
+        f"Did you mean {' or '.join(map(escape, near))}?"
         if near
-        else f"Name one of {listed(names, 20)}; an index from 0 to {len(names) - 1}; "
+        else f"Name one of {join_names(names, 20)}; an index from 0 to {len(names) - 1}; "
         "top:K; or all.",
     )
 
 
-def refuse_unknown_layer(name: str, path: Path) -> None:
+def check_layer(name: str, path: Path) -> None:
     """Refuse a layer that a saved model cannot have, by the names in its config.
 
     Whether one that it has can be looked at is known when the model is open.
 
     Args:
-        name: as `OpenedModel.layers` has it: maybe `model.layer`, maybe `layer:1`.
+        name: as `FlatModel.layers` has it: maybe `model.layer`, maybe `layer:1`.
         path: a `.keras` file; one that cannot be read so has any layer here.
 
     Raises:
@@ -129,10 +129,10 @@ def refuse_unknown_layer(name: str, path: Path) -> None:
         return
     near = difflib.get_close_matches(name, known)
     raise ConfigError(
-        f"{printable(path)} has no layer {printable(name)}",
-        f"Did you mean {' or '.join(map(printable, near))}?"
+        f"{escape(path)} has no layer {escape(name)}",
+        f"Did you mean {' or '.join(map(escape, near))}?"
         if near
-        else f"The last of its layers: {listed(known[-8:])}.",
+        else f"The last of its layers: {join_names(known[-8:])}.",
     )
 
 

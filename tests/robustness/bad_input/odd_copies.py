@@ -16,7 +16,7 @@ REFUSED: dict[Make, str] = {}
 """What is said where none can."""
 
 
-def dealt(counts: str) -> Callable[[Make], Make]:
+def auto_splits(counts: str) -> Callable[[Make], Make]:
     return lambda make: DEALT.setdefault(make, counts) and make
 
 
@@ -41,28 +41,28 @@ def spoil(folder: Path, number: int) -> None:
 # Shares are 15 % and 15 % of the different images of each class, rounded, and at least one.
 
 
-@dealt("2 classes, 16 train, 4 validation, 4 test images")
+@auto_splits("2 classes, 16 train, 4 validation, 4 test images")
 def all_of_six_twice(root):
     images(root, {"cat": 6, "dog": 6}, times=2)
 
 
-@dealt("2 classes, 112 train, 24 validation, 24 test images")
+@auto_splits("2 classes, 112 train, 24 validation, 24 test images")
 def all_of_forty_twice(root):
     images(root, {"cat": 40, "dog": 40}, times=2)
 
 
-@dealt("2 classes, 48 train, 12 validation, 12 test images")
+@auto_splits("2 classes, 48 train, 12 validation, 12 test images")
 def all_three_times(root):
     images(root, {"cat": 12, "dog": 12}, times=3)
 
 
-@dealt("2 classes, 18 train, 6 validation, 6 test images")
+@auto_splits("2 classes, 18 train, 6 validation, 6 test images")
 def one_class_twice(root):
     images(root, {"cat": 10}, times=2)
     make_images(root, {"dog": 10}, size=(16, 16))
 
 
-@dealt("2 classes, 16 train, 4 validation, 4 test images")
+@auto_splits("2 classes, 16 train, 4 validation, 4 test images")
 def a_manifest_of_copies(root):
     images(root, {"cat": 6, "dog": 6}, times=2)
     rows = [f"{path.relative_to(root)},{path.parent.name}" for path in sorted(root.rglob("*.png"))]
@@ -70,20 +70,20 @@ def a_manifest_of_copies(root):
     return root / "list.csv"
 
 
-@dealt("2 classes, 16 train, 4 validation, 4 test images")
+@auto_splits("2 classes, 16 train, 4 validation, 4 test images")
 def damaged_files_and_copies(root):
     images(root, {"cat": 9, "dog": 9}, times=2)  # 7, 1 and 1 of nine, 1, 1 and 1 of three
     spoil(root / "dog", 12)
 
 
-@dealt("2 classes, 12 train, 3 validation, 3 test images")
+@auto_splits("2 classes, 12 train, 3 validation, 3 test images")
 def half_of_a_class_in_another(root):
     images(root, {"cat": 12, "dog": 12})
     for path in sorted((root / "cat").iterdir())[:6]:
         shutil.copy(path, root / "dog" / f"also {path.name}")
 
 
-@dealt("2 classes, 16 train, 4 validation, 8 test images")
+@auto_splits("2 classes, 16 train, 4 validation, 8 test images")
 def training_images_in_the_test(root):
     images(root, {"train/cat": 12, "train/dog": 12, "test/cat": 2, "test/dog": 2})
     for path in [
@@ -92,7 +92,7 @@ def training_images_in_the_test(root):
         shutil.copy(path, root / "test" / path.parent.name / f"also {path.name}")
 
 
-@dealt("2 classes, 24 train, 24 validation, 24 test images")
+@auto_splits("2 classes, 24 train, 24 validation, 24 test images")
 def copies_in_splits_of_the_source(root):
     splits = ("train", "validation", "test")
     images(root, {f"{split}/{name}": 6 for split in splits for name in ("cat", "dog")}, times=2)

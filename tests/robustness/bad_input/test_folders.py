@@ -15,7 +15,7 @@ from cvtrain.data.check import check_index
 from cvtrain.data.index import build_index
 from cvtrain.errors import DataError
 from cvtrain.images.decode import Decoder
-from cvtrain.images.pixel_cache import Pixels
+from cvtrain.images.pixel_cache import PixelCache
 
 SHARES = {"validation": 0.2, "test": 0.2, "seed": 0}
 DECODER = Decoder((20, 24))
@@ -64,7 +64,7 @@ def test_what_can_be_trained_on_is_understood(make, tmp_path):
     assert len(index.notes) == len(expected.notes)
     for note, words in zip(index.notes, expected.notes, strict=True):
         assert words in note
-    report = check_index(index, Pixels(index.root, DECODER))
+    report = check_index(index, PixelCache(index.root, DECODER))
     doubtful = {problem.path: problem.what for problem in report.problems}
     assert set(doubtful) == set(expected.doubtful)
     assert all(words in doubtful[path] for path, words in expected.doubtful.items())
@@ -92,11 +92,11 @@ def test_what_may_not_be_read_is_named():
         Path(folder).chmod(0o755)
         root = images(Path(folder) / "photos")
         # What is imported on the way may lie where nobody may read.
-        assert not check_index(build_index(root, **SHARES), Pixels(root, DECODER)).problems
+        assert not check_index(build_index(root, **SHARES), PixelCache(root, DECODER)).problems
         (root / "cat" / "000.png").chmod(0)
         with nobody():
             index = build_index(root, **SHARES)
-            (problem,) = check_index(index, Pixels(index.root, DECODER)).problems
+            (problem,) = check_index(index, PixelCache(index.root, DECODER)).problems
         assert (problem.path, problem.severity) == ("cat/000.png", "bad")
         assert "permission denied" in problem.what
         (root / "dog").chmod(0)
@@ -111,7 +111,7 @@ def test_files_that_go_before_they_are_read_are_named(tmp_path):
     (root / "cat" / "000.png").unlink()
     (root / "cat" / "001.png").unlink()
     (root / "cat" / "001.png").mkdir()
-    found = check_index(index, Pixels(root, DECODER)).problems
+    found = check_index(index, PixelCache(root, DECODER)).problems
     assert {problem.path: problem.what for problem in found} == {
         "cat/000.png": "cannot be read: no such file or directory",
         "cat/001.png": "cannot be read: is a directory",
@@ -122,7 +122,7 @@ def test_files_that_go_before_they_are_read_are_named(tmp_path):
 def test_files_that_change_after_the_check_are_not_trained_on(tmp_path, change):
     root = images(tmp_path / "photos")
     index = build_index(root, **SHARES)
-    pixels = Pixels(root, Decoder((20, 24)), memory_limit=0)
+    pixels = PixelCache(root, Decoder((20, 24)), memory_limit=0)
     assert check_index(index, pixels).problems == ()
     path, other = (root / "cat" / f"00{i}.png" for i in (0, 1))
     if change == "goes":

@@ -18,7 +18,7 @@ import numpy as np
 from cvtrain.errors import RunError
 from cvtrain.features.store import FeatureStore
 from cvtrain.runs.run import Run
-from cvtrain.system.files import commit_bytes, seal, unsealed
+from cvtrain.system.files import append_checksum, commit_bytes, read_checksummed
 from cvtrain.training.checkpoint import Checkpoints, Snapshot
 
 NOTICED, HARMLESS, SILENT = "noticed", "harmless", "silent"
@@ -145,8 +145,8 @@ def _sealed_array(folder: Path) -> tuple[Path, Callable[[], str]]:
     text = io.BytesIO()
     np.save(text, np.random.default_rng(0).random((9, 200)) < 0.8)
     commit_bytes(path, text.getvalue())
-    seal(path)
-    return path, lambda: SILENT if unsealed(path) else NOTICED
+    append_checksum(path)
+    return path, lambda: SILENT if read_checksummed(path) else NOTICED
 
 
 FILES = {

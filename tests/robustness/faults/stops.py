@@ -32,7 +32,7 @@ from cvtrain.system import signals
 
 STOPPED = 75
 _PACKAGE = str(Path(signals.__file__).parents[1])
-_PASSING_ON = {"go_on", "_go_on", "<lambda>", "one_pass"}
+_PASSING_ON = {"raise_if_stopped", "_raise_if_stopped", "<lambda>", "one_pass"}
 _CONFIG = """
 seed: 3
 precision: float32

@@ -3,7 +3,7 @@
 import re
 from pathlib import Path
 
-from cvtrain.commands.compare import all_pairs, open_contenders, render_comparison
+from cvtrain.commands.compare import all_pairs, open_runs, render_comparison
 from cvtrain.commands.report import read_suspects, render_report
 from cvtrain.reports.run_files import (
     flat,
@@ -45,7 +45,7 @@ def read_all(run: Run) -> None:
 def show_all(run: Run, other: Run) -> None:
     """Make both pages; AssertionError where one has control characters."""
     one = render_report(run, Stop())
-    contenders = open_contenders([run, other])
+    contenders = open_runs([run, other])
     two = render_comparison(contenders, all_pairs(contenders))
     for shown in (one, two):
         assert all(line.isprintable() for line in re.split(r"[\n\t]", shown))

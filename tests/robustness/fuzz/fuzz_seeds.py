@@ -15,7 +15,7 @@ import numpy as np
 from PIL import Image
 from run_folders import make_run
 
-from cvtrain.evaluation.mislabels import Suspect, mislabels_csv
+from cvtrain.evaluation.mislabels import LikelyMislabel, mislabels_csv
 from cvtrain.features.store import KEY_BYTES, FeatureStore
 from cvtrain.training.checkpoint import Checkpoints, Snapshot
 
@@ -317,7 +317,7 @@ def write_run(folder: Path) -> Path:
     image = folder.parent / "images" / "test/cat/000.png"
     image.parent.mkdir(parents=True)
     image.write_bytes(_encoded(Image.new("RGB", (8, 8)), "PNG"))
-    suspect = Suspect("test/cat/000.png", "test", "cat", "dog", 0.01, 0.9)
+    suspect = LikelyMislabel("test/cat/000.png", "test", "cat", "dog", 0.01, 0.9)
     mistake = {"file": "a.png", "true": "cat", "predicted": "dog", "p_true": 0.1}
     mistake |= {"p_predicted": 0.9, "picture": "01.jpg"}
     scores = {"num_images": 4, "accuracy": 0.5, "accuracy_interval": [0.2, 0.8], "loss": 0.7}

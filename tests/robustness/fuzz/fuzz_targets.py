@@ -22,7 +22,7 @@ from cvtrain.config import dump_config, load_config, yaml
 from cvtrain.config.loader import config_for_source
 from cvtrain.data.array_files import load_npz
 from cvtrain.data.idx import load_idx
-from cvtrain.data.labels import named_in
+from cvtrain.data.labels import label_in_name
 from cvtrain.data.manifest import (
     SPLIT_NAMES,
     Columns,
@@ -224,7 +224,7 @@ def pattern(content: bytes) -> None:
     except ValueError:
         return
     assert compiled.groups == 1
-    assert named_in("train/cat.1.jpg", compiled).isprintable()
+    assert label_in_name("train/cat.1.jpg", compiled).isprintable()
 
 
 def weights(content: bytes) -> None:

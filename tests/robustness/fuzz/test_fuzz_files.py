@@ -11,7 +11,7 @@ from fuzz_yaml import yaml_lines
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from cvtrain.system.files import csv_cell, csv_text, printable
+from cvtrain.system.files import csv_cell, csv_text, escape
 
 
 @given(damaged(SEEDS["checkpoint"]()))
@@ -128,10 +128,10 @@ _NAMES = st.text() | st.text(st.sampled_from("=+-@\t\r'\"0123456789.eE,\n\x1b\x7
 
 @given(_NAMES)
 def test_a_printable_name_has_nothing_that_a_terminal_obeys(name):
-    assert printable(name).isprintable()
-    assert printable(printable(name)) == printable(name)
+    assert escape(name).isprintable()
+    assert escape(escape(name)) == escape(name)
     if name.isprintable():
-        assert printable(name) == name
+        assert escape(name) == name
 
 
 @given(_NAMES)

@@ -11,7 +11,7 @@ import pytest
 
 from cvtrain.data.array_datasets import load_cifar10
 from cvtrain.data.array_files import load_npz
-from cvtrain.data.cats_vs_dogs import write_pets
+from cvtrain.data.cats_vs_dogs import write_cats_vs_dogs
 from cvtrain.errors import DataError
 
 BATCH = "cifar-10-batches-py/data_batch_1"
@@ -153,7 +153,7 @@ def test_an_archive_of_pets_names_no_place(member, tmp_path):
             archive.writestr(name, b"no image")
     new = tmp_path / "inside" / "new"
     new.mkdir(parents=True)
-    left_out = write_pets(new, tmp_path / "x.zip", None, lambda _done, _total: None)
+    left_out = write_cats_vs_dogs(new, tmp_path / "x.zip", None, lambda _done, _total: None)
     assert len(left_out) == 2
     assert list(new.rglob("*")) == []
     assert {path.name for path in tmp_path.iterdir()} == {"x.zip", "inside", "outside"}

@@ -15,7 +15,7 @@ from tiny_images import make_images
 from watched import Case, Sandbox
 from web_pages import Parsed
 
-from cvtrain.system.files import csv_cell, printable
+from cvtrain.system.files import csv_cell, escape
 
 CONFIG = """
 data: {source: photos, image_size: [16, 20], on_bad: skip}
@@ -124,7 +124,7 @@ def test_a_terminal_is_told_nothing_but_text(shown):
     # Names are there, escaped: they are not left out.
     told = shown.outcomes["predict"].out.decode()
     for key in ("colour", "right to left", "markup", "emoji code", "not UTF-8"):
-        assert printable(NAMES[key]) in told, key
+        assert escape(NAMES[key]) in told, key
 
 
 def test_no_cell_of_a_table_is_a_formula(shown):
@@ -139,7 +139,7 @@ def test_no_cell_of_a_table_is_a_formula(shown):
     with (shown.inside / "said.csv").open(encoding="utf-8", newline="") as file:
         said = {row["file"] for row in csv.DictReader(file)}
     for name in FILES:
-        assert any(file.endswith(printable(f"/{name}.png")) for file in said), name
+        assert any(file.endswith(escape(f"/{name}.png")) for file in said), name
     assert csv_cell(NAMES["minus"]).startswith("'-")
 
 
