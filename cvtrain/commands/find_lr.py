@@ -9,7 +9,7 @@ from cvtrain.config import Config
 from cvtrain.errors import TrainingError
 from cvtrain.models.saved_model import logits_model
 from cvtrain.runs.run import Run, RunRequest
-from cvtrain.steps.network import build_network, refuse_small_images
+from cvtrain.steps.network import build_network, check_image_size
 from cvtrain.steps.session import RunSession, open_session
 from cvtrain.steps.stage import class_weights_of, image_feed, in_best_precision
 from cvtrain.system.console import Console
@@ -33,7 +33,7 @@ def find_lr(config: Config, request: RunRequest, console: Console) -> Run:
         TrainingError: the loss is not finite from the start.
         Stopped: on request.
     """
-    refuse_small_images(config)
+    check_image_size(config)
     with open_session("find-lr", config, request, console) as session:
         with (
             session.stop.advising("Start it again; a --run-dir must be a new one."),

@@ -6,7 +6,7 @@ from cvtrain.config import Config
 from cvtrain.runs.run import Run, RunRequest
 from cvtrain.steps.finish import finish
 from cvtrain.steps.inference import image_predictor
-from cvtrain.steps.network import build_network, refuse_small_images
+from cvtrain.steps.network import build_network, check_image_size
 from cvtrain.steps.session import finished_run, open_session
 from cvtrain.steps.stage import (
     draw_augmentation,
@@ -32,7 +32,7 @@ def fit(config: Config, request: RunRequest, console: Console) -> Run:
         TrainingError, ResourceError: training cannot go on; the best model so far is saved.
         Stopped: on request; the best model so far is saved, and `resume` continues.
     """
-    refuse_small_images(config)
+    check_image_size(config)
     if done := finished_run(request, console):
         return done
     with open_session("fit", config, request, console) as session:

@@ -19,7 +19,7 @@ NETWORKS: dict[str, tuple[Callable[..., keras.Model], Callable[..., _Sizes]]] = 
 _SIZING = {"filters", "kernel_size", "padding", "strides", "pooling"}
 
 
-def refuse_small_images(config: Config) -> None:
+def check_image_size(config: Config) -> None:
     """Raise ConfigError where the images are too small for the net; TensorFlow is not needed."""
     net = config.fit.model
     _, output_sizes = NETWORKS[net.name]

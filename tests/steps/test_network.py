@@ -5,7 +5,7 @@ import pytest
 
 from cvtrain.config import load_config
 from cvtrain.errors import ConfigError
-from cvtrain.steps.network import build_network, refuse_small_images
+from cvtrain.steps.network import build_network, check_image_size
 
 MODELS = {
     "convnet": "{filters: [4, 8], padding: same, dense: [5]}",
@@ -35,5 +35,5 @@ def test_the_seed_of_the_config_is_that_of_the_weights(config_path):
 def test_images_that_are_too_small_are_refused(config_path):
     settings = ["fit.model={filters: [4, 4, 4, 4, 4]}", "data.image_size=16"]
     with pytest.raises(ConfigError, match="image_size"):
-        refuse_small_images(load_config(config_path, settings))
-    refuse_small_images(load_config(config_path, [settings[0], "data.image_size=128"]))
+        check_image_size(load_config(config_path, settings))
+    check_image_size(load_config(config_path, [settings[0], "data.image_size=128"]))
