@@ -10,7 +10,7 @@ from cvtrain.data.index import Split
 from cvtrain.evaluation.metrics import classification_report, summarize
 from cvtrain.runs.predictions import predictions_csv
 from cvtrain.runs.run import Run
-from cvtrain.system.files import csv_text
+from cvtrain.system.text import csv_text
 
 CONFIG = """
 seed: 0

@@ -10,7 +10,7 @@ import numpy as np
 from cvtrain.backend.engine import engine_name, keras, quiet, tf
 from cvtrain.errors import ResourceError
 from cvtrain.system import machine
-from cvtrain.system.files import reason_of
+from cvtrain.system.text import reason_of
 from cvtrain.version import __version__
 
 

@@ -324,7 +324,7 @@ def compare(console: "Console", runs: tuple[Path, ...], output: Path, force: boo
     learning curves in one plot, and the differences between the configs.
     """
     from cvtrain.commands.compare import compare as run_compare
-    from cvtrain.system.files import shell_quote
+    from cvtrain.system.text import shell_quote
 
     def typed(wrong: Path, run: object) -> str:
         return " ".join(["cvtrain compare", *(shell_quote(run if p == wrong else p) for p in runs)])

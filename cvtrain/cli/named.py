@@ -90,7 +90,7 @@ def open_model_for(paths: Sequence[str], console: "Console") -> tuple["Run | Pat
 
 def typed_with(*images: str) -> Typed:
     """How this command would name a run: before these images."""
-    from cvtrain.system.files import shell_quote
+    from cvtrain.system.text import shell_quote
 
     command = click.get_current_context().info_name
     some = [shell_quote(image) for image in images[:_MOST_NAMED]]
@@ -106,7 +106,7 @@ def refusal(path: Path, typed: Typed, *, or_images: bool = False) -> RunError:
         typed: how the command line would name a run.
         or_images: images could stand in its place.
     """
-    from cvtrain.system.files import escape
+    from cvtrain.system.text import escape
 
     around, runs, in_words = run_around(path), _runs_in(path), model_at(path)
     if not os.path.exists(path):  # noqa: PTH110 - unlike Path's, it takes a name that is too long
@@ -159,7 +159,7 @@ def _check_no_runs_or_models(images: Sequence[str], *, named: Path | None) -> No
         images: the arguments behind `named`.
         named: the run or model that is to answer; None: nothing is named, and the newest would.
     """
-    from cvtrain.system.files import escape
+    from cvtrain.system.text import escape
 
     for place, argument in enumerate(images):
         is_pattern = glob.has_magic(argument) and not os.path.lexists(argument)
@@ -237,7 +237,7 @@ def _advice_for_missing(path: Path, typed: Typed, *, or_images: bool) -> str:
 
 def _advice_for_model(path: Path, typed: Typed) -> str:
     """What to do with a model that is not what cvtrain takes here."""
-    from cvtrain.system.files import shell_quote
+    from cvtrain.system.text import shell_quote
 
     to_run = f"Name the run folder that it came from, which knows the classes: {typed('RUN')}"
     what = model_at(path)
@@ -253,7 +253,7 @@ def _advice_for_model(path: Path, typed: Typed) -> str:
 
 
 def _did_you_mean(path: Path | None) -> str:
-    from cvtrain.system.files import escape
+    from cvtrain.system.text import escape
 
     return f"Did you mean {escape(path)}?" if path else ""
 

@@ -110,7 +110,7 @@ class Project:
         """The checked config, and the run folder to write or to continue."""
         from cvtrain.config import load_config
         from cvtrain.runs.run import Run, RunRequest, check_not_existing, new_run_path, newest_run
-        from cvtrain.system.files import shell_quote
+        from cvtrain.system.text import shell_quote
 
         config, run_dir = self.config, self.run_dir
         kept: Path | None = config

@@ -26,7 +26,8 @@ from cvtrain.steps.abstention import (
     read_abstention,
 )
 from cvtrain.system.console import Console
-from cvtrain.system.files import commit_json, disk_errors, shell_quote
+from cvtrain.system.files import commit_json, disk_errors
+from cvtrain.system.text import shell_quote
 
 _COLUMNS = ("coverage", "95 % interval", "risk", "95 % interval")
 

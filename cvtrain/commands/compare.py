@@ -15,9 +15,10 @@ from cvtrain.runs.predictions import read_predictions
 from cvtrain.runs.record import RunRecord
 from cvtrain.runs.run import Run
 from cvtrain.system.console import Console
-from cvtrain.system.files import commit_text, escape
+from cvtrain.system.files import commit_text
 from cvtrain.system.html import render
 from cvtrain.system.outputs import PAGE, check_replaceable
+from cvtrain.system.text import escape
 from cvtrain.version import __version__
 
 LEVEL = 0.05

@@ -5,8 +5,8 @@ from cvtrain.data.check import how_to_continue
 from cvtrain.errors import DataError
 from cvtrain.steps.dataset import check, decoder_of, find_to_look, show_notes, summary
 from cvtrain.system.console import Console
-from cvtrain.system.files import escape
 from cvtrain.system.signals import stop_on_signals
+from cvtrain.system.text import escape
 
 
 def data_check(config: Config, *, console: Console) -> None:

@@ -14,10 +14,11 @@ from cvtrain.images.convert import to_png
 from cvtrain.images.decode import Decoder, read_image
 from cvtrain.images.file_types import Convertible, DecodeError, advice_in, none_readable
 from cvtrain.system.console import Console
-from cvtrain.system.files import commit_json, committed_folder, escape, shell_quote
+from cvtrain.system.files import commit_json, committed_folder
 from cvtrain.system.machine import num_threads
 from cvtrain.system.outputs import read_mark
 from cvtrain.system.signals import Stop, stop_on_signals
+from cvtrain.system.text import escape, shell_quote
 
 _MARK = ".cvtrain-converted.json"
 _READABLE = Decoder((64, 64))  # the smaller, the faster; damage shows at any size

@@ -5,8 +5,8 @@ from pathlib import Path
 from cvtrain.data.sources import NAMED_SETS, fetch, is_fetched
 from cvtrain.steps.dataset import DATA_DIR
 from cvtrain.system.console import Console
-from cvtrain.system.files import escape, shell_quote
 from cvtrain.system.signals import stop_on_signals
+from cvtrain.system.text import escape, shell_quote
 
 _MOST_LISTED = 20
 

@@ -18,9 +18,10 @@ from cvtrain.sections import Columns, Data, SplitShares
 from cvtrain.sections.base import compile_pattern
 from cvtrain.steps.dataset import scan, show_notes, summary
 from cvtrain.system.console import Console
-from cvtrain.system.files import commit_text, escape
+from cvtrain.system.files import commit_text
 from cvtrain.system.outputs import check_replaceable
 from cvtrain.system.signals import stop_on_signals
+from cvtrain.system.text import escape
 
 _MOST_LISTED = 20
 

@@ -18,9 +18,10 @@ from cvtrain.errors import DataError
 from cvtrain.images.decode import read_image
 from cvtrain.steps.dataset import check, decoder_of, find_to_look, show_notes
 from cvtrain.system.console import Console
-from cvtrain.system.files import commit_text, committed_folder, csv_text, escape
+from cvtrain.system.files import commit_text, committed_folder
 from cvtrain.system.outputs import check_own_folder, commit_mark
 from cvtrain.system.signals import stop_on_signals
+from cvtrain.system.text import csv_text, escape
 
 _MARK = "stats.json"
 _MOST_LISTED = 10

@@ -25,9 +25,10 @@ from cvtrain.steps.inference import decoder_of_run, load_predictor, predict_spli
 from cvtrain.steps.scores import show_metrics, write_confusion_matrix
 from cvtrain.steps.tta import view_average
 from cvtrain.system.console import Console
-from cvtrain.system.files import commit_text, committed_folder, escape
+from cvtrain.system.files import commit_text, committed_folder
 from cvtrain.system.outputs import check_own_folder, commit_mark
 from cvtrain.system.signals import Stop, stop_on_signals
+from cvtrain.system.text import escape
 
 _MARK = "metrics.json"
 

@@ -44,7 +44,8 @@ from cvtrain.steps.stage import (
 )
 from cvtrain.steps.training_outcome import TrainingResult
 from cvtrain.system.console import Console
-from cvtrain.system.files import commit_bytes, commit_text, committed, csv_text
+from cvtrain.system.files import commit_bytes, commit_text, committed
+from cvtrain.system.text import csv_text
 
 
 def extract_features(

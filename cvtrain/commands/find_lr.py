@@ -13,7 +13,8 @@ from cvtrain.steps.network import build_network, check_image_size
 from cvtrain.steps.session import RunSession, open_session
 from cvtrain.steps.stage import class_weights_of, image_feed, in_best_precision
 from cvtrain.system.console import Console
-from cvtrain.system.files import commit_text, csv_text
+from cvtrain.system.files import commit_text
+from cvtrain.system.text import csv_text
 from cvtrain.training.lr_range_test import RangeTest, range_test
 from cvtrain.training.optimizers import build_optimizer
 

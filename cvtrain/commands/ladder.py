@@ -20,7 +20,8 @@ from cvtrain.sections import FineTune
 from cvtrain.steps.estimate import estimate_features, estimate_fit
 from cvtrain.steps.session import RunSession, finished_run, open_session
 from cvtrain.system.console import Console, duration
-from cvtrain.system.files import commit_text, csv_text, shell_quote
+from cvtrain.system.files import commit_text
+from cvtrain.system.text import csv_text, shell_quote
 
 VIEWS = 4
 """Augmented views a training image where the config names none."""

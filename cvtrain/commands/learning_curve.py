@@ -26,14 +26,8 @@ from cvtrain.steps.heads import cut_backbone
 from cvtrain.steps.pooled_features import copies, pooled_features, samples
 from cvtrain.steps.session import RunSession, finished_run, open_session
 from cvtrain.system.console import Console, duration
-from cvtrain.system.files import (
-    append_checksum,
-    commit_text,
-    committed,
-    csv_text,
-    escape,
-    read_checksummed,
-)
+from cvtrain.system.files import append_checksum, commit_text, committed, read_checksummed
+from cvtrain.system.text import csv_text, escape
 from cvtrain.training.linear_probe import held_out
 
 Point = dict[str, Any]

@@ -22,10 +22,11 @@ from cvtrain.steps.dataset import show_left_out
 from cvtrain.steps.inference import decoder_of_run, load_predictor
 from cvtrain.steps.tta import view_average
 from cvtrain.system.console import Console
-from cvtrain.system.files import committed, csv_text, escape, shell_quote
+from cvtrain.system.files import committed
 from cvtrain.system.machine import num_threads
 from cvtrain.system.outputs import check_replaceable
 from cvtrain.system.signals import Stop, stop_on_signals
+from cvtrain.system.text import csv_text, escape, shell_quote
 
 Answer = Callable[[np.ndarray], tuple[np.ndarray, np.ndarray]]
 """Images (n, h, w, 3) uint8 -> probabilities (n, classes) and the name of what is answered (n,)."""

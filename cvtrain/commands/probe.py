@@ -26,7 +26,8 @@ from cvtrain.steps.dataset import Dataset, check
 from cvtrain.steps.pooled_features import copies, pooled_features, samples
 from cvtrain.steps.session import RunSession, finished_run, open_session
 from cvtrain.system.console import Console, duration
-from cvtrain.system.files import commit_text, csv_text, escape, shell_quote
+from cvtrain.system.files import commit_text
+from cvtrain.system.text import csv_text, escape, shell_quote
 from cvtrain.training.linear_probe import Row, least_accuracy, linear_accuracy, recommend
 
 

@@ -38,10 +38,11 @@ from cvtrain.runs.predictions import Predictions, read_predictions
 from cvtrain.runs.record import RunRecord
 from cvtrain.runs.run import Run
 from cvtrain.system.console import Console, duration
-from cvtrain.system.files import commit_text, shell_quote
+from cvtrain.system.files import commit_text
 from cvtrain.system.html import render
 from cvtrain.system.outputs import PAGE, check_replaceable
 from cvtrain.system.signals import Stop, stop_on_signals
+from cvtrain.system.text import shell_quote
 from cvtrain.version import __version__
 
 SECTIONS = {

@@ -15,7 +15,7 @@ from cvtrain.config import yaml
 from cvtrain.config.origins import KeyPath
 from cvtrain.config.project import Config
 from cvtrain.sections.base import Section, field_docs, sections_in
-from cvtrain.system.files import escape
+from cvtrain.system.text import escape
 
 _MOST_CHARACTERS = 1000
 _LONGEST_NUMBER = 60

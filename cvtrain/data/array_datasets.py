@@ -14,7 +14,7 @@ from PIL import Image
 
 from cvtrain.data.download import Show
 from cvtrain.errors import DataError
-from cvtrain.system.files import escape
+from cvtrain.system.text import escape
 
 Arrays = Mapping[str, np.ndarray]
 """x_train and y_train, and x_val, y_val, x_test and y_test where there are such splits: images as

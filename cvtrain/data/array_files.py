@@ -14,8 +14,8 @@ import numpy as np
 
 from cvtrain.data.array_datasets import MAX_BYTES, SPLITS, Arrays, check_arrays
 from cvtrain.errors import DataError
-from cvtrain.system.files import escape, shell_quote
 from cvtrain.system.npz import read_npz
+from cvtrain.system.text import escape, shell_quote
 
 _MOST_LISTED = 12
 _STORE = (

@@ -9,7 +9,7 @@ from pathlib import Path
 from cvtrain.data.download import Show
 from cvtrain.errors import DataError
 from cvtrain.images.decode import DecodeError, Decoder
-from cvtrain.system.files import escape
+from cvtrain.system.text import escape
 
 _PHOTO = re.compile(r"PetImages/(Cat|Dog)/([0-9]{1,6})\.jpg")
 _MAX_PHOTO = 2**24  # bytes; the largest of the published ones has 0.2 MB

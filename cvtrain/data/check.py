@@ -27,9 +27,9 @@ from cvtrain.errors import DataError
 from cvtrain.images.decode import ADVICE_ON, Decoded, DecodeError, read_image
 from cvtrain.images.file_types import CONVERT, advice_in
 from cvtrain.images.pixel_cache import PixelCache
-from cvtrain.system.files import escape
 from cvtrain.system.machine import num_threads
 from cvtrain.system.signals import NEVER, Stop
+from cvtrain.system.text import escape
 
 _FILES_AT_ONCE = 128  # are remembered together
 _DOING = "checking the images"

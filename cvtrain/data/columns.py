@@ -19,7 +19,7 @@ from cvtrain.data.path_resolution import (
     same_number,
 )
 from cvtrain.data.scan import join_names
-from cvtrain.system.files import escape, shell_quote
+from cvtrain.system.text import escape, shell_quote
 
 SPLIT_NAMES = {
     "train": "train",

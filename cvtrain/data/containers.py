@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from cvtrain.errors import DataError
-from cvtrain.system.files import escape, shell_quote
+from cvtrain.system.text import escape, shell_quote
 
 _SCRIPT = (
     "Write its images into a folder for each class; docs/data.md has a script for that, under "

@@ -15,8 +15,9 @@ from pathlib import Path
 from typing import BinaryIO
 
 from cvtrain.errors import DataError
-from cvtrain.system.files import cache_dir, disk_errors, escape, file_digest
+from cvtrain.system.files import cache_dir, disk_errors, file_digest
 from cvtrain.system.locks import IS_POSIX, lock
+from cvtrain.system.text import escape
 
 Show = Callable[[int, int], None]
 """Is told what is done, and of how much."""

@@ -19,8 +19,8 @@ from cvtrain.data.scan import (
     list_folder,
 )
 from cvtrain.errors import DataError
-from cvtrain.system.files import escape, shell_quote
 from cvtrain.system.outputs import FETCHED_SET, read_mark
+from cvtrain.system.text import escape, shell_quote
 
 Classes = dict[str, list[str]]
 """Class name -> paths of its images."""

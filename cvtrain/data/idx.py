@@ -14,7 +14,7 @@ import numpy as np
 
 from cvtrain.data.array_datasets import MAX_BYTES, Arrays, check_arrays
 from cvtrain.errors import DataError
-from cvtrain.system.files import escape
+from cvtrain.system.text import escape
 
 _NAME = re.compile(
     r"(?P<set>.*?)(?P<split>train|t10k|test)[-_.](?P<what>images[-_.]idx3|labels[-_.]idx1)"

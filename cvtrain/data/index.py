@@ -28,7 +28,7 @@ from cvtrain.data.scan import (
 )
 from cvtrain.data.splitting import SplitAssignment, too_few_error
 from cvtrain.errors import DataError
-from cvtrain.system.files import escape
+from cvtrain.system.text import escape
 
 SPLITS = ("train", "validation", "test")
 

@@ -14,7 +14,7 @@ from pathlib import Path
 from cvtrain.data.scan import LeftOut, images_below, join_names
 from cvtrain.errors import ConfigError, DataError
 from cvtrain.sections.base import compile_pattern
-from cvtrain.system.files import escape
+from cvtrain.system.text import escape
 
 _NEARLY_ALL = 0.9
 # A name ends before the number; words of a name are parted as they like.

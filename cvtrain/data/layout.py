@@ -23,7 +23,7 @@ from cvtrain.data.scan import (
     list_folder,
 )
 from cvtrain.errors import DataError
-from cvtrain.system.files import escape
+from cvtrain.system.text import escape
 
 BESIDE_SPLITS = "folders beside the splits (predict can classify what has no labels)"
 OUTER = "^([^/]+)/"

@@ -27,7 +27,7 @@ from cvtrain.data.path_resolution import Files, PathRule, spelling_of
 from cvtrain.data.scan import join_names
 from cvtrain.data.tables import Rows, read_rows
 from cvtrain.errors import DataError
-from cvtrain.system.files import csv_cell, csv_text, escape
+from cvtrain.system.text import csv_cell, csv_text, escape
 
 Sample = tuple[str, str, str]
 """(split, label, path) of an image; the split is empty where nothing says it."""

@@ -15,7 +15,7 @@ from cvtrain.data.manifest import Sample, has_columns, read_manifest
 from cvtrain.data.scan import LeftOut, images_below, join_names
 from cvtrain.data.tables import TABLE_SUFFIXES, read_rows
 from cvtrain.errors import DataError
-from cvtrain.system.files import escape
+from cvtrain.system.text import escape
 
 _NAMES = ("metadata.jsonl", "metadata.csv", "_classes.csv")
 _FILE_NAMES = {"file_name", "filename"}

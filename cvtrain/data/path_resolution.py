@@ -16,7 +16,7 @@ from typing import NamedTuple
 from urllib.parse import unquote
 
 from cvtrain.data.scan import IMAGE_EXTENSIONS
-from cvtrain.system.files import escape
+from cvtrain.system.text import escape
 
 _SAMPLE = 20
 _PROBES = 3

@@ -9,7 +9,7 @@ from cvtrain.data.index import Index
 from cvtrain.data.scan import join_names, natural_key
 from cvtrain.errors import DataError
 from cvtrain.images.file_types import CONVERT, EXPORT
-from cvtrain.system.files import escape
+from cvtrain.system.text import escape
 
 
 @dataclass(frozen=True)

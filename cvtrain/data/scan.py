@@ -15,8 +15,8 @@ from pathlib import Path
 
 from cvtrain.errors import DataError
 from cvtrain.images.file_types import HEAD_BYTES, is_photograph
-from cvtrain.system.files import escape
 from cvtrain.system.outputs import FETCHED_SET, read_mark
+from cvtrain.system.text import escape
 
 LeftOut = dict[str, list[str]]
 """Reason -> paths below the source of the files and folders that are left out for it."""

@@ -22,9 +22,10 @@ from cvtrain.data.containers import check_not_container
 from cvtrain.data.download import Copy, RemoteFile, Show, Task, download_file, silent_task
 from cvtrain.data.idx import find_idx, load_idx
 from cvtrain.errors import ConfigError, DataError, ResourceError
-from cvtrain.system.files import commit_json, committed_folder, escape, file_digest, sha256_bytes
+from cvtrain.system.files import commit_json, committed_folder, file_digest, sha256_bytes
 from cvtrain.system.outputs import FETCHED_SET
 from cvtrain.system.signals import Stop
+from cvtrain.system.text import escape
 
 _Counts = Mapping[str, int]
 _Write = Callable[[Path, Sequence[Path], _Counts | None, Show], list[str]]

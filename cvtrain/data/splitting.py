@@ -17,7 +17,7 @@ from pathlib import Path
 
 from cvtrain.data.scan import join_names, natural_key
 from cvtrain.errors import DataError
-from cvtrain.system.files import escape
+from cvtrain.system.text import escape
 
 Classes = Mapping[str, Sequence[str]]  # name -> paths
 

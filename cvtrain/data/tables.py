@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, TextIO
 
 from cvtrain.errors import DataError
-from cvtrain.system.files import escape
+from cvtrain.system.text import escape
 
 Rows = Iterator[tuple[int, list[str]]]
 """(line number, values) of each line that is not blank; of JSON Lines, the keys come first."""

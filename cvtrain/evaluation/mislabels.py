@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from cvtrain.errors import RunError
-from cvtrain.system.files import csv_text, escape
+from cvtrain.system.text import csv_text, escape
 
 MOST_LISTED = 500
 """So many lines has the list at most: nobody looks at more."""
@@ -123,7 +123,7 @@ def mislabels_csv(found: Sequence[LikelyMislabel]) -> str:
 
 
 def read_mislabels(path: Path) -> list[LikelyMislabel]:
-    """Read what `mislabels_csv` wrote; names are as `files.csv_cell` leaves them.
+    """Read what `mislabels_csv` wrote; names are as `text.csv_cell` leaves them.
 
     Raises:
         RunError: the file is missing or damaged.

@@ -22,7 +22,8 @@ from matplotlib.text import Text
 from matplotlib.ticker import LogLocator
 
 from cvtrain.evaluation.metrics import measured
-from cvtrain.system.files import committed, truncate
+from cvtrain.system.files import committed
+from cvtrain.system.text import truncate
 
 _TRAIN, _VALIDATION = "#1f77b4", "#d95f02"
 _MAX_NUMBERED_CLASSES = 30

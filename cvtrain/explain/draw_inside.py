@@ -14,7 +14,7 @@ from matplotlib.text import Text
 from cvtrain.explain.activations import LayerActivations
 from cvtrain.explain.filters import FilterImages
 from cvtrain.explain.layer_statistics import DepthStory
-from cvtrain.system.files import truncate
+from cvtrain.system.text import truncate
 
 _DPI = 120  # that of draw.save, so that a pixel of a grid is a pixel of the file
 _GAP = 2

@@ -32,7 +32,7 @@ from cvtrain.explain.graphs import (
 )
 from cvtrain.explain.output_logits import of_every_class, scores_of
 from cvtrain.models.graph import graph_nodes
-from cvtrain.system.files import reason_of
+from cvtrain.system.text import reason_of
 
 ANY_SIZE = (224, 224)
 """Height and width of the images that a model of images of any size gets, as ImageNet's have."""

@@ -29,7 +29,8 @@ import ml_dtypes
 import numpy as np
 
 from cvtrain.errors import ResourceError
-from cvtrain.system.files import committed, disk_errors, escape, make_folder, remove_abandoned
+from cvtrain.system.files import committed, disk_errors, make_folder, remove_abandoned
+from cvtrain.system.text import escape
 
 KEY_BYTES = 32
 

@@ -14,7 +14,7 @@ from PIL.TiffImagePlugin import TiffImageFile
 
 from cvtrain.images.decode import largest_size
 from cvtrain.images.file_types import EXPORT, EXTRAS, READERS, Convertible, DecodeError
-from cvtrain.system.files import reason_of
+from cvtrain.system.text import reason_of
 
 _BITS_PER_SAMPLE, _PHOTOMETRIC, _WHITE_IS_ZERO = 258, 262, 0  # TIFF 6.0, section 8
 _LARGEST = 65_535

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 from cvtrain.images.file_types import EXPORT, REPLACE, Convertible, DecodeError, too_large
-from cvtrain.system.files import escape
+from cvtrain.system.text import escape
 
 _MOST_CHUNKS = 100_000  # libpng's own files have one for each 8 KiB
 _MOST_SCANS = 100  # progressive files have about ten; each costs a pass over all coefficients

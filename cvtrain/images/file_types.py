@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from cvtrain.errors import DataError
-from cvtrain.system.files import escape, shell_quote
+from cvtrain.system.text import escape, shell_quote
 
 REPLACE = "Replace it by an intact copy."
 EXPORT = "Export it as JPEG or PNG with a program that opens it."

@@ -10,8 +10,8 @@ import numpy as np
 from cvtrain.errors import DataError
 from cvtrain.images.decode import DecodeError, Decoder, read_image
 from cvtrain.images.file_types import advice_in
-from cvtrain.system.files import escape
 from cvtrain.system.machine import available_memory
+from cvtrain.system.text import escape
 
 
 class PixelCache:

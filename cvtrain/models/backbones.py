@@ -20,7 +20,7 @@ from cvtrain.models.convnet import seed_of
 from cvtrain.models.graph import graph_nodes
 from cvtrain.models.weights import load_weights
 from cvtrain.sections.architectures import ARCHITECTURES, Architecture
-from cvtrain.system.files import escape
+from cvtrain.system.text import escape
 
 _IMAGENET_MEAN = np.array([0.485, 0.456, 0.406])  # of RGB in 0..1, as are the deviations
 _IMAGENET_STD = np.array([0.229, 0.224, 0.225])

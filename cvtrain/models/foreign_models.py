@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from cvtrain.models.hdf5 import is_hdf5, opened
-from cvtrain.system.files import escape, shell_quote
+from cvtrain.system.text import escape, shell_quote
 
 MODELS = {
     ".keras": "a Keras model",

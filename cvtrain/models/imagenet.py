@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from cvtrain.sections.architectures import ARCHITECTURES
-from cvtrain.system.files import escape
+from cvtrain.system.text import escape
 
 ADDRESS = "https://storage.googleapis.com/tensorflow/keras-applications"
 

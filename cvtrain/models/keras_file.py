@@ -18,7 +18,7 @@ from typing import Any
 from cvtrain.errors import RunError
 from cvtrain.models import foreign_models as formats
 from cvtrain.models.hdf5 import check_file
-from cvtrain.system.files import escape, reason_of
+from cvtrain.system.text import escape, reason_of
 
 _CONFIG, _WEIGHTS = "config.json", "model.weights.h5"
 _MEMBERS = {"metadata.json", _CONFIG, _WEIGHTS}

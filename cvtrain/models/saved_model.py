@@ -26,7 +26,8 @@ from cvtrain import backend
 from cvtrain.backend import keras
 from cvtrain.errors import RunError, TrainingError
 from cvtrain.models.keras_file import KerasFile, check_keras_file, unusable
-from cvtrain.system.files import committed, escape
+from cvtrain.system.files import committed
+from cvtrain.system.text import escape
 from cvtrain.version import __version__
 
 METADATA = "metadata.json"

@@ -21,7 +21,7 @@ from cvtrain.backend import keras
 from cvtrain.errors import RunError
 from cvtrain.models import foreign_models as formats
 from cvtrain.models.hdf5 import check_array, child, is_hdf5, opened
-from cvtrain.system.files import escape, reason_of
+from cvtrain.system.text import escape, reason_of
 
 if TYPE_CHECKING:
     import h5py

@@ -16,7 +16,7 @@ from cvtrain.runs.commands import MODEL_COMMANDS, NAME_A_MODEL_RUN
 from cvtrain.runs.record import RunRecord, Scores, Share
 from cvtrain.runs.run import Run
 from cvtrain.runs.validation import FileName, JsonObject, Text, checked
-from cvtrain.system.files import csv_cell, escape, shell_quote
+from cvtrain.system.text import csv_cell, escape, shell_quote
 
 _MOST_BYTES = 1_000_000  # of a config, as when it is loaded
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from cvtrain.runs.record import DetailedScores, RunRecord
 from cvtrain.system.console import duration
-from cvtrain.system.files import shell_quote
+from cvtrain.system.text import shell_quote
 
 
 def percent(share: float) -> str:

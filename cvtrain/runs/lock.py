@@ -10,8 +10,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from cvtrain.errors import ResourceError, RunError
-from cvtrain.system.files import NO_FOLLOW, disk_errors, escape, remove_abandoned
+from cvtrain.system.files import NO_FOLLOW, disk_errors, remove_abandoned
 from cvtrain.system.locks import IS_POSIX, lock
+from cvtrain.system.text import escape
 
 LOCK = ".lock"
 """The file in a folder that is locked. It stays."""

@@ -7,7 +7,7 @@ from pathlib import Path
 from cvtrain.data.sources import NAMED_SETS
 from cvtrain.errors import DataError
 from cvtrain.runs.run import Run
-from cvtrain.system.files import escape
+from cvtrain.system.text import escape
 
 MOVED = "If they have moved, add where they are now: --data FOLDER"
 """What to do about images of a run that are gone."""

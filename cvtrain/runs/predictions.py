@@ -14,7 +14,7 @@ import numpy as np
 from cvtrain.data.index import Split
 from cvtrain.errors import RunError
 from cvtrain.evaluation.metrics import log_losses
-from cvtrain.system.files import csv_cell, csv_text, escape
+from cvtrain.system.text import csv_cell, csv_text, escape
 
 _COLUMNS = ["file", "label", "prediction", "confidence", "correct", "loss"]
 
@@ -24,7 +24,7 @@ class Predictions:
     """What a model said about labelled images.
 
     Attributes:
-        files: name of each image as the file has it (see `files.csv_cell`).
+        files: name of each image as the file has it (see `text.csv_cell`).
         labels: int32 (n,), positions in the class names.
         probabilities: float32 (n, classes).
     """

@@ -23,12 +23,12 @@ from cvtrain.system.files import (
     commit_json,
     commit_text,
     disk_errors,
-    escape,
     is_temporary,
     make_folder,
     sha256_bytes,
 )
 from cvtrain.system.stopwatch import Stopwatch
+from cvtrain.system.text import escape
 
 _MAX_BYTES = 64_000_000
 FIRST_FILES = "config.yaml", "split.json"

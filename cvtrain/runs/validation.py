@@ -13,7 +13,7 @@ from typing import Annotated, Literal, TypeVar
 from pydantic import BaseModel, ConfigDict, PlainValidator, TypeAdapter, ValidationError
 
 from cvtrain.errors import RunError
-from cvtrain.system.files import escape
+from cvtrain.system.text import escape
 
 
 def _text(value: object) -> str:

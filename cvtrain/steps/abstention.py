@@ -19,7 +19,7 @@ from cvtrain.evaluation.calibration import (
 from cvtrain.evaluation.metrics import calibration_error
 from cvtrain.runs.predictions import Predictions
 from cvtrain.runs.run import Run
-from cvtrain.system.files import escape, shell_quote
+from cvtrain.system.text import escape, shell_quote
 
 FORMAT = 1
 UNKNOWN = "unknown"

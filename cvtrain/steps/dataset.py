@@ -19,8 +19,8 @@ from cvtrain.images.pixel_cache import PixelCache
 from cvtrain.sections import SplitShares
 from cvtrain.sections.base import compile_pattern
 from cvtrain.system.console import Console
-from cvtrain.system.files import escape
 from cvtrain.system.signals import Stop
+from cvtrain.system.text import escape
 
 DATA_DIR = Path("data")
 _MOST_RECORDED = 200  # problems in run.json

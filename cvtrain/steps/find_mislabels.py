@@ -26,7 +26,8 @@ from cvtrain.models.heads import pool
 from cvtrain.runs.run import Run
 from cvtrain.steps.session import RunSession
 from cvtrain.system.console import Console
-from cvtrain.system.files import commit_text, escape
+from cvtrain.system.files import commit_text
+from cvtrain.system.text import escape
 from cvtrain.training.linear_probe import out_of_fold
 
 FILE = "mislabels.csv"

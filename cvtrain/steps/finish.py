@@ -28,7 +28,8 @@ from cvtrain.steps.session import RunSession
 from cvtrain.steps.training_outcome import TrainingResult
 from cvtrain.steps.worst_mistakes import explain_mistakes
 from cvtrain.system.console import Console, duration
-from cvtrain.system.files import commit_text, shell_quote
+from cvtrain.system.files import commit_text
+from cvtrain.system.text import shell_quote
 
 _UNLEARNT = (
     "the saved model is not significantly better than guessing on images that it has not learnt, "

@@ -17,8 +17,8 @@ from cvtrain.models.saved_model import load_model
 from cvtrain.runs.run import Run
 from cvtrain.steps.session import RunSession
 from cvtrain.system.console import Console
-from cvtrain.system.files import reason_of
 from cvtrain.system.signals import Stop
+from cvtrain.system.text import reason_of
 
 BATCH_SIZE = 64
 

@@ -25,7 +25,7 @@ from cvtrain.steps.dataset import show_left_out
 from cvtrain.steps.environment import library_versions
 from cvtrain.steps.inference import decoder_of_run, load_saved
 from cvtrain.system.console import Console
-from cvtrain.system.files import csv_cell, escape
+from cvtrain.system.text import csv_cell, escape
 
 _ABOUT = 25  # of 255: resizing may overshoot
 _LEAST_SPAN, _GREATEST_SPAN = 0.1, 300  # of what a network learns from

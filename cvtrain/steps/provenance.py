@@ -22,7 +22,8 @@ from cvtrain.steps.environment import (
     installed_versions,
     processor_as_device,
 )
-from cvtrain.system.files import escape, file_digest
+from cvtrain.system.files import file_digest
+from cvtrain.system.text import escape
 
 Places = Mapping[str, Mapping[str, Sequence[str]]]
 """{split: {class: [path, ...]}}, as split.json has it."""

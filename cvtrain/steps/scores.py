@@ -9,7 +9,8 @@ import numpy as np
 from cvtrain.evaluation.metrics import METRICS
 from cvtrain.steps.abstention import describe_coverage
 from cvtrain.system.console import Console
-from cvtrain.system.files import commit_text, csv_text
+from cvtrain.system.files import commit_text
+from cvtrain.system.text import csv_text
 
 
 def write_confusion_matrix(

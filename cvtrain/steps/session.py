@@ -21,9 +21,10 @@ from cvtrain.steps.provenance import (
     weights_digests,
 )
 from cvtrain.system.console import Console
-from cvtrain.system.files import commit_text, escape, json_text, shell_quote
+from cvtrain.system.files import commit_text, json_text
 from cvtrain.system.signals import Stop, stop_on_signals
 from cvtrain.system.stopwatch import Stopwatch
+from cvtrain.system.text import escape, shell_quote
 from cvtrain.tracking.tracked import Tracking, require_trackers, tracked
 
 

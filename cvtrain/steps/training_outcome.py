@@ -7,7 +7,8 @@ from typing import Any
 from cvtrain.evaluation.remedies import is_absurd_rate, lower_rate
 from cvtrain.runs.run import Run
 from cvtrain.sections import Training
-from cvtrain.system.files import commit_text, csv_text
+from cvtrain.system.files import commit_text
+from cvtrain.system.text import csv_text
 from cvtrain.training.state import Row, Trained
 
 _MOST_DECAY = 0.1  # of a weight that decay may take away in a step

@@ -19,7 +19,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
-from cvtrain.system.files import escape
+from cvtrain.system.text import escape
 
 if TYPE_CHECKING:
     from logging import Logger

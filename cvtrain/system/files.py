@@ -1,4 +1,4 @@
-"""Files that matter: committed atomically, named safely, identified by content.
+"""Files that matter: committed atomically, identified by content.
 
 A commit is: write to a temporary file beside the target, fsync it, rename it over the target, fsync
 the folder. A reader sees the old content or the new one, never a mixture, also after a power cut.
@@ -8,18 +8,15 @@ what was not changed for a day has been left.
 """
 
 import contextlib
-import csv
 import errno
 import hashlib
-import io
 import json
 import os
 import re
-import shlex
 import shutil
 import tempfile
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +24,7 @@ from platformdirs import user_cache_path
 
 from cvtrain.errors import DataError, ResourceError
 from cvtrain.system.locks import IS_POSIX, lock
+from cvtrain.system.text import escape
 
 NO_FOLLOW = getattr(os, "O_NOFOLLOW", 0)
 """Flag of `os.open`: refuse a link. Windows knows no such flag."""
@@ -51,8 +49,6 @@ _REFUSALS = {
     errno.EISDIR: ("a folder is in the way of a file", _PLACE),
     errno.EIO: ("the disk reports an error", "Check the disk, or choose a folder on another"),
 }
-# Spreadsheets take full-width signs for signs, too. A number of ours may begin with a minus.
-_FORMULA = re.compile(r"[=+@\t\r\uff1d\uff0b\uff0d\uff20]|-(?!\d*\.?\d+(e[-+]?\d+)?\Z)")
 _DIGITS = 64  # of a SHA-256
 _ABANDONED_AFTER = 86_400  # seconds, where locks do not tell
 
@@ -168,27 +164,6 @@ def json_text(content: Any) -> str:
     return text.encode("utf-8", errors="backslashreplace").decode()
 
 
-def csv_text(rows: Iterable[Sequence[Any]]) -> str:
-    """Rows as CSV, one line each: in texts, control characters are escaped as `escape` does,
-    and one that a spreadsheet would run as a formula gets an apostrophe before it.
-    """
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    for row in rows:
-        writer.writerow(csv_cell(cell) if isinstance(cell, str) else cell for cell in row)
-    return text.getvalue()
-
-
-def safe_name(name: str) -> str:
-    """`name` as a part of a file name: letters, digits, dots, dashes, at most 60."""
-    return "".join(c if c.isascii() and (c.isalnum() or c in "._-") else "-" for c in name)[:60]
-
-
-def csv_cell(cell: str) -> str:
-    """`cell` as `csv_text` writes it: harmless to terminals and spreadsheets."""
-    return ("'" if _FORMULA.match(cell) else "") + escape(cell)
-
-
 @contextlib.contextmanager
 def disk_errors(path: Path) -> Iterator[None]:
     """Turn the operating system's refusals while `path` is written into a ResourceError."""
@@ -238,34 +213,6 @@ def file_digest(path: Path, algorithm: str = "sha256") -> str:
             f"{escape(path)}: cannot be read: {(error.strerror or str(error)).lower()}",
             "Check the file and its permissions.",
         ) from error
-
-
-def escape(name: object) -> str:
-    r"""`name` with what a terminal would obey or cannot show escaped: `a\x1b[31m`, `caf\udce9`."""
-    text = str(name)
-    if text.isprintable():  # at once: a page holds pictures of thousands of characters
-        return text
-    return "".join(
-        c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in text
-    )
-
-
-def shell_quote(path: object) -> str:
-    """A path as a command line to copy has it: printable, in quotes where a shell needs them."""
-    return shlex.quote(escape(path))
-
-
-def truncate(name: object, length: int = 24) -> str:
-    """`name` as `escape` has it, of at most `length` characters."""
-    text = escape(name)
-    return text if len(text) <= length else f"{text[: length - 1]}…"
-
-
-def reason_of(error: Exception) -> str:
-    """The first line of what somebody else's error says, printable, at most 200 characters; its
-    class where it says nothing.
-    """
-    return escape(str(error).strip().partition("\n")[0])[:200] or type(error).__name__
 
 
 def cache_dir() -> Path:

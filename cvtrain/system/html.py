@@ -17,7 +17,7 @@ from jinja2 import Environment, FunctionLoader, StrictUndefined
 from markupsafe import Markup
 from PIL import Image
 
-from cvtrain.system.files import escape
+from cvtrain.system.text import escape
 
 _JPEG = {"quality": 82, "optimize": True}
 

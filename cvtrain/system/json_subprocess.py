@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import cvtrain
-from cvtrain.system.files import escape
+from cvtrain.system.text import escape
 
 
 def run_json_subprocess(module: str, *arguments: str, seconds: float) -> tuple[dict[str, Any], str]:

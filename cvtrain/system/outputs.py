@@ -13,7 +13,8 @@ from pathlib import Path
 from typing import Any
 
 from cvtrain.errors import ConfigError, ResourceError
-from cvtrain.system.files import cache_dir, commit_json, escape, is_temporary
+from cvtrain.system.files import cache_dir, commit_json, is_temporary
+from cvtrain.system.text import escape
 from cvtrain.version import __version__
 
 FETCHED_SET = ".cvtrain-set.json"

@@ -7,7 +7,7 @@ from typing import Any
 
 from cvtrain.errors import ConfigError
 from cvtrain.runs.run import Run
-from cvtrain.system.files import reason_of
+from cvtrain.system.text import reason_of
 from cvtrain.tracking.mlflow import MLflow
 from cvtrain.tracking.tensorboard import TensorBoard
 from cvtrain.tracking.tracker import Tracker

@@ -29,8 +29,8 @@ from cvtrain.commands.report import NUM_MISLABELS, render_report, report
 from cvtrain.errors import RunError, Stopped
 from cvtrain.runs.run import Run
 from cvtrain.system.console import Console
-from cvtrain.system.files import escape
 from cvtrain.system.signals import Stop
+from cvtrain.system.text import escape
 
 NEW_FIELDS = {
     "reading": [

@@ -25,8 +25,9 @@ from cvtrain.models.imagenet import BACKBONES, keras_home, network_of, problem_f
 from cvtrain.sections import Augment
 from cvtrain.system import machine
 from cvtrain.system.console import Console
-from cvtrain.system.files import cache_dir, escape
+from cvtrain.system.files import cache_dir
 from cvtrain.system.json_subprocess import run_json_subprocess
+from cvtrain.system.text import escape
 from cvtrain.version import __version__
 
 _GIB = 2**30

@@ -22,10 +22,11 @@ from cvtrain.sections import Columns
 from cvtrain.sections.architectures import ARCHITECTURES
 from cvtrain.steps.dataset import columns_of, show_notes, summary
 from cvtrain.system.console import Console, duration
-from cvtrain.system.files import commit_text, escape, shell_quote
+from cvtrain.system.files import commit_text
 from cvtrain.system.json_subprocess import run_json_subprocess
 from cvtrain.system.outputs import check_replaceable
 from cvtrain.system.signals import stop_on_signals
+from cvtrain.system.text import escape, shell_quote
 
 _MOST_SECONDS = 90.0
 _MOST_CLASSES = 6

@@ -13,7 +13,7 @@ from cvtrain.models.imagenet import KerasWeights
 from cvtrain.sections import SplitShares
 from cvtrain.steps.dataset import columns_of, summary
 from cvtrain.system.console import duration
-from cvtrain.system.files import escape, shell_quote
+from cvtrain.system.text import escape, shell_quote
 
 """The commands that take minutes, in their order."""
 LEAST_IMBALANCE = 3.0

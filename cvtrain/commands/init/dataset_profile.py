@@ -23,9 +23,9 @@ from cvtrain.images.file_types import none_readable
 from cvtrain.sections import Columns, Data, SplitShares
 from cvtrain.steps.dataset import check, find
 from cvtrain.system.console import Console
-from cvtrain.system.files import escape
 from cvtrain.system.machine import num_threads
 from cvtrain.system.signals import Stop
+from cvtrain.system.text import escape
 
 SIDES = (64, 96, 128, 160, 192, 224)
 """Image sizes to choose from, all multiples of 32, by which the backbones shrink their maps.

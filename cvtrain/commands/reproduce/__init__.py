@@ -36,8 +36,9 @@ from cvtrain.steps.provenance import (
     weights_digests,
 )
 from cvtrain.system.console import Console
-from cvtrain.system.files import cache_dir, commit_json, escape, sha256_bytes, shell_quote
+from cvtrain.system.files import cache_dir, commit_json, sha256_bytes
 from cvtrain.system.signals import stop_on_signals
+from cvtrain.system.text import escape, shell_quote
 
 
 def reproduce(

@@ -23,9 +23,10 @@ from cvtrain.steps.inspected_model import (
     root_of_test_images,
 )
 from cvtrain.system.console import Console
-from cvtrain.system.files import committed_folder, escape, shell_quote
+from cvtrain.system.files import committed_folder
 from cvtrain.system.outputs import check_own_folder
 from cvtrain.system.signals import stop_on_signals
+from cvtrain.system.text import escape, shell_quote
 
 _NUM_EXPLAINED, _NUM_ACTIVATED, _NUM_COMPARED = 24, 2, 120
 _LOOKS = {

@@ -18,8 +18,8 @@ from cvtrain.explain.overlay import heatmap, overlay, seen_box, upsample
 from cvtrain.explain.page import Card, View
 from cvtrain.steps.inspected_model import Image, ImageReader, InspectedModel
 from cvtrain.system.console import Console
-from cvtrain.system.files import safe_name
 from cvtrain.system.html import picture
+from cvtrain.system.text import safe_name
 
 if TYPE_CHECKING:
     from cvtrain.explain.draw import Picture

@@ -18,7 +18,7 @@ from cvtrain.explain.layer_statistics import depth_story
 from cvtrain.models.transfer import in_precision
 from cvtrain.steps.inspected_model import ImageReader, InspectedModel
 from cvtrain.system.console import Console
-from cvtrain.system.files import escape, safe_name
+from cvtrain.system.text import escape, safe_name
 from cvtrain.training.precision import choose_precision
 
 

@@ -13,7 +13,7 @@ import numpy as np
 from cvtrain.data.scan import join_names
 from cvtrain.errors import ConfigError, RunError
 from cvtrain.models.keras_file import layer_names
-from cvtrain.system.files import escape, safe_name
+from cvtrain.system.text import escape, safe_name
 
 
 @dataclass(frozen=True)

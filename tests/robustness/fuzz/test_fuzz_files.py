@@ -11,7 +11,7 @@ from fuzz_yaml import yaml_lines
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from cvtrain.system.files import csv_cell, csv_text, escape
+from cvtrain.system.text import csv_cell, csv_text, escape
 
 
 @given(damaged(SEEDS["checkpoint"]()))

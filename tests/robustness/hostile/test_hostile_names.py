@@ -15,7 +15,7 @@ from tiny_images import make_images
 from watched import Case, Sandbox
 from web_pages import Parsed
 
-from cvtrain.system.files import csv_cell, escape
+from cvtrain.system.text import csv_cell, escape
 
 CONFIG = """
 data: {source: photos, image_size: [16, 20], on_bad: skip}
