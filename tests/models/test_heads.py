@@ -8,8 +8,7 @@ from sklearn.preprocessing import StandardScaler
 from cvtrain.backend import keras
 from cvtrain.errors import ConfigError
 from cvtrain.models.convnet import build_convnet
-from cvtrain.models.heads import attach_dense, attach_logistic, fit_logistic
-from cvtrain.models.heads import pooled as pooled_like
+from cvtrain.models.heads import attach_dense, attach_logistic, fit_logistic, pool
 from cvtrain.models.transfer import layers_above
 
 RNG = np.random.default_rng(0)
@@ -30,7 +29,7 @@ def test_pooling_by_hand_is_the_layers(base, pooling):
     batch = images(6)
     maps = keras.Model(model.input, model.get_layer("pool2").output).predict(batch, verbose=0)
     vectors = keras.Model(model.input, model.get_layer("features").output).predict(batch, verbose=0)
-    np.testing.assert_allclose(pooled_like(maps, pooling), vectors, rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(pool(maps, pooling), vectors, rtol=1e-5, atol=1e-6)
 
 
 def test_a_dense_head_has_what_was_asked_for(base):
@@ -56,8 +55,8 @@ def test_logistic_regression_is_scikit_learns(base, num_classes, tmp_path):
     train, validation, batch = images(60), images(30), images(9)
     body = keras.Model(base.input, base.get_layer("pool2").output)
     labels = RNG.integers(0, num_classes, 60)
-    features = pooled_like(body.predict(train, verbose=0), "average")
-    held_out = pooled_like(body.predict(validation, verbose=0), "average")
+    features = pool(body.predict(train, verbose=0), "average")
+    held_out = pool(body.predict(validation, verbose=0), "average")
     coefficients, intercepts, strength = fit_logistic(
         (features, labels), (held_out, RNG.integers(0, num_classes, 30))
     )
@@ -68,7 +67,7 @@ def test_logistic_regression_is_scikit_learns(base, num_classes, tmp_path):
     oracle = LogisticRegression(C=strength, max_iter=10000, tol=1e-8).fit(
         scaler.transform(features), labels
     )
-    asked = scaler.transform(pooled_like(body.predict(batch, verbose=0), "average"))
+    asked = scaler.transform(pool(body.predict(batch, verbose=0), "average"))
     np.testing.assert_allclose(
         model.predict(batch, verbose=0), oracle.predict_proba(asked), atol=2e-3
     )
