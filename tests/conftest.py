@@ -213,7 +213,7 @@ def starter(tmp_path_factory, image_folder):
 def no_figures():
     """Drawing takes a third of a tiny run; for tests that look at no figure."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("cvtrain.explain.draw.save", lambda *_: None)
+        patch.setattr("cvtrain.plots.figures.save", lambda *_: None)
         yield
 
 

@@ -228,7 +228,7 @@ def _duplicate_rows(found: Statistics, places: Mapping[str, _Place]) -> Iterable
 def _draw(
     index: Index, found: Statistics, places: Mapping[str, _Place], folder: Path, config: Config
 ) -> None:
-    from cvtrain.explain.draw import draw_contact_sheet, save
+    from cvtrain.plots.figures import draw_contact_sheet, save
 
     decode = replace(decoder_of(config), size=_PICTURE, resize="pad")
 

@@ -95,12 +95,12 @@ def training_step(session: RunSession) -> Iterator[Callable[[float], float]]:
 
 def write(run: Run, found: "RangeTest") -> None:
     """Commit `lr.csv` and the figure."""
-    from cvtrain.explain import draw
+    from cvtrain.plots import figures
 
     columns = (found.rates, found.losses, found.smoothed)
     rows = [[f"{value:.7g}" for value in row] for row in zip(*columns, strict=True)]
     commit_text(run.path / "lr.csv", csv_text([["learning_rate", "loss", "smoothed"], *rows]))
-    draw.save(draw.draw_find_lr(*columns, found.suggestion), run.figures / "find_lr.png")
+    figures.save(figures.draw_find_lr(*columns, found.suggestion), run.figures / "find_lr.png")
 
 
 def show_suggestion(session: RunSession, found: "RangeTest") -> None:

@@ -191,11 +191,11 @@ def correct(run: Run) -> np.ndarray:
 
 def write(run: Run, rows: Sequence[dict[str, Any]]) -> None:
     """Commit `ladder.csv` and its figure."""
-    from cvtrain.explain import draw
+    from cvtrain.plots import figures
 
     columns = ["rung", "accuracy", "low", "high", "p", "minutes", "estimated", "parameters"]
     commit_text(run.path / "ladder.csv", csv_text([columns, *map(_cells, rows)]))
-    draw.save(draw.draw_ladder(rows), run.figures / "ladder.png")
+    figures.save(figures.draw_ladder(rows), run.figures / "ladder.png")
 
 
 def show(session: RunSession, rows: Sequence[dict[str, Any]]) -> None:

@@ -221,13 +221,13 @@ def write(
     forecast: Sequence[dict[str, Any]],
 ) -> None:
     """Commit `learning_curve.csv`, one line a subset, and the figure."""
-    from cvtrain.explain import draw
-    from cvtrain.explain.draw_learning_curve import draw_learning_curve
+    from cvtrain.plots import figures
+    from cvtrain.plots.learning_curve import draw_learning_curve
 
     lines = [[*list(point.values())[:-1], f"{point['accuracy']:.9g}"] for point in points]
     commit_text(run.path / "learning_curve.csv", csv_text([list(points[0]), *lines]))
     figure = draw_learning_curve(points, curve, forecast)
-    draw.save(figure, run.figures / "learning_curve.png")
+    figures.save(figure, run.figures / "learning_curve.png")
 
 
 def show(run: Run, console: Console) -> None:

@@ -191,12 +191,12 @@ def classify(
 
 def write(run: Run, rows: Sequence[Row], best: Row, cut: Row) -> None:
     """Commit `probe.csv`, one line a block, and its figure."""
-    from cvtrain.explain import draw
+    from cvtrain.plots import figures
 
     columns = [*rows[0], "recommended"]
     lines = [[*map(_cell, row.values()), int(row == cut)] for row in rows]
     commit_text(run.path / "probe.csv", csv_text([columns, *lines]))
-    draw.save(draw.draw_probe(rows, cut, least_accuracy(best)), run.figures / "probe.png")
+    figures.save(figures.draw_probe(rows, cut, least_accuracy(best)), run.figures / "probe.png")
 
 
 def show(run: Run, backbone: Backbone, config: Path | None, console: Console) -> None:

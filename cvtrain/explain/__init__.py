@@ -1,4 +1,4 @@
-"""A model and images -> maps, images of filters, figures and pages."""
+"""A model and images -> maps, images of filters, and pages."""
 
 # By name alone, so that the command line knows them without the engine; see explain.METHODS.
 METHOD_NAMES = (

@@ -1,6 +1,6 @@
 """The figures of a run as pictures of a page, each with what it shows in words.
 
-They are those of `explain.draw`, as SVG: crisp at any size, and small.
+They are those of `plots.figures`, as SVG: crisp at any size, and small.
 """
 
 from collections.abc import Mapping, Sequence
@@ -10,7 +10,8 @@ import numpy as np
 
 from cvtrain.evaluation.calibration import risk_coverage
 from cvtrain.evaluation.metrics import calibration_bins, measured
-from cvtrain.explain.draw import (
+from cvtrain.plots.calibration import calibration_panels
+from cvtrain.plots.figures import (
     History,
     Panel,
     curve_panels,
@@ -20,7 +21,6 @@ from cvtrain.explain.draw import (
     svg,
     validation_panels,
 )
-from cvtrain.explain.draw_calibration import calibration_panels
 from cvtrain.system.html import data_uri
 
 

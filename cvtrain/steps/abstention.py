@@ -145,10 +145,10 @@ def draw_reliability(
         test, tempered: predictions of the test images, without and with temperature.
         now: when the run answers; None where it always does.
     """
-    from cvtrain.explain import draw
-    from cvtrain.explain.draw_calibration import calibration_panels
+    from cvtrain.plots import figures
+    from cvtrain.plots.calibration import calibration_panels
 
     threshold = now.threshold if now else None
     before, after = test.probabilities, tempered.probabilities
     panels = calibration_panels(test.labels, before, after, threshold=threshold)
-    draw.save(draw.draw_panels(panels), run.figures / "calibration.png")
+    figures.save(figures.draw_panels(panels), run.figures / "calibration.png")

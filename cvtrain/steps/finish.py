@@ -163,7 +163,7 @@ def _against_start(
 
 def draw_worst_mistakes(session: RunSession, probabilities: np.ndarray) -> None:
     """Draw the test images that cost the most, with true and predicted class."""
-    from cvtrain.explain import draw
+    from cvtrain.plots import figures
 
     index, pixels = session.dataset.index, session.dataset.pixels
     split, names = index.splits["test"], index.class_names
@@ -178,5 +178,5 @@ def draw_worst_mistakes(session: RunSession, probabilities: np.ndarray) -> None:
     with session.watch.phase("draw"):
         images = [pixels[split.paths[i]] for i in worst]
         groups = [[each] for each in zip(images, captions, strict=True)]
-        figure = draw.draw_contact_sheet(groups, nothing="no mistakes")
-        draw.save(figure, session.run.figures / "worst_mistakes.png")
+        figure = figures.draw_contact_sheet(groups, nothing="no mistakes")
+        figures.save(figure, session.run.figures / "worst_mistakes.png")

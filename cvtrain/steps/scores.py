@@ -17,13 +17,13 @@ def write_confusion_matrix(
     folder: Path, matrix: list[list[int]], class_names: Sequence[str]
 ) -> None:
     """Commit `confusion_matrix.csv` (rows are true classes) and its figure."""
-    from cvtrain.explain import draw
+    from cvtrain.plots import figures
 
     rows = [[name, *counts] for name, counts in zip(class_names, matrix, strict=True)]
     text = csv_text([["true class", *class_names], *rows])
     commit_text(folder / "confusion_matrix.csv", text)
-    figure = draw.draw_confusion_matrix(np.array(matrix), class_names)
-    draw.save(figure, folder / "figures" / "confusion_matrix.png")
+    figure = figures.draw_confusion_matrix(np.array(matrix), class_names)
+    figures.save(figure, folder / "figures" / "confusion_matrix.png")
 
 
 def show_metrics(metrics: dict[str, Any], console: Console) -> None:

@@ -287,7 +287,7 @@ def draw_augmentation(
     """
     if augmentation is None or not (augmentation.image_changes or augmentation.mixes):
         return
-    from cvtrain.explain import draw
+    from cvtrain.plots import figures
 
     index, seed = session.dataset.index, session.config.seed
     num_views = 7 if views == "unlimited" else min(7, int(views))
@@ -314,8 +314,8 @@ def draw_augmentation(
         columns.append(images)
         titles.append(title)
     rows, names = list(zip(*columns, strict=True)), [index.class_names[i] for i in labels]
-    figure = draw.draw_augmented_samples(rows, names, titles)
-    draw.save(figure, session.run.figures / "augmented_samples.png")
+    figure = figures.draw_augmented_samples(rows, names, titles)
+    figures.save(figure, session.run.figures / "augmented_samples.png")
 
 
 def class_weights_of(stage: Training, labels: np.ndarray) -> np.ndarray | None:

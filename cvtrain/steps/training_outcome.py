@@ -125,9 +125,9 @@ def write_history(run: Run, rows: "Sequence[Row]") -> None:
 
 def draw_history(run: Run, result: TrainingResult) -> None:
     """Draw the curves of loss and accuracy, once there is an epoch."""
-    from cvtrain.explain import draw
+    from cvtrain.plots import figures
 
     if result.history:
         columns = {key: [row[key] for row in result.history] for key in result.history[0]}
-        panels = draw.curve_panels(columns, result.best_epoch, result.start)
-        draw.save(draw.draw_panels(panels), run.figures / "curves.png")
+        panels = figures.curve_panels(columns, result.best_epoch, result.start)
+        figures.save(figures.draw_panels(panels), run.figures / "curves.png")

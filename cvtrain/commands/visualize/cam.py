@@ -22,7 +22,7 @@ from cvtrain.system.html import picture
 from cvtrain.system.text import safe_name
 
 if TYPE_CHECKING:
-    from cvtrain.explain.draw import Picture
+    from cvtrain.plots.figures import Picture
 
 BATCH_SIZE = 16
 _MAP_BYTES = 2**26  # of the maps of a batch
@@ -54,7 +54,7 @@ def explain_images(
 
     Memory holds one batch, whatever the number of images.
     """
-    from cvtrain.explain.draw import draw_contact_sheet, save
+    from cvtrain.plots.figures import draw_contact_sheet, save
 
     opened, method = subject.opened, look.method or "gradcam"
     choice = resolve_classes(look.classes, subject.class_names)

@@ -34,7 +34,7 @@ def draw_activations(
 
     With a named layer its activations are written as well, (h, w, channels) float32.
     """
-    from cvtrain.explain.draw_inside import draw_activations as draw
+    from cvtrain.plots.layers import draw_activations as draw
 
     read = activation_reader(subject.opened, [look.layer] if look.layer else None)
     page = ResultPage(folder)
@@ -73,7 +73,7 @@ def draw_filters(
     console: Console,
 ) -> None:
     """The image that excites each filter most, of one layer or of three: low, middle and high."""
-    from cvtrain.explain.draw_inside import draw_filters as draw
+    from cvtrain.plots.layers import draw_filters as draw
 
     given = [find_layer(subject.opened, look.layer)] if look.layer else None
     layers = given or _low_middle_high(subject)
@@ -121,7 +121,7 @@ def draw_depth_story(
     console: Console,
 ) -> None:
     """What the layers keep of images, by depth: how sparse, and how alike within a class."""
-    from cvtrain.explain.draw_inside import draw_depth
+    from cvtrain.plots.layers import draw_depth
 
     seen = list(images.decoded(subject))
     pixels = subject.as_input(np.stack([image.pixels for image in seen]))

@@ -54,7 +54,7 @@ class Faithfulness:
         self, method: str, page: ResultPage, console: Console
     ) -> tuple[dict[str, Any], "Table"]:
         """Print the means and draw the curves; returns the record, and a table for the page."""
-        from cvtrain.explain.draw_explained import draw_faithfulness
+        from cvtrain.plots.map_quality import draw_faithfulness
 
         of_maps, of_random = _joined(self._of_maps), _joined(self._of_random)
         columns = ("measure", "better", method, "random maps")
@@ -93,7 +93,7 @@ def check_sanity(
     Beside the method runs a control that has to fail. Arguments as of `sanity.randomise`. Returns
     the record.
     """
-    from cvtrain.explain.draw_explained import draw_cascades
+    from cvtrain.plots.map_quality import draw_cascades
 
     methods: dict[str, Explain] = {
         method: explain,

@@ -36,7 +36,7 @@ class ResultPage:
 
     def draw(self, figure: "Figure", file: str, caption: str) -> None:
         """Save a figure as PNG; the page will show it, smaller if it is large."""
-        from cvtrain.explain.draw import save
+        from cvtrain.plots.figures import save
 
         save(figure, self.folder / file)
         with Pillow.open(self.folder / file) as saved:

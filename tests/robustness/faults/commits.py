@@ -172,10 +172,10 @@ def _read_run(folder: Path) -> str:
 def _draw(folder: Path, what: str) -> None:
     from matplotlib.figure import Figure
 
-    from cvtrain.explain import draw
+    from cvtrain.plots import figures
 
     figure = Figure(figsize=(2, 1) if what == OLD else (1, 2))
-    draw.save(figure, folder / "figures" / "curves.png")
+    figures.save(figure, folder / "figures" / "curves.png")
 
 
 def _read_figure(folder: Path) -> str:
@@ -204,7 +204,7 @@ CASES = {
     "the first shard": Case(_commit_features, _read_features, begins_empty=True),
     "a new run": Case(_begin_run, _read_new_run, begins_empty=True),
     "run.json": Case(_update_run, _read_run),
-    "a figure": Case(_draw, _read_figure, module="cvtrain.explain.draw"),
+    "a figure": Case(_draw, _read_figure, module="cvtrain.plots.figures"),
 }
 
 

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from cvtrain.explain import draw
-from cvtrain.explain.draw_calibration import calibration_panels
+from cvtrain.plots import figures
+from cvtrain.plots.calibration import calibration_panels
 
 
 @pytest.mark.parametrize(
@@ -25,6 +25,6 @@ def test_calibration(tmp_path, num_images, share_right, threshold):
     right = generator.random(num_images) < share_right
     labels = np.where(right, before.argmax(axis=1), before.argmin(axis=1))
     panels = calibration_panels(labels, before, before, threshold=threshold)
-    draw.save(draw.draw_panels(panels), tmp_path / "f.png")
+    figures.save(figures.draw_panels(panels), tmp_path / "f.png")
     with Image.open(tmp_path / "f.png") as image:
         assert np.asarray(image.convert("L")).std() > 1

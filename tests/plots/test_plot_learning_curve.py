@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from cvtrain.explain.draw import save
-from cvtrain.explain.draw_learning_curve import draw_learning_curve
+from cvtrain.plots.figures import save
+from cvtrain.plots.learning_curve import draw_learning_curve
 
 POINTS = [
     {"num_images": size, "accuracy": accuracy}

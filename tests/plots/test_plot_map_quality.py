@@ -2,10 +2,11 @@
 
 import numpy as np
 import pytest
-from test_draw import drawn
+from test_figures import drawn
 
-from cvtrain.explain import draw_explained, faithfulness
+from cvtrain.explain import faithfulness
 from cvtrain.explain.sanity import Cascade
+from cvtrain.plots import map_quality
 
 
 def forward(images):
@@ -21,7 +22,7 @@ def test_faithfulness(tmp_path, num):
         faithfulness.evaluate(forward, images, classes, faithfulness.random_maps(num, seed=seed))
         for seed in (0, 1)
     )
-    drawn(draw_explained.draw_faithfulness(measures, control, "gradcam"), tmp_path)
+    drawn(map_quality.draw_faithfulness(measures, control, "gradcam"), tmp_path)
 
 
 @pytest.mark.parametrize("num_stages", [1, 10])
@@ -33,4 +34,4 @@ def test_cascades(tmp_path, num_stages):
         "control": Cascade(stages, np.ones((num_stages, 3))),
         "flat": Cascade(stages, np.full((num_stages, 3), np.nan)),
     }
-    drawn(draw_explained.draw_cascades(cascades), tmp_path)
+    drawn(map_quality.draw_cascades(cascades), tmp_path)

@@ -7,17 +7,17 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.text import Text
 from PIL import Image
 
-from cvtrain.explain import draw
 from cvtrain.explain.activations import layer_activations
-from cvtrain.explain.draw_inside import draw_activations, draw_depth, draw_filters
 from cvtrain.explain.filters import FilterImages
 from cvtrain.explain.layer_statistics import DepthStory
+from cvtrain.plots import figures
+from cvtrain.plots.layers import draw_activations, draw_depth, draw_filters
 
 RED, ORANGE = (200, 30, 30), (240, 140, 0)
 
 
 def saved(figure, tmp_path):
-    draw.save(figure, tmp_path / "figure.png")
+    figures.save(figure, tmp_path / "figure.png")
     with Image.open(tmp_path / "figure.png") as image:
         return np.asarray(image.convert("RGB"))
 

@@ -8,7 +8,7 @@ from matplotlib.ticker import PercentFormatter
 
 from cvtrain.evaluation.calibration import coverage_and_risk, risk_coverage
 from cvtrain.evaluation.metrics import accuracy_interval, calibration_bins, calibration_error
-from cvtrain.explain.draw import Panel
+from cvtrain.plots.figures import Panel
 
 _BAR, _LINE, _CHOSEN = "#1f77b4", "#d95f02", "#111111"
 _MAX_INTERVALS = 60

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from cvtrain.explain import draw
+from cvtrain.plots import figures
 
 
 def history(num_epochs):
@@ -15,11 +15,11 @@ def history(num_epochs):
 
 
 def curves(num_epochs):
-    return draw.draw_panels(draw.curve_panels(history(num_epochs), 1))
+    return figures.draw_panels(figures.curve_panels(history(num_epochs), 1))
 
 
 def drawn(figure, tmp_path):
-    draw.save(figure, tmp_path / "figure.png")
+    figures.save(figure, tmp_path / "figure.png")
     with Image.open(tmp_path / "figure.png") as image:
         pixels = np.asarray(image.convert("L"))
     assert pixels.std() > 1
@@ -28,12 +28,12 @@ def drawn(figure, tmp_path):
 
 def test_smoothing_is_a_mean_of_as_many_before_as_after():
     values = [1.0, 0.0, 5.0, 3.0, 2.0]
-    assert draw.smoothed(values, reach=1) == pytest.approx([1.0, 2.0, 8 / 3, 10 / 3, 2.0])
-    assert draw.smoothed(values) == pytest.approx([1.0, 2.0, 11 / 5, 10 / 3, 2.0])
+    assert figures.smoothed(values, reach=1) == pytest.approx([1.0, 2.0, 8 / 3, 10 / 3, 2.0])
+    assert figures.smoothed(values) == pytest.approx([1.0, 2.0, 11 / 5, 10 / 3, 2.0])
 
 
 def test_smoothing_moves_no_straight_line():
-    assert draw.smoothed(range(30)) == pytest.approx(range(30))
+    assert figures.smoothed(range(30)) == pytest.approx(range(30))
 
 
 @pytest.mark.parametrize("suggestion", [1e-3, None])
@@ -42,7 +42,7 @@ def test_the_range_test(tmp_path, suggestion):
     losses = np.concatenate(
         [np.full(20, 2.3), np.linspace(2.3, 1.0, 15), [2.0, 9.0, 80.0, 1e4, 1e9]]
     )
-    figure = draw.draw_find_lr(rates, losses, losses, suggestion)
+    figure = figures.draw_find_lr(rates, losses, losses, suggestion)
     (axes,) = figure.axes
     low, high = axes.get_ylim()
     assert low < 1.0 < 2.3 < high < 4  # what diverged does not press the rest flat
@@ -75,7 +75,7 @@ def test_curves_named_after_what_they_show_are_the_measured_ones(num_epochs):
 @pytest.mark.parametrize("num_epochs", [1, 4, 30])
 def test_the_legend_of_the_curves_hides_nothing(tmp_path, num_epochs):
     figure = curves(num_epochs)
-    draw.save(figure, tmp_path / "curves.png")
+    figures.save(figure, tmp_path / "curves.png")
     assert all(axes.get_legend() is None for axes in figure.axes)
     below = figure.legends[0].get_window_extent()
     assert not any(below.overlaps(axes.get_tightbbox()) for axes in figure.axes)
@@ -86,25 +86,25 @@ def test_the_legend_of_the_curves_hides_nothing(tmp_path, num_epochs):
 @pytest.mark.parametrize("num_classes", [2, 10, 40])
 def test_confusion_matrix(tmp_path, num_classes):
     names = [f"class {i}" for i in range(num_classes)]
-    drawn(draw.draw_confusion_matrix(np.eye(num_classes, dtype=int) * 5, names), tmp_path)
+    drawn(figures.draw_confusion_matrix(np.eye(num_classes, dtype=int) * 5, names), tmp_path)
 
 
 def test_names_are_no_formulas_and_no_commands(tmp_path):
     names = ["$\\frac{1}$", "$unfinished", "a\x1b[31m", "猫", "x" * 200]
-    drawn(draw.draw_confusion_matrix(np.eye(5, dtype=int), names), tmp_path)
+    drawn(figures.draw_confusion_matrix(np.eye(5, dtype=int), names), tmp_path)
 
 
 def test_augmented_samples(tmp_path):
     rows = [[np.full((20, 30, 3), 10 * i, np.uint8) for i in range(4)]] * 3
     titles = ["original", "augmented", "37% its own", ""]
-    drawn(draw.draw_augmented_samples(rows, ["a", "b", "c"], titles), tmp_path)
+    drawn(figures.draw_augmented_samples(rows, ["a", "b", "c"], titles), tmp_path)
 
 
 @pytest.mark.parametrize("num_images", [0, 1, 7])
 def test_mistakes(tmp_path, num_images):
     images = [np.full((16, 16, 3), 100, np.uint8)] * num_images
     groups = [[(image, "cat 99%\nis dog 1%\nfile.jpg")] for image in images]
-    drawn(draw.draw_contact_sheet(groups), tmp_path)
+    drawn(figures.draw_contact_sheet(groups), tmp_path)
 
 
 def probed(backbone, image_size, num_blocks):
@@ -126,12 +126,12 @@ def probed(backbone, image_size, num_blocks):
 )
 def test_probe(tmp_path, lines):
     rows = [row for line in lines for row in probed(*line)]
-    drawn(draw.draw_probe(rows, rows[-1], 0.9), tmp_path)
+    drawn(figures.draw_probe(rows, rows[-1], 0.9), tmp_path)
 
 
 def test_probe_shows_every_row_by_depth_and_by_cost():
     rows = probed("a", 32, 4) + probed("b", 64, 3)
-    figure = draw.draw_probe(rows, rows[1], 0.6)
+    figure = figures.draw_probe(rows, rows[1], 0.6)
     for axes, places in zip(figure.axes, ([1, 2, 3, 4, 1, 2, 3], None), strict=True):
         points = np.concatenate([bars[0].get_xydata() for bars in axes.containers])
         costs = [row["multiply_adds"] / 1e6 for row in rows]
@@ -150,7 +150,7 @@ def test_ladder(tmp_path, num_rungs):
         }
         for i in range(num_rungs)
     ]
-    figure = draw.draw_ladder(rungs)
+    figure = figures.draw_ladder(rungs)
     drawn(figure, tmp_path)
     (bars,) = figure.axes[0].containers
     assert bars[0].get_xdata() == pytest.approx([rung["accuracy"] for rung in rungs])

@@ -5,8 +5,8 @@ import pytest
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.text import Text
 
-from cvtrain.explain import draw
-from cvtrain.explain.draw import draw_contact_sheet
+from cvtrain.plots import figures
+from cvtrain.plots.figures import draw_contact_sheet
 
 
 def panels(*captions, size=(30, 40)):
@@ -14,7 +14,7 @@ def panels(*captions, size=(30, 40)):
 
 
 def laid_out(figure):
-    """The figure with everything where `draw.save` draws it, so that texts can be measured."""
+    """The figure with everything where `figures.save` draws it, so that texts can be measured."""
     figure.set_dpi(120)
     FigureCanvasAgg(figure).draw()
     return figure
@@ -55,7 +55,7 @@ def test_no_image_is_split_between_rows_or_left_out():
 def test_a_sheet_of_any_size_shows_its_pixels_and_cuts_no_caption(size, tmp_path):
     caption = "$x^" + "long_name" * 9 + "\ntrue class: \x1b[31m\udce9 猫" + "y" * 40
     figure = draw_contact_sheet([panels(caption, caption, size=size)])
-    draw.save(figure, tmp_path / "sheet.png")
+    figures.save(figure, tmp_path / "sheet.png")
     width, height = laid_out(figure).bbox.size
     for axes in figure.axes:
         for image in axes.images:
