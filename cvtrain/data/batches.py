@@ -11,7 +11,7 @@ import itertools
 from collections import deque
 from collections.abc import Generator, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from typing import Protocol
+from typing import Protocol, TypeVar
 
 import numpy as np
 
@@ -20,6 +20,8 @@ from cvtrain.images.augment import augment
 from cvtrain.sections import Augment
 
 _IMAGES_PER_TASK = 8  # enough tasks to share one batch among threads, few enough to cost nothing
+
+_Item = TypeVar("_Item")
 
 Draw = tuple[int, int]
 """Pass over the data and index of the sample: what an augmented image depends on."""
@@ -168,22 +170,33 @@ def drawn_batches(
                 error.add_note(f"The image was {paths[sample]!r}.")
                 raise
 
+    def start(draws: list[Draw]) -> tuple[np.ndarray, list[Draw], list[Future]]:
+        images = np.empty((len(draws), *shape), np.uint8)
+        starts = range(0, len(draws), _IMAGES_PER_TASK)
+        parts = [slice(start, start + _IMAGES_PER_TASK) for start in starts]
+        tasks = [pool.submit(fill, images[part], draws[part]) for part in parts]
+        return images, draws, tasks
+
     shape = pixels[paths[0]].shape
-    pending: deque[tuple[np.ndarray, list[Draw], list[Future]]] = deque()
     pool = ThreadPoolExecutor(workers, thread_name_prefix="batches")
     try:
-        for draws in batches:
-            images = np.empty((len(draws), *shape), np.uint8)
-            starts = range(0, len(draws), _IMAGES_PER_TASK)
-            parts = [slice(start, start + _IMAGES_PER_TASK) for start in starts]
-            tasks = [pool.submit(fill, images[part], draws[part]) for part in parts]
-            pending.append((images, draws, tasks))
-            if len(pending) > prefetch:
-                yield _finished(*pending.popleft())
-        while pending:
-            yield _finished(*pending.popleft())
+        for images, draws, tasks in delayed(map(start, batches), prefetch):
+            for task in tasks:
+                task.result()
+            yield images, draws
     finally:
         pool.shutdown(cancel_futures=True)
+
+
+def delayed(items: Iterable[_Item], number: int) -> Iterator[_Item]:
+    """Yield the same items, each once `number` more have been taken from `items`."""
+    pending: deque[_Item] = deque()
+    for item in items:
+        pending.append(item)
+        if len(pending) > number:
+            yield pending.popleft()
+    while pending:
+        yield pending.popleft()
 
 
 def training_draws(
@@ -236,11 +249,3 @@ def batch_span(step: int, num_samples: int, batch_size: int, *, full: bool) -> r
 
 # Each step asks for the order of its pass, or of several if a batch is larger than the data.
 _order = functools.lru_cache(maxsize=4)(sample_order)
-
-
-def _finished(
-    images: np.ndarray, draws: list[Draw], tasks: list[Future]
-) -> tuple[np.ndarray, list[Draw]]:
-    for task in tasks:
-        task.result()
-    return images, draws

@@ -165,7 +165,12 @@ def _look_at(
     on_progress: Callable[[int, int], None] | None,
     workers: int | None,
 ) -> tuple[dict[str, FileCheck], int]:
-    """Facts by path, and how many files had to be decoded for them."""
+    """The check of each path, and the number of files that had to be decoded for them."""
+
+    def examine(path: str) -> FileCheck:
+        stop.raise_if_stopped(_DOING)  # before every file: a large photograph takes a second
+        return _examine(path, pixels)
+
     facts: dict[str, FileCheck] = {}
     num_decoded = 0
     with (
@@ -173,10 +178,21 @@ def _look_at(
         ThreadPoolExecutor(workers or num_threads()) as pool,
     ):
         for start in range(0, len(paths), _FILES_AT_ONCE):
+            stop.raise_if_stopped(_DOING)
             part = paths[start : start + _FILES_AT_ONCE]
-            found, num_fresh = _facts_of(part, pixels, cache, pool, stop)
-            facts |= zip(part, found, strict=True)
-            num_decoded += num_fresh
+            # The state is taken before the file is read, so the next check notices a change in
+            # between.
+            states = {path: file_state(pixels.root.absolute() / path) for path in part}
+            cached = {path: state and cache.get(state) for path, state in states.items()}
+            unknown = [path for path, check in cached.items() if check is None]
+            fresh = dict(zip(unknown, pool.map(examine, unknown), strict=True))
+            cache.put(
+                (state, check)
+                for path, check in fresh.items()
+                if (state := states[path]) and check.content
+            )
+            facts |= {path: check or fresh[path] for path, check in cached.items()}
+            num_decoded += len(unknown)
             if on_progress is not None:
                 on_progress(len(facts), len(paths))
     return facts, num_decoded
@@ -211,33 +227,6 @@ def _told_of_contrast(report: CheckReport) -> list[str]:
         f"{one.what.removeprefix(f'{LOW}:')}): `cvtrain data check` says what to do"
         for one in low[: 1 if report.range else 0]
     ]
-
-
-def _facts_of(
-    paths: Sequence[str],
-    pixels: PixelCache,
-    cache: CheckCache,
-    pool: ThreadPoolExecutor,
-    stop: Stop,
-) -> tuple[list[FileCheck], int]:
-    """Facts about each path, and how many had to be found out."""
-
-    def examine(i: int) -> FileCheck:
-        stop.raise_if_stopped(
-            _DOING
-        )  # before every file: of the largest photographs one takes a second
-        return _examine(paths[i], pixels)
-
-    stop.raise_if_stopped(_DOING)
-    # The state is taken before the file is read: a change in between is noticed the next time.
-    states = [file_state(pixels.root.absolute() / path) for path in paths]
-    cached = [state and cache.get(state) for state in states]
-    unknown = [i for i, facts in enumerate(cached) if facts is None]
-    fresh = dict(zip(unknown, pool.map(examine, unknown), strict=True))
-    cache.put(
-        (state, facts) for i, facts in fresh.items() if (state := states[i]) and facts.content
-    )
-    return [facts or fresh[i] for i, facts in enumerate(cached)], len(unknown)
 
 
 def _examine(path: str, pixels: PixelCache) -> FileCheck:

@@ -110,8 +110,8 @@ class Proposal:
         advice: what to do where there are no columns to read it with.
     """
 
-    columns: Columns | None
-    is_certain: bool
+    columns: Columns | None = None
+    is_certain: bool = False
     remarks: tuple[str, ...] = ()
     advice: str = ""
 
@@ -152,12 +152,12 @@ def propose_columns(files: Files, header: Sequence[str], rows: Sequence[Sequence
     label, is_only = _label_of({k: v for k, v in table.items() if k != path}, remarks)
     if path is None or label is None:
         advice = _NAME_THEM if path is None else "Add a column of labels, one for each image."
-        return Proposal(None, is_certain=False, remarks=tuple(remarks), advice=advice)
+        return Proposal(remarks=tuple(remarks), advice=advice)
     if not places and (numbers := _numbers_as_names(files, table[path])):
         return numbers
     remarks += _doubts(table, path, label, places)
     split = next((k for k, v in table.items() if k not in (path, label) and _are_splits(v)), None)
-    columns = Columns(path, label, None if _is_called(split, "split") else split)
+    columns = Columns(path, label, None if str(split).lower() == "split" else split)
     is_certain = is_only and _are_certain(files, table[path], places)
     return Proposal(
         columns.at(places[0] if places else PathRule(folder="FOLDER")), is_certain, tuple(remarks)
@@ -180,13 +180,11 @@ def propose_place(files: Files, columns: Columns, missing: Sequence[tuple[str, s
     if isinstance(columns.label, Name) and (places := find_path_rules(files, labels)):
         swapped = Columns(columns.label, columns.path, columns.split, *places[0])
         remark = f"the files are in the column {escape(columns.label)}"
-        return Proposal(swapped, is_certain=False, remarks=(remark,))
+        return Proposal(swapped, remarks=(remark,))
     if numbers := _numbers_as_names(files, paths):
         return numbers
     elsewhere = columns.at(PathRule("FOLDER", beginning_of(paths), columns.suffix))
     return Proposal(
-        None,
-        is_certain=False,
         remarks=(*explain(paths[0], None), "no files of these names are in it or near it"),
         advice=f"If they are in another folder: {elsewhere.as_options()}",
     )
@@ -250,7 +248,7 @@ def _numbers_as_names(files: Files, paths: Sequence[str]) -> Proposal | None:
         return None
     remark = f"{escape(path)} has been taken for a number, there is {escape(file)}"
     advice = "Write the numbers as texts; pandas keeps them so with read_csv(..., dtype=str)."
-    return Proposal(None, is_certain=False, remarks=(remark,), advice=advice)
+    return Proposal(remarks=(remark,), advice=advice)
 
 
 def _doubts(
@@ -296,10 +294,6 @@ def _rank(name: Name, known: Sequence[str]) -> int:
     """Its position among the known names; behind them all where it is none."""
     lower = str(name).lower()
     return known.index(lower) if lower in known else len(known)
-
-
-def _is_called(column: Name | None, name: str) -> bool:
-    return str(column).lower() == name
 
 
 def _as_yaml(value: Name | tuple[str, ...]) -> str:

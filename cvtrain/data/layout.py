@@ -180,17 +180,18 @@ def _check_spelling(root: Path, folders: Sequence[str], plain: Mapping[str, str]
     # A misspelt split stands beside another split: a plain one, or one that is surely misspelt.
     splits = {SPLIT_NAMES[match] for match in near.values()}
     are_all = 1 < len(near) == len(folders) == len(splits)
-    sure = [n for n, m in near.items() if _likeness(n, m) >= _SURELY_MISSPELT and n != f"{m}s"]
+    sure = [
+        name
+        for name, match in near.items()
+        if difflib.SequenceMatcher(None, name.lower(), match).ratio() >= _SURELY_MISSPELT
+        and name != f"{match}s"
+    ]
     if near and (plain or (are_all and sure)):
         name, match = next(iter(near.items()))
         raise DataError(
             f"{escape(root / name)}: a folder of folders that is no split",
             f"Did you mean {match}/? Rename it or move it elsewhere.",
         )
-
-
-def _likeness(name: str, other: str) -> float:
-    return difflib.SequenceMatcher(None, name.lower(), other).ratio()
 
 
 def check_distinct_splits(root: Path, splits: Mapping[str, str]) -> None:

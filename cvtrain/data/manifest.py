@@ -8,7 +8,6 @@ import itertools
 import posixpath
 import unicodedata
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
 
@@ -23,9 +22,9 @@ from cvtrain.data.columns import (
     propose_place,
     usual_columns,
 )
-from cvtrain.data.path_resolution import Files, PathRule, spelling_of
+from cvtrain.data.path_resolution import Files, spelling_of
 from cvtrain.data.scan import join_names
-from cvtrain.data.tables import Rows, read_rows
+from cvtrain.data.tables import read_rows
 from cvtrain.errors import DataError
 from cvtrain.system.text import csv_cell, csv_text, escape
 
@@ -80,58 +79,36 @@ def read_manifest(
     fields = _fields(manifest, line, header, columns)
     if isinstance(columns.path, int):  # there is no header
         rows = itertools.chain([(line, header)], rows)
-    found = _read_lines(rows, fields, files, columns.place)
-    num_missing, num_found = len(found.missing), len(found.samples)
-    if num_missing > max(1, _NEARLY_ALL * (num_missing + num_found)):
-        raise _missing_files(manifest, files, columns, [*found.missing.values()], num_found)
-    errors = found.errors | _several_labels(found.samples)
-    for line, (value, _) in found.missing.items():
-        path = files.paths(value, columns.place)[-1]
-        errors[line] = f"there is no file {escape(path[:200])}"
-    _raise_errors(manifest, errors)
-    if found.respelled and notes is not None:
-        notes.append(_respelling(manifest, found.respelled))
-    return list(found.samples.values())
-
-
-@dataclass
-class _Lines:
-    """What the lines of a manifest say, by their numbers.
-
-    Attributes:
-        samples: of lines that are as they should be.
-        missing: path and label of those whose file is not there.
-        errors: what is wrong with the others.
-        respelled: the paths of files by what the manifest has for them, where it is not the same.
-    """
-
-    samples: dict[int, Sample] = field(default_factory=dict)
-    missing: dict[int, tuple[str, str]] = field(default_factory=dict)
-    errors: dict[int, str] = field(default_factory=dict)
-    respelled: dict[str, str] = field(default_factory=dict)
-
-
-def _read_lines(rows: Rows, fields: "_Fields", files: Files, place: PathRule) -> _Lines:
-    found = _Lines()
-    seen: dict[str, int] = {}
+    samples: dict[int, Sample] = {}
+    missing: dict[int, tuple[str, str]] = {}  # line -> path and label
+    errors: dict[int, str] = {}
+    respelled: dict[str, str] = {}  # path in the manifest -> path of the file
+    line_of: dict[str, int] = {}
     for line, row in rows:
         try:
             split, label, value = fields.read(row)
         except ValueError as error:
-            found.errors[line] = str(error)
+            errors[line] = str(error)
             continue
-        path = files.find(value, place)
+        path = files.find(value, columns.place)
         if not path:
-            found.missing[line] = value, label
-            continue
-        first = seen.setdefault(posixpath.normpath(path), line)
-        if first != line:
-            found.errors[line] = f"{escape(path)} is already in line {first}"
-            continue
-        found.samples[line] = split, label, path
-        if path not in files.paths(value, place):
-            found.respelled[value] = path
-    return found
+            missing[line] = value, label
+        elif (first := line_of.setdefault(posixpath.normpath(path), line)) != line:
+            errors[line] = f"{escape(path)} is already in line {first}"
+        else:
+            samples[line] = split, label, path
+            if path not in files.paths(value, columns.place):
+                respelled[value] = path
+    if len(missing) > max(1, _NEARLY_ALL * (len(missing) + len(samples))):
+        raise _missing_files(manifest, files, columns, [*missing.values()], len(samples))
+    errors |= _several_labels(samples)
+    for line, (value, _) in missing.items():
+        path = files.paths(value, columns.place)[-1]
+        errors[line] = f"there is no file {escape(path[:200])}"
+    _raise_errors(manifest, errors)
+    if respelled and notes is not None:
+        notes.append(_respelling(manifest, respelled))
+    return list(samples.values())
 
 
 def has_columns(manifest: Path, columns: Columns) -> bool:
@@ -262,7 +239,7 @@ def _unknown_header(
 ) -> UnreadManifest:
     if line_of_python := how_to_store_table(manifest, header, rows[:1]):
         advice = f"To store them as images, and name the .npz file: {line_of_python}"
-        proposal = Proposal(None, False, ("the columns are pixels, and no files",), advice)
+        proposal = Proposal(remarks=("the columns are pixels, and no files",), advice=advice)
     else:
         proposal = propose_columns(files, header, rows[:_MOST_ROWS])
     what = "".join(f"; {remark}" for remark in proposal.remarks)

@@ -28,7 +28,6 @@ from cvtrain.system.signals import Stop
 from cvtrain.system.text import escape
 
 _Counts = Mapping[str, int]
-_Write = Callable[[Path, Sequence[Path], _Counts | None, Show], list[str]]
 
 _KERAS_FILES = "https://storage.googleapis.com/tensorflow/tf-keras-datasets"
 
@@ -38,26 +37,26 @@ class NamedSet:
     """A data set that goes by a name.
 
     Attributes:
-        files: that it is made from.
-        write: makes the image folder from copies of these files, and returns what it leaves out.
-        subsets: images per class in each split, by the name of the subset.
+        files: The published files that it is made from.
+        load: The function from copies of these files to arrays; None for cats_vs_dogs, which is
+            an archive of image files.
+        class_names: The name of each label; None: the labels are the names.
+        subsets: Images per class in each split, by the name of the subset.
     """
 
     files: tuple[RemoteFile, ...]
-    write: _Write
+    load: Callable[..., Arrays] | None
+    class_names: Sequence[str] | None = None
     subsets: Mapping[str, _Counts] = field(default_factory=dict)
 
-
-def _arrays(load: Callable[..., Arrays], class_names: Sequence[str] | None = None) -> _Write:
-    def write(folder: Path, files: Sequence[Path], _: _Counts | None, show: Show) -> list[str]:
-        write_arrays(folder, load(*files), class_names, show)
+    def write(
+        self, folder: Path, copies: Sequence[Path], counts: _Counts | None, show: Show
+    ) -> list[str]:
+        """Write the image folder from copies of the files; return what is left out, and why."""
+        if self.load is None:
+            return write_cats_vs_dogs(folder, copies[0], counts, show)
+        write_arrays(folder, self.load(*copies), self.class_names, show)
         return []
-
-    return write
-
-
-def _pets(folder: Path, files: Sequence[Path], counts: _Counts | None, show: Show) -> list[str]:
-    return write_cats_vs_dogs(folder, files[0], counts, show)
 
 
 def _fashion_file(name: str, md5: str) -> RemoteFile:
@@ -66,7 +65,7 @@ def _fashion_file(name: str, md5: str) -> RemoteFile:
 
 
 NAMED_SETS: dict[str, NamedSet] = {
-    "digits": NamedSet((), _arrays(load_digits)),
+    "digits": NamedSet((), load_digits),
     "mnist": NamedSet(
         (
             RemoteFile(
@@ -76,7 +75,7 @@ NAMED_SETS: dict[str, NamedSet] = {
                 "mnist.npz",
             ),
         ),
-        _arrays(load_npz),
+        load_npz,
     ),
     "fashion_mnist": NamedSet(
         (
@@ -85,7 +84,8 @@ NAMED_SETS: dict[str, NamedSet] = {
             _fashion_file("t10k-images-idx3-ubyte.gz", "bef4ecab320f06d8554ea6380940ec79"),
             _fashion_file("t10k-labels-idx1-ubyte.gz", "bb300cfdad3c16e7a12a480ee83cd310"),
         ),
-        _arrays(load_idx, FASHION_CLASSES),
+        load_idx,
+        FASHION_CLASSES,
     ),
     "cifar10": NamedSet(
         (
@@ -96,7 +96,8 @@ NAMED_SETS: dict[str, NamedSet] = {
                 "cifar-10-batches-py-target_archive",
             ),
         ),
-        _arrays(load_cifar10, CIFAR10_CLASSES),
+        load_cifar10,
+        CIFAR10_CLASSES,
     ),
     "cats_vs_dogs": NamedSet(
         (
@@ -108,9 +109,9 @@ NAMED_SETS: dict[str, NamedSet] = {
                 "sha256:b7974bd00a84a99921f36ee4403f089853777b5ae8d151c76a86e64900334af9",
             ),
         ),
-        _pets,
+        load=None,
         # F. Chollet, Deep Learning with Python: the first edition's 5.2, the second's 8.2.
-        {
+        subsets={
             "book1": {"train": 1000, "validation": 500, "test": 500},
             "book2": {"train": 1000, "validation": 500, "test": 1000},
         },

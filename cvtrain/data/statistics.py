@@ -138,8 +138,13 @@ def collect_statistics(
                     compared[path] = found.hash, found.thumbnail
             if on_progress is not None:
                 on_progress(start + len(part), len(paths))
-    pairs = _look_alikes(compared)
-    return Statistics(facts, unusable, histogram, pairs, num_small, num_plain)
+    pairs: list[NearDuplicate] = []
+    if len(compared) > 1:
+        hashes, thumbnails = map(np.stack, zip(*compared.values(), strict=True))
+        pairs = find_near_duplicates(hashes, thumbnails)
+    names = list(compared)
+    near_duplicates = tuple((names[pair.first], names[pair.second], pair) for pair in pairs)
+    return Statistics(facts, unusable, histogram, near_duplicates, num_small, num_plain)
 
 
 class _Look(NamedTuple):
@@ -168,14 +173,3 @@ def _look(path: Path, decoder: Decoder) -> _Look:
         difference_hash(pixels),
         thumbnail(pixels),
     )
-
-
-def _look_alikes(
-    compared: Mapping[str, tuple[np.ndarray, np.ndarray]],
-) -> tuple[tuple[str, str, NearDuplicate], ...]:
-    if len(compared) < 2:
-        return ()
-    paths = list(compared)
-    hashes, thumbnails = map(np.stack, zip(*compared.values(), strict=True))
-    pairs = find_near_duplicates(hashes, thumbnails)
-    return tuple((paths[pair.first], paths[pair.second], pair) for pair in pairs)

@@ -1,13 +1,12 @@
 """Batches of cached features, in the order that batches of pixels have."""
 
 import contextlib
-from collections import deque
 from collections.abc import Generator, Iterable
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 
-from cvtrain.data.batches import batch_span, num_steps, training_draws
+from cvtrain.data.batches import batch_span, delayed, num_steps, training_draws
 from cvtrain.features.store import Rows
 
 _PREFETCH = 4
@@ -26,20 +25,20 @@ def feature_training_batches(
     """Endless batches for training; batch k is a pure function of k and the arguments.
 
     The samples and their order are those of `data.batches.training_batches`. Pass e over the data
-    sees view e % num_views of each.
+    uses view e % num_views of each sample.
 
     Args:
-        rows: view by view, as `Views.keys` orders them: (num_views * samples, ...).
+        rows: Rows view by view, in the order of `CachedViews.keys`: (num_views * samples, ...).
         labels: int32 (samples,).
-        batch_size, seed, steps_per_epoch, start_step: as in `training_batches`.
-        num_views: how many views of each sample the rows have.
+        batch_size, seed, steps_per_epoch, start_step: As in `training_batches`.
+        num_views: Number of views of each sample.
 
     Yields:
         features: (batch, ...) of the dtype of `rows`, a new array each time.
         labels: int32 (batch,).
 
     Raises:
-        ResourceError: the features on disk are gone or cannot be read.
+        ResourceError: The features on disk cannot be read.
     """
     draws = training_draws(
         len(labels),
@@ -60,12 +59,12 @@ def feature_training_batches(
 def ordered_feature_batches(
     rows: Rows, labels: np.ndarray, *, batch_size: int
 ) -> Generator[tuple[np.ndarray, np.ndarray], None, None]:
-    """All rows once and in order, for validation; what is yielded as in training.
+    """All rows once and in order, for validation; yields the same arrays as in training.
 
     Args:
-        rows: one of each sample.
+        rows: One row for each sample.
         labels: int32 (samples,).
-        batch_size: samples in a batch; the last one may be smaller.
+        batch_size: Number of samples in a batch; the last one may be smaller.
     """
     steps = range(num_steps(len(labels), batch_size))
     indices = (np.array(batch_span(step, len(labels), batch_size, full=False)) for step in steps)
@@ -77,17 +76,11 @@ def ordered_feature_batches(
 def _read_ahead(
     rows: Rows, indices: Iterable[np.ndarray]
 ) -> Generator[tuple[np.ndarray, np.ndarray], None, None]:
-    """Yield the rows at each of `places`, and those; a thread reads some batches ahead."""
-    pending: deque[tuple[Future[np.ndarray], np.ndarray]] = deque()
+    """Yield the rows at each array of indices with that array; a thread reads batches ahead."""
     pool = ThreadPoolExecutor(1, thread_name_prefix="features")
+    reads = ((pool.submit(rows.take, batch), batch) for batch in indices)
     try:
-        for batch in indices:
-            pending.append((pool.submit(rows.take, batch), batch))
-            if len(pending) > _PREFETCH:
-                reading, taken = pending.popleft()
-                yield reading.result(), taken
-        while pending:
-            reading, taken = pending.popleft()
+        for reading, taken in delayed(reads, _PREFETCH):
             yield reading.result(), taken
     finally:
         pool.shutdown(cancel_futures=True)
