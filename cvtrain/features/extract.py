@@ -1,7 +1,7 @@
 """Compute the features that are missing: pixels -> frozen layers -> shards on disk.
 
-Images are decoded and changed ahead of the model by a pool of threads, and shards are committed
-behind it by another thread, so that the model never waits.
+A pool of threads decodes and augments images ahead of the model, and another thread commits shards,
+so that the model never waits.
 """
 
 from __future__ import annotations
@@ -28,26 +28,25 @@ from cvtrain.system.files import cache_dir
 from cvtrain.system.signals import Stop
 
 BATCH_SIZE = 32
-"""Images in each forward pass."""
+"""Number of images in each forward pass."""
 
-# A kill loses what was computed since the last commit, at most as much as either of these.
+# A shard is committed at either of these limits; a killed process loses the rows after that.
 _SHARD_BYTES = 64 * 2**20
 _SHARD_SECONDS = 30.0
-_SPARE_BYTES = 100 * 2**20  # of the disk, for everything else
+_SPARE_BYTES = 100 * 2**20  # disk space to leave free
 
 
 @dataclass(frozen=True, eq=False)
 class CachedViews:
-    """Whose features are wanted: the images of a split, as they are or in augmented views.
+    """The images of a split, unchanged or in augmented views, whose features are wanted.
 
     Attributes:
-        paths: of the samples.
-        digests: SHA-256 of the decoded pixels of each sample, as `pixel_cache.PixelCache.digests`
-            has them by path.
-        augmentation: what view v changes in sample i is what `images.augment.augment` changes in
-            pass v; None, and every view is the image itself.
-        seed: of the augmentation.
-        num_views: how many views each sample has.
+        paths: Paths of the samples.
+        digests: SHA-256 of the decoded pixels of each sample, from `PixelCache.digests`.
+        augmentation: Augmentation of the views: view v is the image as `images.augment.augment`
+            changes it in epoch v. None: every view is the image itself.
+        seed: Random seed of the augmentation.
+        num_views: Number of views of each sample.
     """
 
     paths: Sequence[str]
@@ -58,7 +57,7 @@ class CachedViews:
 
     @cached_property
     def keys(self) -> list[bytes]:
-        """The keys, view by view: that of view v of sample i is at v * len(paths) + i."""
+        """Keys view by view: view v of sample i is at index v * len(paths) + i."""
         return image_keys(self.digests, self.augmentation, seed=self.seed, num_views=self.num_views)
 
 
@@ -71,9 +70,9 @@ def open_stores(
     """The stores in the cache folder for each output of `prefix`.
 
     Args:
-        prefix: a flat functional model that takes images of one size.
-        dtype: `bfloat16` or `float32`: how values are stored.
-        warn: called with one line for each damaged file.
+        prefix: A flat functional model that takes images of one size.
+        dtype: Type of the stored values, `bfloat16` or `float32`.
+        warn: Function called with one line for each damaged file.
     """
     return [
         FeatureStore(cache_dir() / "features" / key, shape=output.shape[1:], dtype=dtype, warn=warn)
@@ -93,22 +92,24 @@ def extract(
 ) -> int:
     """Compute the rows that a store lacks, in one forward pass for all outputs of `prefix`.
 
+    Rows that were computed before an error are kept.
+
     Args:
-        prefix: a flat functional model.
-        stores: of its outputs, as `open_stores` returns them.
-        pixels: of all paths.
-        views: the images whose rows are wanted.
-        stop: polled after each batch.
-        on_progress: called with how many images are done, and of how many that had to be.
+        prefix: A flat functional model.
+        stores: The stores of its outputs, as `open_stores` returns them.
+        pixels: Pixels of all paths.
+        views: The images whose rows are wanted.
+        stop: Stop request, polled after each batch.
+        on_progress: Function called with the number of computed images and their total.
 
     Returns:
-        How many images had to be computed; 0 when the stores had all.
+        Number of images that were computed; 0 if the stores had all of them.
 
     Raises:
-        Stopped: on request; what was computed is kept.
-        DataError: an image cannot be read; what was computed is kept.
-        TrainingError: an output is not finite; what was computed before is kept.
-        ResourceError: the disk has no room for the rows, or the memory does not suffice.
+        Stopped: A stop was requested.
+        DataError: An image cannot be read.
+        TrainingError: An output is not finite.
+        ResourceError: There is too little disk space or memory.
     """
     wanted = _missing(stores, views)
     total = sum(map(len, wanted))
@@ -116,7 +117,11 @@ def extract(
         return 0
     forward = backend.inference(prefix, dtype=stores[0].dtype.name)
     num_done = 0
-    with _committing(stores, total) as keep:
+    for store in stores:
+        store.make_ready()
+    _check_disk_space(stores, total)
+    # However the block ends, the rows that were computed until then are committed.
+    with ThreadPoolExecutor(1) as pool, contextlib.closing(_Shards(stores, pool)) as shards:
         for view, indices in zip(views, wanted, strict=True):
             for images, keys in _batches(pixels, view, indices):
                 if stop is not None and stop.requested:
@@ -128,7 +133,7 @@ def extract(
                 outputs = forward(images)
                 outputs = outputs if isinstance(outputs, list) else [outputs]
                 _check_finite(prefix, outputs, len(keys))
-                keep(keys, outputs)
+                shards.add(keys, outputs)
                 num_done += len(keys)
                 if on_progress is not None:
                     on_progress(num_done, total)
@@ -146,15 +151,15 @@ def _check_finite(prefix: keras.Model, outputs: Sequence[np.ndarray], num_images
 
 
 def _missing(stores: Sequence[FeatureStore], views: Sequence[CachedViews]) -> list[list[int]]:
-    """For each of `views`, which of its keys to compute; one that occurs twice only once."""
+    """For each of `views`, the indices of the keys to compute, without repetitions."""
     seen: set[bytes] = set()
     wanted = []
     for view in views:
         indices = []
-        for place in sorted(set().union(*(store.missing(view.keys) for store in stores))):
-            if view.keys[place] not in seen:
-                seen.add(view.keys[place])
-                indices.append(place)
+        for index in sorted(set().union(*(store.missing(view.keys) for store in stores))):
+            if view.keys[index] not in seen:
+                seen.add(view.keys[index])
+                indices.append(index)
         wanted.append(indices)
     return wanted
 
@@ -162,14 +167,12 @@ def _missing(stores: Sequence[FeatureStore], views: Sequence[CachedViews]) -> li
 def _batches(
     pixels: PixelSource, view: CachedViews, indices: Sequence[int]
 ) -> Iterator[tuple[np.ndarray, list[bytes]]]:
-    """Images and keys. All batches of images are full, so that each image is computed alike:
-    zeros follow the last ones.
-    """
+    """Yield images and keys; the last images are padded with zeros to a full batch."""
     if not indices:
         return
     parts = [indices[i : i + BATCH_SIZE] for i in range(0, len(indices), BATCH_SIZE)]
     batches = drawn_batches(
-        ([divmod(place, len(view.paths)) for place in part] for part in parts),
+        ([divmod(index, len(view.paths)) for index in part] for part in parts),
         pixels,
         view.paths,
         augmentation=view.augmentation,
@@ -179,38 +182,18 @@ def _batches(
         for (images, _), part in zip(batches, parts, strict=True):
             if lacking := BATCH_SIZE - len(part):
                 images = np.pad(images, [(0, lacking), (0, 0), (0, 0), (0, 0)])
-            yield images, [view.keys[place] for place in part]
-
-
-@contextlib.contextmanager
-def _committing(
-    stores: Sequence[FeatureStore], num_rows: int
-) -> Iterator[Callable[[list[bytes], list[np.ndarray]], None]]:
-    """Yield a function that takes a batch of rows of each store; all are committed at the end.
-
-    However the block ends, what was computed until then is committed.
-    """
-    for store in stores:
-        store.make_ready()
-    _check_disk_space(stores, num_rows)
-    with ThreadPoolExecutor(1) as pool:
-        shards = _Shards(stores, pool)
-        try:
-            yield shards.add
-        finally:
-            shards.commit()
-            shards.wait()
+            yield images, [view.keys[index] for index in part]
 
 
 class _Shards:
-    """Collects rows and commits them in a thread of its own, one shard of each store at a time."""
+    """Collects rows and commits them in another thread, one shard of each store at a time."""
 
     def __init__(self, stores: Sequence[FeatureStore], pool: ThreadPoolExecutor):
         self._stores = stores
         self._pool = pool
         self._pending: Future[None] | None = None
-        asked = commit_interval()
-        self._spacing = _SHARD_SECONDS if asked is None else asked
+        interval = commit_interval()
+        self._seconds = _SHARD_SECONDS if interval is None else interval
         self._begin()
 
     def add(self, keys: list[bytes], outputs: list[np.ndarray]) -> None:
@@ -218,16 +201,20 @@ class _Shards:
         for parts, output in zip(self._parts, outputs, strict=True):
             parts.append(output[: len(keys)])
         num_bytes = len(self._keys) * sum(store.row_bytes for store in self._stores)
-        if num_bytes >= _SHARD_BYTES or time.monotonic() - self._begun >= self._spacing:
+        if num_bytes >= _SHARD_BYTES or time.monotonic() - self._begun >= self._seconds:
             self.commit()
 
+    def close(self) -> None:
+        self.commit()
+        self._wait()
+
     def commit(self) -> None:
-        self.wait()
+        self._wait()
         if self._keys:
             self._pending = self._pool.submit(self._write, self._keys, self._parts)
             self._begin()
 
-    def wait(self) -> None:
+    def _wait(self) -> None:
         if self._pending is not None:
             self._pending.result()
 

@@ -1,8 +1,8 @@
-"""What features depend on, as digests: equal keys mean equal features.
+"""Digests that identify features: equal keys mean equal features.
 
 A feature is a function of an image's pixels and of a model up to one of its outputs. Each of the
-two has a key: whatever could change the feature changes one of them, and names, seeds, files and
-what lies behind the output change neither.
+two has a key, which covers everything that could change the feature. It does not cover names,
+seeds, files and layers after the output.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from cvtrain.images.augment import AUGMENT_VERSION
 from cvtrain.models.transfer import layer_digest
 from cvtrain.sections import Augment
 
-# Of a layer's config. What its weights are drawn and trained by is in the weights themselves.
+# Settings of a layer that cannot change its output: the digest of the weights covers the weights.
 _WITHOUT_EFFECT = {"name", "trainable", "seed", "momentum"}
 _WITHOUT_EFFECT_ENDINGS = ("_initializer", "_regularizer", "_constraint")
 
@@ -29,12 +29,12 @@ _WITHOUT_EFFECT_ENDINGS = ("_initializer", "_regularizer", "_constraint")
 def model_keys(model: keras.Model, *, dtype: str) -> list[str]:
     """The key of each output of a functional model, in hexadecimal digits.
 
-    It covers every layer that the output is computed from, with its weights, its precision and its
-    wiring, the versions of Keras and of the engine, and the type that values are stored in.
+    It covers every layer that the output is computed from, with its weights, precision and
+    connections, the versions of Keras and of the backend, and the type of the stored values.
 
     Args:
-        model: flat; its precision is that of its layers.
-        dtype: `bfloat16` or `float32`, of the stored values.
+        model: A flat model.
+        dtype: Type of the stored values, `bfloat16` or `float32`.
     """
     config = model.get_config()
     layers = {layer.name: layer for layer in model.layers}
@@ -44,14 +44,14 @@ def model_keys(model: keras.Model, *, dtype: str) -> list[str]:
         return [calls[name, call], position]
 
     def wired(value: Any) -> Any:
-        """The arguments of a call, each tensor replaced by how it is computed."""
+        """Replace each tensor in the arguments of a call by the key of the call that returns it."""
         if isinstance(value, dict):
             if value.get("class_name") == "__keras_tensor__":
                 return tensor(*value["config"]["keras_history"])
             return {key: wired(each) for key, each in value.items()}
         return [wired(each) for each in value] if isinstance(value, list | tuple) else value
 
-    for layer in config["layers"]:  # from the input on
+    for layer in config["layers"]:  # in the order of computation
         settings = {
             key: value
             for key, value in layer["config"].items()
@@ -64,7 +64,7 @@ def model_keys(model: keras.Model, *, dtype: str) -> list[str]:
             calls[name, number] = _digest([what, wired(arguments)])
 
     outputs = config["output_layers"]
-    if isinstance(outputs[0], str):  # one output alone is not in a list
+    if isinstance(outputs[0], str):  # a single output is not in a list
         outputs = [outputs]
     versions = backend.versions()
     engine = {name: versions[name] for name in ("keras", backend.engine_name())}
@@ -81,16 +81,16 @@ def image_keys(
     """The keys of the views of some samples: 32 bytes each, view by view.
 
     Args:
-        pixels: SHA-256 of the decoded pixels of each sample:
-            `images.pixel_cache.PixelCache.digests`.
-        augmentation: by which a view differs from the image; without it every view is the image.
-        seed: of the augmentation.
-        num_views: view v is the image as `images.augment.augment` changes it in pass v.
+        pixels: SHA-256 of the decoded pixels of each sample, from `PixelCache.digests`.
+        augmentation: Augmentation of the views; None: every view is the image itself.
+        seed: Random seed of the augmentation.
+        num_views: Number of views; view v is the image as `images.augment.augment` changes it in
+            epoch v.
 
     Returns:
-        The key of view v of sample i at v * len(pixels) + i.
+        The keys, that of view v of sample i at index v * len(pixels) + i.
     """
-    # Without what changes nothing: a setting that a later version adds leaves the keys as they are.
+    # Only settings that have an effect, so that new settings in later versions do not change keys.
     settings = augmentation.image_changes if augmentation else {}
     if not settings:
         return [hashlib.sha256(digest).digest() for digest in pixels] * num_views

@@ -1,14 +1,14 @@
-"""Features on disk: the rows that one model has computed, found by the keys of their images.
+"""Features on disk: rows of one model, found by the keys of their images.
 
 A store is a folder of shards. A shard is committed as one file and never changed:
 
-    a .npy of the values    shape (rows, ...); numpy.load(file, mmap_mode="r") reads it as it is
+    a .npy of the values    shape (rows, ...); numpy.load(file, mmap_mode="r") reads it
     the keys                32 bytes each
     two CRC-32              of the values, and of the keys and the first CRC; little-endian
 
-bfloat16, which the .npy format has no name for, is stored as the uint16 of the same bits. Any
+bfloat16, for which the .npy format has no name, is stored as the uint16 of the same bits. Any
 number of processes may use one store: names of shards are random, and a row that two processes
-have computed is there twice, which does no harm.
+have computed is stored twice, which does no harm.
 """
 
 import contextlib
@@ -44,7 +44,7 @@ _CHUNK = 4 * 2**20
 
 @dataclass
 class _Shard:
-    """A shard whose keys are known; `first` is the place of its first row in the store."""
+    """A shard whose keys are known; `first` is the index of its first row in the store."""
 
     path: Path
     first: int
@@ -57,14 +57,14 @@ class _Shard:
 class FeatureStore:
     """The rows of one model in one folder.
 
-    Opening reads the keys of every shard. The values of a shard are checked once, before a row of
-    it counts as there. A damaged shard is renamed to end in `.damaged`, and its rows are missing.
+    Opening reads the keys of every shard. The values of a shard are checked once, before the first
+    use of its rows. A damaged shard is renamed to end in `.damaged`, and its rows are missing.
 
     Args:
-        folder: made when the first rows are written.
-        shape: of one row.
-        dtype: `bfloat16` or `float32`, of the values in memory and on disk.
-        warn: called with one line for each damaged shard.
+        folder: Folder of the store, which is created when the first rows are written.
+        shape: Shape of one row.
+        dtype: Type of the values in memory and on disk, `bfloat16` or `float32`.
+        warn: Function called with one line for each damaged shard.
     """
 
     def __init__(
@@ -82,28 +82,28 @@ class FeatureStore:
         self._warn = warn
         self._shards: list[_Shard] = []
         self._indices: dict[bytes, int] = {}
-        self._num_places = 0
+        self._num_rows = 0
         for path in sorted(self.folder.glob("[!.]*.npy")):
             self._open(path)
 
     def __len__(self) -> int:
-        """How many images there are rows of."""
+        """Number of images with a row."""
         return len(self._indices)
 
     @property
     def size(self) -> int:
-        """Bytes that they take on disk."""
+        """Size of the rows on disk in bytes."""
         return len(self._indices) * (self.row_bytes + KEY_BYTES)
 
     def missing(self, keys: Sequence[bytes]) -> list[int]:
-        """Positions in `keys`, ascending, of those whose rows are not there."""
+        """Indices in `keys`, ascending, of those without a row."""
         return np.flatnonzero(self._find(keys) < 0).tolist()
 
     def rows(self, keys: Sequence[bytes]) -> "Rows":
         """The rows of `keys`, in their order.
 
         Raises:
-            KeyError: one is missing.
+            KeyError: A row is missing.
         """
         indices = self._find(keys)
         if num_missing := int((indices < 0).sum()):
@@ -111,10 +111,10 @@ class FeatureStore:
         return Rows(tuple(self._shards), indices, self.shape, self.dtype)
 
     def make_ready(self) -> None:
-        """Make the folder for `commit`, and remove what writers left in it that were killed.
+        """Create the folder for `commit`, and remove temporary files of killed processes.
 
         Raises:
-            ResourceError: the folder cannot be written.
+            ResourceError: The folder cannot be written.
         """
         with disk_errors(self.folder):
             make_folder(self.folder)
@@ -124,11 +124,11 @@ class FeatureStore:
         """Commit rows as one shard.
 
         Args:
-            keys: of the rows.
-            parts: the rows, in any number of arrays of shape (n, *shape).
+            keys: The keys of the rows.
+            parts: The rows, in any number of arrays of shape (n, *shape).
 
         Raises:
-            ResourceError: the disk refuses; earlier shards are intact.
+            ResourceError: The shard cannot be written; earlier shards are intact.
         """
         path = self.folder / f"{secrets.token_hex(8)}.npy"
         header, joined = self._header(len(keys)), b"".join(keys)
@@ -144,7 +144,7 @@ class FeatureStore:
         self._add(path, joined, len(header), crc, is_checked=True)
 
     def _header(self, num_rows: int) -> bytes:
-        """The beginning of a shard; its length does not depend on `num_rows`."""
+        """The .npy header of a shard; its length does not depend on `num_rows`."""
         file = io.BytesIO()
         shape = (num_rows, *self.shape)
         header = {"descr": self._stored.str, "fortran_order": False, "shape": shape}
@@ -155,10 +155,13 @@ class FeatureStore:
         try:
             with path.open("rb") as file:
                 size = os.fstat(file.fileno()).st_size
-                header = self._header(self._num_rows(size))
+                # 0 rows for a file that is too small
+                num_bytes = max(0, size - len(self._header(0)) - _TAIL.size)
+                num_rows = num_bytes // (self.row_bytes + KEY_BYTES)
+                header = self._header(num_rows)
                 is_intact = file.read(len(header)) == header
-                file.seek(len(header) + self._num_rows(size) * self.row_bytes)
-                keys = file.read(self._num_rows(size) * KEY_BYTES)
+                file.seek(len(header) + num_rows * self.row_bytes)
+                keys = file.read(num_rows * KEY_BYTES)
                 crc, keys_crc = _TAIL.unpack(file.read())
                 is_intact &= keys_crc == _keys_crc(keys, crc)
         except (OSError, struct.error):
@@ -168,20 +171,15 @@ class FeatureStore:
         else:
             self._set_aside(path)
 
-    def _num_rows(self, size: int) -> int:
-        """Rows of a shard of so many bytes; 0 for what is too small to be one."""
-        rows = size - len(self._header(0)) - _TAIL.size
-        return max(0, rows // (self.row_bytes + KEY_BYTES))
-
     def _add(self, path: Path, keys: bytes, values_at: int, crc: int, *, is_checked: bool) -> None:
-        first, num_rows = self._num_places, len(keys) // KEY_BYTES
+        first, num_rows = self._num_rows, len(keys) // KEY_BYTES
         self._shards.append(_Shard(path, first, num_rows, values_at, crc, is_checked))
         for row in range(num_rows):
             self._indices[keys[row * KEY_BYTES : (row + 1) * KEY_BYTES]] = first + row
-        self._num_places += num_rows
+        self._num_rows += num_rows
 
     def _find(self, keys: Sequence[bytes]) -> np.ndarray:
-        """The place of each row, int64; -1 where it is missing."""
+        """The index of each row, int64; -1 where it is missing."""
         indices = np.fromiter((self._indices.get(key, -1) for key in keys), np.int64, len(keys))
         used = np.unique(_shard_numbers(self._shards, indices[indices >= 0]))
         unchecked = [self._shards[i] for i in used if not self._shards[i].is_checked]
@@ -209,25 +207,21 @@ class FeatureStore:
 
     def _set_aside(self, path: Path) -> None:
         self._warn(f"{escape(path)} is damaged and set aside; its features are computed again")
-        # Another process may have done it before, or the folder may not be ours to write.
+        # Another process may have renamed it, or the folder may be read-only.
         with contextlib.suppress(OSError):
             path.rename(path.with_suffix(".damaged"))
 
 
 class Rows:
-    """Rows of a store, in some order; read from the disk each time they are taken.
+    """Rows of a store, in some order; `take` reads them from the disk at each call.
 
     Attributes:
         shape: (rows, ...).
-        dtype: of the values.
+        dtype: Type of the values.
     """
 
     def __init__(
-        self,
-        shards: Sequence[_Shard],
-        indices: np.ndarray,
-        shape: tuple[int, ...],
-        dtype: np.dtype,
+        self, shards: Sequence[_Shard], indices: np.ndarray, shape: tuple[int, ...], dtype: np.dtype
     ):
         self.shape = (len(indices), *shape)
         self.dtype = dtype
@@ -235,14 +229,14 @@ class Rows:
         self._indices = indices
 
     def __len__(self) -> int:
-        """How many rows there are."""
+        """Number of rows."""
         return len(self._indices)
 
     def take(self, indices: Sequence[int] | np.ndarray) -> np.ndarray:
         """Read some rows: (len(indices), ...), a new array.
 
         Raises:
-            ResourceError: the files are gone or cannot be read.
+            ResourceError: A file cannot be read.
         """
         indices = self._indices[np.asarray(indices, np.int64)]
         rows = np.empty((len(indices), *self.shape[1:]), self.dtype)
@@ -260,8 +254,8 @@ class Rows:
     def _read(
         self, shard: _Shard, positions: Sequence[int], indices: np.ndarray, into: np.ndarray
     ) -> None:
-        # Not through a memory map: its pages count as this process's memory, its page faults hold
-        # up all threads, and a file that someone truncates would kill the process.
+        # Not through a memory map: its pages count as memory of this process, its page faults block
+        # all threads, and a file that is truncated meanwhile would kill the process.
         row_bytes = into.shape[1]
         try:
             with shard.path.open("rb", buffering=0) as file:

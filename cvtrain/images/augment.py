@@ -1,8 +1,8 @@
 """Augmentation: (seed, epoch, sample) -> one change of geometry and one change of colour.
 
-All randomness is in `draw`, a pure function of counters: an augmented image is the same whatever
-the threads do, whatever else is in its batch, and after a resume. All geometry is one affine map
-and so one resampling; all colour is one 3x4 matrix, and what RandAugment draws.
+All random numbers are drawn in `draw`, a pure function of counters, so an augmented image depends
+neither on threads nor on the rest of its batch, nor on a resume. All geometry is one affine map,
+and so one resampling; all colour is one 3x4 matrix, except for the operations of RandAugment.
 """
 
 import math
@@ -11,17 +11,12 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
-from cvtrain.images.rand_augment import (
-    Operation,
-    backward_matrix,
-    draw_operations,
-    recolour,
-)
+from cvtrain.images.rand_augment import Operation, backward_matrix, draw_operations, recolour
 from cvtrain.images.random_erasing import NUM_NUMBERS, Erased, draw_erased, erase
 from cvtrain.sections import Augment
 
 AUGMENT_VERSION = 1
-"""Raised by whoever changes what `augment` returns: remembered results depend on it."""
+"""Increase it with every change to the result of `augment`: cached results depend on it."""
 
 _FLIPS = {  # flip -> (may mirror left and right, may mirror top and bottom)
     "none": (False, False),
@@ -43,15 +38,15 @@ class Change:
     """One change drawn from an `Augment`; the default changes nothing.
 
     Attributes:
-        mirror_x, mirror_y: mirror left and right, top and bottom.
-        rotate: degrees, counter-clockwise.
-        shift_x, shift_y: fractions of width (to the right) and height (down).
-        shear: pixels to the right per pixel down.
-        zoom: magnification of both axes.
-        brightness: fraction of 255, added.
-        contrast, saturation: factors, 1 is unchanged.
-        operations: of RandAugment, one after the other and after the above.
-        erased: the rectangle that becomes noise at last; None for none.
+        mirror_x, mirror_y: Whether left and right, or top and bottom, are swapped.
+        rotate: Angle in degrees, counter-clockwise.
+        shift_x, shift_y: Fractions of width (to the right) and height (down).
+        shear: Pixels to the right per pixel down.
+        zoom: Magnification of both axes.
+        brightness: Fraction of 255 to add.
+        contrast, saturation: Factors; 1 is unchanged.
+        operations: Operations of RandAugment, in the order in which they follow the above.
+        erased: The rectangle that is replaced by noise at the end, or None.
     """
 
     mirror_x: bool = False
@@ -79,9 +74,9 @@ def augment(
     """Change an image at random; a pure function of its arguments.
 
     Args:
-        pixels: uint8 (height, width, 3), RGB; left as it is.
-        augmentation: the ranges to draw from; mixing with other images is not done here.
-        seed, epoch, sample: what the random numbers depend on; all in 0..2**64 - 1.
+        pixels: uint8 (height, width, 3), RGB; not modified.
+        augmentation: The ranges to draw from; its `mixup` and `cutmix` are ignored.
+        seed, epoch, sample: Seeds of the random numbers, all in 0..2**64 - 1.
 
     Returns:
         uint8 (height, width, 3).
@@ -93,11 +88,12 @@ def augment(
 def draw(augmentation: Augment, *, seed: int, epoch: int, sample: int) -> Change:
     """Draw the change of one sample in one epoch.
 
-    Every parameter has its own place among the random numbers: the angle that a sample is turned by
-    does not depend on whether it is also zoomed.
+    Every parameter has its own random number, so the angle of a sample does not depend on whether
+    it is also zoomed.
     """
     # Philox is a function of key and counter (Salmon et al., Parallel random numbers: as easy as
-    # 1, 2, 3, SC 2011). The counter's last word keeps clear of the numbers that order the samples.
+    # 1, 2, 3, SC 2011). The counter's last word separates this stream from that of the order of
+    # samples.
     key = np.array([seed, epoch], np.uint64)
     counter = np.array([0, 0, sample, 1], np.uint64)
     generator = np.random.Generator(np.random.Philox(key=key, counter=counter))
@@ -123,10 +119,9 @@ def draw(augmentation: Augment, *, seed: int, epoch: int, sample: int) -> Change
 
 
 def apply(pixels: np.ndarray, change: Change, fill: str) -> np.ndarray:
-    """Apply one change: its colours, then its geometry, so that a constant fill stays black, then
-    what is erased.
+    """Apply one change: colours, then geometry (so that a constant fill stays black), then erasing.
 
-    Pixels and result as in `augment`. A change that only mirrors moves pixels and blends none.
+    Pixels and result are as in `augment`. A change that only mirrors does not interpolate.
     """
     height, width = pixels.shape[:2]
     if (change.brightness, change.contrast, change.saturation) != (0.0, 1.0, 1.0):
@@ -147,11 +142,11 @@ def apply(pixels: np.ndarray, change: Change, fill: str) -> np.ndarray:
 
 
 def affine_matrix(change: Change, height: int, width: int) -> np.ndarray:
-    """Matrix from a pixel of the result to where it lies in the image.
+    """Matrix from a pixel of the result to its position in the image.
 
-    The image is mirrored, zoomed, sheared and rotated about its centre, then shifted, and goes then
-    through the operations of RandAugment. Pixel (x, y) has its centre at (x, y), so the image's
-    centre is ((width - 1) / 2, (height - 1) / 2).
+    The image is mirrored, zoomed, sheared and rotated about its centre, then shifted, then changed
+    by the operations of RandAugment. Pixel (x, y) has its centre at (x, y), so the image's centre
+    is ((width - 1) / 2, (height - 1) / 2).
 
     Returns:
         float64 (2, 3): (x, y) of the image = matrix @ (x, y, 1) of the result.
@@ -182,10 +177,10 @@ def affine_matrix(change: Change, height: int, width: int) -> np.ndarray:
 def colour_matrix(change: Change, mean_grey: float) -> np.ndarray:
     """Matrix that changes colours.
 
-    Brightness, contrast about `mean_grey` and saturation commute, so their order is no question.
+    Brightness, contrast about `mean_grey` and saturation commute, so their order does not matter.
 
     Returns:
-        float64 (3, 4): RGB of the result = matrix @ (R, G, B, 1), before limiting to 0..255.
+        float64 (3, 4): RGB of the result = matrix @ (R, G, B, 1), before clipping to 0..255.
     """
     saturate = change.saturation * np.eye(3) + (1.0 - change.saturation) * _LUMA
     offset = 255.0 * change.brightness + (1.0 - change.contrast) * mean_grey

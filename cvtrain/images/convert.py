@@ -1,7 +1,7 @@
-"""Image files that the decoder does not read -> PNG files that it does.
+"""Convert image files that the decoder does not read to PNG.
 
-Only `cvtrain data convert` comes here: each of Pillow's formats is one more way into native code,
-and whoever names a folder to be converted vouches for what is in it.
+Only `cvtrain data convert` uses this module: each of Pillow's formats runs more native code on
+the content of a file, so it is read only where a user asks for the conversion of a folder.
 """
 
 import io
@@ -24,8 +24,8 @@ class Converted(NamedTuple):
     """One image as PNG.
 
     Attributes:
-        content: of the file: upright, with as many bits as the original, 8 or 16.
-        num_pages: how many pictures the original has; this is the first of them.
+        content: The PNG file: upright, with as many bits as the original, 8 or 16.
+        num_pages: Number of pages or frames of the original; the first one is converted.
     """
 
     content: bytes
@@ -35,15 +35,16 @@ class Converted(NamedTuple):
 def to_png(content: bytes, kind: str) -> Converted:
     """Convert one image file.
 
-    An image of more than 50 million pixels is shrunk to a half, a quarter or an eighth of its size.
+    An image of more than 50 million pixels is reduced to a half, a quarter or an eighth of its
+    size.
 
     Args:
-        content: of the file.
-        kind: as `Convertible.kind`.
+        content: Bytes of the file.
+        kind: Its format, as in `Convertible.kind`.
 
     Raises:
-        DecodeError: it is damaged, an extra that reads it is not installed, or PNG cannot hold its
-            values.
+        DecodeError: The file is damaged, the extra that reads it is not installed, or PNG cannot
+            hold its values.
     """
     try:
         pixels, num_pages = _NOT_PILLOW.get(kind, _read)(content, kind)
@@ -67,12 +68,12 @@ def to_png(content: bytes, kind: str) -> Converted:
 
 
 def _read(content: bytes, kind: str) -> tuple[np.ndarray, int]:
-    """uint8 or uint16, (height, width) or RGB(A), and how many pages there are."""
+    """uint8 or uint16, (height, width) or RGB(A), and the number of pages."""
     with Image.open(io.BytesIO(content), formats=[READERS.get(kind, kind)]) as image:
         num_pages = getattr(image, "n_frames", 1) if kind in ("TIFF", "AVIF") else 1
         if isinstance(image, TiffImageFile):
             bits = image.tag_v2.get(_BITS_PER_SAMPLE, (1,))
-            if len(bits) > 1 and max(bits) > 8:  # of which Pillow keeps 8
+            if len(bits) > 1 and max(bits) > 8:  # Pillow keeps 8 of them
                 return _sixteen_bit_colours(content), num_pages
         image.draft(None, largest_size(image.height, image.width)[::-1])
         pixels = _pixels(ImageOps.exif_transpose(image))
@@ -82,7 +83,7 @@ def _read(content: bytes, kind: str) -> tuple[np.ndarray, int]:
 
 
 def _is_negative(image: Image.Image) -> bool:
-    """Are low values white? Pillow turns them over in files of 8 bits alone."""
+    """Whether low values are white, which Pillow inverts only in files of 8 bits."""
     return isinstance(image, TiffImageFile) and image.tag_v2.get(_PHOTOMETRIC) == _WHITE_IS_ZERO
 
 
@@ -118,11 +119,11 @@ def _read_heif(content: bytes, _kind: str) -> tuple[np.ndarray, int]:
     import pillow_heif
 
     file = pillow_heif.open_heif(io.BytesIO(content), convert_hdr_to_8bit=True)
-    return _pixels(file.to_pillow()), len(file)  # libheif has turned it upright
+    return _pixels(file.to_pillow()), len(file)  # libheif applies the orientation
 
 
 def _read_dicom(content: bytes, _kind: str) -> tuple[np.ndarray, int]:
-    """The first frame; grey as it is measured, plus 32,768 where that may be negative."""
+    """First frame and number of frames; grey as measured, plus 32,768 if it may be negative."""
     import pydicom
     from pydicom.pixels import apply_color_lut, apply_modality_lut, pixel_array
 

@@ -1,7 +1,7 @@
-"""Bytes of an image file -> RGB pixels of one size: the one decoder, wherever pixels are needed.
+"""Decode the bytes of an image file to RGB pixels of one size.
 
-Training, evaluation, prediction and visualization see the same pixels because all of them come from
-here. Pillow's global state is never touched, so that any number of threads may decode at once.
+Training, evaluation, prediction and visualization use this decoder, so they see the same pixels.
+It never changes Pillow's global state, so any number of threads may decode at once.
 """
 
 import io
@@ -25,18 +25,17 @@ from PIL.WebPImagePlugin import WebPImageFile
 
 from cvtrain.images.file_integrity import check_jpeg, read_png
 from cvtrain.images.file_types import REPLACE, DecodeError, kind_of, tiff_numbers, too_large
-from cvtrain.images.sixteen_bits import sixteen_bits
 from cvtrain.system.files import NO_WAIT
 
 __all__ = ["DECODER_VERSION", "DecodeError", "Decoded", "Decoder", "read_image"]
 
 DECODER_VERSION = 3
-"""Raised by whoever changes which pixels a file decodes to: remembered results depend on it."""
+"""Increase it with every change to the pixels of a file: cached results depend on them."""
 
 MAX_PIXELS = 50_000_000
-"""Of an image as it is decoded."""
+"""Largest number of pixels of an image as it is decoded."""
 MAX_JPEG_PIXELS = 200_000_000
-"""Of a JPEG by its header: libjpeg decodes it at a half, a quarter or an eighth of its size."""
+"""Largest number of pixels in the header of a JPEG, which libjpeg can decode at 1/2, 1/4 or 1/8."""
 MAX_BYTES = 256 * 2**20
 
 _CMYK = "CMYK colours, converted to RGB without a colour profile"
@@ -47,7 +46,7 @@ ADVICE_ON = {
     _ANIMATION: "Look at it; where another frame matters, store that one alone.",
     _CUT_OFF: "Look at it; where its lower part is grey, replace it by an intact copy.",
 }
-"""What to do about each of `Decoded.notes`."""
+"""Advice on each of `Decoded.notes`."""
 
 _TRANSPOSE = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -59,7 +58,7 @@ _TRANSPOSE = {
     8: Image.Transpose.ROTATE_90,
 }
 
-_EXIF_PREFIX = re.compile(rb"(?:Exif\0\0)*")  # once in JPEG, by some writers in PNG and WebP too
+_EXIF_PREFIX = re.compile(rb"(?:Exif\0\0)*")  # in JPEG; some programs write it in PNG and WebP
 
 _IN_PLAIN_WORDS = {
     "": "its parts do not fit together",
@@ -79,12 +78,11 @@ class Decoded:
 
     Attributes:
         pixels: uint8 RGB of shape (height, width, 3) at the decoder's size, read-only.
-        format: what the file really is: JPEG, PNG, BMP, GIF or WEBP.
-        width: of the original in pixels, upright.
-        height: of the original in pixels, upright.
-        mode: Pillow's name of what the file stores: RGB, L (grey), P (palette), RGBA, CMYK, ...
-        notes: what a person may want to know about the conversion; mostly empty.
-        full_scale: the largest value that the file can store: 255, or 65,535 in 16 bits.
+        format: Format of the content: JPEG, PNG, BMP, GIF or WEBP.
+        width, height: Size of the upright original in pixels.
+        mode: Pillow's mode of the file: RGB, L (grey), P (palette), RGBA, CMYK, ...
+        notes: Remarks on the conversion for the user; mostly empty.
+        full_scale: Largest value that the file can store: 255, or 65,535 in 16 bits.
     """
 
     pixels: np.ndarray
@@ -100,16 +98,16 @@ class Decoded:
 class Decoder:
     """Decodes image files to one size; equal decoders give equal pixels.
 
-    JPEG, PNG, BMP, GIF and WebP are read whatever the file is called. EXIF orientation is applied,
-    transparency lies on `background`, 16 bits are scaled to 8, CMYK becomes RGB, and of an
-    animation the first frame counts. Resampling is bilinear with antialiasing.
+    JPEG, PNG, BMP, GIF and WebP are recognized by content. EXIF orientation is applied, transparent
+    pixels are blended with `background`, 16 bits are scaled to 8, CMYK becomes RGB, and only the
+    first frame of an animation is used. Resampling is bilinear with antialiasing.
 
     Args:
-        size: (height, width) of the pixels in the result.
+        size: (height, width) of the result in pixels.
         resize: "stretch" distorts, "crop" keeps the middle, "pad" adds a border of `background`.
-        background: red, green and blue, 0 to 255.
-        range: which values of a file become 0 and 255; those between are scaled, those beyond are
-            clipped. "auto": 0 and the largest that the file can store.
+        background: Red, green and blue, 0 to 255.
+        range: Values of a file that become 0 and 255. Values between them are scaled, others are
+            clipped. "auto": 0 and the largest value that the file can store.
     """
 
     size: tuple[int, int]
@@ -119,9 +117,9 @@ class Decoder:
 
     @classmethod
     def recorded(cls, size: Sequence[int], settings: Mapping[str, Any]) -> "Decoder":
-        """The decoder of a run, by `image_size` and `decoder` of its `run.json`."""
+        """Create the decoder of a run from `image_size` and `decoder` in its `run.json`."""
         height, width = size
-        limits = settings.get("range", "auto")  # earlier versions knew no other
+        limits = settings.get("range", "auto")  # earlier versions had no range
         return cls(
             (height, width),
             resize=settings["resize"],
@@ -130,7 +128,7 @@ class Decoder:
         )
 
     def settings(self) -> dict[str, Any]:
-        """What `recorded` needs besides the size."""
+        """Settings that `recorded` needs in addition to the size."""
         limits = self.range if self.range == "auto" else list(self.range)
         return {"resize": self.resize, "background": list(self.background), "range": limits}
 
@@ -138,8 +136,8 @@ class Decoder:
         """Decode the bytes of one image file.
 
         Raises:
-            DecodeError: they are no image, a damaged one, or one of more than `MAX_PIXELS` pixels,
-                a JPEG of more than `MAX_JPEG_PIXELS`.
+            DecodeError: The bytes are not an image, or a damaged one, or it has more than
+                `MAX_PIXELS` pixels (`MAX_JPEG_PIXELS` for a JPEG).
         """
         kind = kind_of(content)
         most = MAX_JPEG_PIXELS if kind == "JPEG" else MAX_PIXELS
@@ -157,7 +155,7 @@ class Decoder:
         raise too_large(kind, num_pixels, what)
 
     def unpadded(self, decoded: Decoded) -> np.ndarray:
-        """The pixels of a decoded image without the border that "pad" has added."""
+        """Pixels of a decoded image without the border that "pad" added."""
         _, (width, height) = self._fit(decoded.width, decoded.height, turned=False)
         top, left = (self.size[0] - height) // 2, (self.size[1] - width) // 2
         return decoded.pixels[top : top + height, left : left + width]
@@ -184,10 +182,10 @@ class Decoder:
         return Decoded(np.asarray(pixels), kind, width, height, mode, notes, file.full_scale)
 
     def _eight_bits(self, file: "_File") -> Image.Image:
-        """The image in mode L or RGB, its values brought to 0..255, over the background."""
+        """Convert to mode L or RGB with values 0..255, over the background."""
         image = file.image
         if file.full_scale > 255 and (self.range != "auto" or image.mode.startswith("I")):
-            values, alpha = sixteen_bits(file.png)
+            values, alpha = _sixteen_bits(file.png)
             pixels = self._table(file.full_scale)[values]
             image = Image.fromarray(pixels if pixels.shape[2] == 3 else pixels[..., 0])
             return image if alpha is None else self._over_background(image, alpha)
@@ -204,7 +202,7 @@ class Decoder:
         return image.point(self._table(255).tolist() * len(image.getbands()))
 
     def _table(self, full_scale: int) -> np.ndarray:
-        """uint8 (full_scale + 1,): what each value of a file becomes, rounded."""
+        """Lookup table from the values of a file to 0..255, rounded: uint8 (full_scale + 1,)."""
         low, high = (0, full_scale) if self.range == "auto" else self.range
         values = np.arange(full_scale + 1) - low
         return np.clip((values * 510 + high - low) // (2 * (high - low)), 0, 255).astype(np.uint8)
@@ -215,7 +213,7 @@ class Decoder:
         return canvas
 
     def _notes(self, file: "_File", pixels: Image.Image) -> tuple[str, ...]:
-        """What to say of an image as it was stored; `pixels` have their size, unturned yet."""
+        """Remarks on a stored image; `pixels` are resized, but not transposed yet."""
         notes = []
         if file.image.mode == "CMYK":
             notes.append(_CMYK)
@@ -227,12 +225,12 @@ class Decoder:
         return tuple(notes)
 
     def _is_missing(self, pixels: Image.Image) -> bool:
-        """Where the data of a JPEG end too early, libjpeg goes on with the middle of all values."""
+        """Whether pixels have the value 128, with which libjpeg fills in missing data."""
         grey = int(self._table(255)[128])
         return 0 < grey < 255 and bool(np.all(np.asarray(pixels.convert("RGB")) == grey))
 
     def _fit(self, width: int, height: int, turned: bool) -> tuple[Box, tuple[int, int]]:
-        """Which box of the stored image becomes which (width, height), before it is turned."""
+        """Box of the stored image and the (width, height) to resize it to, before transposing."""
         target = self.size if turned else self.size[::-1]
         scales = target[0] / width, target[1] / height
         if self.resize == "crop":
@@ -254,35 +252,35 @@ class Decoder:
 
 
 def stored_values(content: bytes) -> np.ndarray:
-    """What an image file stores, in its own numbers: uint8 or uint16 (height, width, 1 or 3).
+    """Unscaled values of an image file: uint8 or uint16 (height, width, 1 or 3).
 
-    Transparent pixels have the colours that they hide. Large JPEGs are as small as `largest_size`.
+    Transparency is ignored. Large JPEGs are reduced to `largest_size`.
 
     Raises:
-        DecodeError: as a `Decoder`, which should have decoded the file before.
+        DecodeError: As for `Decoder`.
     """
     file = _open(content, kind_of(content))
     if file.full_scale > 255:
-        return sixteen_bits(file.png)[0]
+        return _sixteen_bits(file.png)[0]
     image = file.image
     image.draft(None, largest_size(image.height, image.width)[::-1])
     return np.asarray(image.convert("RGB"))
 
 
 def largest_size(height: int, width: int) -> tuple[int, int]:
-    """Height and width in which a photograph of this size is decoded in full, or a part of it.
+    """Largest (height, width) to decode a photograph of this size in.
 
-    It is the photograph's own up to `MAX_PIXELS` pixels, then a half, a quarter or an eighth of it.
+    Up to `MAX_PIXELS` pixels it is the original size, above a half, a quarter or an eighth of it.
     """
     shrink = _least_shrink(height, width)
     return -(-height // shrink), -(-width // shrink)
 
 
 def read_image(path: Path) -> bytes:
-    """Bytes of the regular file at `path`.
+    """Read the regular file at `path`.
 
     Raises:
-        DecodeError: it is missing, unreadable, no regular file, or larger than `MAX_BYTES`.
+        DecodeError: The file is missing, unreadable, not regular, or larger than `MAX_BYTES`.
     """
     try:
         # Without this flag, opening a named pipe would wait for a writer for ever.
@@ -292,7 +290,7 @@ def read_image(path: Path) -> bytes:
                 raise DecodeError("not a regular file", "Put an image file in its place.")
             if status.st_size > MAX_BYTES:
                 raise DecodeError(f"larger than {MAX_BYTES // 2**20} MiB", "Store it smaller.")
-            return file.read(status.st_size + 1)  # not to its end: it may grow meanwhile
+            return file.read(status.st_size + 1)  # not to the end, because the file may grow
     except OSError as error:
         what = (error.strerror or str(error)).lower()
         raise DecodeError(
@@ -316,14 +314,7 @@ _FILE_TYPES: dict[str, Callable[[io.BytesIO], Image.Image]] = {
 
 
 class _File(NamedTuple):
-    """An image file that was opened, and not decoded yet.
-
-    Attributes:
-        image: its first picture.
-        is_animated: there are more of them.
-        full_scale: as `Decoded` has it.
-        png: the content of a PNG, without what does not make its pixels.
-    """
+    """An open image file, not decoded yet; `png` is what `read_png` returns."""
 
     image: Image.Image
     is_animated: bool
@@ -335,7 +326,7 @@ def _open(content: bytes, kind: str) -> _File:
     if kind == "PNG":
         png = read_png(content)
         first = PngImageFile(io.BytesIO(png.content))
-        _mend_transparency(first, depth=content[24])
+        _scale_transparency(first, depth=content[24])
         return _File(first, png.is_animated, 65_535 if content[24] == 16 else 255, png.content)
     if kind == "JPEG":
         check_jpeg(content)
@@ -350,22 +341,16 @@ def _what(error: Exception) -> str:
 
 
 def _orientation(exif: bytes) -> int:
-    """EXIF orientation 1 to 8; 1, as stored, when there is none or the block is damaged.
-
-    The standard has it as one SHORT; some cameras write one BYTE or LONG.
-    """
+    """EXIF orientation, 1 to 8; 1 when it is missing or the block is damaged."""
     numbers = tiff_numbers(_EXIF_PREFIX.sub(b"", exif, count=1))
     value = next((value for tag, value in numbers if tag == 0x0112), 1)
     return value if value in _TRANSPOSE else 1
 
 
 def _draft(image: Image.Image, box: Box, size: tuple[int, int]) -> Box:
-    """Let libjpeg shrink the image while it stays at least as large as needed; `box` shrinks too.
-
-    A JPEG yields a half, a quarter or an eighth of its size for about half of the work; on
-    photographs the result differs from a full decode by less than one grey level on average. One
-    of more than `MAX_PIXELS` pixels is shrunk in any case.
-    """
+    """Let libjpeg decode at the smallest sufficient scale; return `box` at that scale."""
+    # It takes about half of the time; on photographs the result differs from a full decode by less
+    # than one grey level on average. More than `MAX_PIXELS` pixels are always reduced.
     width, height = image.size
     least = _least_shrink(height, width)
     wide = min(width * size[0] / (box[2] - box[0]), width // least)
@@ -383,10 +368,38 @@ def _least_shrink(height: int, width: int) -> int:
     return next(shrinks, 8)
 
 
-def _mend_transparency(image: Image.Image, depth: int) -> None:
-    """Pillow brings the samples of a PNG to 8 bits, but not the one that stands for nothing."""
+def _scale_transparency(image: Image.Image, depth: int) -> None:
+    """Scale the transparent colour of a PNG to 8 bits, as Pillow does with the pixels."""
     hidden = image.info.get("transparency")
     if image.mode == "L" and hidden is not None:
         image.info["transparency"] = hidden * 255 // (2**depth - 1)
     elif image.mode == "RGB" and hidden is not None and depth == 16:
         image.info["transparency"] = tuple(value >> 8 for value in hidden)
+
+
+def _sixteen_bits(png: bytes) -> tuple[np.ndarray, Image.Image | None]:
+    """uint16 (height, width, 1 or 3) of a 16-bit PNG, and its alpha channel in mode L, if any."""
+    colour = png[25]
+    if colour == 0:
+        image = PngImageFile(io.BytesIO(png))
+        values = np.asarray(image).astype(np.uint16)[..., None]
+    elif colour == 4:  # a pixel of grey and alpha is as long as one of four bytes
+        values = _unpack(png, "RGBA").view(">u2").astype(np.uint16)
+    else:  # Pillow keeps 8 bits of colours, so each byte is unpacked by itself
+        mode = "RGB" if colour == 2 else "RGBA"
+        values = _unpack(png, f"{mode};16B").astype(np.uint16)
+        values <<= 8
+        values |= _unpack(png, f"{mode};16L")
+    if colour in (4, 6):
+        return values[..., :-1], Image.fromarray((values[..., -1] >> 8).astype(np.uint8))
+    hidden = PngImageFile(io.BytesIO(png)).info.get("transparency")
+    if hidden is None:
+        return values, None
+    return values, Image.fromarray((values != np.uint16(hidden)).any(axis=2))
+
+
+def _unpack(png: bytes, raw_mode: str) -> np.ndarray:
+    """Unpack a file by one of Pillow's raw modes: uint8 (height, width, channels)."""
+    image = PngImageFile(io.BytesIO(png))
+    image.tile = [tile._replace(args=raw_mode) for tile in image.tile]
+    return np.array(image)

@@ -1,8 +1,8 @@
-"""The structure of JPEG and PNG files, read before a decoder is trusted with them.
+"""Check the structure of JPEG and PNG files before they are decoded.
 
-Decoders forgive: libjpeg fills what is missing with grey, Pillow passes over the checksums of the
-pixels of a PNG. A person who trains on such files should know. What stands beside the pixels
-(texts, profiles, further frames) is nothing to us, and may have been made to fill the memory.
+Decoders are tolerant: libjpeg fills in missing data with grey, and Pillow ignores the checksums of
+the pixels of a PNG. Such files must not be trained on silently. Metadata of a PNG (texts, profiles,
+further frames) is removed, because it is not needed and can be made to fill the memory.
 """
 
 import re
@@ -14,7 +14,7 @@ from typing import NamedTuple
 from cvtrain.images.file_types import EXPORT, REPLACE, Convertible, DecodeError, too_large
 from cvtrain.system.text import escape
 
-_MOST_CHUNKS = 100_000  # libpng's own files have one for each 8 KiB
+_MOST_CHUNKS = 100_000  # libpng writes one for each 8 KiB
 _MOST_SCANS = 100  # progressive files have about ten; each costs a pass over all coefficients
 
 _MOST_COEFFICIENTS = 200_000_000  # 400 MB; what 50 million pixels of CMYK take
@@ -33,8 +33,8 @@ class Png(NamedTuple):
     """A PNG file whose checksums are right.
 
     Attributes:
-        content: the file with nothing but what makes its pixels, and its EXIF block.
-        is_animated: it has more than one frame; `content` holds the first picture.
+        content: The file, reduced to the chunks of its pixels and its EXIF block.
+        is_animated: Whether it has more than one frame; `content` holds the first one.
     """
 
     content: bytes
@@ -45,7 +45,7 @@ def read_png(content: bytes) -> Png:
     """Check the chunks of a PNG file (https://www.w3.org/TR/png-3/#5DataRep).
 
     Raises:
-        DecodeError: the file is cut off, a checksum is wrong, or it is of a kind of its own.
+        DecodeError: The file is truncated, a checksum is wrong, or a critical chunk is unknown.
     """
     kept: list[bytes | memoryview] = [content[:8]]
     num_frames = 1
@@ -54,14 +54,14 @@ def read_png(content: bytes) -> Png:
             kept.append(chunk)
         elif kind == b"acTL" and len(chunk) == 20:
             num_frames = int.from_bytes(chunk[8:12])
-        elif kind[0] & 0x20 == 0:  # nobody may draw it who does not know this chunk
+        elif kind[0] & 0x20 == 0:  # a critical chunk, which a decoder has to know
             name = escape(kind.decode("latin-1"))
             raise DecodeError(f"PNG file of an unknown kind (its {name} part)", EXPORT)
     return Png(b"".join(kept), num_frames > 1)
 
 
 def _chunks(content: bytes) -> Iterator[tuple[bytes, memoryview]]:
-    """(kind, whole chunk) up to the last one."""
+    """Yield (type, whole chunk) up to the last one."""
     view = memoryview(content)
     start, kind = 8, b""
     for _ in range(_MOST_CHUNKS):
@@ -84,8 +84,8 @@ def check_jpeg(content: bytes) -> None:
     """Check the markers of a JPEG file (ITU-T T.81, annex B) as far as that is cheap.
 
     Raises:
-        DecodeError: it has no end, lost restart markers, has too many scans or too much in them,
-            or is of a kind that browsers do not read either.
+        DecodeError: The file is truncated, restart markers are missing, it has too many or too
+            large scans, or its process is not supported.
     """
     frame, interval, scan, is_progressive = b"", 0, len(content), False
     for marker, start, segment in _segments(content):
@@ -103,11 +103,11 @@ def check_jpeg(content: bytes) -> None:
                 raise DecodeError(
                     f"JPEG file of {segment[0]} bits, of which cvtrain reads 8", EXPORT
                 )
-    end = content.rfind(b"\xff\xd9", scan)  # the last one, which is found at once
+    end = content.rfind(b"\xff\xd9", scan)  # the last one, which is found fast
     if end < 0:
         raise DecodeError("damaged JPEG file (it is cut off)", REPLACE)
     num_scans = content.count(b"\xff\xda", scan, end)
-    if num_scans > 1 or interval:  # a film behind the picture may look like scans
+    if num_scans > 1 or interval:  # data after the image, such as a video, may look like scans
         end = content.find(b"\xff\xd9", scan)
         num_scans = content.count(b"\xff\xda", scan, end)
     if num_scans > _MOST_SCANS:
@@ -121,11 +121,8 @@ def check_jpeg(content: bytes) -> None:
 
 
 def _check_coefficients(frame: bytes, has_scans: bool) -> None:
-    """Raise DecodeError for a JPEG that is decoded scan by scan and too large for that.
-
-    libjpeg then holds all its coefficients in memory, whatever the size that is asked for.
-    """
-    if has_scans and frame:
+    """Raise DecodeError for a JPEG of several scans that is too large."""
+    if has_scans and frame:  # libjpeg holds all coefficients in memory, at any output size
         num_blocks = sum(wide * high for wide, high in _sampling(frame)) * _num_units(frame)
         if num_blocks * 64 > _MOST_COEFFICIENTS:
             most = f"{_MOST_COEFFICIENTS // 500_000} MB"
@@ -135,10 +132,7 @@ def _check_coefficients(frame: bytes, has_scans: bool) -> None:
 
 
 def _segments(content: bytes) -> Iterator[tuple[int, int, bytes]]:
-    """(marker, where it starts, what it says) up to the first scan; what makes no sense is skipped.
-
-    Pillow and libjpeg skip it too.
-    """
+    """Yield (marker, start, content) up to the first scan; skip invalid data, as libjpeg does."""
     start = 2
     while (start := content.find(b"\xff", start)) >= 0:
         marker = content[start + 1 : start + 2]
@@ -156,14 +150,14 @@ def _segments(content: bytes) -> Iterator[tuple[int, int, bytes]]:
 
 
 def _num_units(frame: bytes) -> int:
-    """How many units (MCUs) the scan of a whole picture has, by its frame header."""
+    """Number of minimum coded units (MCUs) in a scan of all components, by the frame header."""
     height, width = struct.unpack_from(">HH", frame, 1)
     wide, high = map(max, zip(*_sampling(frame), strict=True))
     return -(-width // (8 * wide)) * -(-height // (8 * high))
 
 
 def _sampling(frame: bytes) -> list[tuple[int, int]]:
-    """How many blocks of 8 x 8 a unit has of each component, across and down."""
-    if frame[5] < 2:  # coded block by block, whatever its sampling says
+    """Number of 8 x 8 blocks of each component in one MCU, across and down."""
+    if frame[5] < 2:  # one component is coded block by block, whatever its sampling factors
         return [(1, 1)]
     return [(max(1, byte >> 4), max(1, byte & 15)) for byte in frame[7 : 7 + 3 * frame[5] : 3]]

@@ -1,4 +1,4 @@
-"""What a file really is, by its first bytes, whatever it is called."""
+"""Recognize the format of a file by its first bytes, not by its name."""
 
 import re
 import struct
@@ -13,7 +13,7 @@ REPLACE = "Replace it by an intact copy."
 EXPORT = "Export it as JPEG or PNG with a program that opens it."
 CONVERT = "Convert the folder: "
 _REMOVE = "Remove it, or replace it."
-_MOST_CONVERTED = 178_956_970  # pixels; of more Pillow says that they are an attack
+_MOST_CONVERTED = 178_956_970  # pixels; Pillow refuses larger images as an attack
 
 _READ = {
     b"\xff\xd8\xff": "JPEG",
@@ -22,7 +22,7 @@ _READ = {
     b"GIF87a": "GIF",
     b"GIF89a": "GIF",
 }
-_BMP_HEADERS = {12, 16, 40, 52, 56, 64, 108, 124}  # bytes of the second header, by version
+_BMP_HEADERS = {12, 16, 40, 52, 56, 64, 108, 124}  # sizes of the second header in bytes
 _IMAGES = {
     b"II*\0": "TIFF",
     b"MM\0*": "TIFF",
@@ -61,12 +61,12 @@ _IMAGES = {
     b"FUJIFILMCCD-RAW": "camera raw",
     b"FOVb": "camera raw",  # Sigma
     b"\0MRM": "camera raw",  # Minolta
-    b"II\x1a\0\0\0HEAPCCDR": "camera raw",  # Canon, of old
+    b"II\x1a\0\0\0HEAPCCDR": "camera raw",  # old Canon cameras
 }
-# Beside photographs these are no data, unless their suffix says that they are meant so.
+# Among photographs, these count as images only if they have the suffix of an image.
 _DOCUMENTS = {
     *("Photoshop", "GIMP", "Windows icon", "Windows metafile", "DjVu", "PDF", "PostScript", "SVG"),
-    *("camera raw", "TGA", "PCX"),  # the last two begin with too little that is their own
+    *("camera raw", "TGA", "PCX"),  # the last two cannot be recognized reliably
 }
 _BRANDS = {
     "AVIF": (b"avif", b"avis"),
@@ -91,10 +91,10 @@ READERS = {
     "TIFF": "TIFF",
     "Windows icon": "ICO",
 }
-"""What Pillow calls the formats that it reads, and the decoder of cvtrain does not."""
+"""Formats that only `data convert` reads -> Pillow's names of them."""
 
 EXTRAS = {"DICOM": "dicom", "HEIC": "heif"}
-"""By which extra of cvtrain a format is read."""
+"""Formats -> extras of cvtrain that read them."""
 
 _OTHERS = {
     b"PK\3\4": "a ZIP archive",
@@ -110,23 +110,23 @@ _OTHERS = {
     b"SQLite format 3\0": "a database",
 }
 HEAD_BYTES = 1024
-"""How many of the first bytes of a file tell what it is."""
+"""Number of first bytes of a file that are enough to recognize it."""
 
-_BLANK = b"\xef\xbb\xbf \t\r\n"  # a byte order mark among it
+_BLANK = b"\xef\xbb\xbf \t\r\n"  # byte order mark and white space
 
 # Types of whole numbers in TIFF 6.0, section 2, as `struct` calls them.
 _NUMBERS = {1: "B", 3: "H", 4: "L", 6: "b", 8: "h", 9: "l"}
 
 
 class DecodeError(DataError):
-    """One file is not a usable image; the message says what it is, without the file's name."""
+    """One file is not a usable image; the message does not name the file."""
 
 
 class Convertible(DecodeError):
-    """One file is an image that the decoder does not read, and `cvtrain data convert` does.
+    """One file is an image that only `cvtrain data convert` reads.
 
     Attributes:
-        kind: what it is, as `kind_of` and `READERS` name it.
+        kind: Its format, as in `READERS` and `EXTRAS`.
     """
 
     def __init__(self, kind: str, message: str):
@@ -137,18 +137,18 @@ class Convertible(DecodeError):
 
 
 def too_large(kind: str, num_pixels: int, message: str) -> DecodeError:
-    """The error for an image that needs too much memory; `num_pixels` by its header."""
+    """Error for an image of `num_pixels` pixels that needs too much memory."""
     if num_pixels <= _MOST_CONVERTED:
         return Convertible(kind, message)
     return DecodeError(message, "Store it in a smaller size.")
 
 
 def kind_of(content: bytes) -> str:
-    """JPEG, PNG, BMP, GIF or WEBP.
+    """Format of a file: JPEG, PNG, BMP, GIF or WEBP.
 
     Raises:
-        Convertible: it is an image of another format that can be converted.
-        DecodeError: it is none of them; the message says what it is.
+        Convertible: The file is an image of another format that can be converted.
+        DecodeError: The file is anything else; the message says what.
     """
     if content[:4] == b"RIFF" and content[8:12] == b"WEBP":
         return "WEBP"
@@ -171,29 +171,29 @@ def kind_of(content: bytes) -> str:
 def is_photograph(head: bytes) -> bool:
     """Whether a file that begins with `head` (`HEAD_BYTES`) is an image, readable or not.
 
-    Documents, drawings and the working files of image editors are none.
+    Documents, drawings and project files of image editors are not.
     """
     if head[:4] == b"RIFF" and head[8:12] == b"WEBP":
         return True
     kind = _beginning(head, _READ) or _image(head)
-    if kind == "BMP":  # two letters, with which a text may begin as well
+    if kind == "BMP":  # a text may begin with the same two letters
         return int.from_bytes(head[14:18], "little") in _BMP_HEADERS
     return bool(kind) and kind not in _DOCUMENTS
 
 
 def advice_in(folder: Path, advice: str) -> str:
-    """The advice of an error about a file below `folder`, as a person can type it."""
+    """Advice on a file below `folder`, with the name of the folder in the command."""
     if not advice.startswith(CONVERT):
         return advice
     return advice.removesuffix("FOLDER") + shell_quote(folder)
 
 
 def none_readable(folder: Path, errors: Mapping[str, DecodeError]) -> DataError:
-    """The error for files of which none can be read: what most of them are, and what to do.
+    """Error for a folder without readable files: the most frequent problem, with an example.
 
     Args:
-        folder: that they lie in.
-        errors: by path.
+        folder: The folder of the files.
+        errors: The error of each file, by path.
     """
     (commonest, _), *_ = Counter(error.message for error in errors.values()).most_common(1)
     path, error = next(each for each in errors.items() if each[1].message == commonest)
@@ -206,10 +206,10 @@ def none_readable(folder: Path, errors: Mapping[str, DecodeError]) -> DataError:
 
 
 def tiff_numbers(content: bytes) -> Iterator[tuple[int, int]]:
-    """(tag, value) of the whole numbers in the first directory of a TIFF file or an EXIF block.
+    """Yield (tag, value) of the integers in the first directory of a TIFF file or an EXIF block.
 
-    It ends where the directory is damaged. Of more than one number the first is given, if they are
-    in the directory itself.
+    An array counts by its first number, if it is in the directory itself. A damaged directory ends
+    the iteration.
     """
     order = {b"II": "<", b"MM": ">"}.get(content[:2])
     if order is None:
@@ -219,7 +219,7 @@ def tiff_numbers(content: bytes) -> Iterator[tuple[int, int]]:
         (num_entries,) = struct.unpack_from(order + "H", content, directory)
         for entry in range(directory + 2, directory + 2 + 12 * num_entries, 12):
             tag, kind, count = struct.unpack_from(order + "HHL", content, entry)
-            number = order + _NUMBERS.get(kind, "0s")  # of no size, and so passed over
+            number = order + _NUMBERS.get(kind, "0s")  # of size 0, and therefore skipped
             if 0 < count * struct.calcsize(number) <= 4:
                 yield tag, struct.unpack_from(number, content, entry + 8)[0]
     except struct.error:
@@ -227,7 +227,7 @@ def tiff_numbers(content: bytes) -> Iterator[tuple[int, int]]:
 
 
 def _image(content: bytes) -> str:
-    """The format of an image that is not read; empty where it is no image that is known."""
+    """Format of an image that the decoder does not read; empty for anything else."""
     kind = _beginning(content, _IMAGES) or _brand(content) or _drawing(content[:1024])
     if kind == "TIFF" and _is_raw(content):
         return "camera raw"
@@ -249,7 +249,7 @@ def _beginning(content: bytes, signatures: dict[bytes, str]) -> str:
 
 
 def _brand(content: bytes) -> str:
-    """Which image stands in a container of ISO's base media format (ISO/IEC 14496-12), if any."""
+    """Format of an image in an ISO base media file (ISO/IEC 14496-12); empty for others."""
     if content[4:8] != b"ftyp":
         return ""
     found = content[8:40]
@@ -261,15 +261,14 @@ def _drawing(head: bytes) -> str:
 
 
 def _is_raw(tiff: bytes) -> bool:
-    """Does a TIFF file hold what a camera measured, and a small preview as its first picture?"""
+    """Whether a TIFF file is a camera raw file, whose first image is a small preview."""
     numbers = dict(tiff_numbers(tiff))
     is_preview = numbers.get(0x00FE, 0) & 1  # NewSubfileType
     return bool(is_preview or 0xC612 in numbers or tiff[8:10] == b"CR")  # DNGVersion; Canon
 
 
 def _is_tga(content: bytes) -> bool:
-    """TGA has no mark at its start, and not always one at its end."""
-    if content[-18:] == b"TRUEVISION-XFILE.\0":
+    if content[-18:] == b"TRUEVISION-XFILE.\0":  # optional, and TGA has no other signature
         return True
     if len(content) <= 18:
         return False

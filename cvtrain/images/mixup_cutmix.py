@@ -1,8 +1,8 @@
-"""MixUp and CutMix: each image of a batch is mixed with another one, and their labels with them.
+"""MixUp and CutMix: mix each image of a batch with another one, and their labels as well.
 
 MixUp blends (Zhang et al. 2017, arXiv:1710.09412), CutMix pastes a rectangle (Yun et al. 2019,
-arXiv:1905.04899). An image's partner is the one before it in the batch, whose order is random
-already; so a mixed batch is a pure function of the batch, the seed and the number of its step.
+arXiv:1905.04899). Each image is mixed with the one before it in the batch, whose order is random;
+so a mixed batch is a pure function of the batch, the seed and the number of the step.
 """
 
 import contextlib
@@ -23,16 +23,16 @@ def mixed_batches(
     seed: int,
     start_step: int = 0,
 ) -> Generator[tuple[np.ndarray, np.ndarray], None, None]:
-    """Mix each batch of a stream, which is closed at the end.
+    """Mix each batch of a generator, and close the generator at the end.
 
     Args:
-        batches: images and labels, as `data.batches.training_batches` yields them.
-        augmentation: how. The share of the first image is drawn from Beta(a, a), once for a batch;
-            `mixup` or `cutmix` is a. Where both are set, each batch is mixed in one of the two
-            ways, with probability 1/2 each.
-        num_classes: the length of a row of labels.
-        seed: of what is drawn, in 0..2**64 - 1.
-        start_step: number of the first batch, counted from the start of the whole training.
+        batches: Images and labels, as `data.batches.training_batches` yields them.
+        augmentation: Settings. The weight of the first image is drawn once for each batch from
+            Beta(a, a), where a is `mixup` or `cutmix`. If both are set, each batch is mixed in one
+            of the two ways, with probability 1/2 each.
+        num_classes: Number of classes.
+        seed: Random seed, in 0..2**64 - 1.
+        start_step: Number of the first batch, counted from the start of the whole training.
 
     Yields:
         images: uint8 (batch, height, width, 3).
@@ -55,15 +55,16 @@ def mix(
     """Mix each image with the one before it, the first one with the last.
 
     Args:
-        images: uint8 (batch, height, width, 3), contiguous; left as they are.
+        images: uint8 (batch, height, width, 3), contiguous; not modified.
         labels: integer (batch,).
-        augmentation: how; at least one of `mixup` and `cutmix` is set.
-        num_classes, seed, step: as in `mixed_batches`.
+        augmentation: Settings, with at least one of `mixup` and `cutmix`.
+        num_classes, seed: As in `mixed_batches`.
+        step: Number of the batch, counted from the start of the whole training.
 
     Returns:
         Images and labels as `mixed_batches` yields them.
     """
-    # The counter's last word keeps clear of the numbers that order and change the samples.
+    # The counter's last word separates this stream from those of sample order and augmentation.
     key, counter = np.array([seed, step], np.uint64), np.array([0, 0, 0, 2], np.uint64)
     generator = np.random.Generator(np.random.Philox(key=key, counter=counter))
     heads = generator.random() < 0.5
@@ -88,12 +89,9 @@ def _blended(images: np.ndarray, share: float) -> np.ndarray:
 def _pasted(
     images: np.ndarray, share: float, generator: np.random.Generator
 ) -> tuple[np.ndarray, float]:
-    """A rectangle of the partner in each image, and the share of the image that is left.
-
-    It has the image's aspect ratio and the area 1 - `share`, less what of it lies outside.
-    """
+    """Paste a rectangle of the partner into each image; also return the share that is left."""
     height, width = images.shape[1:3]
-    side = math.sqrt(1.0 - share)
+    side = math.sqrt(1.0 - share)  # with the image's aspect ratio; parts outside are clipped
     y, x = generator.random(2).tolist()
     top, bottom = _span(height, side, y)
     left, right = _span(width, side, x)
@@ -104,7 +102,7 @@ def _pasted(
 
 
 def _span(length: int, share: float, centre: float) -> tuple[int, int]:
-    """The pixels of a side that a part about `centre` covers; both in 0..1."""
+    """Start and end, in pixels, of a share of a side around `centre`; both in 0..1."""
     size = round(length * share)
     start = int(length * centre) - size // 2
     return max(0, start), min(length, start + size)

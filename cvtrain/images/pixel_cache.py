@@ -15,20 +15,19 @@ from cvtrain.system.text import escape
 
 
 class PixelCache:
-    """The pixels of each file, decoded at first use and kept while there is room.
+    """The pixels of each file, decoded at first use and kept up to a memory limit.
 
-    What does not fit into `memory_limit` is decoded again at each use, so a limit costs time and
-    never correctness. Any number of threads may use one instance.
+    Images beyond `memory_limit` are decoded again at each use. Instances are thread-safe.
 
     Args:
-        root: folder that paths are relative to.
-        decoder: gives each image its size.
-        memory_limit: bytes of pixels to keep; None is a quarter of the memory that is available.
+        root: Folder that paths are relative to.
+        decoder: Decoder of the files.
+        memory_limit: Bytes of pixels to keep; None is a quarter of the available memory.
 
     Attributes:
-        kept_bytes: how many bytes of pixels are kept.
-        digests: SHA-256 of the pixels by path, set by whoever has checked the files; one that
-            decodes to something else by now is refused.
+        kept_bytes: Number of bytes of the pixels that are kept.
+        digests: SHA-256 of the pixels by path, set after a check of the files. A file that now
+            decodes to other pixels is refused.
     """
 
     def __init__(self, root: Path, decoder: Decoder, *, memory_limit: int | None = None):
@@ -44,8 +43,7 @@ class PixelCache:
         """Pixels of the file at `path`: uint8 RGB of shape (height, width, 3), read-only.
 
         Raises:
-            DataError: the file cannot be read or decoded, or it changed since it was checked; the
-                message names it.
+            DataError: The file cannot be read or decoded, or has changed since the check.
         """
         pixels = self._kept.get(path)
         if pixels is not None:
@@ -65,7 +63,7 @@ class PixelCache:
         return pixels
 
     def keep(self, path: str, pixels: np.ndarray) -> None:
-        """Keep `pixels` as those of the file at `path` if there is room."""
+        """Keep the pixels of the file at `path` if the limit permits."""
         with self._lock:
             if path not in self._kept and self.kept_bytes + pixels.nbytes <= self.memory_limit:
                 self._kept[path] = pixels

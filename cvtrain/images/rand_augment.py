@@ -1,9 +1,9 @@
-"""RandAugment: a few operations drawn from fourteen, all of one strength.
+"""RandAugment: a few of fourteen operations, drawn at random, all of one magnitude.
 
 Cubuk et al. (2019), RandAugment: Practical automated data augmentation with a reduced search space,
 arXiv:1909.13719. Operations and ranges are those of torchvision, with 31 magnitudes; colours are
-computed as Pillow does. Geometric operations are about the centre of the image, and only given as
-matrices here, so that whoever applies them resamples once.
+computed as in Pillow. Geometric operations are matrices about the centre of the image, so that the
+caller can resample once for all of them.
 """
 
 import math
@@ -20,21 +20,21 @@ MAX_MAGNITUDE = 30.0
 
 @dataclass(frozen=True)
 class Operation:
-    """One operation as it was drawn.
+    """One operation with its strength.
 
     Attributes:
-        name: one of `OPERATIONS`.
-        strength: degrees counter-clockwise (rotate), tangents (shear_x to the right by y, shear_y
-            down by x), fractions of width and height (translate_x, translate_y), factors
-            (brightness, colour, contrast, sharpness; 1 is unchanged), bits that are kept
-            (posterize) or the least value that is inverted (solarize); 0 for the others.
+        name: One of `OPERATIONS`.
+        strength: Degrees counter-clockwise (rotate), tangent (shear_x to the right by y, shear_y
+            down by x), fraction of width or height (translate_x, translate_y), factor (brightness,
+            colour, contrast, sharpness; 1 is unchanged), number of bits kept (posterize), or
+            smallest value that is inverted (solarize); 0 for the others.
     """
 
     name: str
     strength: float = 0.0
 
 
-# How strong an operation is: share of the largest magnitude in 0..1, side -1 or 1 -> strength.
+# Share of the largest magnitude in 0..1 and side -1 or 1 -> strength.
 _STRENGTHS: dict[str, Callable[[float, float], float]] = {
     "identity": lambda share, side: 0.0,  # noqa: ARG005
     "autocontrast": lambda share, side: 0.0,  # noqa: ARG005
@@ -57,7 +57,7 @@ OPERATIONS = tuple(_STRENGTHS)
 
 
 def draw_operations(settings: RandAugment, generator: np.random.Generator) -> tuple[Operation, ...]:
-    """Draw the operations of one image; takes 2 `num_ops` numbers from the generator."""
+    """Draw the operations of one image with 2 `num_ops` numbers of the generator."""
     numbers = iter(generator.random(2 * settings.num_ops).tolist())
     share = settings.magnitude / MAX_MAGNITUDE
     operations = []
@@ -68,10 +68,11 @@ def draw_operations(settings: RandAugment, generator: np.random.Generator) -> tu
 
 
 def recolour(pixels: np.ndarray, operation: Operation) -> np.ndarray:
-    """Apply an operation's colours; a geometric one leaves the image as it is.
+    """Apply an operation on colours; a geometric one has no effect.
 
     Args:
-        pixels: uint8 (height, width, 3), RGB; left as they are.
+        pixels: uint8 (height, width, 3), RGB; not modified.
+        operation: The operation.
 
     Returns:
         uint8 (height, width, 3).
@@ -82,7 +83,7 @@ def recolour(pixels: np.ndarray, operation: Operation) -> np.ndarray:
 
 
 def backward_matrix(operation: Operation, height: int, width: int) -> np.ndarray | None:
-    """Matrix from a pixel of the result to where it lies in the image.
+    """Matrix from a pixel of the result to its position in the image.
 
     Returns:
         float64 (3, 3): (x, y, 1) of the image = matrix @ (x, y, 1) of the result; None for an
@@ -157,7 +158,7 @@ def _colour(pixels: np.ndarray, factor: float) -> np.ndarray:
 
 
 def _sharpness(pixels: np.ndarray, factor: float) -> np.ndarray:
-    """Away from, or towards, the image smoothed by `PIL.ImageFilter.SMOOTH`; its rim stays."""
+    """Extrapolate from the image smoothed by `PIL.ImageFilter.SMOOTH`; the border is unchanged."""
     # The filter has 5/13 in the middle and 1/13 around it: 9/13 of a mean of nine, 4/13 of itself.
     share = (1.0 - factor) * 9 / 13
     result = cv2.addWeighted(pixels, 1.0 - share, cv2.blur(pixels, (3, 3)), share, 0.0)
@@ -175,7 +176,7 @@ def _solarize(pixels: np.ndarray, threshold: float) -> np.ndarray:
 
 
 def _look_up(pixels: np.ndarray, values: np.ndarray) -> np.ndarray:
-    """Replace each value of each channel by that of a table (256,), rounded and limited."""
+    """Replace each value of each channel by that of a table (256,), rounded and clipped."""
     return cv2.LUT(pixels, np.clip(np.rint(values), 0, 255).astype(np.uint8))
 
 

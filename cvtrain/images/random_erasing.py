@@ -1,7 +1,7 @@
-"""Random erasing: a rectangle of the image becomes noise.
+"""Random erasing: replace a rectangle of the image by noise.
 
 Zhong et al. (2017), Random Erasing Data Augmentation, arXiv:1708.04896. Here the aspect ratio of
-the rectangle is in relation to that of the image, and limited so that the rectangle always fits.
+the rectangle is relative to that of the image, and limited so that the rectangle always fits.
 """
 
 import math
@@ -14,7 +14,7 @@ _AREA = (0.02, 0.33)  # share of the image
 _ASPECT = (0.3, 3.3)  # height by width, both as shares of the image's
 
 NUM_NUMBERS = 6
-"""How many random numbers `draw_erased` takes."""
+"""Number of random numbers that `draw_erased` uses."""
 
 
 @dataclass(frozen=True)
@@ -22,8 +22,8 @@ class Erased:
     """A rectangle that is filled with noise.
 
     Attributes:
-        top, left, height, width: shares of the image's height and width.
-        seed: of the noise.
+        top, left, height, width: Fractions of the image's height and width.
+        seed: Random seed of the noise.
     """
 
     top: float
@@ -34,14 +34,14 @@ class Erased:
 
 
 def draw_erased(probability: float, numbers: Sequence[float]) -> Erased | None:
-    """Draw a rectangle, or none.
+    """Draw a rectangle with some probability.
 
-    Its area is uniform in 0.02..0.33 of the image, the logarithm of its aspect ratio in that of
-    0.3..3.3, its place is uniform.
+    Its area is uniform in 0.02..0.33 of the image, its aspect ratio log-uniform in 0.3..3.3, and
+    its position uniform.
 
     Args:
-        probability: that there is one, in 0..1.
-        numbers: `NUM_NUMBERS` independent ones, uniform in [0, 1).
+        probability: Probability of a rectangle, in 0..1.
+        numbers: `NUM_NUMBERS` independent random numbers, uniform in [0, 1).
     """
     happens, place, shape, down, right, noise = numbers
     if happens >= probability:
@@ -54,10 +54,11 @@ def draw_erased(probability: float, numbers: Sequence[float]) -> Erased | None:
 
 
 def erase(pixels: np.ndarray, erased: Erased) -> None:
-    """Fill the rectangle with noise, uniform and independent in every pixel and channel, in place.
+    """Fill the rectangle with noise, uniform and independent in every pixel and channel.
 
     Args:
-        pixels: uint8 (height, width, 3).
+        pixels: uint8 (height, width, 3), modified in place.
+        erased: The rectangle.
     """
     height, width = pixels.shape[:2]
     rows = slice(round(erased.top * height), round((erased.top + erased.height) * height))

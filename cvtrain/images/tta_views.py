@@ -1,7 +1,7 @@
-"""Test-time augmentation: the changed views of an image that a prediction is averaged over.
+"""Test-time augmentation: the views of an image that a prediction is averaged over.
 
 As in Krizhevsky et al. (2012), ImageNet classification with deep convolutional neural networks,
-section 4.1. The views are the same for every image, so a prediction depends on the image alone.
+section 4.1. The views are the same for every image, so a prediction depends only on the image.
 """
 
 from dataclasses import replace
@@ -10,7 +10,7 @@ from cvtrain.images.augment import Change, draw
 from cvtrain.sections import Augment
 
 STRENGTH = 0.5
-"""Share of the training's ranges that views are drawn from."""
+"""Ranges of the views as a fraction of the ranges in training."""
 
 _SIDES = {  # flip -> (mirrored left and right, mirrored top and bottom) of the first views
     "none": ((False, False),),
@@ -23,19 +23,19 @@ _SIDES = {  # flip -> (mirrored left and right, mirrored top and bottom) of the 
 def view_changes(
     augmentation: Augment, num_views: int, *, seed: int, strength: float = STRENGTH
 ) -> list[Change]:
-    """The change that makes each view of an image; the first one changes nothing.
+    """The change of each view; the first one changes nothing.
 
-    Next come the mirror images, as far as training had them; then the same again, rotated, shifted,
-    sheared and zoomed, less than training did. Colours stay, and nothing is erased.
+    The next views are the mirror images that training used; then come the same ones rotated,
+    shifted, sheared and zoomed, less than in training. Colours are kept, and nothing is erased.
 
     Args:
-        augmentation: of the training.
-        num_views: at least 1.
-        seed: in 0..2**64 - 1.
-        strength: share of the training's ranges, in 0..1.
+        augmentation: Augmentation of the training.
+        num_views: Number of views, at least 1.
+        seed: Random seed, in 0..2**64 - 1.
+        strength: Fraction of the ranges in training, in 0..1.
 
     Returns:
-        `num_views` changes, or fewer: all there are, where training only mirrored.
+        `num_views` changes, or fewer if training only mirrored images.
     """
     sides = _SIDES[augmentation.flip]
     small = Augment(
