@@ -23,7 +23,7 @@ from cvtrain.backend import keras
 from cvtrain.data.batches import ordered_batches, training_batches
 from cvtrain.data.index import Split
 from cvtrain.models.convnet import build_convnet
-from cvtrain.sections import Augment, Optimizer, Training
+from cvtrain.sections import Augment, Convnet, Optimizer, Training
 from cvtrain.system.signals import Stop
 from cvtrain.training.checkpoint import Checkpoints, Snapshot
 from cvtrain.training.loop import train
@@ -123,11 +123,9 @@ def timed_training(options: argparse.Namespace, checkpoints: Checkpoints | None)
     split = Split(paths, generator.integers(0, NUM_CLASSES, options.images).astype(np.int32))
     held_out = Split(paths[:64], split.labels[:64])
     model = build_convnet(
+        Convnet(dropout=0.5),
         image_size=size,
         num_classes=NUM_CLASSES,
-        filters=[32, 64, 128, 128],
-        dense=[512],
-        dropout=0.5,
         precision=options.precision,
         for_training=True,
     )

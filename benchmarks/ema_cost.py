@@ -16,7 +16,7 @@ from cvtrain import backend
 from cvtrain.models.convnet import build_convnet
 from cvtrain.models.saved_model import logits_model
 from cvtrain.models.separable import build_separable
-from cvtrain.sections import Optimizer
+from cvtrain.sections import Convnet, Optimizer, Separable
 from cvtrain.training.ema import WeightAverage
 from cvtrain.training.optimizers import build_optimizer
 
@@ -37,10 +37,9 @@ def main() -> None:
     settings = {"image_size": (options.size, options.size), "num_classes": 10}
     settings |= {"precision": options.precision}
     if options.net == "convnet":  # the book's, first edition 5.2
-        settings |= {"filters": [32, 64, 128, 128], "dense": [512], "for_training": True}
-        model = build_convnet(dropout=0.5, **settings)
+        model = build_convnet(Convnet(dropout=0.5), for_training=True, **settings)
     else:
-        model = build_separable(**settings)
+        model = build_separable(Separable(name="separable"), **settings)
     optimizer = build_optimizer(Optimizer(learning_rate=LEARNING_RATE))
     step = backend.train_step(logits_model(model), optimizer)
     average = WeightAverage(model, 0.999)

@@ -69,16 +69,18 @@ def prepare(folder: Path, options: argparse.Namespace) -> str:
     from cvtrain.models.backbones import build_backbone
     from cvtrain.models.convnet import build_convnet
     from cvtrain.models.heads import attach_dense
+    from cvtrain.sections import Convnet, Head
 
     keras.utils.set_random_seed(0)
     if options.base == "convnet":
-        model = build_convnet(image_size=SIZE, num_classes=10)
+        model = build_convnet(Convnet(), image_size=SIZE, num_classes=10)
     else:
         alpha = 0.25 if options.base == "mobilenet" else None
         base = build_backbone(
             options.base, image_size=SIZE, weights=options.weights, alpha=alpha, seed=0
         )
-        model = attach_dense(base, base.layers[-1].name, num_classes=10, pooling="average")
+        head = Head(dense=(), dropout=0.0)
+        model = attach_dense(base, base.layers[-1].name, head, num_classes=10)
     model.save(folder / "model.keras")
     paths = sorted(options.data.rglob("*.jpg"))
     paths = paths[:: max(1, len(paths) // options.images)][: options.images]

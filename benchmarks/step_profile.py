@@ -22,7 +22,7 @@ from cvtrain import backend
 from cvtrain.backend import keras
 from cvtrain.models.convnet import build_convnet
 from cvtrain.models.saved_model import logits_model
-from cvtrain.sections import Optimizer
+from cvtrain.sections import Convnet, Optimizer
 from cvtrain.training.optimizers import build_optimizer
 
 import tensorflow as tf  # isort: skip - after `cvtrain.backend`, which silences its start
@@ -60,11 +60,9 @@ def main() -> None:
 
     device = backend.set_up(seed=0, device="cpu")
     model = build_convnet(
+        Convnet(dropout=0.5),
         image_size=(options.size, options.size),
         num_classes=10,
-        filters=[32, 64, 128, 128],
-        dense=[512],
-        dropout=0.5,
         precision=options.precision,
         for_training=True,
     )

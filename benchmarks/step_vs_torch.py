@@ -25,7 +25,7 @@ from pathlib import Path
 import numpy as np
 
 NUM_CLASSES = 10
-FILTERS = [32, 64, 128, 128]
+FILTERS = (32, 64, 128, 128)
 BATCHES = 4  # that the steps go round
 LEARNING_RATE = 1e-4
 
@@ -158,16 +158,14 @@ def cvtrain_step(size: int, *, precision: str) -> Callable[[np.ndarray, np.ndarr
     from cvtrain import backend
     from cvtrain.models.convnet import build_convnet
     from cvtrain.models.saved_model import logits_model
-    from cvtrain.sections import Optimizer
+    from cvtrain.sections import Convnet, Optimizer
     from cvtrain.training.optimizers import build_optimizer
 
     backend.set_up(seed=0, device="cpu")
     model = build_convnet(
+        Convnet(filters=FILTERS, dropout=0.5),
         image_size=(size, size),
         num_classes=NUM_CLASSES,
-        filters=FILTERS,
-        dense=[512],
-        dropout=0.5,
         precision=precision,
         for_training=True,
     )

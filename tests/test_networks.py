@@ -29,7 +29,7 @@ from cvtrain.models.transfer import (
     suffix_of,
     unfreeze,
 )
-from cvtrain.sections import Unfreeze
+from cvtrain.sections import Head, Unfreeze
 from cvtrain.sections.architectures import ARCHITECTURES
 
 LABELS = np.array([0, 2])
@@ -56,7 +56,7 @@ def test_a_network_goes_through_every_command(name):
     images = np.random.default_rng(0).integers(0, 256, (2, *size, 3), dtype=np.uint8)
     base = build_backbone(name, image_size=size, weights=None, alpha=ALPHAS.get(name))
     cut = find_cut(base, None)
-    model = attach_dense(base, cut, num_classes=3, pooling="average", seed=1)
+    model = attach_dense(base, cut, Head(dense=(), dropout=0.0), num_classes=3, seed=1)
     extract(name, model, cut, images)
     look(name, model, images)
     train_top(model, images)

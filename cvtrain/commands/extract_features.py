@@ -140,9 +140,7 @@ def with_closed_head(
         )
     session.run.update(inverse_penalty=strength)
     session.console.remark(f"logistic regression: C = {strength:g}, the best of five on validation")
-    return attach_logistic(
-        base, cut, pooling=head.pooling, coefficients=coefficients, intercepts=intercepts
-    )
+    return attach_logistic(base, cut, head, coefficients=coefficients, intercepts=intercepts)
 
 
 def train_end_to_end(session: RunSession, model: keras.Model, cut: str) -> TrainingResult:

@@ -17,7 +17,7 @@ from cvtrain.models.heads import attach_dense
 from cvtrain.models.receptive_field import ReceptiveField, receptive_fields
 from cvtrain.models.transfer import unfreeze
 from cvtrain.runs.run import Run
-from cvtrain.sections import FineTune
+from cvtrain.sections import FineTune, Head
 from cvtrain.steps.cached_features import open_model
 from cvtrain.steps.network import build_network
 from cvtrain.system.console import Console
@@ -88,14 +88,9 @@ def _network(config: Config, stage: str, num_classes: int) -> tuple[keras.Model,
     base = _backbone(config)
     cut = find_cut(base, section.backbone.cut)
     head = section.head
-    model = attach_dense(
-        base,
-        cut,
-        num_classes=num_classes,
-        pooling=head.pooling,
-        dense=head.dense if head.name == "dense" else (),
-        dropout=head.dropout,
-    )
+    if head.name != "dense":
+        head = Head(pooling=head.pooling, dense=(), dropout=head.dropout)
+    model = attach_dense(base, cut, head, num_classes=num_classes)
     if stage == "finetune":
         step = config.finetune or FineTune()
         return model, set(unfreeze(model, step).layers)

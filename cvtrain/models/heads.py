@@ -6,7 +6,7 @@ of stock Keras layers and operations.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 
 import numpy as np
 
@@ -14,6 +14,7 @@ from cvtrain.backend import keras
 from cvtrain.errors import ConfigError
 from cvtrain.models.blocks import blocks
 from cvtrain.models.convnet import initializer_of, seed_of
+from cvtrain.sections import Head
 
 FEATURES = "features"
 """The layer that makes a vector of the map; every head begins with it."""
@@ -26,38 +27,30 @@ _GATHER = {
 
 
 def attach_dense(
-    backbone: keras.Model,
-    cut: str,
-    *,
-    num_classes: int,
-    pooling: str,
-    dense: Sequence[int] = (),
-    dropout: float = 0.0,
-    seed: int = 0,
+    backbone: keras.Model, cut: str, head: Head, *, num_classes: int, seed: int = 0
 ) -> keras.Model:
     """The backbone up to a layer and dense layers on it, as one flat model.
 
     Args:
-        base: flat, from RGB pixels 0..255.
+        backbone: flat, from RGB pixels 0..255.
         cut: name of the layer whose output, a map (n, height, width, channels), is the feature.
+        head: the section `extract_features.head`. The dropout follows each of its dense layers;
+            without dense layers it follows the pooling.
         num_classes: length of the output.
-        pooling: `average`, `max` or `flatten`: how the map becomes a vector.
-        dense: units of the relu layers before the last; each is followed by the dropout.
-        dropout: share of the values dropped; without dense layers, of the vector itself.
         seed: of the new layers' initial weights and of the dropout.
 
     Raises:
         ConfigError: the output of `cut` is no map.
     """
-    layers = keras.layers
+    layers, rate = keras.layers, head.dropout
 
     def drop(x: keras.KerasTensor, name: str) -> keras.KerasTensor:
-        return layers.Dropout(dropout, seed=seed_of(seed, name), name=name)(x) if dropout else x
+        return layers.Dropout(rate, seed=seed_of(seed, name), name=name)(x) if rate else x
 
-    x = _gather(backbone, cut, pooling)
-    if not dense:
+    x = _gather(backbone, cut, head.pooling)
+    if not head.dense:
         x = drop(x, "dropout")
-    for i, units in enumerate(dense, 1):
+    for i, units in enumerate(head.dense, 1):
         initializer = initializer_of(seed, f"dense{i}")
         x = layers.Dense(
             units, activation="relu", kernel_initializer=initializer, name=f"dense{i}"
@@ -71,20 +64,22 @@ def attach_dense(
 def attach_logistic(
     backbone: keras.Model,
     cut: str,
+    head: Head,
     *,
-    pooling: str,
     coefficients: np.ndarray,
     intercepts: np.ndarray,
 ) -> keras.Model:
     """The backbone up to a layer and a logistic regression on it.
 
     Args:
+        head: its pooling alone counts.
         coefficients: (channels, classes).
         intercepts: (classes,).
 
     Other arguments and errors as in `attach_dense`.
     """
-    model = attach_dense(backbone, cut, num_classes=len(intercepts), pooling=pooling)
+    linear = Head(pooling=head.pooling, dense=(), dropout=0.0)
+    model = attach_dense(backbone, cut, linear, num_classes=len(intercepts))
     model.get_layer("logits").set_weights([coefficients, intercepts])
     return model
 

@@ -1,7 +1,6 @@
 """The book's small residual net of separable convolutions: Xception in little.
 
-F. Chollet, *Deep Learning with Python*, second edition 9.3.5. Keras is imported where a model is
-built, so that sizes can be checked without it.
+F. Chollet, *Deep Learning with Python*, second edition 9.3.5.
 """
 
 from __future__ import annotations
@@ -12,17 +11,18 @@ from typing import Any
 from cvtrain.backend import keras
 from cvtrain.errors import ConfigError
 from cvtrain.models.convnet import initializer_of, seed_of
+from cvtrain.sections import Separable
 
 _STEM_FILTERS = 32
 _STEM_KERNEL = 5
 
 
-def output_sizes(image_size: Sequence[int], *, filters: Sequence[int]) -> list[tuple[int, int]]:
+def output_sizes(net: Separable, image_size: Sequence[int]) -> list[tuple[int, int]]:
     """Height and width of the feature map after each block; it never vanishes on the way.
 
     Args:
+        net: the section `fit.model`.
         image_size: height, width in pixels.
-        filters: channels of each block.
 
     Raises:
         ConfigError: the image is smaller than the first window.
@@ -35,33 +35,31 @@ def output_sizes(image_size: Sequence[int], *, filters: Sequence[int]) -> list[t
         )
     height, width = (side - _STEM_KERNEL + 1 for side in image_size)
     sizes = []
-    for _ in filters:
+    for _ in net.filters:
         height, width = -(-height // 2), -(-width // 2)
         sizes.append((height, width))
     return sizes
 
 
 def build_separable(
+    net: Separable,
     *,
     image_size: Sequence[int],
     num_classes: int,
-    filters: Sequence[int] = (32, 64, 128, 256, 512),
-    dropout: float = 0.5,
     precision: str = "float32",
     for_training: bool = False,  # noqa: ARG001
     seed: int = 0,
 ) -> keras.Model:
     """Build the net so that it keeps the invariant: RGB pixels 0..255 in, probabilities out.
 
-    A convolution of 5x5 with 32 channels, then one block for each of `filters`, which halves the
-    map: two separable convolutions of 3x3, each after batch normalisation and relu, and max-pooling
-    of 3x3, added to a convolution of 1x1 of what went in. Then each channel is averaged.
+    A convolution of 5x5 with 32 channels, then one block for each of `net.filters`, which halves
+    the map: two separable convolutions of 3x3, each after batch normalisation and relu, and
+    max-pooling of 3x3, added to a convolution of 1x1 of the input. Then each channel is averaged.
 
     Args:
+        net: the section `fit.model`.
         image_size: height, width in pixels.
         num_classes: length of the output.
-        filters: channels of each block.
-        dropout: share of the averaged features dropped on their way to the classifier.
         precision: `float32`, `bfloat16` or `float16`, of the computation; weights are float32.
         for_training: as in `build_convnet`; there is no difference here.
         seed: the initial weights and the dropout depend on it alone.
@@ -69,8 +67,7 @@ def build_separable(
     Raises:
         ConfigError: as `output_sizes` does.
     """
-    output_sizes(image_size, filters=filters)
-
+    output_sizes(net, image_size)
     layers = keras.layers
     policy = precision if precision == "float32" else f"mixed_{precision}"
 
@@ -99,7 +96,7 @@ def build_separable(
     images = keras.Input((*image_size, 3), name="images")
     x = layers.Rescaling(1 / 255, dtype=policy, name="preprocess")(images)
     x = convolution(_STEM_FILTERS, _STEM_KERNEL, "stem_conv")(x)
-    for i, channels in enumerate(filters, 1):
+    for i, channels in enumerate(net.filters, 1):
         block, before = f"block{i}", x
         x = separable(x, channels, block, 1)
         x = separable(x, channels, block, 2)
@@ -107,8 +104,10 @@ def build_separable(
         shortcut = convolution(channels, 1, f"{block}_shortcut", strides=2, padding="same")(before)
         x = layers.Add(dtype=policy, name=f"{block}_add")([x, shortcut])
     x = layers.GlobalAveragePooling2D(dtype=policy, name="features")(x)
-    if dropout:
-        x = layers.Dropout(dropout, seed=seed_of(seed, "dropout"), dtype=policy, name="dropout")(x)
+    if net.dropout:
+        x = layers.Dropout(
+            net.dropout, seed=seed_of(seed, "dropout"), dtype=policy, name="dropout"
+        )(x)
     logits = layers.Dense(
         num_classes, kernel_initializer=initializer_of(seed, "logits"), dtype=policy, name="logits"
     )(x)

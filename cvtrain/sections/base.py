@@ -50,10 +50,11 @@ def _range(value: Any) -> str | tuple[int, int]:
 
 def _per_stage(value: Any) -> int | tuple[int, ...]:
     """One number means the same for every stage; it is kept as it is written."""
-    values = value if isinstance(value, list) else [value]
+    is_list = isinstance(value, list | tuple)
+    values = value if is_list else [value]
     if not values or not all(_is_whole(v) and v >= 1 for v in values):
         raise ValueError("must be a whole number of at least 1, or a list with one per stage")
-    return tuple(values) if isinstance(value, list) else value
+    return tuple(values) if is_list else value
 
 
 def _class_names(value: Any) -> tuple[str, ...]:

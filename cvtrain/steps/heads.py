@@ -7,9 +7,7 @@ from cvtrain.config import Config
 from cvtrain.models.blocks import find_cut
 from cvtrain.models.heads import attach_dense
 from cvtrain.models.transfer import unfreeze
-from cvtrain.steps.cached_features import (
-    open_backbone,
-)
+from cvtrain.steps.cached_features import open_backbone
 from cvtrain.steps.session import RunSession
 
 
@@ -33,13 +31,7 @@ def finetuning_splits(config: Config, model: keras.Model) -> tuple[str, ...]:
 
 def attach_dense_head(session: RunSession, backbone: keras.Model, cut: str) -> keras.Model:
     """The backbone up to its cut, and new dense layers."""
-    head = session.config.extract_features.head
-    return attach_dense(
-        backbone,
-        cut,
-        num_classes=len(session.dataset.index.class_names),
-        pooling=head.pooling,
-        dense=head.dense,
-        dropout=head.dropout,
-        seed=session.config.seed,
-    )
+    config = session.config
+    num_classes = len(session.dataset.index.class_names)
+    head = config.extract_features.head
+    return attach_dense(backbone, cut, head, num_classes=num_classes, seed=config.seed)

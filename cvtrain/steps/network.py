@@ -16,14 +16,12 @@ NETWORKS: dict[str, tuple[Callable[..., keras.Model], Callable[..., _Sizes]]] = 
 }
 """`fit.model.name` -> how it is built, and how large its maps are."""
 
-_SIZING = {"filters", "kernel_size", "padding", "strides", "pooling"}
-
 
 def check_image_size(config: Config) -> None:
     """Raise ConfigError where the images are too small for the net; TensorFlow is not needed."""
     net = config.fit.model
     _, output_sizes = NETWORKS[net.name]
-    output_sizes(config.data.image_size, **net.model_dump(include=_SIZING))
+    output_sizes(net, config.data.image_size)
 
 
 def build_network(
@@ -33,10 +31,10 @@ def build_network(
     net = config.fit.model
     build, _ = NETWORKS[net.name]
     return build(
+        net,
         image_size=config.data.image_size,
         num_classes=num_classes,
         precision=precision,
         for_training=for_training,
         seed=config.seed,
-        **net.model_dump(exclude={"name"}),
     )

@@ -5,7 +5,7 @@ import yaml as pyyaml
 
 from cvtrain.commands.init.config_template import blocks_to_unfreeze, note, yaml_text
 from cvtrain.models.imagenet import KerasWeights
-from cvtrain.sections import Unfreeze
+from cvtrain.sections import Head, Unfreeze
 
 HOSTILE = [
     "plain",
@@ -60,8 +60,8 @@ def test_six_blocks_of_a_mobilenet_begin_at_its_eighth():
     from cvtrain.models.transfer import unfreeze
 
     base = build_backbone("mobilenet", image_size=(64, 64), weights=None, alpha=0.25)
-    head = {"pooling": "average", "dense": (8,), "dropout": 0.0, "seed": 0}
-    model = attach_dense(base, base.layers[-1].name, num_classes=2, **head)
+    head = Head(dense=(8,), dropout=0.0)
+    model = attach_dense(base, base.layers[-1].name, head, num_classes=2)
     number = blocks_to_unfreeze(KerasWeights("mobilenet", 0.25))
     by_number = unfreeze(model, Unfreeze(unfreeze_blocks=number))
     assert by_number == unfreeze(model, Unfreeze(unfreeze_from="conv_pw_8"))

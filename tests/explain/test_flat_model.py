@@ -27,6 +27,7 @@ from cvtrain.explain.flat_model import (
     split_at,
 )
 from cvtrain.models.convnet import build_convnet
+from cvtrain.sections import Convnet
 
 pytestmark = pytest.mark.usefixtures("seeded_engine")
 
@@ -313,14 +314,8 @@ def test_a_model_of_any_size_is_opened_at_one(taken, resizes):
 @pytest.mark.parametrize("dense", [(), (5,)])
 @pytest.mark.parametrize("batch_normalization", [False, True])
 def test_the_layer_of_a_convnet_is_the_last_before_pooling(dense, batch_normalization):
-    model = build_convnet(
-        image_size=(20, 24),
-        num_classes=3,
-        filters=[4, 6],
-        dense=dense,
-        dropout=0.5,
-        batch_normalization=batch_normalization,
-    )
+    net = Convnet(filters=(4, 6), dense=dense, dropout=0.5, batch_normalization=batch_normalization)
+    model = build_convnet(net, image_size=(20, 24), num_classes=3)
     assert last_spatial_layer(open_model(model)) == "conv2_relu"
 
 

@@ -11,6 +11,7 @@ from cvtrain.errors import DataError
 from cvtrain.explain.flat_model import open_model
 from cvtrain.explain.layer_statistics import class_similarity, depth_layers, depth_story
 from cvtrain.models.convnet import build_convnet
+from cvtrain.sections import Convnet
 
 LABELS = np.array([0, 2, 1, 0, 2, 1, 0])
 
@@ -53,7 +54,8 @@ def test_what_is_not_finite_counts_as_zero():
 
 
 def test_layers_through_which_all_passes():
-    convnet = build_convnet(image_size=(20, 20), num_classes=3, filters=[2, 3], dense=[4])
+    net = Convnet(filters=(2, 3), dense=(4,))
+    convnet = build_convnet(net, image_size=(20, 20), num_classes=3)
     names = ["conv1_relu", "pool1", "conv2_relu", "pool2", "dense1", "logits"]
     assert depth_layers(open_model(convnet)) == names
     # Not the branch before the sum.

@@ -6,6 +6,7 @@ from cvtrain.errors import ConfigError
 from cvtrain.models.backbones import build_backbone
 from cvtrain.models.blocks import Block, blocks, find_cut, narrow_layers
 from cvtrain.models.convnet import build_convnet
+from cvtrain.sections import Convnet
 
 ALPHA = {"mobilenet": 0.25, "mobilenet_v2": 0.35, "mobilenet_v3_small": 0.5}
 
@@ -27,7 +28,8 @@ def base():
 
 @pytest.fixture(scope="module")
 def convnet():
-    return build_convnet(image_size=(20, 20), num_classes=3, filters=[4, 4, 4], pooling=[2, 2, 1])
+    net = Convnet(filters=(4, 4, 4), pooling=(2, 2, 1), dense=())
+    return build_convnet(net, image_size=(20, 20), num_classes=3)
 
 
 def ends(model):

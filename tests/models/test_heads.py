@@ -10,6 +10,7 @@ from cvtrain.errors import ConfigError
 from cvtrain.models.convnet import build_convnet
 from cvtrain.models.heads import attach_dense, attach_logistic, fit_logistic, pool
 from cvtrain.models.transfer import layers_above
+from cvtrain.sections import Convnet, Head
 
 RNG = np.random.default_rng(0)
 
@@ -20,12 +21,14 @@ def images(count):
 
 @pytest.fixture
 def base():
-    return build_convnet(image_size=(16, 16), num_classes=2, filters=(4, 5), padding="same")
+    net = Convnet(filters=(4, 5), padding="same", dense=())
+    return build_convnet(net, image_size=(16, 16), num_classes=2)
 
 
 @pytest.mark.parametrize("pooling", ["average", "max", "flatten"])
 def test_pooling_by_hand_is_the_layers(base, pooling):
-    model = attach_dense(base, "pool2", num_classes=3, pooling=pooling)
+    head = Head(pooling=pooling, dense=(), dropout=0.0)
+    model = attach_dense(base, "pool2", head, num_classes=3)
     batch = images(6)
     maps = keras.Model(model.input, model.get_layer("pool2").output).predict(batch, verbose=0)
     vectors = keras.Model(model.input, model.get_layer("features").output).predict(batch, verbose=0)
@@ -33,13 +36,13 @@ def test_pooling_by_hand_is_the_layers(base, pooling):
 
 
 def test_a_dense_head_has_what_was_asked_for(base):
-    model = attach_dense(
-        base, "pool2", num_classes=3, pooling="flatten", dense=(7, 6), dropout=0.5, seed=1
-    )
+    head = Head(pooling="flatten", dense=(7, 6), dropout=0.5)
+    model = attach_dense(base, "pool2", head, num_classes=3, seed=1)
     names = ["features", "dense1", "dropout1", "dense2", "dropout2", "logits", "probabilities"]
     assert layers_above(model, "pool2") == names
     assert model.get_layer("dense1").kernel.shape == (4 * 4 * 5, 7)
-    other = attach_dense(base, "pool2", num_classes=3, pooling="flatten", dense=(7,), seed=1)
+    head = Head(pooling="flatten", dense=(7,), dropout=0.0)
+    other = attach_dense(base, "pool2", head, num_classes=3, seed=1)
     np.testing.assert_array_equal(
         np.array(model.get_layer("dense1").kernel), np.array(other.get_layer("dense1").kernel)
     )
@@ -47,7 +50,7 @@ def test_a_dense_head_has_what_was_asked_for(base):
 
 def test_a_cut_that_is_no_map_is_refused(base):
     with pytest.raises(ConfigError, match="not a map"):
-        attach_dense(base, "features", num_classes=3, pooling="average")
+        attach_dense(base, "features", Head(), num_classes=3)
 
 
 @pytest.mark.parametrize("num_classes", [2, 3])
@@ -60,9 +63,7 @@ def test_logistic_regression_is_scikit_learns(base, num_classes, tmp_path):
     coefficients, intercepts, strength = fit_logistic(
         (features, labels), (held_out, RNG.integers(0, num_classes, 30))
     )
-    model = attach_logistic(
-        base, "pool2", pooling="average", coefficients=coefficients, intercepts=intercepts
-    )
+    model = attach_logistic(base, "pool2", Head(), coefficients=coefficients, intercepts=intercepts)
     scaler = StandardScaler().fit(features)
     oracle = LogisticRegression(C=strength, max_iter=10000, tol=1e-8).fit(
         scaler.transform(features), labels

@@ -17,20 +17,15 @@ from cvtrain.errors import TrainingError
 from cvtrain.models.convnet import build_convnet
 from cvtrain.models.keras_file import check_keras_file
 from cvtrain.models.saved_model import logits_model, save_model, weights_digest
+from cvtrain.sections import Convnet
 
-OPTIONS = {
-    "image_size": (12, 12),
-    "num_classes": 3,
-    "filters": [4, 4],
-    "batch_normalization": True,
-    "dropout": 0.5,
-    "grayscale": True,
-}
+NET = Convnet(filters=(4, 4), batch_normalization=True, dense=(), dropout=0.5, grayscale=True)
+SHAPE = {"image_size": (12, 12), "num_classes": 3}
 IMAGES = np.random.default_rng(0).integers(0, 256, (5, 12, 12, 3), dtype=np.uint8)
 
 
 def test_logits_come_before_the_softmax_and_share_weights():
-    model = build_convnet(**OPTIONS)
+    model = build_convnet(NET, **SHAPE)
     logits = logits_model(model)
     softmax = keras.ops.softmax(logits(IMAGES, training=False))
     np.testing.assert_allclose(softmax, model(IMAGES, training=False), atol=1e-6)
@@ -38,7 +33,7 @@ def test_logits_come_before_the_softmax_and_share_weights():
 
 
 def test_the_digest_sees_every_weight():
-    model = build_convnet(**OPTIONS)
+    model = build_convnet(NET, **SHAPE)
     digests = {weights_digest(model)}
     for weight in model.weights:
         changed = weight.numpy().copy()
@@ -52,7 +47,7 @@ ABOUT = {"class_names": ["1", "10", "cat\u732b"], "image_size": [12, 12]}
 
 
 def test_what_is_said_of_a_model_stands_beside_what_keras_says(tmp_path):
-    model = build_convnet(**OPTIONS)
+    model = build_convnet(NET, **SHAPE)
     model.save(tmp_path / "plain.keras")
     save_model(model, tmp_path / "model.keras", about=ABOUT)
     with (
@@ -70,7 +65,7 @@ def test_what_is_said_of_a_model_stands_beside_what_keras_says(tmp_path):
 
 
 def test_the_readme_finds_the_classes_of_a_model_without_cvtrain(tmp_path):
-    save_model(build_convnet(**OPTIONS), tmp_path / "model.keras", about=ABOUT)
+    save_model(build_convnet(NET, **SHAPE), tmp_path / "model.keras", about=ABOUT)
     readme = (Path(__file__).parents[2] / "README.md").read_text("utf-8")
     found = re.findall(r"```python\n(.*?)```", readme, re.DOTALL)
     (code,) = (each for each in found if "metadata.json" in each)
@@ -92,7 +87,7 @@ def test_the_order_of_classes_is_not_that_of_keras_as_the_readme_says(tmp_path):
 @pytest.mark.parametrize("value", [np.nan, np.inf])
 @pytest.mark.parametrize("name", ["kernel", "moving_variance"])
 def test_a_model_that_is_not_finite_is_never_written(tmp_path, name, value):
-    model = build_convnet(**OPTIONS)
+    model = build_convnet(NET, **SHAPE)
     weight = next(weight for weight in model.weights if weight.path.endswith(name))
     weight.assign(np.full(weight.shape, value))
     with pytest.raises(TrainingError, match="weights that are not finite"):
@@ -102,7 +97,7 @@ def test_a_model_that_is_not_finite_is_never_written(tmp_path, name, value):
 
 @pytest.mark.slow
 def test_plain_keras_opens_the_file_elsewhere(tmp_path):
-    model = build_convnet(**OPTIONS)
+    model = build_convnet(NET, **SHAPE)
     save_model(model, tmp_path / "model.keras", about=ABOUT)
     np.save(tmp_path / "images.npy", IMAGES)
     code = """

@@ -11,6 +11,7 @@ from cvtrain.models.blocks import blocks, narrow_layers
 from cvtrain.models.cost import multiply_adds
 from cvtrain.models.saved_model import load_model, save_model
 from cvtrain.models.separable import build_separable, output_sizes
+from cvtrain.sections import Separable
 
 
 def plain_book(image_size, num_classes, sizes=(32, 64, 128, 256, 512)):
@@ -50,7 +51,10 @@ def num_parameters(sizes, num_classes, stem=32):
 @pytest.mark.parametrize("sizes", [(32, 64, 128, 256, 512), (8,), (5, 9)])
 def test_it_has_the_books_parameters(sizes):
     options = {"image_size": (36, 40), "num_classes": 4}
-    ours, plain = build_separable(filters=sizes, **options), plain_book(sizes=sizes, **options)
+    ours, plain = (
+        build_separable(Separable(name="separable", filters=sizes), **options),
+        plain_book(sizes=sizes, **options),
+    )
     expected = num_parameters(sizes, 4)
     assert ours.count_params() == plain.count_params() == expected
     assert [w.shape for w in ours.weights] == [w.shape for w in plain.weights]
@@ -58,7 +62,10 @@ def test_it_has_the_books_parameters(sizes):
 
 def test_with_its_weights_it_computes_what_the_book_does():
     sizes, options = (6, 10), {"image_size": (21, 26), "num_classes": 3}
-    ours, plain = build_separable(filters=sizes, **options), plain_book(sizes=sizes, **options)
+    ours, plain = (
+        build_separable(Separable(name="separable", filters=sizes), **options),
+        plain_book(sizes=sizes, **options),
+    )
     generator = np.random.default_rng(0)
     # Also statistics and scales, which begin as zeros and ones.
     plain.set_weights(
@@ -73,20 +80,21 @@ def test_with_its_weights_it_computes_what_the_book_does():
 
 @pytest.mark.parametrize("size", [(5, 5), (6, 9), (28, 28), (180, 150)])
 def test_output_sizes_are_those_of_keras(size):
-    filters = (4, 4, 4)
-    model = build_separable(image_size=size, num_classes=2, filters=filters)
+    net = Separable(name="separable", filters=(4, 4, 4))
+    model = build_separable(net, image_size=size, num_classes=2)
     shapes = [model.get_layer(f"block{i}_add").output.shape[1:3] for i in (1, 2, 3)]
-    assert output_sizes(size, filters=filters) == shapes
+    assert output_sizes(net, size) == shapes
 
 
 def test_an_image_smaller_than_the_first_window_is_refused():
     with pytest.raises(ConfigError, match=r"data\.image_size: \[4, 9\] is smaller"):
-        build_separable(image_size=(4, 9), num_classes=2)
+        build_separable(Separable(name="separable"), image_size=(4, 9), num_classes=2)
 
 
 @pytest.mark.parametrize("precision", ["float32", "bfloat16"])
 def test_it_keeps_the_invariant(tmp_path, precision):
-    model = build_separable(image_size=(12, 14), num_classes=3, filters=[4], precision=precision)
+    net = Separable(name="separable", filters=(4,))
+    model = build_separable(net, image_size=(12, 14), num_classes=3, precision=precision)
     images = np.random.default_rng(0).integers(0, 256, (4, 12, 14, 3), dtype=np.uint8)
     output = keras.ops.convert_to_numpy(model(images, training=False))
     assert output.dtype == np.float32
@@ -99,7 +107,8 @@ def test_it_keeps_the_invariant(tmp_path, precision):
 
 def test_initial_weights_depend_on_the_seed_alone():
     def weights(**options):
-        model = build_separable(image_size=(12, 12), num_classes=2, filters=[4], **options)
+        net = Separable(name="separable", filters=(4,))
+        model = build_separable(net, image_size=(12, 12), num_classes=2, **options)
         return np.concatenate([weight.ravel() for weight in model.get_weights()])
 
     np.testing.assert_array_equal(weights(seed=1), weights(seed=1, precision="bfloat16"))
@@ -107,7 +116,9 @@ def test_initial_weights_depend_on_the_seed_alone():
 
 
 def test_it_can_be_a_base_that_is_cut_between_its_blocks():
-    model = build_separable(image_size=(20, 20), num_classes=2, filters=[4, 6])
+    model = build_separable(
+        Separable(name="separable", filters=(4, 6)), image_size=(20, 20), num_classes=2
+    )
     assert [(block.name, block.layer) for block in blocks(model)] == [
         ("stem", "stem_conv"),
         ("block1", "block1_add"),
@@ -117,7 +128,9 @@ def test_it_can_be_a_base_that_is_cut_between_its_blocks():
 
 
 def test_a_separable_convolution_costs_what_it_should():
-    model = build_separable(image_size=(20, 20), num_classes=2, filters=[4, 6])
+    model = build_separable(
+        Separable(name="separable", filters=(4, 6)), image_size=(20, 20), num_classes=2
+    )
     costs = multiply_adds(model)
     assert costs["block1_sepconv1"] == 16 * 16 * (9 * 32 + 32 * 4)
     assert costs["block2_shortcut"] == math.prod((4, 4)) * 4 * 6

@@ -21,7 +21,7 @@ from cvtrain.models.transfer import (
     variable_rates,
     without_gradient,
 )
-from cvtrain.sections import Unfreeze
+from cvtrain.sections import Convnet, Unfreeze
 
 RNG = np.random.default_rng(0)
 IMAGES = RNG.integers(0, 256, (5, 20, 24, 3), dtype=np.uint8)
@@ -29,15 +29,10 @@ LABELS = np.array([0, 1, 2, 0, 1])
 
 
 def build(**settings):
-    return build_convnet(
-        image_size=(20, 24),
-        num_classes=3,
-        filters=(4, 6, 8),
-        padding="same",
-        dense=(8,),
-        batch_normalization=True,
-        **settings,
+    net = Convnet(
+        filters=(4, 6, 8), padding="same", dense=(8,), batch_normalization=True, **settings
     )
+    return build_convnet(net, image_size=(20, 24), num_classes=3)
 
 
 @pytest.fixture

@@ -12,7 +12,7 @@ from cvtrain.errors import ConfigError, ResourceError, RunError
 from cvtrain.images.mixup_cutmix import mixed_batches
 from cvtrain.models.convnet import build_convnet
 from cvtrain.models.saved_model import weights_digest
-from cvtrain.sections import Augment, Optimizer, Schedule, Training
+from cvtrain.sections import Augment, Convnet, Optimizer, Schedule, Training
 from cvtrain.system.signals import Stop
 from cvtrain.training import loop, schedules
 from cvtrain.training.checkpoint import Checkpoints
@@ -52,9 +52,10 @@ def validation():
     yield from (_batch(step) for step in (1000, 1001))
 
 
-def small_model(seed: int = 0, **options) -> keras.Model:
-    options = {"batch_normalization": True, "dense": [6], "dropout": 0.5} | options
-    return build_convnet(image_size=(10, 10), num_classes=3, filters=[4], seed=seed, **options)
+def small_model(seed: int = 0, precision: str = "float32", **options) -> keras.Model:
+    options = {"batch_normalization": True, "dense": (6,), "dropout": 0.5} | options
+    net = Convnet(filters=(4,), **options)
+    return build_convnet(net, image_size=(10, 10), num_classes=3, precision=precision, seed=seed)
 
 
 OF_THE_STAGE = {
@@ -293,7 +294,7 @@ def test_a_finished_training_is_not_continued(tmp_path):
 def test_a_checkpoint_of_another_model_is_refused(tmp_path):
     train_small(small_model(), epochs=1, checkpoints=Checkpoints(tmp_path))
     with pytest.raises(RunError, match="another model"):
-        train_small(small_model(dense=[7]), checkpoints=Checkpoints(tmp_path))
+        train_small(small_model(dense=(7,)), checkpoints=Checkpoints(tmp_path))
     with pytest.raises(RunError, match="another optimizer"):
         train_small(small_model(), name="sgd", checkpoints=Checkpoints(tmp_path))
 

@@ -3,6 +3,7 @@ import pytest
 from cvtrain import backend
 from cvtrain.models.convnet import build_convnet
 from cvtrain.models.transfer import suffix_of
+from cvtrain.sections import Convnet
 from cvtrain.training import precision
 from cvtrain.training.precision import Choice, choose_precision
 
@@ -14,9 +15,8 @@ def _own_cache(tmp_path, monkeypatch):
 
 
 def _build(name: str, seed: int = 0):
-    return build_convnet(
-        image_size=(8, 8), num_classes=2, filters=[4], dropout=0.5, precision=name, seed=seed
-    )
+    net = Convnet(filters=(4,), dense=(), dropout=0.5)
+    return build_convnet(net, image_size=(8, 8), num_classes=2, precision=name, seed=seed)
 
 
 def _choose(requested: str = "auto", *, batch_size: int = 4, seed: int = 0) -> Choice:
