@@ -382,7 +382,7 @@ def test_a_page_and_a_sheet_stay_small_whatever_the_number(mistaken, monkeypatch
     assert shown == [True] * 2 + [False] * 13
     assert "13" in page
     assert len(list((folder / "maps").iterdir())) == 2 * 2 * 15
-    assert "15 images, 5 of them mistakes" in capsys.readouterr().out
+    assert "15 images, 5 of them misclassified" in capsys.readouterr().out
 
 
 def test_measures_and_the_sanity_check_are_written_told_and_shown(mistaken, tmp_path, capsys):

@@ -1,8 +1,8 @@
-"""`visualize --cam`: which places of an image speak for a class?"""
+"""`visualize --cam`: which regions of an image count for a class?"""
 
 import itertools
-from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, field
+from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,7 +12,8 @@ from PIL import Image as Pillow
 from cvtrain.commands.visualize.map_quality import NUM_IN_THE_CASCADE, Faithfulness, check_sanity
 from cvtrain.commands.visualize.output import ResultPage
 from cvtrain.commands.visualize.request import ClassChoice, VisualizeRequest, resolve_classes
-from cvtrain.explain.explain import METHODS, Explain, explainer
+from cvtrain.explain.explain import METHODS, explainer
+from cvtrain.explain.explanation import Explain, Explanation
 from cvtrain.explain.flat_model import last_spatial_layer
 from cvtrain.explain.overlay import heatmap, overlay, seen_box, upsample
 from cvtrain.explain.page import Card, View
@@ -28,18 +29,8 @@ BATCH_SIZE = 16
 _MAP_BYTES = 2**26  # of the maps of a batch
 _ON_THE_PAGE = 120  # pictures
 _ON_THE_SHEET = 24  # images
-_ACROSS = 6  # panels of one of them, at most
+_ACROSS = 6  # pictures of one image on the sheet
 _THUMBNAIL = 240  # pixels
-
-
-@dataclass
-class _Findings:
-    """What becomes known image by image, and what the end of the command needs of it."""
-
-    records: list[dict[str, Any]] = field(default_factory=list)
-    cards: "list[Card]" = field(default_factory=list)
-    panels: "list[list[Picture]]" = field(default_factory=list)
-    first: list[tuple[np.ndarray, int]] = field(default_factory=list)
 
 
 def explain_images(
@@ -50,9 +41,9 @@ def explain_images(
     *,
     console: Console,
 ) -> None:
-    """Maps of every image and class that is asked for: as arrays, overlays, a sheet and a page.
+    """Maps of every image and requested class: as arrays, overlays, a sheet and a page.
 
-    Memory holds one batch, whatever the number of images.
+    Memory holds one batch, independent of the number of images.
     """
     from cvtrain.plots.figures import draw_contact_sheet, save
 
@@ -64,183 +55,148 @@ def explain_images(
         layer = last_spatial_layer(opened)
         console.remark(f"layer: {layer} (the last one with maps; choose another with --layer)")
     faithfulness = Faithfulness(opened, BATCH_SIZE) if look.evaluate else None
-    (folder / "maps").mkdir()
 
-    found = _Findings()
+    output = _Output(subject, folder)
+    first: list[tuple[np.ndarray, int]] = []
     size = min(_images_at_once(subject, look, choice.most), max(1, len(images.wanted)))
-    ask = _asker(subject, explain, choice, size)
     decoded = images.decoded(subject)
     with console.task(method) as show:
         while batch := list(itertools.islice(decoded, size)):
-            pixels, probabilities, answers = ask(batch)
-            for image, row, each in zip(batch, probabilities, answers, strict=True):
-                _write(subject, image, row, each, folder, found)
-            main = [_of_predicted(*each) for each in zip(answers, probabilities, strict=True)]
-            classes = np.array([answer.class_index for answer in main])
+            pixels, found, placed = _explain_batch(subject, explain, choice, batch, size)
+            probabilities = opened.probabilities(found.scores)
+            for i, image in enumerate(batch):
+                output.add(image, probabilities[i], found, placed[i], i)
+            classes, maps = _of_predicted(found.classes, probabilities, placed, len(batch))
             if faithfulness:
-                maps = np.stack([answer.placed for answer in main])
-                faithfulness.add(pixels, classes, maps)
-            found.first += zip(pixels, classes, strict=True)
-            del found.first[NUM_IN_THE_CASCADE:]
-            show(len(found.records) + len(images.unreadable), len(images.wanted))
+                faithfulness.add(pixels[: len(batch)], classes, maps)
+            first += zip(pixels, classes, strict=False)
+            del first[NUM_IN_THE_CASCADE:]
+            show(len(output.records) + len(images.unreadable), len(images.wanted))
     record = subject.describe() | asdict(look) | {"method": method, "layer": layer}
-    record |= {"unreadable": images.unreadable, "images": found.records}
+    record |= {"unreadable": images.unreadable, "images": output.records}
     page, tables = ResultPage(folder), []
     if faithfulness:
-        record["faithfulness"], table = faithfulness.tell(method, page, console)
+        record["faithfulness"], table = faithfulness.report(method, page, console)
         tables.append(table)
     if look.sanity:
-        pixels, classes = (np.stack(each) for each in zip(*found.first, strict=True))
+        pixels, classes = (np.stack(each) for each in zip(*first, strict=True))
         record["sanity"] = check_sanity(
             opened, method, explain, pixels, classes, seed=look.seed, page=page, console=console
         )
-    save(draw_contact_sheet(found.panels), folder / "sheet.png")
-    num_left_out = len(found.records) - len(found.cards)
-    page.finish(method, record, cards=found.cards, tables=tables, num_left_out=num_left_out)
-    _print_summary(found, console)
+    save(draw_contact_sheet(output.sheet), folder / "sheet.png")
+    num_left_out = len(output.records) - len(output.cards)
+    page.finish(method, record, cards=output.cards, tables=tables, num_left_out=num_left_out)
+    _print_summary(output.records, console)
 
 
-@dataclass(frozen=True)
-class _Answer:
-    """What a method says of one class in one image.
+def _explain_batch(
+    subject: InspectedModel,
+    explain: Explain,
+    choice: ClassChoice,
+    batch: Sequence[Image],
+    size: int,
+) -> tuple[np.ndarray, Explanation, np.ndarray]:
+    """Pixels, explanation and placed maps of a batch, its last image repeated up to `size`.
 
-    Attributes:
-        class_index: which class.
-        raw: the map as the method made it.
-        box: the part of the model's input that it covers: top, left, height, width in pixels.
-        placed: the map, every cell where it looked in the model's input.
-        score: of the class.
-        note: on the map; mostly empty.
+    A placed map has every cell where it looks in the model's input.
     """
-
-    class_index: int
-    raw: np.ndarray
-    box: tuple[float, float, float, float]
-    placed: np.ndarray
-    score: float
-    note: str
-
-
-def _asker(
-    subject: InspectedModel, explain: "Explain", choice: ClassChoice, size: int
-) -> "Callable[[Sequence[Image]], tuple[np.ndarray, np.ndarray, list[list[_Answer]]]]":
-    """What asks a method about a batch of up to `size` images.
-
-    It returns the pixels as the model takes them, the probabilities (n, classes), and for each
-    image the answers, one for each of its classes.
-    """
-
-    def ask(batch: Sequence[Image]) -> tuple[np.ndarray, np.ndarray, list[list[_Answer]]]:
-        # Always of one size, so that nothing is compiled twice.
-        filled = [*batch, *[batch[-1]] * (size - len(batch))]
-        pixels = subject.as_input(np.stack([image.pixels for image in filled]))
-        true = [image.wanted.true for image in filled]
-        found = explain(pixels, lambda scores: choice.of(scores, true))
-        maps = found.maps
-        if found.box:
-            maps = upsample(maps, pixels.shape[1:3], found.box, extend=True)
-        box = found.box or (0.0, 0.0, float(pixels.shape[1]), float(pixels.shape[2]))
-        rows = zip(found.scores, found.classes, found.maps, maps, found.notes, strict=True)
-        answers = [
-            [
-                _Answer(int(c), raw, box, each, float(scores[c]), note)
-                # The true class may be the predicted one.
-                for c, raw, each, note in {
-                    row[0]: row for row in zip(*of_classes, strict=True)
-                }.values()
-            ]
-            for scores, *of_classes in itertools.islice(rows, len(batch))
-        ]
-        n = len(batch)
-        return pixels[:n], subject.opened.probabilities(found.scores[:n]), answers
-
-    return ask
+    # Always of one size, so that nothing is compiled twice.
+    filled = [*batch, *[batch[-1]] * (size - len(batch))]
+    pixels = subject.as_input(np.stack([image.pixels for image in filled]))
+    true = [image.wanted.true for image in filled]
+    found = explain(pixels, lambda scores: choice.of(scores, true))
+    if found.box is None:
+        return pixels, found, found.maps
+    return pixels, found, upsample(found.maps, pixels.shape[1:3], found.box, extend=True)
 
 
-def _of_predicted(answers: Sequence[_Answer], probabilities: np.ndarray) -> _Answer:
-    """The answer on the predicted class, or on the first one that was asked."""
-    predicted = int(probabilities.argmax())
-    return next((each for each in answers if each.class_index == predicted), answers[0])
+def _of_predicted(
+    classes: np.ndarray, probabilities: np.ndarray, maps: np.ndarray, num: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """Class and map of the prediction for `num` images; of the first class if it is not there."""
+    rows = np.arange(num)
+    columns = (classes == probabilities.argmax(axis=1)[:, None]).argmax(axis=1)[:num]
+    return classes[rows, columns], maps[rows, columns]
 
 
 def _images_at_once(subject: InspectedModel, look: VisualizeRequest, num_classes: int) -> int:
-    """What takes many passes for an image is done one at a time, to show how far it is."""
+    """The batch size: one image at a time where it takes many passes, to show the progress."""
     if look.evaluate or METHODS[look.method or "gradcam"].many_passes:
         return 1
     height, width = subject.decoder.size
     return int(np.clip(_MAP_BYTES // (4 * num_classes * height * width), 1, BATCH_SIZE))
 
 
-def _write(
-    subject: InspectedModel,
-    image: Image,
-    probabilities: np.ndarray,
-    answers: Sequence[_Answer],
-    folder: Path,
-    found: _Findings,
-) -> None:
-    """The maps and overlays of one image, its record, and its card for the page."""
-    original = image.original()
-    size = original.shape[:2]
-    box = seen_box(size, subject.decoder.size, subject.decoder.resize)
-    names, true = subject.class_names, image.wanted.true
-    predicted = int(probabilities.argmax())
-    number = len(found.records)
-    stem = f"{number:04d}-{safe_name(Path(image.wanted.name).stem)}"
-    on_the_page = _num_pictures(found.cards) + 1 + len(answers) <= _ON_THE_PAGE
-    views, entries = [], []
-    true_name = None if true is None else names[true]
-    panels = [(_thumbnail(original), _caption(image, true_name))]
-    for answer in answers:
-        c = answer.class_index
-        name, probability = names[c], float(probabilities[c])
-        file = f"maps/{stem}-{c}-{safe_name(name)}"
-        blended = overlay(original, upsample(heatmap(answer.placed), size, box))
-        np.save(folder / f"{file}.npy", answer.raw)
-        Pillow.fromarray(blended).save(folder / f"{file}.png")
-        role = _role(c, predicted, true)
-        entries.append(
+class _Output:
+    """The files, records and pictures of the images that were explained so far."""
+
+    def __init__(self, subject: InspectedModel, folder: Path):
+        self._subject, self._folder = subject, folder
+        self.records: list[dict[str, Any]] = []
+        self.cards: list[Card] = []
+        self.sheet: list[list[Picture]] = []
+        (folder / "maps").mkdir()
+
+    def add(
+        self,
+        image: Image,
+        probabilities: np.ndarray,
+        found: Explanation,
+        placed: np.ndarray,
+        i: int,
+    ) -> None:
+        """Write the maps and overlays of image `i` of an explanation; keep its record and card."""
+        names, true = self._subject.class_names, image.wanted.true
+        true_name = None if true is None else names[true]
+        predicted = int(probabilities.argmax())
+        original = image.original()
+        size, decoder = original.shape[:2], self._subject.decoder
+        box = seen_box(size, decoder.size, decoder.resize)
+        map_box = found.box or (0.0, 0.0, *map(float, image.pixels.shape[:2]))
+        # One column for each class: the true class may be the predicted one.
+        columns = {int(c): j for j, c in enumerate(found.classes[i])}
+        num_pictures = sum(1 + len(card.views) for card in self.cards)
+        on_the_page = num_pictures + 1 + len(columns) <= _ON_THE_PAGE
+        stem = f"{len(self.records):04d}-{safe_name(Path(image.wanted.name).stem)}"
+        views, entries = [], []
+        panels = [(_thumbnail(original), _caption(image, true_name))]
+        for c, j in columns.items():
+            name, probability = names[c], float(probabilities[c])
+            score, note = float(found.scores[i, c]), found.notes[i][j]
+            role = _role(c, predicted, true)
+            file = f"maps/{stem}-{c}-{safe_name(name)}"
+            blended = overlay(original, upsample(heatmap(placed[j]), size, box))
+            np.save(self._folder / f"{file}.npy", found.maps[i, j])
+            Pillow.fromarray(blended).save(self._folder / f"{file}.png")
+            entries.append(
+                {
+                    "class": name,
+                    "role": role,
+                    "score": score,
+                    "probability": probability,
+                    "note": note,
+                    "map": f"{file}.npy",
+                    "map_box": list(map_box),
+                    "overlay": f"{file}.png",
+                }
+            )
+            panels.append((_thumbnail(blended), f"{name} {probability:.2f}\n{note or role}"))
+            if on_the_page:
+                views.append(View(name, role, probability, score, note, picture(blended)))
+        if len(self.sheet) < _ON_THE_SHEET:
+            self.sheet.append(panels[:_ACROSS])
+        if on_the_page:
+            card = (image.wanted.name, true_name, names[predicted], picture(original))
+            self.cards.append(Card(*card, views=tuple(views)))
+        self.records.append(
             {
-                "class": name,
-                "role": role,
-                "score": answer.score,
-                "probability": probability,
-                "note": answer.note,
-                "map": f"{file}.npy",
-                "map_box": list(answer.box),
-                "overlay": f"{file}.png",
+                "file": image.wanted.name,
+                "true": true_name,
+                "predicted": names[predicted],
+                "size": list(image.size),
+                "classes": entries,
             }
         )
-        panels.append((_thumbnail(blended), f"{name} {probability:.2f}\n{answer.note or role}"))
-        if on_the_page:
-            seen = picture(blended)
-            views.append(View(name, role, probability, answer.score, answer.note, seen))
-    found.records.append(
-        {
-            "file": image.wanted.name,
-            "true": true_name,
-            "predicted": names[predicted],
-            "size": list(image.size),
-            "classes": entries,
-        }
-    )
-    if number < _ON_THE_SHEET:
-        found.panels.append(panels[:_ACROSS])
-    if on_the_page:
-        record = found.records[-1]
-        found.cards.append(
-            Card(
-                file=record["file"],
-                true=record["true"],
-                predicted=record["predicted"],
-                picture=picture(original),
-                views=tuple(views),
-            )
-        )
-
-
-def _num_pictures(cards: "Sequence[Card]") -> int:
-    return sum(1 + len(card.views) for card in cards)
 
 
 def _thumbnail(pixels: np.ndarray) -> np.ndarray:
@@ -259,14 +215,13 @@ def _role(c: int, predicted: int, true: int | None) -> str:
     return " and ".join(roles) or "asked"
 
 
-def _print_summary(found: _Findings, console: Console) -> None:
-    notes = [entry["note"] for record in found.records for entry in record["classes"]]
-    blank = sum(note.startswith("all negative") for note in notes)
-    if blank:
+def _print_summary(records: Sequence[dict[str, Any]], console: Console) -> None:
+    notes = [entry["note"] for record in records for entry in record["classes"]]
+    if blank := sum(note.startswith("all negative") for note in notes):
         console.warn(
             f"{blank} of {len(notes)} maps are empty: every region counts against the class"
         )
-    known = [record for record in found.records if record["true"] is not None]
+    known = [record for record in records if record["true"] is not None]
     wrong = sum(record["true"] != record["predicted"] for record in known)
-    what = f", {wrong} of them mistakes" if known else ""
-    console.result(f"{len(found.records)} images{what}")
+    what = f", {wrong} of them misclassified" if known else ""
+    console.result(f"{len(records)} images{what}")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -30,9 +31,9 @@ def draw_activations(
     *,
     console: Console,
 ) -> None:
-    """What each channel of the layers makes of each image.
+    """Draw the activation of every channel for each image.
 
-    With a named layer its activations are written as well, (h, w, channels) float32.
+    With --layer, its activations are written as well, (h, w, channels) float32.
     """
     from cvtrain.plots.layers import draw_activations as draw
 
@@ -66,17 +67,20 @@ def draw_activations(
 
 def draw_filters(
     subject: InspectedModel,
-    images: ImageReader,  # noqa: ARG001 - every look takes the same
+    images: ImageReader,  # noqa: ARG001 - all four take the same arguments
     look: VisualizeRequest,
     folder: Path,
     *,
     console: Console,
 ) -> None:
-    """The image that excites each filter most, of one layer or of three: low, middle and high."""
+    """Draw an image that activates each filter most, for one layer or for three depths."""
     from cvtrain.plots.layers import draw_filters as draw
 
-    given = [find_layer(subject.opened, look.layer)] if look.layer else None
-    layers = given or _low_middle_high(subject)
+    if look.layer:
+        layers = [find_layer(subject.opened, look.layer)]
+    else:
+        names = layers_with_filters(subject.opened)
+        layers = list(dict.fromkeys((names[0], names[len(names) // 2], names[-1])))
     style = look.style or "book"
     page = ResultPage(folder)
     records = []
@@ -90,7 +94,7 @@ def draw_filters(
                 pixel_range=subject.pixel_range,
                 precision=precision,
                 seed=look.seed,
-                on_step=_in_percent(show),
+                on_step=partial(_show_percent, show),
             )
         file = safe_name(layer)
         page.draw(draw(found), f"{file}.png", f"{layer}: {len(found.images)} filters")
@@ -120,7 +124,7 @@ def draw_depth_story(
     *,
     console: Console,
 ) -> None:
-    """What the layers keep of images, by depth: how sparse, and how alike within a class."""
+    """Measure sparsity and similarity of the activations by depth."""
     from cvtrain.plots.layers import draw_depth
 
     seen = list(images.decoded(subject))
@@ -149,19 +153,12 @@ def draw_depth_story(
     page.finish("what the layers keep", subject.describe() | {"seed": look.seed} | found)
 
 
-def _in_percent(show: Callable[[int, int], None]) -> Callable[[float], None]:
-    """What shows a share of the work as so many of a hundred."""
-    return lambda share: show(round(100 * share), 100)
-
-
-def _low_middle_high(subject: InspectedModel) -> list[str]:
-    """The first layer with filters, the one in the middle and the last."""
-    names = layers_with_filters(subject.opened)
-    return list(dict.fromkeys((names[0], names[len(names) // 2], names[-1])))
+def _show_percent(show: Callable[[int, int], None], share: float) -> None:
+    show(round(100 * share), 100)
 
 
 def _fastest_precision(subject: InspectedModel, layer: str) -> str:
-    """For the many passes up to a layer: pictures do not show the digits that bfloat16 lacks."""
+    """The precision for the many passes up to a layer: bfloat16 is exact enough for pictures."""
     network = keras.Model(subject.opened.network.input, subject.opened.layers[layer])
     if not all(type(each).__module__.startswith("keras.") for each in network.layers):
         return "float32"  # What cannot be restored from its config keeps the precision it has.

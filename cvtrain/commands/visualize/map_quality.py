@@ -1,7 +1,8 @@
-"""`visualize --cam --evaluate --sanity`: can the maps be trusted?"""
+"""`visualize --cam --evaluate --sanity`: how reliable are the maps?"""
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from dataclasses import replace
+from typing import Any
 
 import numpy as np
 
@@ -13,56 +14,46 @@ from cvtrain.explain.page import Table
 from cvtrain.explain.sanity import ignore_the_model, randomise
 from cvtrain.system.console import Console
 
-if TYPE_CHECKING:
-    Measures = Mapping[str, Measure]
+Measures = Mapping[str, Measure]
 
 NUM_IN_THE_CASCADE = 8
 _MEASURED = 24  # images
 
 
 class Faithfulness:
-    """How faithful the maps of the first images are, beside maps that know nothing.
+    """Faithfulness of the maps of the first images, compared with random maps."""
 
-    Args:
-        opened: the model that is asked.
-        batch_size: images in one pass.
-    """
-
-    def __init__(self, opened: "FlatModel", batch_size: int):
-
+    def __init__(self, opened: FlatModel, batch_size: int):
         self._forward = probabilities_of(opened)
         self._batch_size = batch_size
         self._of_maps: list[Measures] = []
         self._of_random: list[Measures] = []
-
-    @property
-    def num_images(self) -> int:
-        """How many were measured so far."""
-        return sum(len(measures["deletion"].values) for measures in self._of_maps)
+        self._num_images = 0
 
     def add(self, pixels: np.ndarray, classes: np.ndarray, maps: np.ndarray) -> None:
-        """Measure some images, unless there are enough; arguments as of `faithfulness.evaluate`."""
-        seed = self.num_images
+        """Measure some images, unless there are enough; arguments of `faithfulness.evaluate`."""
+        seed = self._num_images
         if seed >= _MEASURED:
             return
         random = random_maps(len(pixels), seed=seed)
         for measured, each in ((self._of_maps, maps), (self._of_random, random)):
             options = {"batch_size": self._batch_size, "seed": seed}
             measured.append(evaluate(self._forward, pixels, classes, each, **options))
+        self._num_images += len(pixels)
 
-    def tell(
+    def report(
         self, method: str, page: ResultPage, console: Console
-    ) -> tuple[dict[str, Any], "Table"]:
+    ) -> tuple[dict[str, Any], Table]:
         """Print the means and draw the curves; returns the record, and a table for the page."""
         from cvtrain.plots.map_quality import draw_faithfulness
 
-        of_maps, of_random = _joined(self._of_maps), _joined(self._of_random)
+        of_maps, of_random = _concatenate(self._of_maps), _concatenate(self._of_random)
         columns = ("measure", "better", method, "random maps")
         rows = tuple(
             (name, measure.better, f"{measure.mean:.3f}", f"{of_random[name].mean:.3f}")
             for name, measure in of_maps.items()
         )
-        title = f"faithfulness, {self.num_images} images"
+        title = f"faithfulness, {self._num_images} images"
         console.table(columns, rows, title=title)
         page.draw(draw_faithfulness(of_maps, of_random, method), "faithfulness.png", title)
         record = {
@@ -78,9 +69,9 @@ class Faithfulness:
 
 
 def check_sanity(
-    opened: "FlatModel",
+    opened: FlatModel,
     method: str,
-    explain: "Explain",
+    explain: Explain,
     images: np.ndarray,
     classes: np.ndarray,
     *,
@@ -90,15 +81,13 @@ def check_sanity(
 ) -> dict[str, Any]:
     """Randomize the weights layer by layer, and measure how much the maps change.
 
-    Beside the method runs a control that has to fail. Arguments as of `sanity.randomise`. Returns
-    the record.
+    A control that has to fail is measured as well. Arguments of `sanity.randomise`; returns the
+    record.
     """
     from cvtrain.plots.map_quality import draw_cascades
 
-    methods: dict[str, Explain] = {
-        method: explain,
-        "a spot in the middle (has to fail)": ignore_the_model,
-    }
+    control = "control: a spot in the middle (has to fail)"
+    methods: dict[str, Explain] = {method: explain, control: ignore_the_model}
     cascades = {
         name: randomise(opened, each, images, classes, seed=seed) for name, each in methods.items()
     }
@@ -116,17 +105,13 @@ def check_sanity(
     }
 
 
-def _joined(parts: "Sequence[Measures]") -> "Measures":
-    """The measures of batches as those of all images."""
-
-    def joined(name: str) -> Measure:
-        of_batches = [part[name] for part in parts]
-        first = of_batches[0]
-        return Measure(
-            first.better,
-            np.concatenate([each.values for each in of_batches]),
-            first.shares,
-            np.concatenate([each.curves for each in of_batches]),
+def _concatenate(batches: Sequence[Measures]) -> dict[str, Measure]:
+    """The measures of all images from those of their batches."""
+    return {
+        name: replace(
+            first,
+            values=np.concatenate([batch[name].values for batch in batches]),
+            curves=np.concatenate([batch[name].curves for batch in batches]),
         )
-
-    return {name: joined(name) for name in parts[0]}
+        for name, first in batches[0].items()
+    }

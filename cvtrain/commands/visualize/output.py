@@ -1,4 +1,4 @@
-"""What a look leaves behind: figures, `visualize.json`, and a page that shows everything."""
+"""The output of `visualize`: figures, `visualize.json`, and a page that shows everything."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -17,29 +17,25 @@ if TYPE_CHECKING:
 
 
 MARK = "visualize.json"
-"""The file that tells what was looked at, and how."""
+"""The file that records model, options and results."""
 
 _LONGEST_FIGURE = 1600  # pixels, on the page
 _FACTS = ("model", "method", "layer", "classes", "style", "seed", "weights_sha256")
 
 
 class ResultPage:
-    """A folder in which figures are collected until its page is made.
-
-    Attributes:
-        folder: where.
-    """
+    """Collects figures in a folder, then writes the page that shows them."""
 
     def __init__(self, folder: Path):
-        self.folder = folder
+        self._folder = folder
         self._figures: list[tuple[str, str]] = []
 
     def draw(self, figure: "Figure", file: str, caption: str) -> None:
         """Save a figure as PNG; the page will show it, smaller if it is large."""
         from cvtrain.plots.figures import save
 
-        save(figure, self.folder / file)
-        with Pillow.open(self.folder / file) as saved:
+        save(figure, self._folder / file)
+        with Pillow.open(self._folder / file) as saved:
             pixels = np.asarray(saved.convert("RGB"))
         self._figures.append((caption, picture(pixels, longest=_LONGEST_FIGURE)))
 
@@ -48,18 +44,18 @@ class ResultPage:
         title: str,
         record: Mapping[str, Any],
         *,
-        cards: "Sequence[Card]" = (),
-        tables: "Sequence[Table]" = (),
+        cards: Sequence[Card] = (),
+        tables: Sequence[Table] = (),
         num_left_out: int = 0,
     ) -> None:
-        """Write the page and `visualize.json`, when all else is there.
+        """Write the page and `visualize.json`, after all other files.
 
         Args:
-            title: of the page.
-            record: what is written; the most important of it becomes the facts on the page.
-            cards: of the images.
-            tables: of measures.
-            num_left_out: images that have no card.
+            title: title of the page.
+            record: content of `visualize.json`; the page shows its most important entries.
+            cards: images with their maps.
+            tables: tables of measures.
+            num_left_out: number of images without a card.
         """
         facts = [(name, str(record[name])) for name in _FACTS if record.get(name) is not None]
         facts += record["versions"].items()
@@ -71,5 +67,5 @@ class ResultPage:
             tables=tables,
             num_left_out=num_left_out,
         )
-        commit_text(self.folder / "index.html", page)
-        commit_mark(self.folder, MARK, record)
+        commit_text(self._folder / "index.html", page)
+        commit_mark(self._folder, MARK, record)

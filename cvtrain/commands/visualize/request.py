@@ -1,7 +1,4 @@
-"""What a person asks of `visualize`: how to look, and at which class and layer, by their names.
-
-What cannot be is told at once: nothing here needs the engine, which takes seconds to load.
-"""
+"""The options of `visualize`, checked before the engine is loaded, which takes seconds."""
 
 import difflib
 from collections.abc import Sequence
@@ -18,17 +15,17 @@ from cvtrain.system.text import escape, safe_name
 
 @dataclass(frozen=True)
 class VisualizeRequest:
-    """How to look.
+    """The options of one call of `visualize`.
 
     Attributes:
         what: `cam`, `activations`, `filters` or `depth`.
-        layer: name; None: chosen, and told.
-        classes: as `resolve_classes` takes it.
-        method: of `explain.explain.METHODS`; None: gradcam.
-        style: of filters, of `activation_maximization.STYLES`; None: book.
-        evaluate: also measure how faithful the maps are.
-        sanity: also check that they depend on what was learnt.
-        seed: of the sample of images, of what a method draws, and of where filters start.
+        layer: layer name; None chooses one and prints it.
+        classes: class name, index, `top:K` or `all`; None for the predicted and the true class.
+        method: name in `explain.explain.METHODS`; None for gradcam.
+        style: filter style in `activation_maximization.STYLES`; None for book.
+        evaluate: whether the faithfulness of the maps is measured.
+        sanity: whether the maps are tested with randomized weights.
+        seed: seed of the image sample, of random methods and of the starts of filter images.
     """
 
     what: str = "cam"
@@ -42,7 +39,7 @@ class VisualizeRequest:
 
     @property
     def folder_name(self) -> str:
-        """Where the pictures go, so that different looks do not replace each other."""
+        """The name of the output folder, which differs between methods, styles and layers."""
         names = {"cam": self.method or "gradcam", "filters": f"filters-{self.style or 'book'}"}
         name = names.get(self.what, self.what)
         return f"{name}-{safe_name(self.layer)}" if self.layer else name
@@ -50,12 +47,11 @@ class VisualizeRequest:
 
 @dataclass(frozen=True)
 class ClassChoice:
-    """Which classes are asked of each image.
+    """The classes to explain in each image: by default the predicted and, if known, the true one.
 
     Attributes:
-        fixed: the same ones of every image; None otherwise.
-        top: so many of the most probable; None with `fixed`, or for the default: the predicted
-            class, and beside it the true one where it is known.
+        fixed: class indices that are the same for every image; None otherwise.
+        top: number of the most probable classes; None otherwise.
     """
 
     fixed: Sequence[int] | None
@@ -63,16 +59,11 @@ class ClassChoice:
 
     @property
     def most(self) -> int:
-        """Classes asked of one image, at most."""
+        """The largest number of classes of one image."""
         return len(self.fixed) if self.fixed is not None else self.top or 2
 
     def of(self, scores: np.ndarray, true: Sequence[int | None]) -> np.ndarray:
-        """The classes (n, k) to ask of n images.
-
-        Args:
-            scores: (n, classes).
-            true: the class of each image, if it is known.
-        """
+        """The classes (n, k) to explain, by the scores (n, classes) and the known true classes."""
         order = np.argsort(-scores, axis=1, kind="stable")
         if self.fixed is not None:
             return np.tile(np.array(self.fixed), (len(scores), 1))
@@ -86,7 +77,7 @@ class ClassChoice:
 
 
 def resolve_classes(choice: str | None, class_names: Sequence[str]) -> ClassChoice:
-    """Understand `--class`: a name, an index, `top:K` or `all`; None for the default.
+    """Parse `--class`: a name, an index, `top:K` or `all`; None for the default.
 
     Raises:
         ConfigError: there is no such class.
@@ -101,44 +92,36 @@ def resolve_classes(choice: str | None, class_names: Sequence[str]) -> ClassChoi
     word, _, count = choice.partition(":")
     if word == "top" and count.isascii() and count.isdigit() and int(count) >= 1:
         return ClassChoice(None, min(int(count), len(names)))
-    near = difflib.get_close_matches(choice, names)
     raise ConfigError(
         f"--class {escape(choice)}: there is no such class",
-        f"Did you mean {' or '.join(map(escape, near))}?"
-        if near
-        else f"Name one of {join_names(names, 20)}; an index from 0 to {len(names) - 1}; "
+        _did_you_mean(choice, names)
+        or f"Name one of {join_names(names, 20)}; an index from 0 to {len(names) - 1}; "
         "top:K; or all.",
     )
 
 
 def check_layer(name: str, path: Path) -> None:
-    """Refuse a layer that a saved model cannot have, by the names in its config.
+    """Check the name of a layer, such as `model.layer` or `layer:1`, against a `.keras` file.
 
-    Whether one that it has can be looked at is known when the model is open.
-
-    Args:
-        name: as `FlatModel.layers` has it: maybe `model.layer`, maybe `layer:1`.
-        path: a `.keras` file; one that cannot be read so has any layer here.
+    Whether the layer can be visualized is checked when the model is open, and so is a file whose
+    layer names cannot be read.
 
     Raises:
         ConfigError: there is no such layer.
     """
-    known = _layers_in(path)
-    asked = name, name.rpartition(":")[0]
-    if not known or any(f".{each}".endswith(f".{layer}") for each in asked for layer in known):
+    try:
+        known = layer_names(path)
+    except RunError:
         return
-    near = difflib.get_close_matches(name, known)
+    candidates = name, name.rpartition(":")[0]
+    if not known or any(f".{each}".endswith(f".{layer}") for each in candidates for layer in known):
+        return
     raise ConfigError(
         f"{escape(path)} has no layer {escape(name)}",
-        f"Did you mean {' or '.join(map(escape, near))}?"
-        if near
-        else f"The last of its layers: {join_names(known[-8:])}.",
+        _did_you_mean(name, known) or f"The last of its layers: {join_names(known[-8:])}.",
     )
 
 
-def _layers_in(path: Path) -> list[str]:
-    """The layers of a saved model, at any depth; none if the file tells none."""
-    try:
-        return layer_names(path)
-    except RunError:
-        return []  # Whoever opens the model says what is wrong with it.
+def _did_you_mean(name: str, known: Sequence[str]) -> str:
+    near = difflib.get_close_matches(name, known)
+    return f"Did you mean {' or '.join(map(escape, near))}?" if near else ""
