@@ -1,1 +1,1 @@
-"""Images on disk -> batches of pixels. Nothing in here needs TensorFlow."""
+"""Images on disk -> batches of pixels, without TensorFlow."""

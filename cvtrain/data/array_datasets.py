@@ -1,4 +1,4 @@
-"""Data sets that are published as arrays, and arrays -> folders of PNG files."""
+"""Load data sets that are published as arrays, and write arrays as folders of PNG files."""
 
 import gzip
 import pickle
@@ -17,14 +17,14 @@ from cvtrain.errors import DataError
 from cvtrain.system.text import escape
 
 Arrays = Mapping[str, np.ndarray]
-"""x_train and y_train, and x_val, y_val, x_test and y_test where there are such splits: images as
-`check_arrays` takes them, and labels."""
+"""x_train and y_train, and optionally x_val, y_val, x_test and y_test: images and labels as
+`check_arrays` accepts them."""
 
 SPLITS = {"train": "train", "val": "validation", "test": "test"}
-"""What ends the names of arrays -> the folder of the split."""
+"""Suffix of the names of arrays -> folder of the split."""
 
 MAX_BYTES = 4 * 2**30
-"""Of all arrays of a file."""
+"""Largest total size of the arrays of a file."""
 
 CIFAR10_CLASSES = (
     *("airplane", "automobile", "bird", "cat", "deer"),
@@ -36,17 +36,17 @@ FASHION_CLASSES = (
 )
 
 _NO_FOLDER = re.compile(r"^$|^\.|/|.{61}")
-_CIFAR_IMAGES = 10_000  # in each file of the archive
+_CIFAR_IMAGES = 10_000  # largest number in each file of the archive
 _MAX_CIFAR_FILE = _MAX_READ = 2**26
 
 
 def load_digits() -> Arrays:
-    """scikit-learn's handwritten digits: 1,797 grey images of 8x8 pixels."""
+    """Load scikit-learn's handwritten digits: 1,797 grey images of 8x8 pixels."""
     from sklearn.datasets import load_digits
 
     digits = load_digits()
     images = np.rint(digits.images * (255 / 16)).astype(np.uint8)
-    # One in five of each class, in the order of the set: the split needs no random generator.
+    # Every fifth image of each class is for the test, so the split needs no random generator.
     is_test = np.zeros(len(images), bool)
     for label in range(10):
         is_test[np.flatnonzero(digits.target == label)[::5]] = True
@@ -59,10 +59,10 @@ def load_digits() -> Arrays:
 
 
 def load_cifar10(path: Path) -> Arrays:
-    """The arrays of CIFAR-10's archive for Python; nothing in it is executed or written.
+    """Load the arrays of CIFAR-10's archive for Python, without executing its pickles.
 
     Raises:
-        DataError: it is another archive or a damaged one.
+        DataError: The file is another archive or damaged.
     """
     wanted = {f"cifar-10-batches-py/data_batch_{i}": i for i in range(1, 6)}
     wanted["cifar-10-batches-py/test_batch"] = 6
@@ -73,7 +73,7 @@ def load_cifar10(path: Path) -> Arrays:
                 is_wanted = member.name in wanted and member.isreg()
                 if is_wanted and member.size <= _MAX_CIFAR_FILE:
                     file = archive.extractfile(member)
-                    assert file is not None  # of a regular file
+                    assert file is not None  # because the member is a regular file
                     parts[wanted[member.name]] = _read_cifar(file)
         if missing := [name for name, part in wanted.items() if part not in parts]:
             raise ValueError(f"{missing[0]} is not in the archive")
@@ -104,7 +104,7 @@ def _read_cifar(file: IO[bytes]) -> tuple[np.ndarray, np.ndarray]:
 
 
 class _Unpacked(gzip.GzipFile):
-    """Never reads more at once than a file of CIFAR-10 may have, whatever size a header names."""
+    """Refuses to read more at once than the largest file of CIFAR-10."""
 
     def read(self, size: int | None = -1) -> bytes:
         if size is None or not 0 <= size <= _MAX_READ:
@@ -113,7 +113,7 @@ class _Unpacked(gzip.GzipFile):
 
 
 class _ArraysOnly(pickle.Unpickler):
-    """Unpickles arrays; whatever else a pickle asks for, it may not run."""
+    """Unpickles arrays and refuses everything else."""
 
     def find_class(self, module: str, name: str) -> Any:
         if (module, name) == ("_codecs", "encode"):
@@ -132,22 +132,22 @@ _OF_ARRAYS = {
 
 
 def _bytes_of_python2(text: str, encoding: str) -> bytes:
-    """Python 3 writes bytes so where a pickle is for Python 2, and only so."""
+    """Replaces `codecs.encode`, with which Python 3 stores bytes in pickles for Python 2."""
     if encoding != "latin1":
         raise pickle.UnpicklingError(f"asks for the encoding {encoding!r:.40}")
     return text.encode("latin1")
 
 
 def check_arrays(x_name: str, images: np.ndarray, y_name: str, labels: np.ndarray) -> None:
-    """Refuse what are no images and labels.
+    """Check that arrays are images and labels.
 
     Args:
-        x_name, y_name: what the arrays are called, for the message.
+        x_name, y_name: Names of the arrays, for the message.
         images: uint8 of shape (images, height, width) or (images, height, width, 1 or 3).
-        labels: integers of any shape with one for each image, or texts of shape (images,).
+        labels: One integer for each image in any shape, or strings of shape (images,).
 
     Raises:
-        ValueError: they are something else, or a text cannot be the name of a folder.
+        ValueError: The arrays are something else, or a string cannot be the name of a folder.
     """
     is_grey = images.ndim == 3 or images.shape[3:] == (1,)
     is_rgb = images.shape[3:] == (3,)
@@ -174,10 +174,10 @@ def write_arrays(
     """Write each image as SPLIT/CLASS/NUMBER.png, numbered in the order of the array.
 
     Args:
-        folder: that the splits go into.
-        arrays: checked ones.
-        class_names: by label; None: the labels themselves.
-        show: called after each image.
+        folder: Parent folder of the splits.
+        arrays: Arrays that `check_arrays` accepts.
+        class_names: The name of each label; None: the labels are the names.
+        show: Function called after each image with the numbers of written images and of all.
     """
     splits = {key: name for key, name in SPLITS.items() if f"x_{key}" in arrays}
     total = sum(len(arrays[f"x_{key}"]) for key in splits)
@@ -192,8 +192,8 @@ def write_arrays(
         if images.ndim == 4 and images.shape[3] == 1:
             images = images[..., 0]
         for number, (image, label) in enumerate(zip(images, labels.tolist(), strict=True)):
-            # Level 1 takes a fifth of the time. Threads would only wait for each other: Python does
-            # most of the work on images this small.
+            # Level 1 takes a fifth of the time. Threads do not help, because small images are
+            # mostly work of the interpreter.
             path = folder / split / names[label] / f"{number:0{digits}d}.png"
             Image.fromarray(image).save(path, compress_level=1)
             done += 1

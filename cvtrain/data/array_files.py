@@ -1,7 +1,7 @@
-"""`.npz` files -> images and labels of each split, whatever their arrays are called.
+"""Load images and labels of each split from `.npz` files.
 
-Understood are the names of keras.datasets, MedMNIST, scikit-learn and `numpy.savez`, and labels as
-numbers, texts or one-hot rows. Pixels are never converted: the error says how, on a line of Python.
+Arrays may have the names of keras.datasets, MedMNIST, scikit-learn and `numpy.savez`; labels may be
+numbers, strings or one-hot rows. Pixels are not converted: the error shows a command for that.
 """
 
 import json
@@ -39,11 +39,11 @@ _NAMES = [
 
 
 def load_npz(path: Path) -> Arrays:
-    """The images and labels of an .npz file, under the names of keras.datasets.
+    """Load the images and labels of an .npz file, under the names of keras.datasets.
 
     Raises:
-        DataError: it is another file, its arrays take more than 4 GiB, or they are no images and
-            labels; then the message says what they are, and the advice how to make some of them.
+        DataError: The file is not an .npz file, its arrays take more than 4 GiB, or they are not
+            images and labels; if possible, the advice shows how to convert them.
     """
     try:
         stored = read_npz(path, most_bytes=MAX_BYTES)
@@ -68,10 +68,10 @@ def load_npz(path: Path) -> Arrays:
 
 
 def how_to_store_table(path: Path, header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """A line of Python that stores a table of pixels as an .npz file; empty: it is none.
+    """Command that stores a table of pixels as an .npz file; empty for any other table.
 
-    Such a table has a column for each pixel of a square, as Kaggle's MNIST, or one column of all
-    pixels in a text, as FER2013. Another one is the label.
+    A table of pixels has one column for each pixel of a square, as in Kaggle's MNIST, or one column
+    with all pixels as text, as in FER2013, and one column of labels.
     """
     first = rows[0] if rows else header
     texts = [i for i, value in enumerate(first) if _BYTES.fullmatch(value)]
@@ -97,17 +97,13 @@ def how_to_store_table(path: Path, header: Sequence[str], rows: Sequence[Sequenc
 
 
 def _side(num_pixels: int) -> int:
-    """Of a square of so many pixels; 0 where they make none, or are too few to be an image."""
+    """Side of a square image of `num_pixels` pixels; 0 if it is not a square or too small."""
     side = math.isqrt(max(0, num_pixels))
     return side if side**2 == num_pixels and side >= _LEAST_SIDE else 0
 
 
 def _usual_names(path: Path, stored: Arrays) -> dict[str, str]:
-    """{x_train, y_train, x_val, ...: what the file calls it}.
-
-    Raises:
-        DataError: images or labels are missing, or may be one of several arrays.
-    """
+    """{x_train, y_train, x_val, ...: key in the file}, or DataError if they are not clear."""
     keys: dict[str, str] = {}
     unknown = []
     problem = ""
@@ -136,26 +132,19 @@ def _usual_names(path: Path, stored: Arrays) -> dict[str, str]:
 
 
 def _usual_name(key: str, num_arrays: int) -> str:
-    """`x_train` for `train_images`, `X` or `trainX`; empty where the name says nothing.
-
-    Of arrays without names (`arr_0`), two can only be images and labels.
-    """
-    if key.startswith("arr_") and num_arrays != len("xy"):
+    """`x_train` for `train_images`, `X` or `trainX`; empty for an unknown name."""
+    if key.startswith("arr_") and num_arrays != len("xy"):  # two unnamed arrays are x and y
         return ""
     found = next((match for p in _NAMES if (match := p.fullmatch(key))), None)
     if found is None:
         return ""
-    said = [name for name, text in found.groupdict().items() if text]
-    role = "x" if "x" in said else "y"
-    return f"{role}_{next((split for split in SPLITS if split in said), 'train')}"
+    matched = [name for name, text in found.groupdict().items() if text]
+    role = "x" if "x" in matched else "y"
+    return f"{role}_{next((split for split in SPLITS if split in matched), 'train')}"
 
 
 def _plain_labels(name: str, labels: np.ndarray) -> np.ndarray:
-    """One-hot rows as positions, bytes as texts; others as they are.
-
-    Raises:
-        ValueError: some rows have several ones.
-    """
+    """Convert one-hot rows to integers and bytes to strings; ValueError for multi-hot rows."""
     if labels.dtype.kind == "S":
         try:
             return np.char.decode(labels, "utf-8")
@@ -172,7 +161,7 @@ def _plain_labels(name: str, labels: np.ndarray) -> np.ndarray:
 
 
 def _how_to_rename(path: Path, stored: Arrays) -> str:
-    """A line of Python that gives names to the arrays that look like images and labels."""
+    """Advice: a command that names the arrays that look like images and labels."""
     images = next((key for key, array in stored.items() if array.ndim in (3, 4)), "")
     count = len(stored[images]) if images else 0
     labels = (
@@ -185,13 +174,7 @@ def _how_to_rename(path: Path, stored: Arrays) -> str:
 
 
 def _how_to_convert(path: Path, stored: Arrays, keys: Mapping[str, str]) -> str:
-    """A line of Python that makes images and labels of the arrays; words where it takes a person.
-
-    Args:
-        path: the file.
-        stored: its arrays.
-        keys: {x_train, y_train, ...: key of the array}.
-    """
+    """Advice: a command that converts the arrays to images and labels, or a description."""
     images = [stored[key] for name, key in keys.items() if name[0] == "x"]
     are_numbers = all(array.dtype.kind in "biuf" and array.size for array in images)
     low, high = (
@@ -215,7 +198,7 @@ def _how_to_convert(path: Path, stored: Arrays, keys: Mapping[str, str]) -> str:
 
 
 def _with_channels_last(value: str, shape: tuple[int, ...], num_labels: int) -> str:
-    """Python that brings images into the shape (images, height, width[, channels]); or nothing."""
+    """Expression for images of shape (images, height, width[, channels]); empty if unknown."""
     side = math.isqrt(shape[-1]) if len(shape) == 2 else 0
     if len(shape) == 3 or (len(shape) == 4 and shape[3] in (1, 3) and shape[0] == num_labels):
         return value
@@ -229,7 +212,7 @@ def _with_channels_last(value: str, shape: tuple[int, ...], num_labels: int) -> 
 
 
 def _as_bytes(value: str, dtype: np.dtype, low: float, high: float) -> str:
-    """Python that makes uint8 of values from `low` to `high`; nothing where they are no pixels."""
+    """Expression that scales values from `low` to `high` to uint8; empty if unknown."""
     if dtype == np.uint8:
         return value
     if low >= 0 and high <= 1:
@@ -244,7 +227,7 @@ def _as_bytes(value: str, dtype: np.dtype, low: float, high: float) -> str:
 
 
 def _python(path: Path, arrays: str) -> str:
-    """A command that stores `arrays`, an expression of `d`, which is what the file holds."""
+    """Command that stores `arrays`, an expression of `d`, the dict of the arrays of the file."""
     new = path.with_name(f"{path.stem}-new.npz")
     code = (
         f"import numpy as np; d = dict(np.load({_text(path)})); "
@@ -254,5 +237,5 @@ def _python(path: Path, arrays: str) -> str:
 
 
 def _text(value: object) -> str:
-    """A text as Python reads it."""
+    """String literal of Python."""
     return json.dumps(str(value), ensure_ascii=False)

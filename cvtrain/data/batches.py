@@ -1,8 +1,8 @@
-"""Batches of pixels: which samples in which order, made ahead of time by a pool of threads.
+"""Batches of pixels, prepared ahead of time by a pool of threads.
 
-The samples of a training run are one endless stream: those of pass 0 over the data in the order of
-pass 0, then those of pass 1, and so on. The batch of a step is a span of that stream that depends
-on the step's number alone, so a resumed run goes on with the batches it would have seen anyway.
+The samples of a training run are one endless stream: pass 0 over the data in the order of pass 0,
+then pass 1, and so on. The batch of a step is a span of that stream that depends only on the number
+of the step, so a resumed run continues with the batches of the uninterrupted run.
 """
 
 import contextlib
@@ -19,16 +19,16 @@ from cvtrain.data.index import Split
 from cvtrain.images.augment import augment
 from cvtrain.sections import Augment
 
-_IMAGES_PER_TASK = 8  # enough tasks to share one batch among threads, few enough to cost nothing
+_IMAGES_PER_TASK = 8  # small enough to share a batch among threads, at little overhead
 
 _Item = TypeVar("_Item")
 
 Draw = tuple[int, int]
-"""Pass over the data and index of the sample: what an augmented image depends on."""
+"""Pass over the data (epoch) and index of the sample, which determine an augmented image."""
 
 
 class PixelSource(Protocol):
-    """What batches are made of: uint8 (height, width, 3) by path, from any thread."""
+    """Pixels by path, uint8 (height, width, 3); safe for use in several threads."""
 
     def __getitem__(self, path: str) -> np.ndarray: ...
 
@@ -48,24 +48,23 @@ def training_batches(
     """Endless batches for training; batch k is a pure function of k and the arguments.
 
     Args:
-        pixels: the images, all of one size.
-        split: the samples; at least one.
-        batch_size: samples in a batch.
-        seed: of order and augmentation, in 0..2**64 - 1.
-        steps_per_epoch: None, and an epoch is one pass over the data whose last batch may be
-            smaller; or any number, and every batch is full because batches run on from one pass to
-            the next.
-        start_step: number of the first batch, counted from the start of the whole training.
-        augmentation: what to change at random in each image; None leaves all as they are.
-        workers: threads; None is what Python's thread pools choose.
-        prefetch: batches that are made ahead; memory holds one more, and what the caller keeps.
+        pixels: The images, all of one size.
+        split: The samples, at least one.
+        batch_size: Number of samples in a batch.
+        seed: Random seed of order and augmentation, in 0..2**64 - 1.
+        steps_per_epoch: None: an epoch is one pass over the data, and its last batch may be
+            smaller. A number: every batch is full, because batches extend over the end of a pass.
+        start_step: Number of the first batch, counted from the start of the whole training.
+        augmentation: Random changes of each image, or None.
+        workers: Number of threads; None is the default of Python's thread pools.
+        prefetch: Number of batches to prepare ahead; memory holds one more.
 
     Yields:
         images: uint8 (batch, height, width, 3), contiguous, a new array each time.
         labels: int32 (batch,).
 
     Raises:
-        DataError: a file cannot be read or decoded; the message names it.
+        DataError: A file cannot be read or decoded; the message names it.
     """
     batches = drawn_batches(
         training_draws(
@@ -97,7 +96,8 @@ def ordered_batches(
 ) -> Generator[tuple[np.ndarray, np.ndarray], None, None]:
     """All samples once, in order and unchanged, for validation and evaluation.
 
-    Arguments, errors and what is yielded as in `training_batches`; the last batch may be smaller.
+    Arguments, errors and yielded arrays are as in `training_batches`; the last batch may be
+    smaller.
     """
     start = 0
     batches = image_batches(
@@ -119,7 +119,7 @@ def image_batches(
 ) -> Generator[np.ndarray, None, None]:
     """The images at `paths`, in order and unchanged, for prediction.
 
-    Arguments and errors as in `training_batches`.
+    Arguments and errors are as in `training_batches`.
 
     Yields:
         uint8 (batch, height, width, 3), contiguous; the last batch may be smaller.
@@ -145,17 +145,18 @@ def drawn_batches(
     workers: int | None = None,
     prefetch: int = 4,
 ) -> Generator[tuple[np.ndarray, list[Draw]], None, None]:
-    """Make the images of any batches of draws; what all other batches of pixels are made by.
+    """The images of any batches of draws; all other functions for batches of pixels use this one.
 
     Args:
-        batches: the draws of each batch, in the order wanted; the samples index `paths`.
-        paths: of all samples; at least one.
+        batches: The draws of each batch; a sample is an index in `paths`.
+        pixels: The images, all of one size.
+        paths: The paths of all samples, at least one.
 
-    Other arguments and errors as in `training_batches`.
+    Other arguments and errors are as in `training_batches`.
 
     Yields:
         images: uint8 (batch, height, width, 3), contiguous, a new array each time.
-        draws: what they were made from.
+        draws: The draws of the batch.
     """
     changes = augmentation if augmentation and augmentation.image_changes else None
 
@@ -207,15 +208,15 @@ def training_draws(
     steps_per_epoch: int | None = None,
     start_step: int = 0,
 ) -> Iterator[list[Draw]]:
-    """The draws of each training batch, without end; arguments as in `training_batches`."""
+    """The draws of each training batch, without end; arguments are as in `training_batches`."""
     for step in itertools.count(start_step):
         span = batch_span(step, num_samples, batch_size, full=steps_per_epoch is not None)
-        places = [divmod(place, num_samples) for place in span]
-        yield [(epoch, int(_order(seed, epoch, num_samples)[place])) for epoch, place in places]
+        positions = [divmod(position, num_samples) for position in span]
+        yield [(epoch, int(_order(seed, epoch, num_samples)[i])) for epoch, i in positions]
 
 
 def num_steps(num_samples: int, batch_size: int) -> int:
-    """How many batches one pass over the data takes; the last one may be smaller."""
+    """Number of batches in one pass over the data; the last one may be smaller."""
     return -(-num_samples // batch_size)
 
 
@@ -230,15 +231,15 @@ def sample_order(seed: int, epoch: int, num_samples: int) -> np.ndarray:
 
 
 def batch_span(step: int, num_samples: int, batch_size: int, *, full: bool) -> range:
-    """Places in the stream of samples that make up the batch of a step.
+    """Positions in the stream of samples that make up the batch of a step.
 
-    Place p is the sample at `p % num_samples` in the order of pass `p // num_samples`.
+    Position p is the sample at `p % num_samples` in the order of pass `p // num_samples`.
 
     Args:
-        step: number of the batch since the start of the whole training.
-        num_samples: samples in one pass.
-        batch_size: samples in a batch.
-        full: batches run on from one pass to the next; else the last one of a pass may be smaller.
+        step: Number of the batch since the start of the whole training.
+        num_samples: Number of samples in one pass.
+        batch_size: Number of samples in a batch.
+        full: Whether batches extend over the end of a pass; else its last batch may be smaller.
     """
     if full:
         return range(step * batch_size, (step + 1) * batch_size)
@@ -247,5 +248,5 @@ def batch_span(step: int, num_samples: int, batch_size: int, *, full: bool) -> r
     return range(epoch * num_samples + start, epoch * num_samples + end)
 
 
-# Each step asks for the order of its pass, or of several if a batch is larger than the data.
+# Each step needs the order of its pass, or of several if a batch is larger than the data.
 _order = functools.lru_cache(maxsize=4)(sample_order)

@@ -1,4 +1,4 @@
-"""Microsoft's archive of cats and dogs -> class folders, without the files that are no images."""
+"""Microsoft's archive of cats and dogs -> class folders, without damaged files."""
 
 import re
 import zipfile
@@ -13,28 +13,28 @@ from cvtrain.system.text import escape
 
 _PHOTO = re.compile(r"PetImages/(Cat|Dog)/([0-9]{1,6})\.jpg")
 _MAX_PHOTO = 2**24  # bytes; the largest of the published ones has 0.2 MB
-_DECODER = Decoder((64, 64))  # the smaller, the faster; damage shows at any size
+_DECODER = Decoder((64, 64))  # small, because damage is detected at any size
 
 Counts = Mapping[str, int]  # split -> photographs of each class
 
 
 def write_cats_vs_dogs(folder: Path, archive: Path, counts: Counts | None, show: Show) -> list[str]:
-    """Write the photographs as they are, as CLASS/NUMBER.jpg, below SPLIT/ where there are splits.
+    """Write the unchanged photographs as [SPLIT/]CLASS/NUMBER.jpg.
 
-    Names are made from the numbers in the archive, whatever else its names may say.
+    Only the numbers are taken from the names in the archive.
 
     Args:
-        folder: that the classes cat and dog go into.
-        archive: the zip file.
-        counts: how many of each class go to each split, in the order of the numbers; None: all
-            photographs, without splits.
-        show: called after each photograph.
+        folder: Parent folder of the splits, or of the classes cat and dog.
+        archive: The ZIP file.
+        counts: Number of photographs of each class in each split, assigned in the order of their
+            numbers; None: all photographs, without splits.
+        show: Function called after each photograph with the numbers of done and of all.
 
     Returns:
-        What is left out because it is no usable image, and why.
+        The files that are left out because they are not usable, each with the reason.
 
     Raises:
-        DataError: this is another archive, a damaged one, or it has too few photographs.
+        DataError: The file is another archive or damaged, or has too few photographs.
     """
     left_out: list[str] = []
     try:

@@ -1,7 +1,7 @@
-"""Is each image usable, and is none of them in two splits? Asked before training, not during it.
+"""Check before training that each image is usable, and that none is in two splits.
 
-What was found about a file is remembered until the file or the decoder changes, so a second check
-takes a fraction of the first. The first one leaves the decoded pixels behind for training.
+The result of each file is cached until the file or the decoder changes, so a second check takes a
+fraction of the first. The first one keeps the decoded pixels for training.
 """
 
 import hashlib
@@ -31,7 +31,7 @@ from cvtrain.system.machine import num_threads
 from cvtrain.system.signals import NEVER, Stop
 from cvtrain.system.text import escape
 
-_FILES_AT_ONCE = 128  # are remembered together
+_FILES_AT_ONCE = 128  # are stored in the cache together
 _DOING = "checking the images"
 _MOST_LISTED = 20
 _SMALLEST = 8  # pixels; the smallest set in use, scikit-learn's digits, has 8x8
@@ -41,18 +41,18 @@ _FORMAT_OF_SUFFIX |= {".png": "PNG", ".bmp": "BMP", ".gif": "GIF", ".webp": "WEB
 
 @dataclass(frozen=True)
 class CheckReport:
-    """What a check has found.
+    """The result of a check.
 
     Attributes:
-        index: the checked index, split among different, usable images.
-        problems: in the order of the index, duplicates last.
-        same_classes, too_few: why nothing can be trained on what is left without bad files, if so:
-            classes hold the same images, or have too few different ones to be split.
-        images: by path, equal for copies of one image; of the files that can be decoded.
-        range: the `data.range` that all images need to show anything; None where they need none.
+        index: The checked index, with its splits drawn among different, usable images.
+        problems: Problems of files in the order of the index, duplicates last.
+        same_classes, too_few: Errors that prevent training even without the bad files, or None:
+            classes hold the same images, or have too few different images to be split.
+        images: Digest by path, equal for copies of one image; only of files that can be decoded.
+        range: The `data.range` without which most images have no contrast; None if not needed.
         digest: SHA-256 over split, path, class and content of every file, in hexadecimal digits.
-        num_files: how many files were checked.
-        num_decoded: how many of them had to be decoded; the others were known from before.
+        num_files: Number of checked files.
+        num_decoded: Number of files that had to be decoded because they were not in the cache.
     """
 
     index: Index
@@ -75,18 +75,18 @@ def check_index(
     on_progress: Callable[[int, int], None] | None = None,
     workers: int | None = None,
 ) -> CheckReport:
-    """Check every file of an index, and deal its images out again by what was found.
+    """Check every file of an index, and draw its splits again with the results.
 
     Args:
-        index: whose files are checked.
-        pixels: decodes them, keeps what it decodes while it has room, and is told the digests.
-        on_leak: "allow" to deal out training images that the source has in another split, too.
-        stop: polled before every file.
-        on_progress: called with how many files are done, and of how many.
-        workers: threads; None is one per processor.
+        index: The index of the files.
+        pixels: Cache that decodes the files and keeps their pixels; its `digests` are set.
+        on_leak: "allow" to split training images that the source also has in another split.
+        stop: Stop request, polled before every file.
+        on_progress: Function called with the numbers of checked files and of all.
+        workers: Number of threads; None is one per processor.
 
     Raises:
-        Stopped: `stop` asked for it; what was found so far is remembered.
+        Stopped: A stop was requested; the results so far are cached.
     """
     paths = [path for split in index.splits.values() for path in split.paths]
     look = partial(_look_at, stop=stop, on_progress=on_progress, workers=workers)
@@ -121,21 +121,22 @@ def check_index(
 def resolve(
     index: Index, report: CheckReport, *, on_bad: str, on_leak: str
 ) -> tuple[Index, list[str]]:
-    """The index as training may use it, and what a person should be told about that.
+    """The index for training, and messages for the user.
 
     Args:
-        index: the checked index.
-        report: of its check.
-        on_bad: "error", or "skip" to go on without bad files; of a leak, the later split keeps the
-            image.
-        on_leak: "error", or "allow" to leave images in two splits.
+        index: The checked index.
+        report: The result of the check.
+        on_bad: "error", or "skip" to leave out bad files; a leaked image is kept in the later
+            split.
+        on_leak: "error", or "allow" to keep images that are in two splits.
 
     Raises:
-        DataError: bad files or leaks are not to be skipped, or too little is left without them.
+        DataError: There are bad files or leaks and they are not skipped, or too few images are
+            left without them.
     """
     bad = [problem for problem in report.problems if problem.severity == "bad"]
     num_leaks = sum(problem.is_leak for problem in bad)
-    messages = _told_of_contrast(report)
+    messages = _contrast_message(report)
     if num_leaks and on_leak == "allow":
         bad = [problem for problem in bad if not problem.is_leak]
         messages.append(
@@ -143,7 +144,7 @@ def resolve(
         )
     if report.same_classes:
         raise report.same_classes
-    # Where nothing is left because the format is not read, to know the class says too little.
+    # If nothing is left because a format is not supported, the advice to convert helps more.
     if bad and (on_bad == "error" or (report.too_few and _conversion(bad))):
         raise _refusal(index, bad, report.too_few)
     if report.too_few:
@@ -199,11 +200,7 @@ def _look_at(
 
 
 def _left_out_unseen(index: Index, facts: Mapping[str, FileCheck]) -> list[str]:
-    """Images outside of a subset that have to be looked at, because what is in it may change.
-
-    It does where there are copies or damaged files: different images that can be used take their
-    places. Where all is well with the subset, a large data set is not decoded for a small one.
-    """
+    """Paths outside of a subset that may replace copies or damaged files in it."""
     if index.assignment is None or index.assignment.train_per_class is None:
         return []
     if not _damaged(facts) and len({found.image for found in facts.values()}) == len(facts):
@@ -219,20 +216,21 @@ def _damaged(facts: Mapping[str, FileCheck]) -> set[str]:
     }
 
 
-def _told_of_contrast(report: CheckReport) -> list[str]:
-    """What to say where most images need a `data.range`, with one of them."""
+def _contrast_message(report: CheckReport) -> list[str]:
+    """A message, with an example, if most images need a `data.range`."""
     low = [problem for problem in report.problems if problem.what.startswith(LOW)]
+    if not report.range or not low:
+        return []
     return [
-        f"{LOW} in {len(low):,} of {report.num_files:,} images ({escape(one.path)}:"
-        f"{one.what.removeprefix(f'{LOW}:')}): `cvtrain data check` says what to do"
-        for one in low[: 1 if report.range else 0]
+        f"{LOW} in {len(low):,} of {report.num_files:,} images ({escape(low[0].path)}:"
+        f"{low[0].what.removeprefix(f'{LOW}:')}): `cvtrain data check` says what to do"
     ]
 
 
 def _examine(path: str, pixels: PixelCache) -> FileCheck:
-    """Read, digest and decode one file; `pixels` keeps what it decodes to."""
+    """Read, digest and decode one file; `pixels` keeps the decoded image."""
     findings = []
-    if any("\udc80" <= c <= "\udcff" for c in path):  # what Python makes of bytes beyond UTF-8
+    if any("\udc80" <= c <= "\udcff" for c in path):  # bytes that are not UTF-8
         findings.append(Issue("bad", "the name is not UTF-8", "Rename the file or its folder."))
     content_digest = pixels_digest = b""
     values, is_empty = None, False
@@ -275,7 +273,7 @@ def _digest(samples: Iterable[Sample], facts: Mapping[str, FileCheck]) -> str:
 
 
 def how_to_continue(bad: Sequence[Problem], too_few: DataError | None) -> str:
-    """What to do about bad files, one or more; `too_few`: without them nothing can be trained."""
+    """Advice on bad files; `too_few` is the error if training is impossible without them."""
     convert = _conversion(bad)
     if too_few:
         return convert or "Repair or replace them, or add others: without them there are too few"
@@ -284,7 +282,7 @@ def how_to_continue(bad: Sequence[Problem], too_few: DataError | None) -> str:
 
 
 def _conversion(bad: Sequence[Problem]) -> str:
-    """How to convert them, where that is what most of them need; else empty."""
+    """Advice to convert the files if that is the most frequent advice; else empty."""
     (commonest, _), *_ = Counter(problem.advice for problem in bad).most_common(1)
     return commonest if commonest.startswith(CONVERT) else ""
 

@@ -1,4 +1,4 @@
-"""What was found about files before, remembered between commands until a file changes."""
+"""Cache of the results of checks, by the state of each file."""
 
 import contextlib
 import hashlib
@@ -15,7 +15,7 @@ from cvtrain.images.decode import DECODER_VERSION, Decoder
 from cvtrain.system.files import cache_dir
 
 FINDINGS_VERSION = 3
-"""Raised by whoever changes what is found about a file: older findings are then forgotten."""
+"""Increase it with every change to the results of a check: older results are then ignored."""
 
 _MOST_ROWS = 2_000_000
 _WAIT_SECONDS = 2
@@ -29,7 +29,7 @@ CREATE TABLE IF NOT EXISTS findings (
 
 
 class Issue(NamedTuple):
-    """One thing about a file: severity is "bad" or "doubtful"."""
+    """A problem of a file; its severity is "bad" or "doubtful"."""
 
     severity: str
     what: str
@@ -45,14 +45,14 @@ class Values(NamedTuple):
 
 
 class FileCheck(NamedTuple):
-    """All that was found about a file.
+    """The result of the check of one file.
 
     Attributes:
-        content: SHA-256 of its bytes; empty when it could not be read.
-        pixels: SHA-256 of its decoded pixels; empty when it could not be decoded.
-        findings: what a person should know; empty for an ordinary image.
-        values: in its file, where it has 16 bits or no contrast; else None.
-        is_empty: nothing is seen of it.
+        content: SHA-256 of its bytes; empty if it cannot be read.
+        pixels: SHA-256 of its decoded pixels; empty if it cannot be decoded.
+        findings: Issues for the user; empty for an ordinary image.
+        values: The range of its stored values if it has 16 bits or no contrast; else None.
+        is_empty: Whether the decoded image has no contrast.
     """
 
     content: bytes
@@ -63,12 +63,12 @@ class FileCheck(NamedTuple):
 
     @property
     def image(self) -> bytes:
-        """Equal for copies of one image; where nothing is seen, only equal files are copies."""
+        """Digest that copies of one image share; images without contrast need equal files."""
         return self.content if self.pixels and self.is_empty else self.pixels
 
 
 class FileState(NamedTuple):
-    """By these a file counts as unchanged. Nobody sets ctime_ns but the file system itself."""
+    """The state by which a file counts as unchanged; users cannot set ctime_ns."""
 
     path: Path
     size: int
@@ -77,7 +77,7 @@ class FileState(NamedTuple):
 
 
 def file_state(path: Path) -> FileState | None:
-    """State of the file at `path` (absolute), None when there is no way to tell."""
+    """State of the file at `path` (absolute); None if it cannot be read."""
     try:
         status = path.stat()
     except OSError:
@@ -86,10 +86,10 @@ def file_state(path: Path) -> FileState | None:
 
 
 class CheckCache:
-    """Facts by file state, for one decoder, in an SQLite file of the cache folder.
+    """Results by file state, for one decoder, in an SQLite file of the cache folder.
 
-    A help and never a need: where the file is damaged, locked or cannot be written, nothing is
-    remembered and nothing fails. For one thread; use it as a context manager.
+    If the file is damaged, locked or read-only, nothing is cached and nothing fails. Use it as a
+    context manager and in one thread.
     """
 
     def __init__(self, decoder: Decoder):
@@ -103,7 +103,7 @@ class CheckCache:
             self._path.parent.mkdir(parents=True, exist_ok=True)
             try:
                 self._open()
-            except sqlite3.OperationalError:  # locked, or not ours to write
+            except sqlite3.OperationalError:  # locked or read-only
                 raise
             except sqlite3.DatabaseError:  # damaged
                 self._path.unlink()
@@ -121,7 +121,7 @@ class CheckCache:
             self._database.close()
 
     def get(self, state: FileState) -> FileCheck | None:
-        """What was found about a file in this state, if anything was."""
+        """The cached result for a file in this state, if any."""
         if self._database is None:
             return None
         try:
@@ -140,7 +140,7 @@ class CheckCache:
             return None
 
     def put(self, found: Iterable[tuple[FileState, FileCheck]]) -> None:
-        """Remember facts about files in the states that they had before they were read."""
+        """Store results by the states that the files had before they were read."""
         if self._database is None:
             return
         rows = [
@@ -156,7 +156,7 @@ class CheckCache:
     def _open(self) -> None:
         database = sqlite3.connect(self._path, timeout=_WAIT_SECONDS)
         try:
-            # Losing the latest findings to a power cut only means to look again.
+            # Results that are lost in a power failure are computed again.
             database.execute("PRAGMA synchronous = OFF")
             database.execute(_SCHEMA)
             database.commit()

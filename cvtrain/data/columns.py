@@ -1,6 +1,6 @@
-"""Which column of a manifest is what: as its header says, as a person says, or as it seems.
+"""Which columns of a manifest are path, label and split: by its header, by config, or by content.
 
-What it seems to be is only proposed, in the words that a config takes.
+A guess by content is only proposed, in the syntax of a config.
 """
 
 import json
@@ -30,13 +30,13 @@ SPLIT_NAMES = {
     "test": "test",
     "testing": "test",
 }
-"""What people call the splits -> what cvtrain calls them."""
+"""Common names of splits -> names in cvtrain."""
 
 TRUTHS = {"1": True, "1.0": True, "true": True, "0": False, "0.0": False, "false": False}
-"""How a column of one class says whether an image is of it."""
+"""Values of a one-hot column."""
 
 Name = str | int
-"""Of a column: in the header; where there is none, its number from 1."""
+"""Name of a column in the header; its number from 1 if there is no header."""
 
 _Table = Mapping[Name, Sequence[str]]
 _ROBOFLOW = "_classes.csv"
@@ -57,13 +57,13 @@ _NUMBER = re.compile(r"[-+]?[\d.,]+")
 
 @dataclass(frozen=True)
 class Columns:
-    """Which column is what, and how its paths become files.
+    """The columns of a manifest, and the rule from its paths to files.
 
     Attributes:
-        path: of the image file.
-        label: of the class, or a column for each class, with a 1 where the image is of it.
-        split: of the split; None: a column `split` where there is one.
-        folder, strip, suffix: as in `whereabouts.Place`.
+        path: Column of the path of the image file.
+        label: Column of the class, or several one-hot columns named as the classes.
+        split: Column of the split; None: the column `split` if there is one.
+        folder, strip, suffix: As in `PathRule`.
     """
 
     path: Name = "path"
@@ -75,23 +75,23 @@ class Columns:
 
     @property
     def place(self) -> PathRule:
-        """Where the files are."""
+        """The rule from paths to files."""
         return PathRule(self.folder, self.strip, self.suffix)
 
     def at(self, place: PathRule) -> "Columns":
-        """The same columns of files that are somewhere else."""
+        """The same columns with another rule."""
         return Columns(self.path, self.label, self.split, *place)
 
     def as_yaml(self) -> str:
-        """`{path: id, label: breed, suffix: .jpg}`: as a config has it, on one line."""
-        said = {each.name: getattr(self, each.name) for each in fields(self)}
+        """Config syntax on one line, such as `{path: id, label: breed, suffix: .jpg}`."""
+        values = {field.name: getattr(self, field.name) for field in fields(self)}
         if (self.path, self.label) == ("path", "label") and any(self.place):
-            del said["path"], said["label"]
-        texts = (f"{key}: {_as_yaml(value)}" for key, value in said.items() if value)
+            del values["path"], values["label"]
+        texts = (f"{key}: {_as_yaml(value)}" for key, value in values.items() if value)
         return "{" + ", ".join(texts) + "}"
 
     def as_options(self) -> str:
-        """How the commands take it."""
+        """Options of the commands that set these columns."""
         text = self.as_yaml()
         return (
             f"--set {shell_quote(f'data.columns={text}')} "
@@ -101,13 +101,13 @@ class Columns:
 
 @dataclass(frozen=True)
 class Proposal:
-    """What the columns of a manifest seem to be.
+    """A guess of the columns of a manifest.
 
     Attributes:
-        columns: to read it with; None: nothing in it looks like images and their classes.
-        is_certain: there is nothing else that they could be, and the files are there.
-        remarks: what is unusual about the manifest.
-        advice: what to do where there are no columns to read it with.
+        columns: The columns; None: nothing in the manifest looks like images and their classes.
+        is_certain: Whether there is no other possibility, and the files exist.
+        remarks: Unusual properties of the manifest.
+        advice: Advice to the user if there are no columns.
     """
 
     columns: Columns | None = None
@@ -117,7 +117,7 @@ class Proposal:
 
 
 def usual_columns(file: PurePath, header: Sequence[str]) -> Columns | None:
-    """The columns of a header that says all: ours, Hugging Face's or Roboflow's; else None."""
+    """The columns of a standard header (cvtrain, Hugging Face or Roboflow); else None."""
     names = [name.strip() for name in header]
     known = sorted(name.lower() for name in names)
     if known in (["label", "path"], ["label", "path", "split"]):
@@ -130,12 +130,12 @@ def usual_columns(file: PurePath, header: Sequence[str]) -> Columns | None:
 
 
 def propose_columns(files: Files, header: Sequence[str], rows: Sequence[Sequence[str]]) -> Proposal:
-    """What the columns of a manifest seem to be: which has files, which has few different values.
+    """Guess the columns of a manifest: one has files, another one few different values.
 
     Args:
-        files: what its folder holds.
-        header: its first line.
-        rows: those below.
+        files: The files in its folder.
+        header: Its first line.
+        rows: The other lines.
     """
     names = [name.strip() for name in header]
     remarks: list[str] = []
@@ -165,12 +165,12 @@ def propose_columns(files: Files, header: Sequence[str], rows: Sequence[Sequence
 
 
 def propose_place(files: Files, columns: Columns, missing: Sequence[tuple[str, str]]) -> Proposal:
-    """Where files are that are not where a manifest says.
+    """Guess where the files are that a manifest names wrongly.
 
     Args:
-        files: what its folder holds.
-        columns: that it was read with.
-        missing: path and label of lines whose file is not there.
+        files: The files in its folder.
+        columns: The columns that it was read with.
+        missing: Path and label of the lines whose file does not exist.
     """
     paths, labels = zip(*missing, strict=True)
     if places := find_path_rules(files, paths):
@@ -191,14 +191,14 @@ def propose_place(files: Files, columns: Columns, missing: Sequence[tuple[str, s
 
 
 def _by_column(names: Iterable[Name], rows: Sequence[Sequence[str]]) -> _Table:
-    """The values of each column that has a name."""
+    """The values of each column with a name."""
     names = list(names)
     whole = [row for row in rows if len(row) == len(names)]
     return {name: [row[i].strip() for row in whole] for i, name in enumerate(names) if name}
 
 
 def _path_of(files: Files, table: _Table) -> tuple[Name | None, list[PathRule]]:
-    """The column whose values are files, and where those are; else one that should be."""
+    """The column whose values are files, and rules to find them; else one named like it."""
     ranked = sorted(table, key=lambda name: _rank(name, _PATHS))
     for name in ranked:
         values = [value for value in table[name] if value]
@@ -211,10 +211,7 @@ def _path_of(files: Files, table: _Table) -> tuple[Name | None, list[PathRule]]:
 
 
 def _label_of(table: _Table, remarks: list[str]) -> tuple[Name | tuple[str, ...] | None, bool]:
-    """The column of labels, or those of ones and zeros; and whether nothing else could be meant.
-
-    `remarks` is told of labels that cannot be used.
-    """
+    """The column of labels, or the one-hot columns, and whether there is no other candidate."""
     named = sorted(
         (name for name in table if _rank(name, _LABELS) < len(_LABELS)),
         key=lambda name: _rank(name, _LABELS),
@@ -242,7 +239,7 @@ def _label_of(table: _Table, remarks: list[str]) -> tuple[Name | tuple[str, ...]
 
 
 def _numbers_as_names(files: Files, paths: Sequence[str]) -> Proposal | None:
-    """What to do where a program took names for numbers, and lost zeros; else nothing."""
+    """Advice if a program converted names to numbers and removed leading zeros; else None."""
     path = next(filter(None, paths), "")
     if not (file := same_number(files, path)):
         return None
@@ -257,7 +254,7 @@ def _doubts(
     label: Name | tuple[str, ...],
     places: Sequence[PathRule],
 ) -> list[str]:
-    """What may be wrong though the columns are found."""
+    """Possible problems of a manifest whose columns are known."""
     doubts = _also_in(places)
     if not places:
         doubts.append(f"the files of its column {escape(path)} are not in it or near it")
@@ -275,13 +272,13 @@ def _also_in(places: Sequence[PathRule]) -> list[str]:
 
 
 def _are_certain(files: Files, paths: Sequence[str], places: Sequence[PathRule]) -> bool:
-    """Whether the files are in one place alone, and that below the manifest."""
+    """Whether exactly one rule finds the files, below the folder of the manifest."""
     distinct = len({*paths}) == len(paths)
     return distinct and len(places) == 1 and files.are_inside(paths, places[0])
 
 
 def _repeat(values: Sequence[str]) -> bool:
-    """Whether there are few different values, as there are of classes."""
+    """Whether there are few different values, as in a column of classes."""
     distinct = set(values)
     return len(distinct) > 1 and 2 * len(distinct) <= len(values) and not _are_splits(values)
 
@@ -291,7 +288,7 @@ def _are_splits(values: Sequence[str]) -> bool:
 
 
 def _rank(name: Name, known: Sequence[str]) -> int:
-    """Its position among the known names; behind them all where it is none."""
+    """Index of a name among the known names; `len(known)` for other names."""
     lower = str(name).lower()
     return known.index(lower) if lower in known else len(known)
 

@@ -1,4 +1,4 @@
-"""Files that may hold images, but are no folder of them: what they are, and the way on."""
+"""Errors for sources that are neither a folder nor a manifest, such as archives and databases."""
 
 import itertools
 import os
@@ -75,18 +75,18 @@ _MOST_FILES = 1000
 
 
 def check_not_container(source: Path) -> None:
-    """DataError where `source` is a file that is to be unpacked first, or a folder of such files.
+    """Raise DataError if `source` is a file of a known kind, or a folder of such files.
 
-    It says what the file is, and how to get at its images.
+    The message says what the file is, and the advice how to extract its images.
     """
     if source.is_file():
-        if told := _kind_of(source, _KINDS | _FILES_ALONE):
-            raise DataError(f"{escape(source)}: {told[0]}", told[1])
+        if kind := _kind_of(source, _KINDS | _FILES_ALONE):
+            raise DataError(f"{escape(source)}: {kind[0]}", kind[1])
         return
     found = None
     for path in itertools.islice(_files_below(source), _MOST_FILES):
-        if told := _kind_of(path, _KINDS):
-            found = found or (path, *told)
+        if kind := _kind_of(path, _KINDS):
+            found = found or (path, *kind)
         elif not _DOCUMENTS.fullmatch(path.name.lower()):
             return
     if found:
@@ -98,7 +98,7 @@ def check_not_container(source: Path) -> None:
 
 
 def _kind_of(path: Path, kinds: dict[str, tuple[str, str]]) -> tuple[str, str] | None:
-    """What a file is by its name, and the advice; None: nothing that is known here."""
+    """Description of a file by its name, and the advice; None for an unknown kind."""
     name = path.name.lower()
     for pattern, (what, advice) in kinds.items():
         if match := re.search(f"(?:{pattern})$", f"/{name}"):

@@ -1,8 +1,8 @@
-"""Does an image show anything? The contrast of what it decodes to, and the values of its file.
+"""Check the contrast of decoded images and the range of the values in their files.
 
-One value in 10,000 at either end is left out of account: a hot pixel is no contrast. The limits are
-those of what cameras of 12 and of 14 bits yield in files of 16. Of 3,781 photographs of clothing
-the one of least contrast spans 78 grey levels at 64 x 64 pixels.
+One value in 10,000 at either end is ignored, so that a hot pixel is not contrast. The limits
+separate files of 16 bits that hold the values of 12-bit and 14-bit cameras. The lowest contrast of
+3,781 photographs of clothing was 78 grey levels, at 64 x 64 pixels.
 """
 
 from collections.abc import Iterable, Iterator
@@ -14,16 +14,16 @@ from cvtrain.data.check_cache import FileCheck, Issue, Values
 from cvtrain.images.decode import Decoded, Decoder, stored_values
 
 LOW = "hardly any contrast"
-_LEAST = 16  # grey levels; of a file of 8 bits, or where `data.range` says what the values mean
+_LEAST = 16  # grey levels; of a file of 8 bits, or with a `data.range`
 _LEAST_OF_16_BITS = 64
-_NOISE = 64  # grey levels that noise may span in a file, of which decoding leaves less
+_NOISE = 64  # grey levels that noise may span in a file; decoding reduces them
 _RARE = 10_000
-_MOST_PLACES = 2000  # across and down, where values are looked at
+_MOST_SAMPLES = 2000  # pixels across and down that are examined
 _EMPTY = "Remove it if it shows nothing."
 
 
 def has_contrast(decoded: Decoded, decoder: Decoder) -> bool:
-    """Do the decoded values of any channel span more than a few grey levels?"""
+    """Whether the decoded values of any channel span more than a few grey levels."""
     is_of_16_bits = decoded.full_scale > 255 and decoder.range == "auto"
     least = _LEAST_OF_16_BITS if is_of_16_bits else _LEAST
     return _span(_extremes(decoder.unpadded(decoded))) > least
@@ -32,13 +32,14 @@ def has_contrast(decoded: Decoded, decoder: Decoder) -> bool:
 def examine_contrast(
     content: bytes, decoded: Decoded, decoder: Decoder
 ) -> tuple[Issue | None, Values | None]:
-    """What to say of an image that shows nothing, and the values of its file.
+    """An issue if the image has no contrast, and the range of the values in its file.
 
-    The values are those of files of 16 bits, and of images whose own values have no contrast.
+    The range is None for files of 8 bits with contrast, and if contrast is lost by decoding.
 
     Args:
-        content: of the file.
-        decoded: what `decoder` made of it.
+        content: Bytes of the file.
+        decoded: The image as decoded by `decoder`.
+        decoder: The decoder.
     """
     shows = has_contrast(decoded, decoder)
     if shows and decoded.full_scale == 255:
@@ -58,7 +59,7 @@ def examine_contrast(
 
 
 def advised(findings: Iterable[Issue], limits: tuple[int, int] | None) -> Iterator[Issue]:
-    """Findings, those of low contrast with the advice to set `data.range` to `limits`."""
+    """Yield findings; those of low contrast get the advice to set `data.range` to `limits`."""
     advice = f"Say which values the images have: --set 'data.range={list(limits or ())}'"
     for finding in findings:
         helps = limits is not None and finding.what.startswith(LOW)
@@ -66,14 +67,15 @@ def advised(findings: Iterable[Issue], limits: tuple[int, int] | None) -> Iterat
 
 
 def range_of_all(facts: Iterable[FileCheck]) -> tuple[int, int] | None:
-    """The `data.range` that suits the values of all images, where most show nothing without it.
+    """The `data.range` for the values of all images, if most have no contrast without it.
 
-    It ends at the largest value that the fewest bits can hold; values far from 0 have their own.
+    It is 0 to the largest value of the necessary number of bits; for values far from 0, their own
+    range.
     """
     usable = [found for found in facts if found.pixels]
     values = [found.values for found in usable if found.values]
     num_empty = sum(found.is_empty for found in usable)
-    # Of ordinary files of 8 bits only few may be there: the range would count for them too.
+    # Only few ordinary files of 8 bits are tolerated, because the range would apply to them too.
     if not values or 2 * num_empty < len(usable) or 10 * len(values) < 9 * len(usable):
         return None
     low, high = min(each.low for each in values), max(each.high for each in values)
@@ -84,7 +86,7 @@ def range_of_all(facts: Iterable[FileCheck]) -> tuple[int, int] | None:
 
 
 def _hidden(content: bytes, decoder: Decoder) -> Issue | None:
-    """Why nothing is seen of an image whose file has contrast."""
+    """The issue of an image that loses the contrast of its file by decoding."""
     side = 0 if sum(decoder.background) > 382 else 255
     other = replace(decoder, background=(side, side, side))
     seen, through = (each.unpadded(each(content)) for each in (decoder, other))
@@ -107,12 +109,8 @@ def _hidden(content: bytes, decoder: Decoder) -> Issue | None:
 
 
 def _extremes(pixels: np.ndarray) -> np.ndarray:
-    """int (channels, 2): the lowest and the highest value of each channel, rare ones left out.
-
-    Args:
-        pixels: uint8 or uint16 (height, width, channels).
-    """
-    steps = [-(-side // _MOST_PLACES) for side in pixels.shape[:2]]
+    """int (channels, 2): the lowest and the highest value of each channel, without rare values."""
+    steps = [-(-side // _MOST_SAMPLES) for side in pixels.shape[:2]]
     channels = pixels[:: steps[0], :: steps[1]].reshape(-1, pixels.shape[2]).T
     rare = channels.shape[1] // _RARE
     at_most = [np.bincount(channel).cumsum() for channel in channels]

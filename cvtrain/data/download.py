@@ -1,6 +1,6 @@
-"""Published files: a copy that is here already, or a download that can be resumed, checked.
+"""Get published files from a local copy or by a download that can be resumed, and verify them.
 
-pooch is not used, because it starts a download that was cut off, of 0.8 GB at most, from the start.
+pooch is not used, because it cannot resume an interrupted download (up to 0.8 GB here).
 """
 
 import contextlib
@@ -20,13 +20,13 @@ from cvtrain.system.locks import IS_POSIX, lock
 from cvtrain.system.text import escape
 
 Show = Callable[[int, int], None]
-"""Is told what is done, and of how much."""
+"""Function called with the amounts that are done and in total."""
 Task = Callable[[str], AbstractContextManager[Show]]
-"""Shows a phase by its name while it lasts, as `Console.task` does."""
+"""Context manager that shows the progress of a named task, such as `Console.task`."""
 
 _CHUNK = 2**20  # bytes
 _MOST_BYTES = 2**31
-_TIMEOUT = 10  # seconds without a byte; a request to stop waits as long
+_TIMEOUT = 10  # seconds without a byte, which a stop request may have to wait
 
 
 @dataclass(frozen=True)
@@ -34,10 +34,10 @@ class RemoteFile:
     """A file as its publisher offers it.
 
     Attributes:
-        name: of the file.
-        url: where it is.
-        digest: `sha256:` or `md5:` and the hexadecimal digits, as far as they are published.
-        keras: where Keras keeps its copy, relative to `~/.keras/datasets`; empty: nowhere.
+        name: Name of the file.
+        url: Its address.
+        digest: `sha256:` or `md5:` and the hexadecimal digits.
+        keras: Path of Keras' own copy, relative to `~/.keras/datasets`; empty: none.
     """
 
     name: str
@@ -51,9 +51,9 @@ class Copy:
     """A local copy of a published file.
 
     Attributes:
-        path: of the copy.
-        digest: its own, by the algorithm of the published one.
-        is_published: whether the digests are equal.
+        path: Path of the copy.
+        digest: Its digest, by the algorithm of the published one.
+        is_published: Whether it equals the published digest.
     """
 
     path: Path
@@ -62,19 +62,19 @@ class Copy:
 
 
 def download_file(file: RemoteFile, *, local: Path | None, advice: str, task: Task) -> Copy:
-    """A copy of `file`: `local`, else one that an earlier command or Keras kept, else a download.
+    """Get a copy of `file`: `local`, or a copy of an earlier command or of Keras, or a download.
 
-    Only `local` may be another file than the published one: whoever names it, vouches for it.
+    Only `local` may differ from the published file.
 
     Args:
-        file: that is wanted.
-        local: a file, or a folder that has one of this name; None: none is named.
-        advice: what to do when it cannot be had.
-        task: shows the progress of a download, in MiB.
+        file: The published file.
+        local: A file, or a folder that has one of this name; None: no local file.
+        advice: Advice to the user for an error.
+        task: Shows the progress of a download, in MiB.
 
     Raises:
-        DataError: there is no such local file, or the download failed.
-        ResourceError: the download cannot be written.
+        DataError: The local file does not exist, or the download failed.
+        ResourceError: The download cannot be written.
     """
     if local is not None:
         path = local / file.name if local.is_dir() else local
@@ -103,7 +103,7 @@ def _copy(path: Path, file: RemoteFile) -> Copy:
 
 
 def _download(file: RemoteFile, target: Path, advice: str, show: Show) -> None:
-    """Download to `target`, which appears when it is whole and its digest is right."""
+    """Download to `target`, which is created when the file is complete and verified."""
     part = target.with_name(f"{target.name}.part")
     with disk_errors(part):
         part.parent.mkdir(parents=True, exist_ok=True)
@@ -111,7 +111,7 @@ def _download(file: RemoteFile, target: Path, advice: str, show: Show) -> None:
             _require_single_writer(out, part)
             _receive(file, out, advice, show)
             if not IS_POSIX:
-                out.close()  # or it could be neither removed nor renamed
+                out.close()  # an open file can be neither removed nor renamed
             if not (copy := _copy(part, file)).is_published:
                 part.unlink()
                 raise DataError(
@@ -123,7 +123,7 @@ def _download(file: RemoteFile, target: Path, advice: str, show: Show) -> None:
 
 
 def _require_single_writer(out: BinaryIO, part: Path) -> None:
-    """Raise DataError when another process downloads to `part`, or has just finished it."""
+    """Raise DataError if another process downloads to `part`, or has just finished it."""
     with contextlib.suppress(BlockingIOError, FileNotFoundError):
         lock(out.fileno())
         if os.path.samestat(os.fstat(out.fileno()), part.stat()):
@@ -135,7 +135,7 @@ def _require_single_writer(out: BinaryIO, part: Path) -> None:
 
 
 def _receive(file: RemoteFile, out: BinaryIO, advice: str, show: Show) -> None:
-    """Append to `out` what it has not got yet."""
+    """Append the rest of the file to `out`."""
     response = _open(file, out.tell(), advice)
     if response is None:
         return
@@ -148,7 +148,7 @@ def _receive(file: RemoteFile, out: BinaryIO, advice: str, show: Show) -> None:
             out.write(chunk)
             show(out.tell() // _CHUNK, max(total, out.tell()) // _CHUNK)
             if out.tell() > _MOST_BYTES:
-                break  # the digest will not be right
+                break  # the digest will differ
         out.flush()
         if out.tell() < total:
             raise _failure(file, "the connection ended early", advice)
@@ -156,7 +156,7 @@ def _receive(file: RemoteFile, out: BinaryIO, advice: str, show: Show) -> None:
 
 
 def _open(file: RemoteFile, start: int, advice: str) -> http.client.HTTPResponse | None:
-    """The answer of the server from byte `start` on; None when there are no more bytes."""
+    """The response of the server from byte `start` on; None if there are no more bytes."""
     headers = {"Range": f"bytes={start}-"} if start else {}
     try:
         request = urllib.request.Request(file.url, headers=headers)
@@ -172,7 +172,7 @@ def _open(file: RemoteFile, start: int, advice: str) -> http.client.HTTPResponse
 
 def _chunks(file: RemoteFile, response: http.client.HTTPResponse, advice: str) -> Iterator[bytes]:
     try:
-        while chunk := response.read1(_CHUNK):  # what there is: a slow line fills no chunk
+        while chunk := response.read1(_CHUNK):  # without waiting for a full chunk
             yield chunk
     except (OSError, http.client.HTTPException) as error:
         raise _failure(file, error, advice) from error
@@ -184,5 +184,5 @@ def _failure(file: RemoteFile, what: object, advice: str) -> DataError:
 
 @contextlib.contextmanager
 def silent_task(_: str) -> Iterator[Show]:
-    """Shows nothing."""
+    """A task that shows nothing."""
     yield lambda _done, _total: None

@@ -1,4 +1,4 @@
-"""Folders of images -> paths by split and class."""
+"""Read folders of images: paths by split and class."""
 
 import re
 import unicodedata
@@ -29,16 +29,16 @@ Classes = dict[str, list[str]]
 def read_folder(
     root: Path, label_pattern: re.Pattern[str] | None, left_out: LeftOut, notes: list[str]
 ) -> dict[str, Classes]:
-    """Classes by split, or all of them under the name "" when there are no split folders.
+    """Classes by split, or all of them under the name "" if there are no split folders.
 
     Args:
-        root: folder that paths are relative to.
-        label_pattern: finds the label in each path; None: folders are the labels.
-        left_out: gets what is left out, by reason.
-        notes: is told what a person should know about how the folder was read.
+        root: Folder that paths are relative to.
+        label_pattern: Pattern of the label in each path; None: folders are the labels.
+        left_out: Mapping to which files that are left out are added, by reason.
+        notes: List to which remarks on the interpretation of the folder are added.
 
     Raises:
-        DataError: the folder is no data set, or cannot be read.
+        DataError: The folder is not a data set, or cannot be read.
     """
     _check_not_output(root)
     left_out_here: LeftOut = {}
@@ -79,7 +79,7 @@ def _read_splits(
 
 
 def _require_labels(root: Path, listings: Mapping[str, Listing], splits: Mapping[str, str]) -> None:
-    """Refuse folders of images without class folders in them."""
+    """Raise DataError for folders of images without class folders."""
     flat = [f for f, each in listings.items() if each.images and not each.folders]
     if not flat:
         return
@@ -139,18 +139,16 @@ def _read_classes(root: Path, folder: str, listing: Listing, left_out: LeftOut) 
 
 
 def _holds_output(folder: str, left_out: LeftOut) -> bool:
-    """Whether a folder is, or holds, what cvtrain wrote: then it is no class without images."""
+    """Whether a folder is or contains an output of cvtrain, so it is not an empty class."""
     outputs = left_out.get(OUTPUTS, [])
     return any(f"{path}/".startswith(f"{folder}/") for path in outputs)
 
 
 def _read_repeated_folders(root: Path, classes: Classes, notes: list[str]) -> dict[str, Classes]:
-    """{split: classes} where all class folders have the same folders in them.
+    """{split: classes}, where all class folders may contain the same folders.
 
-    These may be splits, parts of a class (days, cameras), or the classes themselves.
-
-    Raises:
-        DataError: which of them the classes are is not beyond doubt.
+    These may be splits, parts of a class (days, cameras), or the classes themselves; DataError if
+    this is not clear.
     """
     inner = {label: Counter(_inner(path) for path in paths) for label, paths in classes.items()}
     inner = {label: folders for label, folders in inner.items() if folders}
@@ -179,13 +177,13 @@ def _read_repeated_folders(root: Path, classes: Classes, notes: list[str]) -> di
 
 
 def _inner(path: str) -> str:
-    """The folder in the class folder; empty for an image that lies right in that."""
+    """Name of the folder in the class folder; empty for an image directly in the class folder."""
     parts = path.split("/")
     return parts[1] if len(parts) > 2 else ""
 
 
 def _is_part(name: str) -> bool:
-    """Whether a folder is rather a day, a camera or a patient than a class: day1, 2026-05-01."""
+    """Whether a name is probably a day, a camera or a patient: day1, 2026-05-01."""
     has_number = any(map(str.isdigit, name)) and not name.isdigit()
     return has_number and not name.lower().startswith(("class", "label"))
 
@@ -200,13 +198,13 @@ def _split_inside(classes: Classes) -> dict[str, Classes]:
 
 
 def _unprintable(name: str) -> str:
-    """The first character of a name that no terminal shows, in words."""
+    """Description of the first unprintable character of a name."""
     character = next(c for c in name if not c.isprintable())
-    if "\udc80" <= character <= "\udcff":  # what Python makes of bytes beyond UTF-8
+    if "\udc80" <= character <= "\udcff":  # surrogates, by which Python represents such bytes
         return "bytes that are not UTF-8"
     return f"the invisible character U+{ord(character):04X}"
 
 
 def nfc(name: str) -> str:
-    """`name` in Unicode's form NFC, in which equal names are equal texts."""
+    """`name` in the Unicode normal form NFC, in which equal names are equal strings."""
     return unicodedata.normalize("NFC", name)

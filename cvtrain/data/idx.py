@@ -1,7 +1,4 @@
-"""IDX files, the format that MNIST was published in -> arrays.
-
-Format: http://yann.lecun.com/exdb/mnist/
-"""
+"""Read IDX files, the format of MNIST: http://yann.lecun.com/exdb/mnist/."""
 
 import gzip
 import math
@@ -22,16 +19,16 @@ _NAME = re.compile(
     re.IGNORECASE,
 )
 _GZIP = b"\x1f\x8b"
-_INSIDE = ("", "raw", "MNIST/raw")  # where torchvision puts them
+_INSIDE = ("", "raw", "MNIST/raw")  # the last two are folders of torchvision
 
 
 def find_idx(source: Path) -> dict[str, Path]:
-    """The IDX files that a folder holds or a file belongs to: {x_train, y_train, ...: path}.
+    """The IDX files of a folder, or those that belong to a file: {x_train, y_train, ...: path}.
 
-    Nothing where there are none. Some unpackers put each file into a folder of its name.
+    The result is empty if there are none. A file may lie in a folder of the same name.
 
     Raises:
-        DataError: there are those of several sets, or one is missing.
+        DataError: There are files of several data sets, or a file is missing.
     """
     wanted = _NAME.fullmatch(source.name) if source.is_file() else None
     if wanted is None and not source.is_dir():
@@ -59,7 +56,7 @@ def find_idx(source: Path) -> dict[str, Path]:
 
 
 def _sets_in(folder: Path) -> dict[str, dict[str, Path]]:
-    """{what names begin with: {x_train, ...: path}}."""
+    """{prefix of the names: {x_train, ...: path}}."""
     sets: dict[str, dict[str, Path]] = {}
     try:
         entries = sorted(folder.iterdir())
@@ -77,10 +74,10 @@ def _sets_in(folder: Path) -> dict[str, dict[str, Path]]:
 def load_idx(
     x_train: Path, y_train: Path, x_test: Path | None = None, y_test: Path | None = None
 ) -> Arrays:
-    """The arrays of IDX files, gzipped or not, with a test or without.
+    """Load the arrays of IDX files, gzipped or not; those of the test are optional.
 
     Raises:
-        DataError: a file is another one, or two do not belong together.
+        DataError: A file has another format, or images and labels do not match.
     """
     paths = {"x_train": x_train, "y_train": y_train}
     if x_test is not None and y_test is not None:
@@ -108,7 +105,7 @@ def _read_idx(path: Path) -> np.ndarray:
             size = math.prod(shape)
             if size > MAX_BYTES:
                 raise ValueError(f"{size / 2**30:.0f} GiB of values")
-            content = file.read(size + 1)  # one more, to see that there is none
+            content = file.read(size + 1)  # one byte more, to detect a file that is too long
         if len(content) != size:
             raise ValueError(f"not {size:,} values, as its first bytes say")
     except (OSError, EOFError, ValueError, struct.error, zlib.error) as error:

@@ -1,8 +1,8 @@
-"""Which images, of which class, in which split.
+"""Index of a data set: paths and labels of each split.
 
 A source is a folder of split folders of class folders, one folder of class folders, a manifest, or
-a folder that holds one; with a label pattern, folders may be laid out in any way. What the source
-does not split itself is split by `shares`.
+a folder that contains one; with a label pattern, the structure of folders is free. Splits that the
+source lacks are drawn by `splitting`.
 """
 
 import difflib
@@ -38,8 +38,8 @@ class Split:
     """The samples of one split.
 
     Attributes:
-        paths: POSIX paths relative to the index's root.
-        labels: int32 of shape (len(paths),), positions in the index's class names.
+        paths: POSIX paths relative to the root of the index.
+        labels: int32 of shape (len(paths),), indices in the class names of the index.
     """
 
     paths: tuple[str, ...]
@@ -51,14 +51,14 @@ class Index:
     """All samples of a data set.
 
     Attributes:
-        root: folder that paths are relative to.
-        class_names: in the order of the labels.
-        splits: by name, in the order train, validation, test; none is empty.
-        left_out: paths of the files and folders that are no samples, by reason.
-        notes: what a person should know about how the source was read.
-        auto_splits: the splits that cvtrain has drawn, train first; empty where the source has its
-            own.
-        assignment: how they were drawn, and can be drawn again; None for a recorded index.
+        root: Folder that paths are relative to.
+        class_names: Names of the classes in the order of the labels.
+        splits: Splits by name, in the order train, validation, test; none is empty.
+        left_out: Paths of the files and folders that are not samples, by reason.
+        notes: Remarks on the interpretation of the source.
+        auto_splits: Splits that cvtrain has drawn, train first; empty if the source has its own.
+        assignment: The parameters of the draw, so that it can be repeated; None for a recorded
+            index.
     """
 
     root: Path
@@ -71,7 +71,7 @@ class Index:
 
     @cached_property
     def counts(self) -> dict[str, dict[str, int]]:
-        """How many images each class has in each split: {split: {class: number}}."""
+        """Number of images of each class in each split: {split: {class: number}}."""
         counts = {}
         for name, split in self.splits.items():
             numbers = np.bincount(split.labels, minlength=len(self.class_names)).tolist()
@@ -79,7 +79,7 @@ class Index:
         return counts
 
     def without(self, paths: Collection[str]) -> "Index":
-        """The same index less the samples at `paths`; splits that end empty are gone."""
+        """The same index without the samples at `paths` and without empty splits."""
         splits = {}
         for name, split in self.splits.items():
             kept = [i for i, path in enumerate(split.paths) if path not in paths]
@@ -91,13 +91,13 @@ class Index:
     def reassign_splits(
         self, digests: Mapping[str, bytes], unusable: Collection[str], *, on_leak: str
     ) -> "Index":
-        """The same index with its splits drawn among different, usable images; copies go along.
+        """The same index with its splits drawn among different, usable images.
 
-        Where a class has too few of them (`assignment.too_few`), no split is drawn.
+        Copies are in the split of their image. No split is drawn if a class has too few images
+        (`assignment.too_few`).
 
         Args:
-            digests, unusable, on_leak: what is known of the files, as
-                `SplitAssignment.with_duplicates_known` takes it.
+            digests, unusable, on_leak: As in `SplitAssignment.with_duplicates_known`.
         """
         if self.assignment is None or self.assignment.image_of is not None:
             return self
@@ -131,7 +131,7 @@ class Index:
         return found
 
     def by_class(self) -> dict[str, dict[str, list[str]]]:
-        """{split: {class: [path, ...]}}, which a run records and `recorded_index` reads back."""
+        """{split: {class: [path, ...]}}, which a run records and `recorded_index` reads."""
         return {
             name: {
                 class_name: [split.paths[i] for i in np.flatnonzero(split.labels == label)]
@@ -156,22 +156,22 @@ def build_index(
     """Index the images of a source.
 
     Args:
-        source: folder or manifest.
-        validation: share of the images for validation where the source has no such split, 0 to 1;
-            they are taken from the training images, class by class.
-        test: the same for the test.
-        seed: another seed gives another split.
-        classes: the others are left out; None: none is.
-        train_per_class: at most so many training images of each class are taken, by the hash that
-            splits; more includes fewer, and copies come last. None: all.
-        class_names: of a trained model; the classes of the source are matched by name and may be
-            fewer, and the source needs no training images. None: the source decides.
-        label_pattern: its group finds the label in each path below a folder, as
-            `labels.compile_pattern` says. None: folders are the labels.
-        columns: which column of a manifest is what. None: its header says it.
+        source: Folder or manifest.
+        validation: Fraction of the training images of each class for validation, 0 to 1, if the
+            source has no such split.
+        test: The same for the test split.
+        seed: Random seed of the splits.
+        classes: Classes to use; None: all.
+        train_per_class: Largest number of training images of each class, drawn by the hash that
+            splits; larger subsets include smaller ones, and copies come last. None: all.
+        class_names: Classes of a trained model, which classes of the source must match; then the
+            source may have fewer classes and no training images. None: the classes of the source.
+        label_pattern: Pattern whose group is the label in each path, see
+            `sections.base.compile_pattern`. None: folders are the labels.
+        columns: The columns of a manifest. None: those of its header.
 
     Raises:
-        DataError: the source is no data set, or not a usable one.
+        DataError: The source is not a usable data set.
     """
     source = Path(source)
     notes: list[str] = []
@@ -208,7 +208,7 @@ def build_index(
     names = _class_names(source, found, class_names, left_out)
     if class_names is None:
         notes += _similar_names(names)
-    # The test comes first, so that another share for validation leaves it as it is.
+    # The test split is drawn first, so that it does not depend on the fraction for validation.
     assignment = SplitAssignment(
         found, {"test": test, "validation": validation}, seed, train_per_class
     )
@@ -233,7 +233,7 @@ def _beyond_subset(assignment: SplitAssignment, splits: Mapping[str, Split]) -> 
 def recorded_index(
     root: Path, class_names: Sequence[str], by_class: Mapping[str, Mapping[str, Sequence[str]]]
 ) -> Index:
-    """The index that `Index.by_class` recorded, whatever has been added to the folder since."""
+    """The index that `Index.by_class` recorded, without files that were added since."""
     names = tuple(class_names)
     return Index(Path(root), names, _splits(by_class, names), {})
 
@@ -275,7 +275,7 @@ def _class_names(
     given: Sequence[str] | None,
     left_out: LeftOut,
 ) -> tuple[str, ...]:
-    """Names in the order of labels; an error names classes that training cannot know."""
+    """Names in the order of labels; DataError for classes that are not in training."""
     where = escape(source)
     if given is None:
         training = found.get("train", found.get(""))
@@ -312,8 +312,7 @@ def _class_names(
 
 
 def _advice_for_one_class(source: Path, found: Mapping[str, Classes]) -> str:
-    """Often an archive was unpacked into a folder of its own name."""
-    for name, paths in found.get("", {}).items():
+    for name, paths in found.get("", {}).items():  # an archive unpacked into a folder of its name
         inside = [path.split("/")[:-1] for path in paths]
         if all(len(folders) > 1 and nfc(folders[0]) == name for folders in inside):
             deeper = escape(source / inside[0][0])
@@ -336,10 +335,7 @@ def _split(classes: Mapping[str, Sequence[str]], names: Sequence[str]) -> Split:
 
 
 def _similar_names(names: Iterable[str]) -> Iterator[str]:
-    """A note on each pair of names that are probably meant as one, whatever source they are from.
-
-    They differ in case, spaces, dashes, dots, the width of letters or leading zeros alone.
-    """
+    """Notes on names that differ only in case, white space, punctuation or leading zeros."""
     seen: dict[str, str] = {}
     for name in names:
         text = re.sub(r"[\s._-]+", "", unicodedata.normalize("NFKC", name).casefold())

@@ -1,8 +1,7 @@
-"""Labels and groups that stand in file names, found by a regular expression.
+"""Find labels and groups in file names by a regular expression.
 
-One syntax for both: Python's regular expressions, searched in the path below the source, with one
-group in parentheses around what is meant. `(cat|dog)\\.` finds the label of `train/cat.12.jpg`,
-`^(p\\d+)_` the patient of `p07_left.png`.
+The pattern of either is searched in the path below the source, and its one group is the result:
+`(cat|dog)\\.` finds the label of `train/cat.12.jpg`, `^(p\\d+)_` the patient of `p07_left.png`.
 """
 
 import re
@@ -17,14 +16,14 @@ from cvtrain.sections.base import compile_pattern
 from cvtrain.system.text import escape
 
 _NEARLY_ALL = 0.9
-# A name ends before the number; words of a name are parted as they like.
+# A name that ends before a number, with any separators between its words.
 _NAMED = r"([^\d/]*[^\d\s(/._-])[\s(._-]*\d[^/]*$"
 _SUGGESTIONS = (
     rf"(?:^|/){_NAMED}",  # cat.0.jpg, cat12.jpg, great_dane_7.jpg
     r"\d[\s._-]+([^\W\d_][^\d/]*)\.\w+$",  # 0001_cat.jpg
     rf"(?:^|/)[^\W\d_]+[\s._-]+{_NAMED}",  # photo_cat_12.jpg
 )
-# How cameras, telephones and people begin the names of pictures of anything.
+# Generic prefixes of the names of photographs.
 _OF_ANYTHING = re.compile(
     r"_?(?:P|(?i:IMG[EP]?|MVIMG|DSC[FN]?|PXL|GOPR|DJI|VID|WhatsApp Image|image|photo|picture|pic"
     r"|scan|screen ?shot))(?![^\W\d_])"
@@ -42,28 +41,26 @@ def check_patterns(patterns: Mapping[str, str | None]) -> None:
 
 
 def label_in_name(path: str, pattern: re.Pattern[str]) -> str:
-    """What the group of `pattern` finds in `path`, in Unicode's form NFC; empty: nothing."""
+    """The group of `pattern` in `path`, in the Unicode normal form NFC; empty for no match."""
     match = pattern.search(path)
     found = unicodedata.normalize("NFC", match[1] or "") if match else ""
     return found if found.isprintable() else ""
 
 
 def read_by_name(
-    root: Path,
-    folders: Mapping[str, str],
-    pattern: re.Pattern[str],
-    left_out: LeftOut,
+    root: Path, folders: Mapping[str, str], pattern: re.Pattern[str], left_out: LeftOut
 ) -> dict[str, dict[str, list[str]]]:
-    """{split: {label: paths}} of images whose names tell the label.
+    """{split: {label: paths}} of images with the label in their names.
 
     Args:
-        root: folder that paths are relative to.
+        root: Folder that paths are relative to.
         folders: {folder below `root`: split}.
-        pattern: finds the label in a path.
-        left_out: gets what is left out, by reason; also images that the pattern does not match.
+        pattern: Pattern of the label in a path.
+        left_out: Mapping to which files that are left out are added, by reason; also images that
+            the pattern does not match.
 
     Raises:
-        DataError: the pattern matches no image, or a folder cannot be read.
+        DataError: The pattern matches no image, or a folder cannot be read.
     """
     found: dict[str, dict[str, list[str]]] = {}
     others = []
@@ -89,9 +86,9 @@ def read_by_name(
 
 
 def suggest_pattern(paths: Sequence[str]) -> str:
-    """A pattern that finds labels in nearly all paths, each in several; empty when none does.
+    """A pattern that finds labels in nearly all paths, each in several; empty if there is none.
 
-    What is found is the whole of a name, and no name that a camera gives to pictures of anything.
+    Generic names of cameras, such as IMG_1234, are not labels.
     """
     for pattern in map(re.compile, _SUGGESTIONS):
         counts = Counter(label_in_name(path, pattern) for path in paths)

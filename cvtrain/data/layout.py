@@ -1,7 +1,7 @@
-"""Which folders of a source are splits.
+"""Find the folders of a source that are splits, by their names, such as `train` and `seg_test`.
 
-Their names say it, as `train`, `Val` and `seg_test` do. What is beyond doubt is understood, and a
-note says how; what could be splits or classes is refused with both ways to say which it is.
+Unambiguous names are accepted, and a note says how they are read. Folders that could be splits or
+classes are refused; the advice shows how to choose either.
 """
 
 import difflib
@@ -28,7 +28,7 @@ from cvtrain.system.text import escape
 BESIDE_SPLITS = "folders beside the splits (predict can classify what has no labels)"
 OUTER = "^([^/]+)/"
 INNER = "^[^/]+/([^/]+)/"
-"""Label patterns: the classes are the folders of the source; those one level deeper."""
+"""Label patterns for classes that are the folders of the source, or those one level deeper."""
 
 _WORD = re.compile(r"[A-Z]?[a-z]+|[A-Z]+(?![a-z])|\d+|[^\W\d_a-zA-Z]+")
 _SPLIT_OF_WORD = SPLIT_NAMES | {
@@ -36,17 +36,17 @@ _SPLIT_OF_WORD = SPLIT_NAMES | {
     for name, split in SPLIT_NAMES.items()
     for what in ("set", "data", "images", "imgs")
 }
-_SURELY_MISSPELT = 0.85  # of a name's letters; real words such as vest and brain are below
+_SURELY_MISSPELT = 0.85  # similarity; words such as vest and brain are below
 
 
 @dataclass(frozen=True)
 class _Candidate:
-    """A folder whose name says which split it is.
+    """A folder whose name contains that of a split.
 
     Attributes:
         split: train, validation or test.
-        rest: the other words of its name; empty where it is the plain name of a split.
-        folders: names of the folders in it.
+        rest: The other words of its name; empty for the plain name of a split.
+        folders: Names of the folders in it.
     """
 
     split: str
@@ -57,18 +57,18 @@ class _Candidate:
 def find_splits(
     root: Path, top: Listing, left_out: LeftOut, notes: list[str], *, by_pattern: bool
 ) -> dict[str, str]:
-    """{folder: split} of a source; empty where its folders are classes.
+    """{folder: split} of a source; empty if its folders are classes.
 
     Args:
-        root: the source.
-        top: what `list_folder` found in it.
-        left_out: of it; links to splits are followed, and removed there.
-        notes: get what was understood though it could be meant otherwise.
-        by_pattern: a label pattern finds the classes, so splits need no folders of classes.
+        root: The source.
+        top: Its content, from `list_folder`.
+        left_out: Its files that are left out; links to splits are followed, and removed there.
+        notes: List to which remarks on the interpretation of names are added.
+        by_pattern: Whether a label pattern finds the classes, so splits need no class folders.
 
     Raises:
-        DataError: names are misspelt, mean the same split, or may be splits or classes; or a link
-            that is called like a split leads nowhere or back to the source.
+        DataError: Names are misspelt, mean the same split, or may be splits or classes; or a link
+            with the name of a split is broken or leads back to the source.
     """
     _check_links(root, left_out)
     candidates = {
@@ -78,7 +78,7 @@ def find_splits(
     }
     plain = {name: c.split for name, c in candidates.items() if not c.rest}
     _check_spelling(root, top.folders, plain)
-    # A class may be called "train" as well, as in bus/ car/ train/: then images lie right in it.
+    # A class may be called "train" as well, as in bus/ car/ train/; then it contains images.
     has_classes = any(candidates[name].folders for name in plain)
     if plain and (has_classes or by_pattern or len(plain) == len(top.folders) + len(top.links)):
         check_distinct_splits(root, plain)
@@ -107,17 +107,13 @@ def _candidate(root: Path, name: str) -> _Candidate | None:
         if len(found) != 1:
             return None
         (split,) = found
-        # Never empty: "train-" is not the plain name.
+        # Not empty, because "train-" is not the plain name.
         rest = (*(word for word in words if word not in _SPLIT_OF_WORD), "")
     return _Candidate(split, rest, frozenset(list_folder(root, name, {}).folders))
 
 
 def _by_words(candidates: Mapping[str, _Candidate], plain: Mapping[str, str]) -> dict[str, str]:
-    """{folder: split} where names that contain a split's are splits beyond doubt.
-
-    They are when there is one of train, and the other has the same other words in its name, or the
-    same folders in it.
-    """
+    """{folder: split} if there is one train folder, and others share its other words or folders."""
     of_split: dict[str, list[str]] = {}
     for name, candidate in candidates.items():
         of_split.setdefault(candidate.split, []).append(name)
@@ -137,7 +133,7 @@ def _by_words(candidates: Mapping[str, _Candidate], plain: Mapping[str, str]) ->
 
 
 def _check_unambiguous(root: Path, top: Listing, candidates: Mapping[str, _Candidate]) -> None:
-    """Refuse folders which look like several splits, and not surely like classes."""
+    """Raise DataError for folders that look like several splits and may not be classes."""
     splits = {candidate.split for candidate in candidates.values()}
     if "train" not in splits or len(splits) < 2:
         return
@@ -157,12 +153,12 @@ def _check_unambiguous(root: Path, top: Listing, candidates: Mapping[str, _Candi
 
 
 def describe_outer_splits() -> str:
-    """How to say that the folders of a source are its classes after all."""
+    """Advice for a source whose folders are the classes after all."""
     return f"If these folders are the classes: {_by_pattern(OUTER)}"
 
 
 def describe_inner_splits() -> str:
-    """How to say that the classes are one level deeper."""
+    """Advice for a source whose classes are one level deeper."""
     return f"If the folders in them are the classes: {_by_pattern(INNER)}"
 
 
@@ -171,13 +167,13 @@ def _by_pattern(pattern: str) -> str:
 
 
 def _check_spelling(root: Path, folders: Sequence[str], plain: Mapping[str, str]) -> None:
-    """Refuse names that are nearly those of splits; classes may be called vest and brain."""
+    """Raise DataError for misspelt splits; classes may be called vest and brain."""
     near = {}
     for name in folders:
         matches = difflib.get_close_matches(name.lower(), SPLIT_NAMES, n=1, cutoff=0.75)
         if name not in plain and matches and list_folder(root, name, {}).folders:
             near[name] = matches[0]
-    # A misspelt split stands beside another split: a plain one, or one that is surely misspelt.
+    # There must be another split: a plain one, or one that is surely misspelt.
     splits = {SPLIT_NAMES[match] for match in near.values()}
     are_all = 1 < len(near) == len(folders) == len(splits)
     sure = [
@@ -195,7 +191,7 @@ def _check_spelling(root: Path, folders: Sequence[str], plain: Mapping[str, str]
 
 
 def check_distinct_splits(root: Path, splits: Mapping[str, str]) -> None:
-    """Raise DataError where two folders are of one split: {folder: split}."""
+    """Raise DataError if two folders of {folder: split} are of one split."""
     twice = [split for split, count in Counter(splits.values()).items() if count > 1]
     if twice:
         same = ", ".join(f"{name}/" for name, split in splits.items() if split in twice)
@@ -227,10 +223,7 @@ def _follow_links(root: Path, links: Iterable[str], left_out: LeftOut) -> None:
 
 
 def _deeper(root: Path, splits: Mapping[str, str]) -> dict[str, str]:
-    """{folder: split}, each folder down to where there is more than one folder.
-
-    Archives unpack into train/train/, and tools put images/ into each split.
-    """
+    """Descend into single folders, such as train/train/ of archives and images/ of tools."""
     found = dict(splits)
     while True:
         only = {name: _only_folder(root, name) for name in found}
@@ -249,7 +242,7 @@ def _deeper(root: Path, splits: Mapping[str, str]) -> dict[str, str]:
 
 
 def _only_folder(root: Path, folder: str) -> str:
-    """The name of the one folder in a folder without images; empty for others."""
+    """Name of the only folder in a folder without images; empty for other folders."""
     listing = list_folder(root, folder, {})
     is_one = len(listing.folders) == 1 and not listing.images
     return listing.folders[0] if is_one else ""

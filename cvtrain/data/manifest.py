@@ -1,4 +1,4 @@
-"""Manifests: tables with one line per image, CSV or JSON Lines, read and written.
+"""Read and write manifests: tables with one line per image, CSV or JSON Lines.
 
 The usual header is `path,label` or `path,label,split`.
 """
@@ -29,19 +29,19 @@ from cvtrain.errors import DataError
 from cvtrain.system.text import csv_cell, csv_text, escape
 
 Sample = tuple[str, str, str]
-"""(split, label, path) of an image; the split is empty where nothing says it."""
+"""(split, label, path) of an image; the split is empty if it is unknown."""
 
 _MOST_LISTED = 20
-_MOST_ROWS = 100_000  # that columns are guessed from
+_MOST_ROWS = 100_000  # for guessing columns
 _NEARLY_ALL = 0.9
 _JOINTS = "|;,"
 
 
 class UnreadManifest(DataError):
-    """The header is another one, or nearly none of the files is there.
+    """The header is unknown, or nearly none of the files exists.
 
     Attributes:
-        proposal: what the manifest can be read with; its columns are None where nobody knows.
+        proposal: A guess of the columns to read it with.
     """
 
     def __init__(self, message: str, proposal: Proposal):
@@ -57,18 +57,17 @@ def read_manifest(
 ) -> list[Sample]:
     """(split, label, path) of each line.
 
-    Paths are relative to the manifest's folder. They are those of files that are there, which may
-    be spelled otherwise in the manifest (see `whereabouts`).
+    Paths are relative to the folder of the manifest. They are those of existing files, and may be
+    spelled differently in the manifest (see `path_resolution`).
 
     Args:
-        manifest: a CSV file or JSON Lines, see `tables.read_rows`.
-        columns: which column is what; None: the header says it.
-        notes: is told what a person should know about how the manifest was read.
+        manifest: A CSV file or JSON Lines, see `tables.read_rows`.
+        columns: The columns; None: those of the header.
+        notes: List to which remarks on the interpretation of the manifest are added.
 
     Raises:
-        UnreadManifest: the header does not say which column is what, or nearly none of the files
-            is there.
-        DataError: the file is no manifest, or lines are wrong: all are named by their numbers.
+        UnreadManifest: The header is unknown, or nearly none of the files exists.
+        DataError: The file is not a manifest, or lines are wrong; all of them are listed.
     """
     rows = read_rows(manifest)
     line, header = next(rows, (1, []))
@@ -112,7 +111,7 @@ def read_manifest(
 
 
 def has_columns(manifest: Path, columns: Columns) -> bool:
-    """Whether the header of a manifest has these columns."""
+    """Whether a manifest has these columns."""
     try:
         line, header = next(read_rows(manifest), (1, []))
         _fields(manifest, line, header, columns)
@@ -122,16 +121,16 @@ def has_columns(manifest: Path, columns: Columns) -> bool:
 
 
 def manifest_text(samples: Iterable[Sample]) -> str:
-    """The manifest that `read_manifest` reads as these (split, label, path).
+    """The text of a manifest of these (split, label, path).
 
     Raises:
-        DataError: names cannot stand in a manifest; they are listed.
+        DataError: Names cannot be stored in a manifest; they are listed.
     """
     rows = []
     for split, label, path in samples:
-        # What a spreadsheet would run as a formula is harmless with a folder before it.
-        rows.append((path if _stands_as_it_is(path) else f"./{path}", label, split))
-    if wrong := dict.fromkeys(cell for row in rows for cell in row if not _stands_as_it_is(cell)):
+        # "./" prevents that a spreadsheet runs a name as a formula.
+        rows.append((path if _is_safe(path) else f"./{path}", label, split))
+    if wrong := dict.fromkeys(cell for row in rows for cell in row if not _is_safe(cell)):
         raise DataError(
             f"names that cannot stand in a manifest: {len(wrong):,}: {join_names(wrong)}",
             "Rename them: not UTF-8, control characters, spaces at an end, or a class named as a "
@@ -140,19 +139,19 @@ def manifest_text(samples: Iterable[Sample]) -> str:
     return csv_text([("path", "label", "split"), *rows])
 
 
-def _stands_as_it_is(cell: str) -> bool:
+def _is_safe(cell: str) -> bool:
     return csv_cell(cell) == cell == cell.strip()
 
 
 class _Fields(NamedTuple):
-    """Where in a row the values stand.
+    """The columns of a manifest by their indices.
 
     Attributes:
-        width: how many values a row has.
-        path: position of the path.
-        labels: names of the columns that tell the label, by their positions.
-        has_ones: these columns stand for one class each, with a 1 where the image is of it.
-        split: position of the split; None where there is none.
+        width: Number of values in a row.
+        path: Index of the path.
+        labels: Names of the columns of labels, by their indices.
+        has_ones: Whether the labels are one-hot, with a column for each class.
+        split: Index of the split, or None.
     """
 
     width: int
@@ -222,7 +221,7 @@ def _fields(manifest: Path, line: int, header: Sequence[str], columns: Columns) 
 
 
 def _position(names: Sequence[str], column: Name) -> int:
-    """Where a column stands; LookupError(what, column) where there is none, or several."""
+    """Index of a column; LookupError(message, column) if there is none, or several."""
     if isinstance(column, int):
         matches = [column - 1] if column <= len(names) else []
     else:
@@ -257,15 +256,7 @@ def _missing_files(
     missing: Sequence[tuple[str, str]],
     num_found: int,
 ) -> UnreadManifest:
-    """Why nearly no file is where the manifest says, and how it can be read.
-
-    Args:
-        manifest: what was read.
-        files: those of its folder.
-        columns: that it was read with.
-        missing: path and label of each line whose file is not there.
-        num_found: lines whose file is.
-    """
+    """Error for a manifest with nearly no existing file; `missing` has the paths and labels."""
     proposal = propose_place(files, columns, missing)
     total = len(missing) + num_found
     are_missing = (
@@ -282,7 +273,7 @@ def _missing_files(
 
 
 def _several_labels(samples: Mapping[int, Sample]) -> dict[int, str]:
-    """What is wrong with lines whose label is several labels of other lines, by their numbers."""
+    """Errors of lines whose label consists of several labels of other lines, by line number."""
     known = {label for _, label, _ in samples.values()}
     errors = {}
     for line, (_, label, _) in samples.items():

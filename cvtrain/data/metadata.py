@@ -1,7 +1,7 @@
-"""Folders whose images are listed in a table that lies among them -> their manifests, by split.
+"""Find and read manifests in folders of images.
 
-Hugging Face's imagefolder has `metadata.csv` or `metadata.jsonl`, an export of Roboflow
-`_classes.csv`, either right in the folder or in the folder of each split.
+Hugging Face's imagefolder has `metadata.csv` or `metadata.jsonl`, an export of Roboflow has
+`_classes.csv`, either in the folder itself or in the folder of each split.
 """
 
 import contextlib
@@ -24,14 +24,14 @@ _FILE_NAMES = {"file_name", "filename"}
 def find_manifests(
     source: Path, columns: Columns | None = None, notes: list[str] | None = None
 ) -> dict[Path, str]:
-    """The manifest that `source` is or holds, or those of its splits: {path: split}.
+    """The manifest that `source` is or contains, or those of its splits: {path: split}.
 
-    The split is empty where it is for the manifest to say.
+    The split is empty for a manifest that may define splits itself.
 
     Args:
-        source: a file or a folder.
-        columns: that a manifest in a folder may have beside those that are usual.
-        notes: is told of tables that look like manifests and are none.
+        source: A file or a folder.
+        columns: Columns that a manifest in a folder may have in addition to the usual ones.
+        notes: List to which remarks on tables that are not manifests are added.
     """
     notes = [] if notes is None else notes
     if not source.is_dir():
@@ -53,17 +53,17 @@ def read_manifests(
     left_out: LeftOut,
     notes: list[str],
 ) -> tuple[Path, list[Sample]]:
-    """The folder that paths count from, and (split, label, path) of each image.
+    """The folder that paths are relative to, and (split, label, path) of each image.
 
     Args:
-        source: a manifest, or a folder that holds manifests.
-        manifests: that `find_manifests` found there.
-        columns: which column is what; None: the headers say it.
-        left_out: gets what a folder holds beside the images that are listed, by reason.
-        notes: is told what a person should know about how all was read.
+        source: A manifest, or a folder that contains manifests.
+        manifests: Result of `find_manifests`.
+        columns: The columns; None: those of the headers.
+        left_out: Mapping to which files that are not listed are added, by reason.
+        notes: List to which remarks on the interpretation of the manifests are added.
 
     Raises:
-        DataError: as `read_manifest`, or two folders are of one split.
+        DataError: As in `read_manifest`, or two folders are of one split.
     """
     if not source.is_dir():
         return source.parent, read_manifest(source, columns, notes)
@@ -82,10 +82,7 @@ def read_manifests(
 
 
 def _manifest_in(folder: Path, columns: Columns | None, notes: list[str]) -> Path | None:
-    """The table that tells the labels of a folder's images; None: there is none.
-
-    One that has file names and no labels does not count where folders may be the classes.
-    """
+    """The table of the labels of a folder's images, or None."""
     for path in (folder / name for name in _NAMES):
         if path.is_file():
             header: list[str] = []
@@ -94,7 +91,7 @@ def _manifest_in(folder: Path, columns: Columns | None, notes: list[str]) -> Pat
             if usual_columns(path, header) or (columns and has_columns(path, columns)):
                 return path
             if not _FILE_NAMES.isdisjoint(name.strip().lower() for name in header):
-                if not _folders_in(folder):
+                if not _folders_in(folder):  # which could be the classes
                     return path
                 what = f"has no column label, but {join_names(header)}"
                 notes.append(f"{escape(path)} {what}; the folders are the classes")
@@ -108,7 +105,7 @@ def _folders_in(folder: Path) -> list[str]:
 
 
 def _with_splits_of_folders(samples: list[Sample]) -> list[Sample]:
-    """The same where all images lie in folders of splits, and nothing else says their split."""
+    """Take splits from the folders of the images if the manifests define none."""
     tops = {path.partition("/")[0].lower() for _, _, path in samples}
     if any(split for split, _, _ in samples) or not tops <= {*SPLIT_NAMES}:
         return samples
@@ -116,12 +113,9 @@ def _with_splits_of_folders(samples: list[Sample]) -> list[Sample]:
 
 
 def _leave_out_others(
-    source: Path,
-    manifests: Mapping[Path, str],
-    used: set[str],
-    left_out: LeftOut,
+    source: Path, manifests: Mapping[Path, str], used: set[str], left_out: LeftOut
 ) -> None:
-    """Record what is in the folder, and in no manifest."""
+    """Record files that are in the folder and in no manifest."""
     others = [path for path in images_below(source, "", left_out) if path not in used]
     for path in manifests:
         reason = f"{path.suffix} files"

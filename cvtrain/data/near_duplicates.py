@@ -1,13 +1,13 @@
-"""Images that look alike though their pixels differ: resized, compressed again, slightly changed.
+"""Find near duplicates: images that were resized, compressed again or slightly changed.
 
 A difference hash (N. Krawetz, "Kind of like that", 2013) finds candidates, and small thumbnails
-confirm them: hashes know no colour, and plain images have hashes in common.
+confirm them, because hashes ignore colour, and plain images share hashes.
 
-Both limits are measured on 3,781 photographs of clothing, most of them on a few backgrounds: 1,892
-pairs are within `MAX_DISTANCE`. One of them is within `MAX_DIFFERENCE`, a photograph that is there
+Both limits were measured on 3,781 photographs of clothing, most of them on a few backgrounds: 1,892
+pairs are within `MAX_DISTANCE`. One of them is within `MAX_DIFFERENCE`, a photograph that occurs
 twice; the next pair, two different shirts, differs by 11 grey levels. Of changed copies of 120
-photographs are found: all in JPEG of quality 20, at 100 pixels, or with brightness or contrast
-changed by 10 %; 92 % turned by 1 degree; 36 % cropped by 2 % a side, and none cropped by 5 %.
+photographs, all are found in JPEG of quality 20, at 100 pixels, or with brightness or contrast
+changed by 10 %; 92 % rotated by 1 degree; 36 % cropped by 2 % a side, and none cropped by 5 %.
 """
 
 import itertools
@@ -22,11 +22,11 @@ MAX_DISTANCE = 6  # bits of 64; at most this, two of eight bytes of two hashes a
 MAX_DIFFERENCE = 8.0  # grey levels; an image of less contrast looks like any plain one
 
 _SIDE = 16  # of a thumbnail, pixels
-_MOST_PASSES = 256  # how far apart images with two equal bytes may be sorted to be compared
+_MOST_PASSES = 256  # largest distance, in sorted order, of images that are compared
 _MOST_PAIRS = 100_000
 _AT_ONCE = 4096  # pairs whose thumbnails are compared, 25 MB
 _ONES = np.array([bin(value).count("1") for value in range(256)], np.uint8)
-# Each byte of a hash takes one bit of each row and column, as a plain border would else fill it.
+# Each byte of a hash has one bit of each row and column, so a plain border does not fill a byte.
 _ORDER = np.array([8 * row + (band - row) % 8 for band in range(8) for row in range(8)])
 
 
@@ -34,10 +34,10 @@ class NearDuplicate(NamedTuple):
     """Two images that look alike.
 
     Attributes:
-        first, second: their indices, first < second.
-        distance: bits that differ between their hashes.
-        difference: grey levels that their thumbnails differ by, root mean square, when one is made
-            as bright as the other in each channel.
+        first, second: Indices of the images, first < second.
+        distance: Number of bits in which their hashes differ.
+        difference: Root mean square difference of their thumbnails in grey levels, after
+            subtraction of the mean of each channel.
     """
 
     first: int
@@ -47,7 +47,7 @@ class NearDuplicate(NamedTuple):
 
 
 def difference_hash(pixels: np.ndarray) -> np.ndarray:
-    """uint8 (8,): for 8x8 places, whether it gets brighter to the right.
+    """uint8 (8,): one bit for each of 8x8 cells, set if the cell to the right is brighter.
 
     Args:
         pixels: uint8 RGB (height, width, 3).
@@ -58,22 +58,22 @@ def difference_hash(pixels: np.ndarray) -> np.ndarray:
 
 
 def thumbnail(pixels: np.ndarray) -> np.ndarray:
-    """uint8 (16, 16, 3) of pixels uint8 RGB (height, width, 3)."""
+    """Reduce uint8 RGB (height, width, 3) to uint8 (16, 16, 3)."""
     return cv2.resize(pixels, (_SIDE, _SIDE), interpolation=cv2.INTER_AREA)
 
 
 def can_be_compared(thumbnail: np.ndarray) -> bool:
-    """Does uint8 (16, 16, 3) differ from its mean colour by more than `MAX_DIFFERENCE`?"""
+    """Whether uint8 (16, 16, 3) differs from its mean colour by more than `MAX_DIFFERENCE`."""
     change = thumbnail - thumbnail.mean(axis=(0, 1))
     return float(np.sqrt((change**2).mean())) > MAX_DIFFERENCE
 
 
 def find_near_duplicates(hashes: np.ndarray, thumbnails: np.ndarray) -> list[NearDuplicate]:
-    """Pairs within `MAX_DISTANCE` and `MAX_DIFFERENCE`, the most alike first; at most 100,000.
+    """Pairs within `MAX_DISTANCE` and `MAX_DIFFERENCE`, the most similar first; at most 100,000.
 
-    Time and memory grow with the number of images, not with its square: only hashes with two equal
-    bytes are compared (multi-index hashing: M. Norouzi et al., Fast search in Hamming space with
-    multi-index hashing, CVPR 2012), and where plain images crowd on the same two, only neighbours.
+    Time and memory are linear in the number of images: only hashes with two equal bytes are
+    compared (multi-index hashing: M. Norouzi et al., Fast search in Hamming space with multi-index
+    hashing, CVPR 2012), and of many with the same two bytes only neighbours in sorted order.
 
     Args:
         hashes: uint8 (n, 8).
@@ -96,7 +96,7 @@ def _sorted(pairs: Iterable[NearDuplicate]) -> list[NearDuplicate]:
 def _candidates(
     hashes: np.ndarray, bands: tuple[int, int]
 ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """Indices of images that agree in both bytes, as two arrays of one length."""
+    """Yield the indices of pairs that agree in both bytes, as two arrays of one length."""
     keys = hashes[:, bands[0]].astype(np.uint16) << 8 | hashes[:, bands[1]]
     order = np.lexsort((hashes.view(np.uint64).ravel(), keys))
     keys = keys[order]

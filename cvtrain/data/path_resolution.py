@@ -1,7 +1,7 @@
-"""Where the files of a manifest are: as it says, spelled otherwise, or in another place.
+"""Resolve the paths of a manifest to files.
 
-A name that differs in spelling alone (backslashes, upper case, percent-encoding, quotes, forms of
-Unicode) stands for the one file that it fits. Another place is never taken, only proposed.
+A path that differs only in spelling (backslashes, upper case, percent-encoding, quotes, Unicode
+normal form) is resolved to the one file that matches. Another folder or suffix is only proposed.
 """
 
 import itertools
@@ -25,7 +25,7 @@ _NEARLY_ALL = 0.8
 _MOST_FOLDERS = 300
 _DEEPEST = 3
 ANY_SUFFIX = ".*"
-"""As `Place.suffix`: that of the one image whose name begins so."""
+"""As `PathRule.suffix`: the suffix of the only image with this name."""
 
 _BLANKS = " '\"`"
 _ELSEWHERE = (
@@ -38,12 +38,12 @@ _ELSEWHERE = (
 
 
 class PathRule(NamedTuple):
-    """How a path in a manifest becomes the path of a file below the folder of the manifest.
+    """Conversion of a path in a manifest to the path of a file below the folder of the manifest.
 
     Attributes:
-        folder: that it counts from; or several folders, in one of which the file is.
-        strip: what it begins with and is taken off.
-        suffix: of the file, added, or put where another suffix of an image is; see `ANY_SUFFIX`.
+        folder: Folder that the path is relative to, or several folders to search.
+        strip: Prefix to remove.
+        suffix: Suffix to add, in place of the suffix of another image format; see `ANY_SUFFIX`.
     """
 
     folder: str | tuple[str, ...] = ""
@@ -51,7 +51,7 @@ class PathRule(NamedTuple):
     suffix: str = ""
 
     def paths(self, value: str) -> list[str]:
-        """The path in each folder, whatever the suffix should be."""
+        """The path in each folder, with an unchanged suffix."""
         plain, start = value.replace("\\", "/"), self.strip.replace("\\", "/")
         if start and plain.startswith(start):
             value = plain.removeprefix(start).lstrip("/")
@@ -61,7 +61,7 @@ class PathRule(NamedTuple):
 
 @dataclass(frozen=True)
 class _Listing:
-    """What a folder holds, by shape: names, and the suffixes of images by what is before them."""
+    """The content of a folder by normalized name: names, and suffixes of images by stem."""
 
     names: dict[str, list[str]]
     suffixes: dict[str, list[str]]
@@ -69,17 +69,13 @@ class _Listing:
 
 @dataclass
 class Files:
-    """The files below the folder of a manifest.
-
-    Attributes:
-        root: that folder.
-    """
+    """The files below `root`, the folder of a manifest."""
 
     root: Path
     _listings: dict[str, _Listing] = field(default_factory=dict)
 
     def find(self, value: str, place: PathRule) -> str:
-        """Path of the file that `value` names, as the file is spelled; empty: there is none."""
+        """Path of the file that `value` names, in the spelling of the file; empty if none."""
         paths = self.paths(value, place)
         exact = next((path for path in paths if self._has(path)), "")
         if exact:
@@ -87,7 +83,7 @@ class Files:
         return next((path for path in map(self.spelled, paths) if self._has(path)), "")
 
     def paths(self, value: str, place: PathRule) -> list[str]:
-        """Where the file may be that `value` names, the likeliest first."""
+        """Possible paths of the file that `value` names, the likeliest first."""
         paths = []
         for path in place.paths(value):
             stem, own = _split_suffix(path)
@@ -99,20 +95,20 @@ class Files:
         return paths
 
     def suffixes(self, path: str) -> list[str]:
-        """The suffixes of images that are called so but for the suffix."""
+        """The suffixes of the images with the same name except for the suffix."""
         folder, name = posixpath.split(path.replace("\\", "/"))
         if folder and not (folder := self.spelled(folder)):
             return []
         return self.listing(folder).suffixes.get(_shape(_split_suffix(name)[0]), [])
 
     def are_inside(self, values: Sequence[str], place: PathRule) -> bool:
-        """Whether the first file that is found of these lies below the root."""
+        """Whether the first of these files that exists is below the root."""
         first = next(filter(None, (self.find(value, place) for value in values)), "..")
         root = os.path.realpath(self.root)
         return os.path.realpath(self.root / first).startswith(f"{root}{os.sep}")
 
     def spelled(self, path: str) -> str:
-        """The one file or folder whose path differs in spelling alone; empty: none, or several."""
+        """The only file or folder whose path differs in spelling; empty if none or several."""
         here = ""
         for part in _parts(path):
             whole = posixpath.join(here, part)
@@ -125,7 +121,7 @@ class Files:
         return here
 
     def listing(self, folder: str) -> _Listing:
-        """What a folder below the root holds; nothing where there is none."""
+        """The content of a folder below the root; empty if the folder does not exist."""
         if folder not in self._listings:
             self._listings[folder] = listing = _Listing({}, {})
             try:
@@ -142,15 +138,15 @@ class Files:
     def _has(self, path: str) -> bool:
         try:
             return bool(path) and (self.root / path).is_file()
-        except (OSError, ValueError):  # too long, not to be entered, or no path at all
+        except (OSError, ValueError):  # too long, not permitted, or not a path
             return False
 
 
 def find_path_rules(files: Files, values: Sequence[str]) -> list[PathRule]:
-    """Where the files of nearly all values are; several, where the same names are in each.
+    """Rules that find the files of nearly all values; several if names occur in several folders.
 
-    Looked through are the folder of the manifest and those below; where these hold no images at
-    all, as a folder of lists, those beside and above it.
+    The folder of the manifest and those below are searched; if they contain no images, also those
+    beside and above.
     """
     sample = _spread(sorted(set(values)), _SAMPLE)
     if not sample:
@@ -184,7 +180,7 @@ def _places_in(files: Files, folders: Iterable[str], sample: Sequence[str]) -> l
 def _place_in_several(
     files: Files, folders: Sequence[str], sample: Sequence[str]
 ) -> PathRule | None:
-    """Where the files are that lie in several folders; None: not there."""
+    """A rule for files in several folders, or None."""
     folders = [folder for folder in folders if files.listing(folder).suffixes]
     for strip, suffix in itertools.product(_beginnings(sample), ("", ANY_SUFFIX)):
         place = PathRule(tuple(folders), strip, suffix)
@@ -205,17 +201,17 @@ def _place_in_several(
 
 
 def _are_nearly_all(files: Files, sample: Sequence[str], place: PathRule) -> str:
-    """The first file of the sample where nearly all are found; else nothing."""
+    """The first file of the sample if nearly all are found; else empty."""
     found = [path for value in sample if (path := files.find(value, place))]
     return found[0] if found and len(found) >= _NEARLY_ALL * len(sample) else ""
 
 
 def explain(value: str, place: PathRule | None) -> list[str]:
-    """Why a file is not where its path in a manifest says, as far as is known.
+    """Reasons why a path in a manifest does not name its file.
 
     Args:
-        value: the path.
-        place: where the file is; None: nobody knows.
+        value: The path.
+        place: The rule that finds the file, or None.
     """
     reasons = [what for pattern, what in _ELSEWHERE if pattern.match(value)][:1]
     if place is None:
@@ -234,33 +230,30 @@ def explain(value: str, place: PathRule | None) -> list[str]:
 
 
 def beginning_of(values: Sequence[str]) -> str:
-    """The folders that all values begin with; empty: none."""
+    """The folders that all values begin with; may be empty."""
     return _beginnings(values)[-1]
 
 
 def same_number(files: Files, value: str) -> str:
-    """A file whose name is the number `value`, written otherwise: `0007.jpg` for `7` and `7.0`.
-
-    Empty: there is none.
-    """
-    said = _split_suffix(value)[0]
-    stem = said.removesuffix(".0")
+    """A file whose name is the same number: `0007.jpg` for `7` and `7.0`; empty if none."""
+    given = _split_suffix(value)[0]
+    stem = given.removesuffix(".0")
     if not (stem.isascii() and stem.isdigit()):
         return ""
     for folder in ["", *_folders_below(files.root, "", _DEEPEST)]:
         for name, suffixes in files.listing(folder).suffixes.items():
-            if name != said and name.isdigit() and name.lstrip("0") == stem.lstrip("0"):
+            if name != given and name.isdigit() and name.lstrip("0") == stem.lstrip("0"):
                 return posixpath.join(folder, name + suffixes[0])
     return ""
 
 
 def has_image_suffix(name: str) -> bool:
-    """Whether a name ends as those of images do."""
+    """Whether a name has the suffix of an image."""
     return _split_suffix(name)[1] != ""
 
 
 def spelling_of(value: str, path: str) -> str:
-    """How `value` is spelled where `path` is the file that it stands for."""
+    """The difference in spelling between a value and the path of its file."""
     if "\\" in value and "\\" not in path:
         return "backslashes"
     if unicodedata.normalize("NFC", value) == unicodedata.normalize("NFC", path):
@@ -273,7 +266,7 @@ def spelling_of(value: str, path: str) -> str:
 
 
 def _suffixes(files: Files, place: PathRule, values: Sequence[str]) -> list[str]:
-    """What `Place.suffix` may be, the simplest first; empty where nothing need be said."""
+    """Possible values of `PathRule.suffix`, the simplest first."""
     if any(files.find(value, place) for value in values[:_PROBES]):
         return [""]
     if not any(files.suffixes(*place.paths(value)) for value in values[:_PROBES]):
@@ -283,7 +276,7 @@ def _suffixes(files: Files, place: PathRule, values: Sequence[str]) -> list[str]
 
 
 def _folders_below(root: Path, top: str, depth: int) -> Iterator[str]:
-    """Folders in `top`, those that lie less deep first; not too many."""
+    """Folders below `top`, breadth first, up to a limit."""
     waiting, num_left = [(top, depth)], _MOST_FOLDERS
     while waiting and num_left > 0:
         above, depth = waiting.pop(0)
@@ -301,7 +294,7 @@ def _folders_below(root: Path, top: str, depth: int) -> Iterator[str]:
 
 
 def _beginnings(values: Sequence[str]) -> list[str]:
-    """Nothing, and what all values begin with, one folder more each time."""
+    """The common prefixes of all values: none, one folder, two folders, ..."""
     split = [value.replace("\\", "/").split("/")[:-1] for value in values]
     columns = itertools.takewhile(lambda parts: len({*parts}) == 1, zip(*split, strict=False))
     common = [parts[0] for parts in columns]
@@ -309,12 +302,12 @@ def _beginnings(values: Sequence[str]) -> list[str]:
 
 
 def _spread(values: Sequence[str], most: int) -> Sequence[str]:
-    """At most so many of them, from all over."""
+    """At most `most` of the values, evenly spaced."""
     return [values[i * len(values) // most] for i in range(most)] if len(values) > most else values
 
 
 def _parts(path: str) -> list[str]:
-    """The parts of a path; the first is `/` where it counts from the root of the machine."""
+    """The parts of a path; the first is `/` for an absolute path."""
     path = path.strip(_BLANKS).replace("\\", "/")
     if "\0" in path:
         return []
@@ -322,12 +315,12 @@ def _parts(path: str) -> list[str]:
 
 
 def _split_suffix(path: str) -> tuple[str, str]:
-    """`a/b.JPG` -> (`a/b`, `.JPG`); the suffix is empty where it is none of an image."""
+    """`a/b.JPG` -> (`a/b`, `.JPG`); the suffix is empty if it is not that of an image."""
     stem, dot, extension = path.rpartition(".")
     is_suffix = stem and not stem.endswith(("/", "\\")) and extension.lower() in IMAGE_EXTENSIONS
     return (stem, dot + extension) if is_suffix else (path, "")
 
 
 def _shape(name: str) -> str:
-    """What names that differ in spelling alone have in common."""
+    """Normalize a name, so that names that differ only in spelling are equal."""
     return unicodedata.normalize("NFC", unquote(name)).casefold().strip(_BLANKS)

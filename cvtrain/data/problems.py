@@ -1,4 +1,4 @@
-"""What the check finds wrong: with one file, with copies of an image, with whole classes."""
+"""Problems that the check finds: of one file, of copies of an image, and of whole classes."""
 
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -14,14 +14,14 @@ from cvtrain.system.text import escape
 
 @dataclass(frozen=True)
 class Problem:
-    """Something about one file.
+    """A problem of one file.
 
     Attributes:
-        path: relative to the index's root.
-        severity: "bad" spoils training or its figures; "doubtful" deserves a look.
-        what: what is wrong.
-        advice: what to do about it.
-        is_leak: the image is also in a later split, where it counts.
+        path: Path relative to the root of the index.
+        severity: "bad" if it invalidates training or metrics, or "doubtful".
+        what: Description of the problem.
+        advice: Advice to the user.
+        is_leak: Whether the image is also in a later split, where it is kept.
     """
 
     path: str
@@ -32,7 +32,7 @@ class Problem:
 
     @property
     def kind(self) -> str:
-        """What is wrong in a few words, where it is bad."""
+        """Category of a bad problem."""
         if self.is_leak:
             return "in a later split too"
         if self.what.startswith("the same image as"):
@@ -43,7 +43,7 @@ class Problem:
 
 
 class Sample(NamedTuple):
-    """One file, and what it is said to be."""
+    """One file with its split and class."""
 
     split: str
     path: str
@@ -63,8 +63,8 @@ def duplicates(samples: Iterable[Sample], digests: Mapping[str, bytes]) -> Itera
     """Problems of samples that decode to the same pixels.
 
     Args:
-        samples: in the order of the splits.
-        digests: of the pixels, by path; files that cannot be decoded have none.
+        samples: Samples in the order of the splits.
+        digests: Digests of the pixels by path; files that cannot be decoded have none.
     """
     by_image: dict[bytes, list[Sample]] = defaultdict(list)
     for sample in samples:
@@ -76,7 +76,7 @@ def duplicates(samples: Iterable[Sample], digests: Mapping[str, bytes]) -> Itera
 
 
 def _same_image(same: Sequence[Sample]) -> Iterator[Problem]:
-    """Problems of samples that decode to the same pixels, in the order of the splits."""
+    """Problems of samples with the same pixels, in the order of the splits."""
     rest = [sample for sample in same if sample.split == same[-1].split]
     one = rest[0]
     for sample in same[: -len(rest)]:
@@ -94,10 +94,11 @@ def _same_image(same: Sequence[Sample]) -> Iterator[Problem]:
 
 
 def same_classes(index: Index, digests: Mapping[str, bytes]) -> DataError | None:
-    """What there is to say of classes that hold the same images as each other, and no more.
+    """Error for classes that consist of the same images, or None.
 
     Args:
-        digests: as `duplicates` takes them.
+        index: The index.
+        digests: As in `duplicates`.
     """
     labels_of: dict[tuple[str, bytes], set[str]] = defaultdict(set)
     for sample in samples_of(index):
@@ -124,16 +125,16 @@ def same_classes(index: Index, digests: Mapping[str, bytes]) -> DataError | None
 
 
 def too_few_different(index: Index, problems: Iterable[Problem]) -> DataError | None:
-    """What there is to say when a class has too few images to be split.
+    """Error for classes with too few images to be split, or None.
 
     Args:
-        index: after `reassign_splits`.
-        problems: why the others of its files cannot be used.
+        index: The index after `reassign_splits`.
+        problems: Problems of the files that cannot be used.
     """
     assignment = index.assignment
     if assignment is None or not assignment.drawn or not assignment.too_few:
         return None
-    kind_of = {each.path: each.kind for each in problems if each.severity == "bad"}
+    kind_of = {problem.path: problem.kind for problem in problems if problem.severity == "bad"}
 
     def describe(name: str) -> str:
         paths = assignment.training[name]

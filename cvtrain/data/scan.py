@@ -1,9 +1,9 @@
-"""Folders -> image files: what counts as an image, what is left out and why, in natural order.
+"""Find image files in folders, in natural order, and record the files that are left out.
 
-Only regular files count, and links to them. Links to folders are not followed: they may lead in
-circles, and show an image as often as there are ways to it. A file is an image by its suffix, or by
-its first bytes where the suffix says nothing; whether it is whole is for `cvtrain.data.check`.
-Every file and folder that is left out is recorded with the reason.
+Only regular files and links to them are used. Links to folders are not followed, because they may
+form cycles and repeat images. A file is an image by its suffix, or by its first bytes if the suffix
+is unknown; `cvtrain.data.check` finds damaged files. Every file and folder that is left out is
+recorded with the reason.
 """
 
 import glob
@@ -19,7 +19,7 @@ from cvtrain.system.outputs import FETCHED_SET, read_mark
 from cvtrain.system.text import escape
 
 LeftOut = dict[str, list[str]]
-"""Reason -> paths below the source of the files and folders that are left out for it."""
+"""Reason -> paths, below the source, of the files and folders that are left out."""
 
 LINKS = "links to folders (a manifest can list their images)"
 BROKEN_LINKS = "broken links"
@@ -33,12 +33,12 @@ _ORDINARY = {
 
 IMAGE_EXTENSIONS = {
     *("jpg", "jpeg", "jpe", "jfif", "png", "bmp", "gif", "webp"),
-    # Not readable, but surely meant as images: the check names them, which beats leaving them out.
+    # Images that are not readable: the check reports them, so they are not left out silently.
     *("tif", "tiff", "avif", "heic", "heif", "jxl", "jp2", "ppm", "pgm", "pbm", "pnm", "tga"),
     *("dcm", "dicom"),
 }
-"""In lower case, without the dot."""
-# Cameras write a raw file beside its JPEG. By its first bytes it would be a TIFF.
+"""Suffixes of images, in lower case and without the dot."""
+# Cameras write a raw file beside its JPEG; its first bytes are those of a TIFF.
 _RAW = {"arw", "cr2", "cr3", "dng", "nef", "nrw", "orf", "pef", "raf", "raw", "rw2", "srw"}
 
 _SYSTEM = {"__macosx", "thumbs.db", "desktop.ini", "@eadir", "$recycle.bin"}
@@ -56,11 +56,11 @@ class Listing:
 
 @dataclass(frozen=True)
 class Found:
-    """One thing that was asked for: an image file, or why there is none.
+    """An image file, or the problem of a path of the command line.
 
     Attributes:
-        path: of the file, as the person would write it.
-        problem: empty for an image.
+        path: Path of the file, as the user would write it.
+        problem: Description of the problem; empty for an image.
     """
 
     path: str
@@ -68,22 +68,22 @@ class Found:
 
 
 def natural_key(name: str) -> tuple:
-    """Sorts `1, 9, 10` and `cat, Dog` as people do; distinct names get distinct keys."""
+    """Key of natural order, `1, 9, 10` and `cat, Dog`; distinct names have distinct keys."""
     parts = re.split(r"([0-9]+)", name.casefold())
     digits = [part.lstrip("0") for part in parts[1::2]]
-    # As text of known length, because Python refuses to convert numbers of thousands of digits.
+    # As strings of known length, because Python does not convert numbers of thousands of digits.
     parts[1::2] = [(len(number), number) for number in digits]
     return parts, name
 
 
 def list_folder(root: Path, folder: str, left_out: LeftOut) -> Listing:
-    """What `root/folder` itself holds; what is left out is recorded in `left_out` by reason.
+    """List `root/folder` itself; record files that are left out in `left_out` by reason.
 
     A folder below `root` that cvtrain wrote is left out as a whole. Links to folders are recorded
-    as left out, too: whoever follows one removes it there.
+    as left out, too; a caller that follows one has to remove it there.
 
     Raises:
-        DataError: the folder cannot be read.
+        DataError: The folder cannot be read.
     """
     listing = Listing()
     if folder and read_mark(root / folder):
@@ -93,7 +93,7 @@ def list_folder(root: Path, folder: str, left_out: LeftOut) -> Listing:
         with os.scandir(root / folder) as found:
             for entry in sorted(found, key=lambda entry: natural_key(entry.name)):
                 if entry.name == FETCHED_SET:
-                    continue  # ours, in a folder that is the source
+                    continue  # the mark of cvtrain in a source
                 if reason := _reason_to_ignore(entry):
                     left_out.setdefault(reason, []).append(join_path(folder, entry.name))
                     if reason == LINKS:
@@ -113,11 +113,11 @@ def list_folder(root: Path, folder: str, left_out: LeftOut) -> Listing:
 def images_below(root: Path, folder: str, left_out: LeftOut) -> Iterator[str]:
     """Images in `folder` and all folders below it, as POSIX paths relative to `root`.
 
-    Memory holds the names of one folder's images at a time. What is left out is recorded in
+    Memory holds the names of one folder at a time. Files that are left out are recorded in
     `left_out`.
 
     Raises:
-        DataError: a folder cannot be read.
+        DataError: A folder cannot be read.
     """
     waiting = [folder]
     while waiting:
@@ -128,10 +128,10 @@ def images_below(root: Path, folder: str, left_out: LeftOut) -> Iterator[str]:
 
 
 def find_images(paths: Iterable[str], left_out: LeftOut) -> Iterator[Found]:
-    """Image files among files, folders (with all below them) and globs, one at a time.
+    """Yield the image files of files, folders (recursively) and glob patterns.
 
-    Files that are named one by one count whatever their name is. What is missing, empty or
-    unreadable is reported in its place and does not stop the others. What is left out of folders is
+    Files that are named explicitly are images whatever their suffix. A missing, empty or unreadable
+    path yields a problem and does not stop the iteration. Files in folders that are left out are
     recorded in `left_out`.
     """
     for path in map(str, paths):
@@ -148,13 +148,13 @@ def find_images(paths: Iterable[str], left_out: LeftOut) -> Iterator[Found]:
 
 def _matches(pattern: str) -> list[str]:
     matches = sorted(glob.glob(pattern, recursive=True), key=natural_key)  # noqa: PTH207 - may be absolute
-    if "**" in pattern:  # it matches folders and what they hold, which would count twice
+    if "**" in pattern:  # it matches folders as well as their files, which would count twice
         matches = [match for match in matches if not os.path.isdir(match)]  # noqa: PTH112
     return matches
 
 
 def _find_at(path: str, left_out: LeftOut) -> Iterator[Found]:
-    if not os.path.isdir(path):  # noqa: PTH112 - keeps the path as the person wrote it
+    if not os.path.isdir(path):  # noqa: PTH112 - keeps the path as the user wrote it
         yield Found(path)
         return
     here: LeftOut = {}
@@ -174,7 +174,7 @@ def _find_at(path: str, left_out: LeftOut) -> Iterator[Found]:
 
 
 def describe_left_out(left_out: Mapping[str, Sequence[str]]) -> str:
-    """`.txt files: 2 (a.txt, b.txt); hidden files: 1 (.x)`: every reason, with the first names."""
+    """Every reason with the first names: `.txt files: 2 (a.txt, b.txt); hidden files: 1 (.x)`."""
     return "; ".join(
         f"{reason}: {len(paths):,} ({join_names(paths, _MOST_NAMED)})"
         for reason, paths in sorted(left_out.items())
@@ -183,30 +183,30 @@ def describe_left_out(left_out: Mapping[str, Sequence[str]]) -> str:
 
 
 def in_parentheses(left_out: Mapping[str, Sequence[str]]) -> str:
-    """` (left out: .txt files: 1 (a.txt))`, or nothing where nothing was left out."""
+    """` (left out: .txt files: 1 (a.txt))`; empty if nothing was left out."""
     text = describe_left_out(left_out)
     return f" (left out: {text})" if text else ""
 
 
 def is_ordinary(left_out: Mapping[str, Sequence[str]]) -> bool:
-    """Whether nothing was left out but what a config says, hidden files and those of systems."""
+    """Whether only hidden and system files and those excluded by the config were left out."""
     return all(reason in _ORDINARY for reason, paths in left_out.items() if paths)
 
 
 def join_names(names: Iterable[str], most: int = 10) -> str:
-    """`cat, dog and 3 more`: the first few names, printable."""
+    """The first names, escaped: `cat, dog and 3 more`."""
     names = list(names)
     more = f" and {len(names) - most:,} more" if len(names) > most else ""
     return ", ".join(escape(name) for name in names[:most]) + more
 
 
 def join_path(folder: str, name: str) -> str:
-    """`folder/name`, or `name` alone where `folder` is the source itself."""
+    """`folder/name`, or `name` if `folder` is empty."""
     return f"{folder}/{name}" if folder else name
 
 
 def _reason_to_ignore(entry: os.DirEntry) -> str:
-    """Why an entry counts neither as a folder nor as an image; empty when it does."""
+    """Reason why an entry is neither a folder nor an image; empty if it is one."""
     name = entry.name
     is_folder = entry.is_dir(follow_symlinks=False)
     if name.startswith("."):
@@ -226,7 +226,7 @@ def _reason_to_ignore(entry: os.DirEntry) -> str:
 
 
 def _holds_photograph(entry: os.DirEntry, extension: str) -> bool:
-    """Whether a file whose name says nothing, as `x.jpg?w=200` and `x`, begins as an image does."""
+    """Whether a file without a known suffix, such as `x.jpg?w=200`, begins like an image."""
     if extension in _RAW:
         return False
     try:

@@ -1,4 +1,4 @@
-"""Where the images are: a path, or a named data set that becomes an image folder once."""
+"""Locate the images of a source: a path, or a named data set, which becomes a folder of images."""
 
 import contextlib
 import difflib
@@ -34,7 +34,7 @@ _KERAS_FILES = "https://storage.googleapis.com/tensorflow/tf-keras-datasets"
 
 @dataclass(frozen=True)
 class NamedSet:
-    """A data set that goes by a name.
+    """A published data set with a name.
 
     Attributes:
         files: The published files that it is made from.
@@ -60,7 +60,7 @@ class NamedSet:
 
 
 def _fashion_file(name: str, md5: str) -> RemoteFile:
-    # Keras gives no digests; these are those of Zalando, github.com/zalandoresearch/fashion-mnist.
+    # Keras publishes no digests; these are from github.com/zalandoresearch/fashion-mnist.
     return RemoteFile(name, f"{_KERAS_FILES}/{name}", f"md5:{md5}", f"fashion-mnist/{name}")
 
 
@@ -101,7 +101,7 @@ NAMED_SETS: dict[str, NamedSet] = {
     ),
     "cats_vs_dogs": NamedSet(
         (
-            # Microsoft gives no digest; this is the one of TensorFlow Datasets.
+            # Microsoft publishes no digest; this one is from TensorFlow Datasets.
             RemoteFile(
                 "kagglecatsanddogs_5340.zip",
                 "https://download.microsoft.com/download/3/E/1/"
@@ -117,16 +117,16 @@ NAMED_SETS: dict[str, NamedSet] = {
         },
     ),
 }
-"""Data sets that go by a name."""
+"""The data sets by name."""
 
 
 @dataclass(frozen=True)
 class FetchedDataset:
-    """A named set that has become a folder.
+    """The result of `fetch`.
 
     Attributes:
-        files: the copies that it was made from.
-        left_out: what is no usable image, and why.
+        files: The copies of the published files.
+        left_out: The images that are not usable, each with the reason.
     """
 
     files: tuple[Copy, ...]
@@ -136,22 +136,21 @@ class FetchedDataset:
 def locate_source(
     source: str | Path, *, data_dir: Path, stop: Stop | None = None, task: Task = silent_task
 ) -> Path:
-    """The folder or manifest that `source` stands for.
+    """The folder or manifest of a source.
 
-    A named set, the arrays of an .npz file and IDX files, as MNIST's, become folders of images in
-    `data_dir` at first use. Everything else is a path. `./mnist` is a folder of that name.
+    A named set, the arrays of an .npz file, and IDX files become folders of images in `data_dir` at
+    first use. Everything else is a path, also `./mnist`.
 
     Args:
-        source: a path or a name.
-        data_dir: folder for the folders of named sets.
-        stop: polled while a set is fetched.
-        task: shows the progress of that.
+        source: A path or a name.
+        data_dir: Parent folder of the folders of named sets.
+        stop: Stop request, polled while a set is fetched.
+        task: Shows the progress of that.
 
     Raises:
-        DataError: there is no such thing, it cannot be downloaded, or it is a file of images that
-            is not read.
-        ResourceError: the folder cannot be written.
-        Stopped: `stop` asked for it.
+        DataError: The source does not exist, cannot be downloaded, or has an unsupported format.
+        ResourceError: The folder cannot be written.
+        Stopped: A stop was requested.
     """
     if source in NAMED_SETS:
         folder = Path(data_dir) / source
@@ -172,7 +171,7 @@ def locate_source(
 def _unpacked(
     source: Path, files: Mapping[str, Path], load: Callable[[], Arrays], data_dir: Path, task: Task
 ) -> Path:
-    """The folder of the images in these files, which is made if it is not there."""
+    """The folder of the images in these files, which is created if necessary."""
     digests = {file.name: file_digest(file) for file in files.values()}
     whole = sha256_bytes("".join(digests.values()).encode()) if len(digests) > 1 else None
     digest = whole or next(iter(digests.values()))
@@ -195,24 +194,24 @@ def fetch(
     stop: Stop | None = None,
     task: Task = silent_task,
 ) -> FetchedDataset:
-    """Make the image folder of a named set; it exists whole or not at all.
+    """Create the image folder of a named set atomically.
 
-    Downloads are kept in the cache folder and go on where they were interrupted. Their digests
-    are those that are published; only `local` may be another file.
+    Downloads are kept in the cache folder, resumed after an interruption, and verified; only
+    `local` may differ from the published file.
 
     Args:
-        name: of the set.
-        folder: to make; it is not there yet, or empty.
-        subset: of the set; None: all of it.
-        local: a copy of the file that it is made from, or a folder with copies of all.
-        stop: polled all the while.
-        task: shows the progress.
+        name: Name of the set.
+        folder: Folder to create; it must not exist or be empty.
+        subset: Name of a subset; None: the whole set.
+        local: A copy of the published file, or a folder with copies of all of them.
+        stop: Stop request, polled all the time.
+        task: Shows the progress.
 
     Raises:
-        ConfigError: there is no such set or subset, or `local` does not fit it.
-        DataError: a file cannot be downloaded or is not as described.
+        ConfigError: The set or subset does not exist, or `local` does not fit it.
+        DataError: A file cannot be downloaded or is damaged.
         ResourceError: `folder` is not empty, or cannot be written.
-        Stopped: `stop` asked for it; what was downloaded is kept.
+        Stopped: A stop was requested; downloads are kept.
     """
     named = _named(name, subset, local)
     if folder.exists() and not (folder.is_dir() and not any(folder.iterdir())):
@@ -240,7 +239,7 @@ def _mark(
 
 
 def is_fetched(folder: Path, name: str, subset: str | None) -> bool:
-    """Whether `fetch` has made `folder` as that subset of that set."""
+    """Whether `fetch` has created `folder` with this set and subset."""
     try:
         mark = json.loads((folder / FETCHED_SET).read_bytes())
         return (mark["set"], mark["subset"]) == (name, subset)
@@ -284,7 +283,7 @@ def _new_folder(folder: Path, task: Task) -> Iterator[tuple[Path, Show]]:
     with committed_folder(folder, mark=FETCHED_SET) as new, task(f"writing {folder.name}") as show:
         yield new, show
         if hasattr(os, "sync"):
-            os.sync()  # at once: what follows asks for each of its thousands of files
+            os.sync()  # once, which is faster than an fsync of each of thousands of files
 
 
 def _stoppable(task: Task, stop: Stop | None) -> Task:

@@ -1,10 +1,9 @@
-"""Which images of a class go to validation, to the test, or into a subset for training.
+"""Assign the images of each class to train, validation and test, or to a subset for training.
 
-They are chosen by a hash of the seed and each file's name. So the choice depends on nothing else:
-not on the order of listing, hardly on which other files there are. Copies of an image go where it
-goes, and count as one: the others fall where they would fall without the copies. Files that belong
-together for another reason, as those of one patient do, can be kept in one split as well: then
-groups are chosen instead of images.
+They are drawn by a hash of the seed and each file's name, so the result does not depend on the
+order of a listing, and hardly on other files. Copies of an image are in the same split and count as
+one: the other images are in the splits where they would be without copies. Related files, such as
+those of one patient, can be kept in one split as well: then groups are drawn instead of images.
 """
 
 import hashlib
@@ -24,21 +23,22 @@ Classes = Mapping[str, Sequence[str]]  # name -> paths
 
 @dataclass(frozen=True, eq=False)
 class SplitAssignment:
-    """How the training images of a source are assigned to the splits that it lacks.
+    """Assignment of the training images of a source to the splits that it lacks.
 
-    It happens twice: by names, before any file is opened; and once more when it is known which
-    files are copies of one image, or damaged.
+    Splits are drawn twice: by names, before any file is opened; and again when the check has found
+    copies and damaged files.
 
     Attributes:
-        found: paths by split and class, as the source has them; "" has those of a source without
-            splits, all of which train.
-        shares: 0 to 1, by split; of a class each split gets one image or more, and so does train.
-        seed: another seed gives another choice.
-        train_per_class: at most so many files of each class are left in train; more includes fewer,
-            and different images come before copies. None: all.
-        image_of: {path: path by which its image is assigned} of the training images that can be
-            used; the others stay in train, where the check names them. None: nothing is known yet,
-            and every file counts as an image of its own.
+        found: Paths by split and class in the source; "" is the split of a source without splits,
+            whose images are all for training.
+        shares: Fraction of each split, 0 to 1; each split, and train, gets at least one image of
+            each class.
+        seed: Random seed.
+        train_per_class: Largest number of files of each class in train; larger subsets include
+            smaller ones, and different images come before copies. None: all.
+        image_of: {path: path that represents its image} of usable training images; the others stay
+            in train, where the check reports them. None: unknown, so every file is an image of its
+            own.
     """
 
     found: Mapping[str, Classes]
@@ -54,17 +54,17 @@ class SplitAssignment:
 
     @property
     def paths(self) -> Iterator[str]:
-        """Those of `training`."""
+        """The paths of `training`."""
         return itertools.chain.from_iterable(self.training.values())
 
     @cached_property
     def drawn(self) -> dict[str, float]:
-        """The shares of the splits that the source lacks."""
+        """The fractions of the splits that the source lacks."""
         return _lacking(self.found, self.shares) if self.training else {}
 
     @cached_property
     def too_few(self) -> dict[str, int]:
-        """Classes with too few images for each split to get one, and how many they have."""
+        """The number of images of each class that has too few for all splits."""
         numbers = {name: len(self._different(paths)) for name, paths in self.training.items()}
         most = len(self.drawn)
         return {name: n for name, n in numbers.items() if n <= most and self.training[name]}
@@ -72,12 +72,12 @@ class SplitAssignment:
     def with_duplicates_known(
         self, digests: Mapping[str, bytes], unusable: Collection[str], *, on_leak: str
     ) -> "SplitAssignment":
-        """The same with `image_of`: images that are whole, of one class, and in no other split.
+        """The same with `image_of`: undamaged images of one class that are in no other split.
 
         Args:
-            digests: of the pixels, by path; a file without one counts as an image of its own.
-            unusable: paths of damaged files.
-            on_leak: "error", or "allow" to use images that the source has in another split, too.
+            digests: Digests of the pixels by path; a file without one is an image of its own.
+            unusable: Paths of damaged files.
+            on_leak: "error", or "allow" to use images that the source also has in another split.
         """
         elsewhere = set() if on_leak == "allow" else self._digests_elsewhere(digests)
         classes_of: dict[bytes | str, set[str]] = defaultdict(set)
@@ -87,8 +87,8 @@ class SplitAssignment:
                 image = digests.get(path, path)
                 classes_of[image].add(name)
                 if path not in unusable and image not in elsewhere:
-                    # The shortest: `x.jpg` and not `x (1).jpg`, which may be removed one day. Not
-                    # the first by the hash: images with many copies would rarely stay in train.
+                    # The shortest path: `x.jpg`, because `x (1).jpg` may be removed later. Not the
+                    # first by the hash, because images with many copies would rarely stay in train.
                     first_of[image] = min(first_of.get(image, path), path, key=_length_first)
         image_of = {
             path: first_of[image]
@@ -98,7 +98,7 @@ class SplitAssignment:
         return replace(self, image_of=image_of)
 
     def assign_splits(self) -> dict[str, Classes]:
-        """Paths by split and class; all in train where a class has too few."""
+        """Paths by split and class; all in train if a class has too few images."""
         found: dict[str, Classes] = {split: c for split, c in self.found.items() if split}
         if not self.training or self.too_few:
             return found | {"train": self.training} if self.training else found
@@ -116,7 +116,7 @@ class SplitAssignment:
         return {**found, **parts}
 
     def is_copy(self, path: str) -> bool:
-        """Whether a file goes to the split of another file with the same image."""
+        """Whether a file is assigned to the split of another file with the same image."""
         return self._image_of(path) not in (path, None)
 
     def _image_of(self, path: str) -> str | None:
@@ -145,19 +145,19 @@ def divide_groups(
     seed: int,
     group_of: Mapping[str, str],
 ) -> dict[str, Classes]:
-    """Give the splits that a source lacks their share of the training images, in whole groups.
+    """Assign the training images to the splits that a source lacks, in whole groups.
 
-    A class may be missing from a split for want of groups.
+    A class with few groups may be missing from a split.
 
     Args:
-        source: for messages.
-        found: classes by split, train among them.
-        shares: 0 to 1, by split.
-        seed: another seed gives another choice.
-        group_of: the group of each path, which falls into one split as a whole.
+        source: The source, for messages.
+        found: Classes by split, with train.
+        shares: Fraction of each split, 0 to 1.
+        seed: Random seed.
+        group_of: The group of each path.
 
     Raises:
-        DataError: a class has too few images, or there are too few groups.
+        DataError: A class has too few images, or there are too few groups.
     """
     shares = _lacking(found, shares)
     if not shares:
@@ -175,7 +175,7 @@ def divide_groups(
 
 
 def too_few_error(source: Path, names: Iterable[str], drawn: Collection[str]) -> DataError:
-    """Says that some classes have too few images for train and each of the splits `drawn`."""
+    """Error for classes that have too few images for train and each of the splits `drawn`."""
     return DataError(
         f"{escape(source)}: too few images to share among train, {', '.join(drawn)} "
         f"in class {join_names(sorted(names, key=natural_key))}",
@@ -184,7 +184,7 @@ def too_few_error(source: Path, names: Iterable[str], drawn: Collection[str]) ->
 
 
 def choose(paths: Sequence[str], number: int, seed: int) -> list[str]:
-    """At most `number` of the paths, in their order; a greater number includes a smaller one."""
+    """Draw at most `number` of the paths, in their order; larger draws include smaller ones."""
     chosen = set(_drawn(paths, seed)[:number])
     return [path for path in paths if path in chosen]
 
@@ -198,7 +198,7 @@ def _length_first(path: str) -> tuple[int, str]:
 
 
 def _divide(paths: Sequence[str], shares: Mapping[str, float], seed: int) -> dict[str, str]:
-    """{path: split}; what is not named trains."""
+    """{path: split} of the paths that are not in train."""
     drawn = _drawn(paths, seed)
     split_of: dict[str, str] = {}
     for number_served, (split, share) in enumerate(shares.items()):
@@ -212,11 +212,7 @@ def _divide(paths: Sequence[str], shares: Mapping[str, float], seed: int) -> dic
 def _divide_groups(
     training: Classes, shares: Mapping[str, float], seed: int, group_of: Mapping[str, str]
 ) -> dict[str, Classes]:
-    """Whole groups to splits, large ones first, each where it takes the shares nearest to plan.
-
-    Before that, each split gets a group of each class while there are any, rare classes first: what
-    is missing from train cannot be learnt, what is missing from another split not be measured.
-    """
+    """Assign groups, large ones first, to the split that comes nearest to its planned size."""
     groups: dict[str, Counter[str]] = defaultdict(Counter)  # group -> class -> images
     for name, paths in training.items():
         for path in paths:
@@ -231,7 +227,7 @@ def _divide_groups(
         taken[split].update(groups[group])
 
     def gain(group: str, split: str) -> float:
-        """How much nearer to the plan its squared distance comes, in shares of each class."""
+        """Reduction of the squared distance to the planned fractions of each class."""
         return sum(
             count
             * (2 * (plan[split] * sizes[name] - taken[split][name]) - count)
@@ -239,6 +235,8 @@ def _divide_groups(
             for name, count in groups[group].items()
         )
 
+    # First each split gets a group of each class if possible, rare classes first: a class that is
+    # missing from train cannot be learned, and one that is missing elsewhere cannot be measured.
     drawn = _drawn(groups, seed)
     ascending = sorted(drawn, key=lambda group: groups[group].total())
     of_class: dict[str, list[str]] = {name: [] for name in training}

@@ -1,4 +1,4 @@
-"""What a data set is made of: sizes, formats, colours, copies and look-alikes."""
+"""Statistics of a data set: sizes, formats, colours, copies and near duplicates."""
 
 import hashlib
 from collections.abc import Callable, Mapping, Sequence
@@ -27,14 +27,14 @@ _FILES_AT_ONCE = 128
 
 
 class ImageFacts(NamedTuple):
-    """What one file is.
+    """Properties of one file.
 
     Attributes:
-        width, height: of the image, upright, in pixels.
+        width, height: Size of the upright image in pixels.
         format: JPEG, PNG, BMP, GIF or WEBP.
-        mode: Pillow's name of what is stored: RGB, L, P, ...
-        num_bytes: of the file.
-        image: equal for copies of one image, see `findings.Facts.image`.
+        mode: Pillow's mode of the stored image: RGB, L, P, ...
+        num_bytes: Size of the file.
+        image: Digest that copies of one image share, see `FileCheck.image`.
     """
 
     width: int
@@ -47,15 +47,15 @@ class ImageFacts(NamedTuple):
 
 @dataclass(frozen=True)
 class Statistics:
-    """What all files of a data set are.
+    """Properties of all files of a data set.
 
     Attributes:
-        facts: by path, in the order given; of the files that can be decoded.
-        unusable: why the others cannot, by path.
-        histogram: int64 (3, 256), how many decoded pixels have each value of red, green and blue.
-        near_duplicates: pairs of different images that look alike, by their paths.
-        num_small: images that were not compared because they have too few pixels.
-        num_plain: images that were not compared because they have too little contrast.
+        facts: Properties by path, in the given order, of the files that can be decoded.
+        unusable: The errors of the other files by path.
+        histogram: int64 (3, 256), number of decoded pixels by value of red, green and blue.
+        near_duplicates: Paths of pairs of different images that are similar.
+        num_small: Number of images with too few pixels to be compared.
+        num_plain: Number of images with too little contrast to be compared.
     """
 
     facts: Mapping[str, ImageFacts]
@@ -66,7 +66,7 @@ class Statistics:
     num_plain: int
 
     def copies(self) -> list[list[str]]:
-        """The paths of each image that is there more than once."""
+        """The paths of each image that occurs more than once."""
         groups: dict[bytes, list[str]] = {}
         for path, facts in self.facts.items():
             groups.setdefault(facts.image, []).append(path)
@@ -91,18 +91,18 @@ def collect_statistics(
     on_progress: Callable[[int, int], None] | None = None,
     workers: int | None = None,
 ) -> Statistics:
-    """Look at every file once; memory holds less than 2 KB for each.
+    """Read every file once; memory holds less than 2 KB for each.
 
     Args:
-        root: folder that paths are relative to.
-        paths: of the files.
-        decoder: gives the pixels that colours and copies are judged by.
-        stop: polled before every file.
-        on_progress: called with how many files are done, and of how many.
-        workers: threads; None is one per processor.
+        root: Folder that paths are relative to.
+        paths: Paths of the files.
+        decoder: Decoder of the pixels that colours and copies are determined from.
+        stop: Stop request, polled before every file.
+        on_progress: Function called with the numbers of files that are done and in total.
+        workers: Number of threads; None is one per processor.
 
     Raises:
-        Stopped: `stop` asked for it.
+        Stopped: A stop was requested.
     """
     facts: dict[str, ImageFacts] = {}
     unusable: dict[str, str] = {}

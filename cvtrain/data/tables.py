@@ -1,4 +1,4 @@
-"""Tables as programs write them, CSV and JSON Lines -> rows of texts that know their line."""
+"""Read tables, CSV and JSON Lines, as rows of strings with their line numbers."""
 
 import csv
 import itertools
@@ -12,12 +12,12 @@ from cvtrain.errors import DataError
 from cvtrain.system.text import escape
 
 Rows = Iterator[tuple[int, list[str]]]
-"""(line number, values) of each line that is not blank; of JSON Lines, the keys come first."""
+"""(line number, values) of each line that is not blank; JSON Lines begin with their keys."""
 
 TABLE_SUFFIXES = (".csv", ".tsv", ".jsonl")
 
 _SEPARATORS = ",;\t|"
-_EXCEL_SAYS = re.compile(r'"?sep=([,;\t|])"?\s*', re.IGNORECASE)
+_EXCEL_SEPARATOR = re.compile(r'"?sep=([,;\t|])"?\s*', re.IGNORECASE)
 _QUOTED = re.compile(r'"[^"]*"')
 _LONGEST_LINE = 2**20
 
@@ -25,11 +25,11 @@ _LONGEST_LINE = 2**20
 def read_rows(path: Path) -> Rows:
     """The rows of a table in UTF-8, with or without a byte order mark.
 
-    Commas separate the columns of CSV, or whatever stands most often in its first line: semicolons,
-    tabs or bars. A line `sep=;` before it, as Excel has it, says which. Quotes protect.
+    The separator of CSV is the most frequent of comma, semicolon, tab and bar in its first line,
+    outside quotes, or that of a line `sep=;` of Excel before it.
 
     Raises:
-        DataError: the file cannot be read, or a line is neither CSV nor JSON; it is named.
+        DataError: The file cannot be read, or a line is neither CSV nor JSON.
     """
     if path.exists() and not path.is_file():  # opening a pipe would wait for a writer
         raise DataError(
@@ -50,9 +50,9 @@ def _csv_rows(path: Path, file: TextIO) -> Rows:
     line = 0
     try:
         first = file.readline(_LONGEST_LINE)
-        said = _EXCEL_SAYS.fullmatch(first)
-        separator = said[1] if said else _most_frequent(first)
-        lines = itertools.chain(["\n" if said else first], file)
+        excel = _EXCEL_SEPARATOR.fullmatch(first)
+        separator = excel[1] if excel else _most_frequent(first)
+        lines = itertools.chain(["\n" if excel else first], file)
         reader = csv.reader(lines, strict=True, delimiter=separator)
         for row in reader:
             line = reader.line_num
@@ -67,7 +67,7 @@ def _csv_rows(path: Path, file: TextIO) -> Rows:
 
 def _most_frequent(line: str) -> str:
     plain = _QUOTED.sub("", line)
-    return max(_SEPARATORS, key=plain.count)  # the first of them that are
+    return max(_SEPARATORS, key=plain.count)  # the first of equally frequent ones
 
 
 def _json_rows(path: Path, file: TextIO) -> Rows:
