@@ -9,9 +9,8 @@ import numpy as np
 import yaml
 
 from cvtrain.evaluation.metrics import AgainstGuessing, scores_against_guessing
+from cvtrain.sections.images import MIXING_KEYS
 
-_USUAL_RATES = {"sgd": 1e-2, "rmsprop": 1e-3, "adam": 1e-3, "adamw": 1e-3}
-"""What Keras' optimizers have where nobody says anything."""
 _TUNING = (
     0.01  # of it, for weights that know something already: 1e-5 of adam's, as Keras' guide has
 )
@@ -107,7 +106,7 @@ class Stage:
     @property
     def mixes(self) -> bool:
         """Does the config mix images with others?"""
-        return any((self.augment or {}).get(key) for key in ("mixup", "cutmix"))
+        return any((self.augment or {}).get(key) for key in MIXING_KEYS)
 
     @property
     def net(self) -> tuple[str, str]:
@@ -157,8 +156,9 @@ class Stage:
 
 
 def usual_rate(optimizer: str, stage: str) -> float:
-    """The learning rate that suits an optimizer in a stage more often than not."""
-    return _USUAL_RATES[optimizer] * (_TUNING if stage == "finetune" else 1)
+    """The learning rate that suits an optimizer in a stage more often than not: Keras' default."""
+    default = 1e-2 if optimizer == "sgd" else 1e-3
+    return default * (_TUNING if stage == "finetune" else 1)
 
 
 def is_absurd_rate(optimizer: Mapping[str, Any], stage: str) -> bool:

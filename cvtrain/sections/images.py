@@ -129,6 +129,10 @@ class RandAugment(Section):
     """Strength of all operations, at most 30."""
 
 
+MIXING_KEYS = ("mixup", "cutmix")
+"""The keys of `augment:` that mix the images of a batch."""
+
+
 class Augment(Section):
     """Random changes of the training images; all geometric changes are one resampling."""
 
@@ -166,7 +170,7 @@ class Augment(Section):
     def image_changes(self) -> dict[str, Any]:
         """What changes single images, as plain values without those that change nothing; empty
         where all images stay as they are."""
-        neutral = type(self)().model_dump(exclude={"mixup", "cutmix"})
+        neutral = type(self)().model_dump(exclude=set(MIXING_KEYS))
         changes = self.model_dump(include=set(neutral))
         changes = {key: value for key, value in changes.items() if value != neutral[key]}
         return changes if changes.keys() - {"fill"} else {}
@@ -174,4 +178,4 @@ class Augment(Section):
     @property
     def mixes(self) -> tuple[str, ...]:
         """Which of the keys that mix images are set."""
-        return tuple(key for key in ("mixup", "cutmix") if getattr(self, key) is not None)
+        return tuple(key for key in MIXING_KEYS if getattr(self, key) is not None)

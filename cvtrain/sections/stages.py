@@ -33,7 +33,7 @@ class Optimizer(Section):
 
     @model_validator(mode="after")
     def _only_what_it_has(self) -> "Optimizer":
-        if self.momentum is not None and self.name in ("adam", "adamw"):
+        if self.momentum is not None and self.name not in ("sgd", "rmsprop"):
             raise ValueError(f"{self.name} has no momentum; leave it out, or use sgd or rmsprop")
         return self
 

@@ -3,8 +3,8 @@
 import re
 from dataclasses import replace
 from math import log
+from typing import get_args
 
-import keras
 import numpy as np
 import pytest
 import yaml
@@ -14,6 +14,8 @@ from cvtrain.config.project import Config
 from cvtrain.evaluation.curve_diagnosis import read_curves
 from cvtrain.evaluation.metrics import scores_against_guessing
 from cvtrain.evaluation.remedies import Stage, Start, held_out_of, usual_rate
+from cvtrain.sections import Optimizer
+from cvtrain.training.optimizers import build_optimizer
 
 SEEDS = range(40)
 
@@ -326,10 +328,9 @@ def rate_of(proposal, name="fit"):
     return yaml.safe_load(proposal)[name]["optimizer"]["learning_rate"]
 
 
-@pytest.mark.parametrize("name", ["sgd", "rmsprop", "adam", "adamw"])
+@pytest.mark.parametrize("name", get_args(Optimizer.model_fields["name"].annotation))
 def test_the_usual_rates_are_kerass_defaults(name):
-    classes = {"sgd": "SGD", "rmsprop": "RMSprop", "adam": "Adam", "adamw": "AdamW"}
-    default = getattr(keras.optimizers, classes[name])().learning_rate
+    default = type(build_optimizer(Optimizer(name=name)))().learning_rate
     assert usual_rate(name, "fit") == usual_rate(name, "extract_features")
     assert usual_rate(name, "fit") == pytest.approx(float(default))
     assert usual_rate(name, "finetune") == pytest.approx(float(default) / 100)
