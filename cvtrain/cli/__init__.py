@@ -13,16 +13,7 @@ from cvtrain.cli import images, look, start, train
 from cvtrain.cli.options import WholeSentences
 from cvtrain.version import __version__
 
-_GROUPS = {
-    "Start": (start.init, start.doctor, start.summary, start.schema),
-    "Images": (images.data,),
-    "Train": (
-        *(train.fit, train.extract_features, train.finetune, train.ladder),
-        *(train.probe, train.learning_curve, train.reproduce),
-    ),
-    "Use": (look.evaluate, look.predict, look.calibrate),
-    "Explain and compare": (look.visualize, look.report, look.compare),
-}
+_GROUPS = start.GROUPS | images.GROUPS | train.GROUPS | look.GROUPS
 
 
 class _Commands(WholeSentences):

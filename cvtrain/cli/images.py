@@ -208,3 +208,7 @@ def _config_of(path: str, overrides: tuple[str, ...]) -> "Config":
     if path.lower().endswith((".yaml", ".yml")):
         return load_config(Path(path), overrides)
     return config_for_source(path, overrides)
+
+
+GROUPS = {"Images": (data,)}
+"""As in `cli.start`."""

@@ -331,3 +331,10 @@ def compare(console: "Console", runs: tuple[Path, ...], output: Path, force: boo
 
     opened = [open_run(path, console, typed=partial(typed, path)) for path in runs]
     run_compare(opened, output=output, force=force, console=console)
+
+
+GROUPS = {
+    "Use": (evaluate, predict, calibrate),
+    "Explain and compare": (visualize, report, compare),
+}
+"""As in `cli.start`."""

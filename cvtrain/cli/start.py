@@ -169,3 +169,7 @@ def summary(
 
     settings = load_config(config, overrides)
     run_summary(settings, stage, num_classes=num_classes, every_layer=every_layer, console=console)
+
+
+GROUPS = {"Start": (init, doctor, summary, schema)}
+"""The commands of this file in the order of `--help`, under their headings."""

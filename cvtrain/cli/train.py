@@ -246,3 +246,7 @@ def reproduce(
 
     path = run_dir or reproduction_path(first, resume=resume)
     run_reproduce(first, path, console, source=source, resume=resume, accept_changes=accept_changes)
+
+
+GROUPS = {"Train": (fit, extract_features, finetune, ladder, probe, learning_curve, reproduce)}
+"""As in `cli.start`."""
