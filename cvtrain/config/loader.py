@@ -13,8 +13,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from cvtrain.config import yaml
-from cvtrain.config.origins import KeyPath, Origins
-from cvtrain.config.project import Config
+from cvtrain.config.project import Config, KeyPath, Origins
 from cvtrain.config.validation_messages import in_words, mistakes, shown
 from cvtrain.errors import ConfigError
 from cvtrain.runs.commands import RUN_COMMANDS

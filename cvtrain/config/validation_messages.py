@@ -12,8 +12,7 @@ from typing import Any, Literal, get_args, get_origin
 from pydantic import ValidationError
 
 from cvtrain.config import yaml
-from cvtrain.config.origins import KeyPath
-from cvtrain.config.project import Config
+from cvtrain.config.project import Config, KeyPath
 from cvtrain.sections.base import Section, field_docs, sections_in
 from cvtrain.system.text import escape
 

@@ -12,8 +12,6 @@ from typing import Any, NamedTuple
 
 import yaml
 
-from cvtrain.config.yaml_errors import explained
-
 MAX_BYTES = 1_000_000
 MAX_DEPTH = 20
 MAX_VALUES = 10_000
@@ -30,6 +28,59 @@ _WORDS |= dict.fromkeys(("false", "False", "FALSE"), False)
 _PREFIX = {"0o": 8, "0x": 16}
 _A_PAGE = "A config is a page, not a data set."
 _BEYOND_UNICODE = re.compile(r"\\U(?!0010|000)[0-9a-fA-F]{8}")
+
+
+class _Mistake(NamedTuple):
+    """A common mistake: a pattern of PyYAML's message, what is wrong and what to do.
+
+    `begins`: the line to name is where the construct begins, not where PyYAML stopped.
+    """
+
+    said: str
+    what: str
+    advice: str
+    begins: bool = False
+
+
+_QUOTE = "Put the whole text in single quotes."
+_ALIKE = "Indent the keys of one section alike, with spaces."
+_MISTAKES = (
+    _Mistake(r"character '\\t'", "a tab", "Indent with spaces."),
+    _Mistake(
+        "quoted scalar.*end of stream",
+        "a quote that begins here is never closed",
+        "Close it; within single quotes '' stands for one.",
+        begins=True,
+    ),
+    _Mistake(
+        "parsing a flow (sequence|mapping)",
+        "a bracket that begins here is not closed, or a comma is missing in it",
+        "Separate values by commas, and close the bracket.",
+        begins=True,
+    ),
+    _Mistake("found ('[]}]')", "a bracket too many", "Remove it."),
+    _Mistake("end>, but found '<scalar>'", "something follows a closing quote", _QUOTE),
+    _Mistake("end>, but found '-'", "a list entry among keys", _ALIKE),
+    _Mistake("end>, but found '[?]'", "a key among list entries", _ALIKE),
+    _Mistake("expected <block end>", "indented otherwise than the lines before it", _ALIKE),
+    _Mistake(
+        "mapping values are not allowed",
+        "a second ': ' in one line, or a line that is indented too far",
+        "Put texts with ': ' in single quotes; indent the keys of one section alike.",
+    ),
+    _Mistake("sequence entries are not", "a list begins in the line of its key", _ALIKE),
+    _Mistake("expected ':'", "a line without a key", "Write key: value.", begins=True),
+    _Mistake("another document|document start", "a second document", "Keep one in a file."),
+    _Mistake(
+        "undefined alias|scanning an (alias|anchor)", "a text that begins with * or &", _QUOTE
+    ),
+    _Mistake("character '[@`%]'|a directive", "a text that begins with @, ` or %", _QUOTE),
+    _Mistake(
+        "double-quoted scalar",
+        "an unknown escape; in double quotes a backslash begins one",
+        "Use single quotes, in which it is nothing special.",
+    ),
+)
 
 
 class Document(NamedTuple):
@@ -64,7 +115,7 @@ def load(text: str) -> Document:
         _check_events(text)
         node = yaml.compose(text, Loader=yaml.SafeLoader)
     except yaml.MarkedYAMLError as error:
-        line, what, advice = explained(error)
+        line, what, advice = _explained(error)
         raise YamlError(line, f"not valid YAML: {what}", advice) from error
     except yaml.reader.ReaderError as error:
         line = text.count("\n", 0, error.position) + 1
@@ -114,6 +165,20 @@ def _check_events(text: str) -> None:
                 raise YamlError(line, f"nested deeper than {MAX_DEPTH} levels", _A_PAGE)
         elif isinstance(event, yaml.CollectionEndEvent):
             depth -= 1
+
+
+def _explained(error: yaml.MarkedYAMLError) -> tuple[int, str, str]:
+    """Line from 1, what is wrong and what to do, for people who have not read the standard."""
+    said = " ".join(part for part in (error.context, error.problem) if part)
+    for mistake in _MISTAKES:
+        if re.search(mistake.said, said):
+            mark = error.context_mark if mistake.begins else error.problem_mark
+            return _line(mark), mistake.what, mistake.advice
+    return _line(error.problem_mark or error.context_mark), said, ""
+
+
+def _line(mark: yaml.Mark | None) -> int:
+    return mark.line + 1 if mark else 1
 
 
 class _Reader:

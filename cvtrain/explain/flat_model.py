@@ -31,7 +31,7 @@ from cvtrain.explain.graphs import (
     unique_names,
 )
 from cvtrain.explain.output_logits import of_every_class, scores_of
-from cvtrain.models.graph import graph_nodes
+from cvtrain.models.blocks import graph_nodes
 from cvtrain.system.text import reason_of
 
 ANY_SIZE = (224, 224)

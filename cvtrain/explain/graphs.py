@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from cvtrain.backend import keras
-from cvtrain.models.graph import graph_nodes
+from cvtrain.models.blocks import graph_nodes
 
 # Whatever they are called with, they return it, unless they are trained.
 

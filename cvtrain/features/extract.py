@@ -23,8 +23,7 @@ from cvtrain.errors import ResourceError, Stopped, TrainingError
 from cvtrain.features.keys import image_keys, model_keys
 from cvtrain.features.store import KEY_BYTES, FeatureStore
 from cvtrain.sections import Augment
-from cvtrain.system.commit_interval import commit_interval
-from cvtrain.system.files import cache_dir
+from cvtrain.system.files import cache_dir, commit_interval
 from cvtrain.system.signals import Stop
 
 BATCH_SIZE = 32

@@ -16,8 +16,8 @@ import numpy as np
 
 from cvtrain.backend import keras
 from cvtrain.errors import ConfigError, ResourceError
+from cvtrain.models.blocks import graph_nodes
 from cvtrain.models.convnet import seed_of
-from cvtrain.models.graph import graph_nodes
 from cvtrain.models.weights import load_weights
 from cvtrain.sections.architectures import ARCHITECTURES, Architecture
 from cvtrain.system.text import escape

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import difflib
 import re
+from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
 
 from cvtrain.backend import keras
 from cvtrain.errors import ConfigError
@@ -103,6 +105,12 @@ def narrow_layers(model: keras.Model) -> list[str]:
             narrow.append(operation.name)
         reach = max(reach, last_use[i])
     return narrow
+
+
+def graph_nodes(model: keras.Model) -> Iterator[Any]:
+    """The calls in the graph of a functional model, in an order of computation."""
+    for depth in sorted(model._nodes_by_depth, reverse=True):
+        yield from (node for node in model._nodes_by_depth[depth] if not node.is_input)
 
 
 def _base_layers(model: keras.Model) -> list[keras.Layer]:

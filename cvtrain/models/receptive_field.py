@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from math import ceil
 
 from cvtrain.backend import keras
-from cvtrain.models.graph import graph_nodes
+from cvtrain.models.blocks import graph_nodes
 
 
 @dataclass(frozen=True)

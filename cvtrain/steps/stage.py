@@ -29,8 +29,8 @@ from cvtrain.steps.training_outcome import (
     record_result,
     write_history,
 )
-from cvtrain.system.commit_interval import commit_interval
 from cvtrain.system.console import duration
+from cvtrain.system.files import commit_interval
 from cvtrain.training.checkpoint import Checkpoints
 from cvtrain.training.loop import train
 from cvtrain.training.precision import choose_precision

@@ -11,6 +11,7 @@ import contextlib
 import errno
 import hashlib
 import json
+import math
 import os
 import re
 import shutil
@@ -22,7 +23,7 @@ from typing import Any
 
 from platformdirs import user_cache_path
 
-from cvtrain.errors import DataError, ResourceError
+from cvtrain.errors import ConfigError, DataError, ResourceError
 from cvtrain.system.locks import IS_POSIX, lock
 from cvtrain.system.text import escape
 
@@ -30,6 +31,9 @@ NO_FOLLOW = getattr(os, "O_NOFOLLOW", 0)
 """Flag of `os.open`: refuse a link. Windows knows no such flag."""
 NO_WAIT = getattr(os, "O_NONBLOCK", 0)
 """Flag of `os.open`: do not wait for whoever writes into a pipe, which Windows does not do."""
+
+COMMIT_SECONDS = "CVTRAIN_COMMIT_SECONDS"
+"""Variable of the environment that `commit_interval` reads."""
 
 _TEMPORARY_PREFIX = ".cvtrain-tmp-"
 # As `tempfile` goes on. A folder that a person chose holds other things of theirs.
@@ -213,6 +217,29 @@ def file_digest(path: Path, algorithm: str = "sha256") -> str:
             f"{escape(path)}: cannot be read: {(error.strerror or str(error)).lower()}",
             "Check the file and its permissions.",
         ) from error
+
+
+def commit_interval() -> float | None:
+    """Seconds between two commits of unfinished work: `$CVTRAIN_COMMIT_SECONDS`; None if not set.
+
+    For machines that are taken away at short notice, and for tests of what a kill does.
+
+    Raises:
+        ConfigError: it is no number of seconds.
+    """
+    text = os.environ.get(COMMIT_SECONDS)
+    if text is None:
+        return None
+    try:
+        seconds = float(text)
+    except ValueError:
+        seconds = math.nan
+    if not 0 <= seconds < math.inf:
+        raise ConfigError(
+            f"{COMMIT_SECONDS}: must be seconds, 0 or more; received {text!r}",
+            "Such as 10; or unset it: then commits cost little and a kill loses a minute at most.",
+        )
+    return seconds
 
 
 def cache_dir() -> Path:

@@ -10,11 +10,13 @@ from pathlib import Path
 
 import pytest
 
-from cvtrain.errors import DataError, ResourceError
+from cvtrain.errors import ConfigError, DataError, ResourceError
 from cvtrain.system.files import (
+    COMMIT_SECONDS,
     append_checksum,
     cache_dir,
     commit_bytes,
+    commit_interval,
     commit_json,
     commit_text,
     committed,
@@ -245,3 +247,21 @@ def test_a_digest_of_a_file(tmp_path):
     for name in ("none", "."):
         with pytest.raises(DataError, match=r"cannot be read: (no such file|is a directory)"):
             file_digest(tmp_path / name)
+
+
+def test_only_the_environment_asks(monkeypatch):
+    monkeypatch.delenv(COMMIT_SECONDS, raising=False)
+    assert commit_interval() is None
+    monkeypatch.setenv(COMMIT_SECONDS, "2.5")
+    assert commit_interval() == 2.5
+    monkeypatch.setenv(COMMIT_SECONDS, "0")
+    assert commit_interval() == 0
+
+
+@pytest.mark.parametrize("text", ["", "often", "-1", "nan", "inf"])
+def test_what_is_no_number_of_seconds_is_refused(monkeypatch, text):
+    monkeypatch.setenv(COMMIT_SECONDS, text)
+    with pytest.raises(
+        ConfigError, match=f"{COMMIT_SECONDS}: must be seconds, 0 or more; received"
+    ):
+        commit_interval()
