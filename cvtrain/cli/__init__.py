@@ -1,7 +1,8 @@
 """The command line: parse, load the config, call one function of `commands`.
 
-Imports click, the standard library, errors and names; everything else inside the callbacks, so that
-`--help` costs what click costs.
+What a module here imports at its head uses click and the standard library only, so that `--help`
+takes at most 2.5 times as long as `import click`. Imports inside functions need more: `commands`,
+`config` and `runs.run` need pydantic (115 modules), `data.scan` needs `system.files` (20 modules).
 """
 
 from collections.abc import Mapping, Sequence

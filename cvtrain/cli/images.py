@@ -14,10 +14,10 @@ from cvtrain.cli.options import (
     set_option,
 )
 from cvtrain.errors import ConfigError
+from cvtrain.system.console import Console
 
 if TYPE_CHECKING:
     from cvtrain.config import Config
-    from cvtrain.system.console import Console
 
 
 def _share_option(name: str) -> Callable[[Callable[..., None]], Callable[..., None]]:
@@ -48,7 +48,7 @@ The exit code is 3 if a file is damaged, and 0 if files are at most doubtful."""
 @click.argument("path", default="config.yaml", metavar="[PATH|CONFIG]")
 @set_option
 @common_options
-def check(console: "Console", path: str, overrides: tuple[str, ...]) -> None:
+def check(console: Console, path: str, overrides: tuple[str, ...]) -> None:
     """List every damaged or doubtful image file.
 
     PATH is a folder, a manifest or a named set.
@@ -77,7 +77,7 @@ compressed again or slightly changed. DIR then holds stats.json, duplicates.csv 
 )
 @set_option
 @common_options
-def stats(console: "Console", path: str, overrides: tuple[str, ...], output: Path | None) -> None:
+def stats(console: Console, path: str, overrides: tuple[str, ...], output: Path | None) -> None:
     """Report classes, sizes, colours, duplicates and near duplicates."""
     from cvtrain.commands.data_stats import data_stats
 
@@ -122,7 +122,7 @@ parentheses. To train on the split: data: {source: manifest.csv}""",
 @force_option
 @columns_option
 @common_options
-def split(console: "Console", path: str, output: Path, **options: Any) -> None:
+def split(console: Console, path: str, output: Path, **options: Any) -> None:
     """Write a stratified, group-aware split to a CSV manifest.
 
     All copies of an image and all images of a group are kept in one split. Images that cannot be
@@ -156,7 +156,7 @@ Convert only files that you trust: the code that reads these formats is less har
     help="Folder to write (default: FOLDER-png beside it).",
 )
 @common_options
-def convert(console: "Console", folder: str, output: Path | None) -> None:
+def convert(console: Console, folder: str, output: Path | None) -> None:
     """Convert a folder of images in other formats to PNG.
 
     The new folder has the same subfolders. Images that cvtrain can read are copied. Damaged files
@@ -191,7 +191,7 @@ Downloads continue where they were interrupted, and are checked by their publish
 )
 @common_options
 def fetch(
-    console: "Console", name: str, folder: Path | None, subset: str | None, local: Path | None
+    console: Console, name: str, folder: Path | None, subset: str | None, local: Path | None
 ) -> None:
     """Download a named data set, as a folder of images.
 

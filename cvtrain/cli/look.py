@@ -2,7 +2,7 @@
 
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 
@@ -10,9 +10,8 @@ from cvtrain.cli.named import is_run, open_model_for, open_run, open_run_for, ty
 from cvtrain.cli.options import columns_option, common_options, force_option
 from cvtrain.errors import ConfigError
 from cvtrain.explain import METHOD_NAMES
-
-if TYPE_CHECKING:
-    from cvtrain.system.console import Console
+from cvtrain.system.console import Console
+from cvtrain.system.text import shell_quote
 
 tta_option = click.option(
     "--tta",
@@ -64,7 +63,7 @@ Examples:
 @columns_option
 @tta_option
 @common_options
-def evaluate(console: "Console", run: Path | None, **options: Any) -> None:
+def evaluate(console: Console, run: Path | None, **options: Any) -> None:
     """Measure accuracy, class scores and calibration of a run.
 
     RUN defaults to the newest run. The predictions of all files are written to a CSV file, so that
@@ -109,9 +108,7 @@ A file that cannot be read is reported and does not stop the others; the exit co
 @tta_option
 @force_option
 @common_options
-def predict(
-    console: "Console", paths: tuple[str, ...], output: Path | None, **options: Any
-) -> None:
+def predict(console: Console, paths: tuple[str, ...], output: Path | None, **options: Any) -> None:
     """Classify image files, folders or glob patterns.
 
     RUN defaults to the newest run.
@@ -156,7 +153,7 @@ The model stays as it is; `predict` and `evaluate` read RUN/abstention.json.""",
 @click.option("--off", is_flag=True, help="Remove the threshold: answer every image.")
 @common_options
 def calibrate(
-    console: "Console", run: Path | None, coverage: float | None, risk: float | None, off: bool
+    console: Console, run: Path | None, coverage: float | None, risk: float | None, off: bool
 ) -> None:
     """Set a confidence below which a run answers "unknown".
 
@@ -235,7 +232,7 @@ Examples:
 @moved_option
 @common_options
 def visualize(
-    console: "Console",
+    console: Console,
     paths: tuple[str, ...],
     pixel_range: str | None,
     output: Path | None,
@@ -286,7 +283,7 @@ Examples:
 @moved_option
 @force_option
 @common_options
-def report(console: "Console", run: Path | None, **options: Any) -> None:
+def report(console: Console, run: Path | None, **options: Any) -> None:
     """Write all results of a run to one HTML page.
 
     RUN defaults to the newest run. The page needs no network. It shows accuracy with its interval,
@@ -317,14 +314,13 @@ Examples:
 )
 @force_option
 @common_options
-def compare(console: "Console", runs: tuple[Path, ...], output: Path, force: bool) -> None:
+def compare(console: Console, runs: tuple[Path, ...], output: Path, force: bool) -> None:
     """Compare runs by paired tests on the same test images.
 
     A table and an HTML page show accuracy with its interval, McNemar's paired test, agreement,
     learning curves in one plot, and the differences between the configs.
     """
     from cvtrain.commands.compare import compare as run_compare
-    from cvtrain.system.text import shell_quote
 
     def typed(wrong: Path, run: object) -> str:
         return " ".join(["cvtrain compare", *(shell_quote(run if p == wrong else p) for p in runs)])

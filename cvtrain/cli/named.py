@@ -17,11 +17,13 @@ from typing import TYPE_CHECKING
 import click
 
 from cvtrain.errors import DataError, RunError
+from cvtrain.images.file_types import DecodeError, kind_of
 from cvtrain.models import foreign_models as formats
+from cvtrain.system.console import Console
+from cvtrain.system.text import escape, shell_quote
 
 if TYPE_CHECKING:
     from cvtrain.runs.run import Run
-    from cvtrain.system.console import Console
 
 RUNS_DIR = Path("runs")
 
@@ -32,7 +34,7 @@ _MOST_NAMED = 4
 
 
 def open_run(
-    path: Path | None, console: "Console", *, typed: Typed | None = None, needs_model: bool = False
+    path: Path | None, console: Console, *, typed: Typed | None = None, needs_model: bool = False
 ) -> "Run":
     """The run at `path`, or the newest one that has a model, which is then told.
 
@@ -59,7 +61,7 @@ def open_run(
     return run
 
 
-def open_run_for(paths: Sequence[str], console: "Console") -> tuple["Run", Sequence[str]]:
+def open_run_for(paths: Sequence[str], console: Console) -> tuple["Run", Sequence[str]]:
     """The run that is to answer, and the images: `[RUN] IMAGES...`.
 
     Raises:
@@ -74,7 +76,7 @@ def open_run_for(paths: Sequence[str], console: "Console") -> tuple["Run", Seque
     return opened, images
 
 
-def open_model_for(paths: Sequence[str], console: "Console") -> tuple["Run | Path", Sequence[str]]:
+def open_model_for(paths: Sequence[str], console: Console) -> tuple["Run | Path", Sequence[str]]:
     """The run or `.keras` file to look into, and the images: `[RUN|MODEL.keras] [IMAGES]...`.
 
     Raises:
@@ -90,8 +92,6 @@ def open_model_for(paths: Sequence[str], console: "Console") -> tuple["Run | Pat
 
 def typed_with(*images: str) -> Typed:
     """How this command would name a run: before these images."""
-    from cvtrain.system.text import shell_quote
-
     command = click.get_current_context().info_name
     some = [shell_quote(image) for image in images[:_MOST_NAMED]]
     rest = [*some, "..."] if len(images) > _MOST_NAMED else some
@@ -106,8 +106,6 @@ def refusal(path: Path, typed: Typed, *, or_images: bool = False) -> RunError:
         typed: how the command line would name a run.
         or_images: images could stand in its place.
     """
-    from cvtrain.system.text import escape
-
     around, runs, in_words = run_around(path), _runs_in(path), model_at(path)
     if not os.path.exists(path):  # noqa: PTH110 - unlike Path's, it takes a name that is too long
         what = f"there is no such {'run, file or folder' if or_images else 'run folder'}"
@@ -159,8 +157,6 @@ def _check_no_runs_or_models(images: Sequence[str], *, named: Path | None) -> No
         images: the arguments behind `named`.
         named: the run or model that is to answer; None: nothing is named, and the newest would.
     """
-    from cvtrain.system.text import escape
-
     for place, argument in enumerate(images):
         is_pattern = glob.has_magic(argument) and not os.path.lexists(argument)
         matches = glob.glob(argument, recursive=True) if is_pattern else []  # noqa: PTH207
@@ -237,8 +233,6 @@ def _advice_for_missing(path: Path, typed: Typed, *, or_images: bool) -> str:
 
 def _advice_for_model(path: Path, typed: Typed) -> str:
     """What to do with a model that is not what cvtrain takes here."""
-    from cvtrain.system.text import shell_quote
-
     to_run = f"Name the run folder that it came from, which knows the classes: {typed('RUN')}"
     what = model_at(path)
     if what == formats.MODELS[".keras"] and not path.name.endswith(".keras"):
@@ -253,8 +247,6 @@ def _advice_for_model(path: Path, typed: Typed) -> str:
 
 
 def _did_you_mean(path: Path | None) -> str:
-    from cvtrain.system.text import escape
-
     return f"Did you mean {escape(path)}?" if path else ""
 
 
@@ -325,8 +317,6 @@ def _holds_images(folder: Path) -> bool:
 
 def _no_image_either(path: Path) -> str:
     """What is no image, for a person; empty where there are images."""
-    from cvtrain.images.file_types import DecodeError, kind_of
-
     if os.path.isdir(path):  # noqa: PTH112 - as above
         return "" if _holds_images(path) else " and no images"
     try:

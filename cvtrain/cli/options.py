@@ -10,11 +10,12 @@ import click
 
 from cvtrain.cli.named import RUNS_DIR, is_run, model_at, refusal, run_around, typed_with
 from cvtrain.errors import ConfigError
+from cvtrain.system.console import Console
+from cvtrain.system.text import shell_quote
 
 if TYPE_CHECKING:
     from cvtrain.config import Config
     from cvtrain.runs.run import RunRequest
-    from cvtrain.system.console import Console
 
 
 class WholeSentences(click.Group):
@@ -46,8 +47,6 @@ def common_options(command: Callable[..., None]) -> Callable[..., None]:
     @click.option("--debug", is_flag=True, help="Print the traceback of an error.")
     @functools.wraps(command)
     def wrapper(quiet: bool, debug: bool, **arguments: Any) -> None:
-        from cvtrain.system.console import Console
-
         click.get_current_context().find_root().meta["cvtrain.debug"] = debug
         command(Console(quiet), **arguments)
 
@@ -110,7 +109,6 @@ class Project:
         """The checked config, and the run folder to write or to continue."""
         from cvtrain.config import load_config
         from cvtrain.runs.run import Run, RunRequest, check_not_existing, new_run_path, newest_run
-        from cvtrain.system.text import shell_quote
 
         config, run_dir = self.config, self.run_dir
         kept: Path | None = config
@@ -148,7 +146,7 @@ def project_options(command: Callable[..., None]) -> Callable[..., None]:
     """
 
     @functools.wraps(command)
-    def wrapper(console: "Console", **arguments: Any) -> None:
+    def wrapper(console: Console, **arguments: Any) -> None:
         asked = {field.name: arguments.pop(field.name) for field in fields(Project)}
         command(console, Project(**asked), **arguments)
 

@@ -7,10 +7,10 @@ import click
 
 from cvtrain.cli.options import columns_option, common_options, force_option, set_option
 from cvtrain.runs.commands import MODEL_COMMANDS
+from cvtrain.system.console import Console
 
 if TYPE_CHECKING:
     from cvtrain.sections import Columns
-    from cvtrain.system.console import Console
 
 
 @click.command(
@@ -23,7 +23,7 @@ An editor with a YAML language server then completes and checks a config that be
 # yaml-language-server: $schema=config.schema.json""",
 )
 @common_options
-def schema(console: "Console") -> None:
+def schema(console: Console) -> None:
     """Print the JSON Schema of the config, for editors."""
     import json
 
@@ -76,7 +76,7 @@ Then, in this order:
 )
 @common_options
 def init(
-    console: "Console",
+    console: Console,
     path: str,
     output: Path,
     weights: Path | None,
@@ -114,7 +114,7 @@ The exit code is 5 if a check fails, and 0 otherwise.""",
 )
 @click.option("--json", "as_json", is_flag=True, help="Print JSON instead of a table.")
 @common_options
-def doctor(console: "Console", as_json: bool) -> None:
+def doctor(console: Console, as_json: bool) -> None:
     """Check versions, devices, speed, disk and weights."""
     from cvtrain.commands.doctor import doctor as run_doctor
 
@@ -153,7 +153,7 @@ the last feature map with the size of the objects to classify.""",
 @set_option
 @common_options
 def summary(
-    console: "Console",
+    console: Console,
     config: Path,
     stage: str,
     num_classes: int | None,

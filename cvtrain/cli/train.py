@@ -1,16 +1,13 @@
 """The commands that train, each into a run folder of its own."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import click
 
 from cvtrain.cli.named import RUNS_DIR, open_run
 from cvtrain.cli.options import Project, common_options, project_options
 from cvtrain.errors import ConfigError
-
-if TYPE_CHECKING:
-    from cvtrain.system.console import Console
+from cvtrain.system.console import Console
 
 
 @click.command(
@@ -33,7 +30,7 @@ The run folder holds model.keras, run.json, history.csv, predictions-*.csv and f
     help="Suggest a learning rate by a short training at rising rates; no model is kept.",
 )
 @project_options
-def fit(console: "Console", project: Project, find_lr: bool) -> None:
+def fit(console: Console, project: Project, find_lr: bool) -> None:
     """Train a convnet from scratch and evaluate it.
 
     If the config has an `augment:` section, the training images are changed at random in each
@@ -65,7 +62,7 @@ Examples:
 The run folder holds probe.csv and figures/probe.png, but no model.""",
 )
 @project_options
-def probe(console: "Console", project: Project) -> None:
+def probe(console: Console, project: Project) -> None:
     """Measure which block of a backbone has the best features.
 
     A linear classifier on the pooled features of each block is cross-validated on the training
@@ -91,7 +88,7 @@ Examples:
 The run folder holds learning_curve.csv and figures/learning_curve.png, but no model.""",
 )
 @project_options
-def learning_curve(console: "Console", project: Project) -> None:
+def learning_curve(console: Console, project: Project) -> None:
     """Estimate how much more training images would help.
 
     A linear classifier on the features of the backbone of `extract_features:` is trained on
@@ -123,7 +120,7 @@ takes seconds.""",
     help="Write the features to .npy and .parquet files, and train nothing.",
 )
 @project_options
-def extract_features(console: "Console", project: Project, features_only: bool) -> None:
+def extract_features(console: Console, project: Project, features_only: bool) -> None:
     """Train a head on features of a frozen, pretrained backbone.
 
     The backbone computes the features of each image once. Digests of its layers prove that it stays
@@ -152,7 +149,7 @@ Examples:
     help="Run to start from (default: the newest extract-features run).",
 )
 @project_options
-def finetune(console: "Console", project: Project, source: Path | None) -> None:
+def finetune(console: Console, project: Project, source: Path | None) -> None:
     """Continue training the top layers of a run.
 
     The learning rate is low, and the layers below stay frozen. Their features are read from the
@@ -181,7 +178,7 @@ Examples:
   cvtrain ladder config.yaml --resume            continue with the stage that was stopped""",
 )
 @project_options
-def ladder(console: "Console", project: Project) -> None:
+def ladder(console: Console, project: Project) -> None:
     """Run all stages, from scratch to fine-tuned, and compare them.
 
     The stages are: from scratch, augmented, features, features of augmented views, fine-tuned. All
@@ -227,7 +224,7 @@ Exit codes: 0 identical bit for bit, 7 different; AGAIN/reproduction.json lists 
 )
 @common_options
 def reproduce(
-    console: "Console",
+    console: Console,
     run: Path | None,
     source: str | None,
     run_dir: Path | None,

@@ -107,7 +107,6 @@ def _backbone(config: Config) -> keras.Model:
 
 
 def _layers(model: keras.Model, trained: set[str]) -> Iterator[LayerRow]:
-
     costs = multiply_adds(model)
     rows, columns = (receptive_fields(model, axis) for axis in (1, 2))
     for layer in model.layers:

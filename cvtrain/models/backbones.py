@@ -122,7 +122,6 @@ def _correct_normalization(network: keras.Model) -> None:
     # The ImageNet files of the first EfficientNets hold the deviations where the layer takes the
     # variances; Keras makes up for it in a layer that it adds for `weights="imagenet"` alone
     # (github.com/tensorflow/tensorflow/issues/49930).
-
     kind = keras.layers.Normalization
     mean, variance, _ = next(each for each in network.layers if isinstance(each, kind)).weights
     if np.allclose(mean.numpy(), _IMAGENET_MEAN, atol=1e-3):
@@ -189,7 +188,6 @@ def _flat(
 
 
 def _preprocess(images: keras.KerasTensor, mode: str) -> keras.KerasTensor:
-
     if mode == "inside":
         return images
     matrix, offset = _PREPROCESSING[mode]
@@ -205,7 +203,6 @@ def _preprocess(images: keras.KerasTensor, mode: str) -> keras.KerasTensor:
 
 
 def _copy(operation: keras.Operation, name: str, seed: int) -> keras.Operation:
-
     if type(operation).__name__ == "Add" and len(keras.tree.flatten(operation.input)) == 2:
         # `x + y` between two tensors is no layer yet; features can be taken from a layer only.
         return keras.layers.Add(dtype="float32", name=name)

@@ -199,7 +199,6 @@ class CachedPrefix:
         return found
 
     def _prefix(self) -> keras.Model:
-
         return prefix_of(self.model, *dict.fromkeys((self.layer, *self.also)))
 
     def _extract(

@@ -217,7 +217,6 @@ def _idle(
 
 
 def _trainable_digests(model: keras.Model) -> dict[str, str]:
-
     return {layer.name: layer_digest(layer) for layer in model.layers if layer.trainable_weights}
 
 

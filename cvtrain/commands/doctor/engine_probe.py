@@ -45,7 +45,6 @@ def measure_engine() -> Iterator[dict[str, Any]]:
 
 
 def _convolutions(precision: str) -> Any:
-
     policy = "float32" if precision == "float32" else f"mixed_{precision}"
     images = keras.Input((_SIDE, _SIDE, _CHANNELS))
     maps = images
