@@ -87,52 +87,23 @@ def training_batches(
 
 
 def ordered_batches(
-    pixels: PixelSource,
-    split: Split,
-    *,
-    batch_size: int,
-    workers: int | None = None,
-    prefetch: int = 4,
+    pixels: PixelSource, split: Split, *, batch_size: int
 ) -> Generator[tuple[np.ndarray, np.ndarray], None, None]:
     """All samples once, in order and unchanged, for validation and evaluation.
 
     Arguments, errors and yielded arrays are as in `training_batches`; the last batch may be
     smaller.
     """
-    start = 0
-    batches = image_batches(
-        pixels, split.paths, batch_size=batch_size, workers=workers, prefetch=prefetch
-    )
-    with contextlib.closing(batches):
-        for images in batches:
-            yield images, split.labels[start : start + len(images)]
-            start += len(images)
-
-
-def image_batches(
-    pixels: PixelSource,
-    paths: Sequence[str],
-    *,
-    batch_size: int,
-    workers: int | None = None,
-    prefetch: int = 4,
-) -> Generator[np.ndarray, None, None]:
-    """The images at `paths`, in order and unchanged, for prediction.
-
-    Arguments and errors are as in `training_batches`.
-
-    Yields:
-        uint8 (batch, height, width, 3), contiguous; the last batch may be smaller.
-    """
-    if not paths:
+    num_samples = len(split.paths)
+    if not num_samples:
         return
-    steps = range(num_steps(len(paths), batch_size))
-    spans = (batch_span(step, len(paths), batch_size, full=False) for step in steps)
+    steps = range(num_steps(num_samples, batch_size))
+    spans = (batch_span(step, num_samples, batch_size, full=False) for step in steps)
     draws = ([(0, sample) for sample in span] for span in spans)
-    batches = drawn_batches(draws, pixels, paths, workers=workers, prefetch=prefetch)
+    batches = drawn_batches(draws, pixels, split.paths)
     with contextlib.closing(batches):
-        for images, _ in batches:
-            yield images
+        for images, taken in batches:
+            yield images, split.labels[[sample for _, sample in taken]]
 
 
 def drawn_batches(
