@@ -48,7 +48,7 @@ _LABELS = (
     *("label", "labels", "class", "classes", "class_name", "label_name", "category", "target"),
     *("breed", "species", "diagnosis", "dx", "finding labels", "tag", "tags"),
 )
-_MOST_PLACES = 3
+_MOST_RULES = 3
 _NAME_THEM = "Name the columns in the first line, separated by commas."
 _PLAIN = re.compile(r"\.?[^\W\d]\w*(?:[ ./+-]+\w+)*/?|\.{0,2}(?:/[\w.-]+)+/?|\.\.?")
 _NO_TEXTS = {"null", "true", "false", "yes", "no", "on", "off", ".inf", ".nan"}
@@ -74,18 +74,18 @@ class Columns:
     suffix: str = ""
 
     @property
-    def place(self) -> PathRule:
+    def rule(self) -> PathRule:
         """The rule from paths to files."""
         return PathRule(self.folder, self.strip, self.suffix)
 
-    def at(self, place: PathRule) -> "Columns":
+    def with_rule(self, rule: PathRule) -> "Columns":
         """The same columns with another rule."""
-        return Columns(self.path, self.label, self.split, *place)
+        return Columns(self.path, self.label, self.split, *rule)
 
     def as_yaml(self) -> str:
         """Config syntax on one line, such as `{path: id, label: breed, suffix: .jpg}`."""
         values = {field.name: getattr(self, field.name) for field in fields(self)}
-        if (self.path, self.label) == ("path", "label") and any(self.place):
+        if (self.path, self.label) == ("path", "label") and any(self.rule):
             del values["path"], values["label"]
         texts = (f"{key}: {_as_yaml(value)}" for key, value in values.items() if value)
         return "{" + ", ".join(texts) + "}"
@@ -140,31 +140,33 @@ def propose_columns(files: Files, header: Sequence[str], rows: Sequence[Sequence
     names = [name.strip() for name in header]
     remarks: list[str] = []
     table = _by_column(names, rows)
-    path, places = _path_of(files, table)
-    if any(map(has_image_suffix, names)) or (places and files.find(str(path), places[0])):
-        remarks.append("there is no header, the first line is an image already")
+    path, rules = _path_of(files, table)
+    if any(map(has_image_suffix, names)) or (rules and files.find(str(path), rules[0])):
+        remarks.append("there is no header: the first line names an image")
         table = _by_column(range(1, len(header) + 1), [header, *rows])
-        path, places = _path_of(files, table)
+        path, rules = _path_of(files, table)
     elif len(names) == 1 and " " in names[0]:
-        remarks.append("spaces separate no columns")
+        remarks.append("the columns are separated by spaces")
     elif names and (not names[0] or names[0].startswith("Unnamed: ")):
         remarks.append("the first column has no name: pandas has written its index, too")
     label, is_only = _label_of({k: v for k, v in table.items() if k != path}, remarks)
     if path is None or label is None:
         advice = _NAME_THEM if path is None else "Add a column of labels, one for each image."
         return Proposal(remarks=tuple(remarks), advice=advice)
-    if not places and (numbers := _numbers_as_names(files, table[path])):
+    if not rules and (numbers := _numbers_as_names(files, table[path])):
         return numbers
-    remarks += _doubts(table, path, label, places)
+    remarks += _doubts(table, path, label, rules)
     split = next((k for k, v in table.items() if k not in (path, label) and _are_splits(v)), None)
     columns = Columns(path, label, None if str(split).lower() == "split" else split)
-    is_certain = is_only and _are_certain(files, table[path], places)
+    is_certain = is_only and _are_certain(files, table[path], rules)
     return Proposal(
-        columns.at(places[0] if places else PathRule(folder="FOLDER")), is_certain, tuple(remarks)
+        columns.with_rule(rules[0] if rules else PathRule(folder="FOLDER")),
+        is_certain,
+        tuple(remarks),
     )
 
 
-def propose_place(files: Files, columns: Columns, missing: Sequence[tuple[str, str]]) -> Proposal:
+def propose_rule(files: Files, columns: Columns, missing: Sequence[tuple[str, str]]) -> Proposal:
     """Guess where the files are that a manifest names wrongly.
 
     Args:
@@ -173,19 +175,22 @@ def propose_place(files: Files, columns: Columns, missing: Sequence[tuple[str, s
         missing: Path and label of the lines whose file does not exist.
     """
     paths, labels = zip(*missing, strict=True)
-    if places := find_path_rules(files, paths):
-        remarks = (*explain(paths[0], places[0]), *_also_in(places))
-        is_certain = _are_certain(files, paths, places)
-        return Proposal(columns.at(places[0]), is_certain, remarks)
-    if isinstance(columns.label, Name) and (places := find_path_rules(files, labels)):
-        swapped = Columns(columns.label, columns.path, columns.split, *places[0])
+    if rules := find_path_rules(files, paths):
+        remarks = (*explain(paths[0], rules[0]), *_also_in(rules))
+        is_certain = _are_certain(files, paths, rules)
+        return Proposal(columns.with_rule(rules[0]), is_certain, remarks)
+    if isinstance(columns.label, Name) and (rules := find_path_rules(files, labels)):
+        swapped = Columns(columns.label, columns.path, columns.split, *rules[0])
         remark = f"the files are in the column {escape(columns.label)}"
         return Proposal(swapped, remarks=(remark,))
     if numbers := _numbers_as_names(files, paths):
         return numbers
-    elsewhere = columns.at(PathRule("FOLDER", beginning_of(paths), columns.suffix))
+    elsewhere = columns.with_rule(PathRule("FOLDER", beginning_of(paths), columns.suffix))
     return Proposal(
-        remarks=(*explain(paths[0], None), "no files of these names are in it or near it"),
+        remarks=(
+            *explain(paths[0], None),
+            "no files with these names are in this folder or near it",
+        ),
         advice=f"If they are in another folder: {elsewhere.as_options()}",
     )
 
@@ -203,8 +208,8 @@ def _path_of(files: Files, table: _Table) -> tuple[Name | None, list[PathRule]]:
     for name in ranked:
         values = [value for value in table[name] if value]
         may_be = _rank(name, _PATHS) < len(_PATHS) or 2 * len(set(values)) > len(values)
-        if may_be and (places := find_path_rules(files, values)):
-            return name, places
+        if may_be and (rules := find_path_rules(files, values)):
+            return name, rules
     named = [name for name in ranked if _rank(name, _PATHS) < len(_PATHS)]
     named += [name for name, values in table.items() if any(map(has_image_suffix, values))]
     return next(iter(named), None), []
@@ -252,29 +257,29 @@ def _doubts(
     table: _Table,
     path: Name,
     label: Name | tuple[str, ...],
-    places: Sequence[PathRule],
+    rules: Sequence[PathRule],
 ) -> list[str]:
     """Possible problems of a manifest whose columns are known."""
-    doubts = _also_in(places)
-    if not places:
+    doubts = _also_in(rules)
+    if not rules:
         doubts.append(f"the files of its column {escape(path)} are not in it or near it")
     values = [value for value in table[path] if value]
     if len(set(values)) < len(values):
-        doubts.append("some images have several lines, and may have one each")
+        doubts.append("some images have several lines, but only one each is allowed")
     if isinstance(label, Name) and (several := [v for v in table[label] if "|" in v]):
         doubts.append(f"{escape(several[0])} are several labels, which is not supported")
     return doubts
 
 
-def _also_in(places: Sequence[PathRule]) -> list[str]:
-    others = join_names((str(place.folder or ".") for place in places[1:]), _MOST_PLACES)
+def _also_in(rules: Sequence[PathRule]) -> list[str]:
+    others = join_names((str(rule.folder or ".") for rule in rules[1:]), _MOST_RULES)
     return [f"files of the same names are also in {others}"] if others else []
 
 
-def _are_certain(files: Files, paths: Sequence[str], places: Sequence[PathRule]) -> bool:
+def _are_certain(files: Files, paths: Sequence[str], rules: Sequence[PathRule]) -> bool:
     """Whether exactly one rule finds the files, below the folder of the manifest."""
     distinct = len({*paths}) == len(paths)
-    return distinct and len(places) == 1 and files.are_inside(paths, places[0])
+    return distinct and len(rules) == 1 and files.are_inside(paths, rules[0])
 
 
 def _repeat(values: Sequence[str]) -> bool:

@@ -34,7 +34,7 @@ _KINDS = {
         "Read it with mxnet.recordio, and write its images into a folder for each class.",
     ),
     r"\.(pkl|pickle)|/(data|test)_batch(_\d)?": (
-        "a pickle of Python, which may run anything when it is read",
+        "a Python pickle, which can run any code when it is read",
         "Store its images and labels with numpy.savez_compressed(x_train=..., y_train=...); "
         "CIFAR-10 is the named set cifar10.",
     ),
@@ -65,7 +65,7 @@ _FILES_ALONE = {
     ),
     r"\.ya?ml": (
         "a config, not its images",
-        "Name it in the place of the images: cvtrain fit {file}",
+        "Use it as a config: cvtrain fit {file}",
     ),
 }
 _DOCUMENTS = re.compile(

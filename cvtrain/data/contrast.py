@@ -60,7 +60,7 @@ def examine_contrast(
 
 def advised(findings: Iterable[Issue], limits: tuple[int, int] | None) -> Iterator[Issue]:
     """Yield findings; those of low contrast get the advice to set `data.range` to `limits`."""
-    advice = f"Say which values the images have: --set 'data.range={list(limits or ())}'"
+    advice = f"Set the range of the values: --set 'data.range={list(limits or ())}'"
     for finding in findings:
         helps = limits is not None and finding.what.startswith(LOW)
         yield finding._replace(advice=advice) if helps else finding

@@ -50,7 +50,7 @@ def find_idx(source: Path) -> dict[str, Path]:
         what = "images" if missing[0][0] == "x" else "labels"
         raise DataError(
             f"{escape(source)}: IDX files without the {what} of {missing[0][2:]}",
-            f"Put the file of them beside {escape(min(paths.values()).name)}.",
+            f"Put that file beside {escape(min(paths.values()).name)}.",
         )
     return paths
 

@@ -316,7 +316,7 @@ def _advice_for_one_class(source: Path, found: Mapping[str, Classes]) -> str:
         inside = [path.split("/")[:-1] for path in paths]
         if all(len(folders) > 1 and nfc(folders[0]) == name for folders in inside):
             deeper = escape(source / inside[0][0])
-            return f"Its images lie in folders of their own. Are these the classes? Name {deeper}"
+            return f"If the folders in it are the classes, name {deeper}"
     return "A classifier needs at least two folders of images, one per class."
 
 
@@ -341,7 +341,7 @@ def _similar_names(names: Iterable[str]) -> Iterator[str]:
         text = re.sub(r"[\s._-]+", "", unicodedata.normalize("NFKC", name).casefold())
         other = seen.setdefault(re.sub(r"(?<!\d)0+(?=\d)", "", text) or name, name)
         if other != name:
-            yield f"'{other}' and '{name}' are two classes; is that meant?"
+            yield f"'{other}' and '{name}' are different classes; is this intended?"
 
 
 def _assigned_splits(splits: Mapping[str, Split], assignment: SplitAssignment) -> tuple[str, ...]:

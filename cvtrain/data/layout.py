@@ -185,7 +185,7 @@ def _check_spelling(root: Path, folders: Sequence[str], plain: Mapping[str, str]
     if near and (plain or (are_all and sure)):
         name, match = next(iter(near.items()))
         raise DataError(
-            f"{escape(root / name)}: a folder of folders that is no split",
+            f"{escape(root / name)}: a folder of folders whose name is not that of a split",
             f"Did you mean {match}/? Rename it or move it elsewhere.",
         )
 

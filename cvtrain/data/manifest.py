@@ -19,7 +19,7 @@ from cvtrain.data.columns import (
     Name,
     Proposal,
     propose_columns,
-    propose_place,
+    propose_rule,
     usual_columns,
 )
 from cvtrain.data.path_resolution import Files, spelling_of
@@ -89,20 +89,20 @@ def read_manifest(
         except ValueError as error:
             errors[line] = str(error)
             continue
-        path = files.find(value, columns.place)
+        path = files.find(value, columns.rule)
         if not path:
             missing[line] = value, label
         elif (first := line_of.setdefault(posixpath.normpath(path), line)) != line:
             errors[line] = f"{escape(path)} is already in line {first}"
         else:
             samples[line] = split, label, path
-            if path not in files.paths(value, columns.place):
+            if path not in files.paths(value, columns.rule):
                 respelled[value] = path
     if len(missing) > max(1, _NEARLY_ALL * (len(missing) + len(samples))):
         raise _missing_files(manifest, files, columns, [*missing.values()], len(samples))
     errors |= _several_labels(samples)
     for line, (value, _) in missing.items():
-        path = files.paths(value, columns.place)[-1]
+        path = files.paths(value, columns.rule)[-1]
         errors[line] = f"there is no file {escape(path[:200])}"
     _raise_errors(manifest, errors)
     if respelled and notes is not None:
@@ -132,9 +132,9 @@ def manifest_text(samples: Iterable[Sample]) -> str:
         rows.append((path if _is_safe(path) else f"./{path}", label, split))
     if wrong := dict.fromkeys(cell for row in rows for cell in row if not _is_safe(cell)):
         raise DataError(
-            f"names that cannot stand in a manifest: {len(wrong):,}: {join_names(wrong)}",
-            "Rename them: not UTF-8, control characters, spaces at an end, or a class named as a "
-            "spreadsheet's formula.",
+            f"names that cannot be written to a manifest: {len(wrong):,}: {join_names(wrong)}",
+            "Rename them: they are not UTF-8, contain control characters, begin or end with a "
+            "space, or are classes that a spreadsheet would read as formulas.",
         )
     return csv_text([("path", "label", "split"), *rows])
 
@@ -215,8 +215,8 @@ def _fields(manifest: Path, line: int, header: Sequence[str], columns: Columns) 
         raise DataError(
             f"{escape(manifest)}:{line}: {error.args[0]}; "
             f"the columns are {join_names(names, _MOST_LISTED)}",
-            f"{meant}In data.columns, name columns as the first line does; by numbers, from 1, "
-            "where there is no header.",
+            f"{meant}In data.columns, use the names of the first line, or numbers from 1 if there "
+            "is no header.",
         ) from error
 
 
@@ -238,7 +238,7 @@ def _unknown_header(
 ) -> UnreadManifest:
     if line_of_python := how_to_store_table(manifest, header, rows[:1]):
         advice = f"To store them as images, and name the .npz file: {line_of_python}"
-        proposal = Proposal(remarks=("the columns are pixels, and no files",), advice=advice)
+        proposal = Proposal(remarks=("the columns are pixels, not files",), advice=advice)
     else:
         proposal = propose_columns(files, header, rows[:_MOST_ROWS])
     what = "".join(f"; {remark}" for remark in proposal.remarks)
@@ -257,14 +257,14 @@ def _missing_files(
     num_found: int,
 ) -> UnreadManifest:
     """Error for a manifest with nearly no existing file; `missing` has the paths and labels."""
-    proposal = propose_place(files, columns, missing)
+    proposal = propose_rule(files, columns, missing)
     total = len(missing) + num_found
     are_missing = (
         f"{len(missing):,} of the {total:,} files are not there"
         if num_found
         else f"none of the {total:,} files is there"
     )
-    first = escape(files.paths(missing[0][0], columns.place)[-1][:200])
+    first = escape(files.paths(missing[0][0], columns.rule)[-1][:200])
     return UnreadManifest(
         f"{escape(manifest)}: {are_missing}, such as {first} in "
         f"{escape(files.root.absolute())}: {'; '.join(proposal.remarks)}",
@@ -295,6 +295,6 @@ def _raise_errors(manifest: Path, errors: Mapping[int, str]) -> None:
 def _respelling(manifest: Path, respelled: Mapping[str, str]) -> str:
     value, path = next(iter(respelled.items()))
     return (
-        f"{escape(manifest.name)}: {len(respelled):,} paths are spelled otherwise than their "
-        f"files, by {spelling_of(value, path)}: {escape(value)} is {escape(path)}"
+        f"{escape(manifest.name)}: {len(respelled):,} paths are spelled differently from their "
+        f"files ({spelling_of(value, path)}): {escape(value)} is {escape(path)}"
     )

@@ -29,11 +29,11 @@ ANY_SUFFIX = ".*"
 
 _BLANKS = " '\"`"
 _ELSEWHERE = (
-    (re.compile(r"[A-Za-z][A-Za-z0-9+.-]+://"), "the paths are addresses, and nothing is fetched"),
-    (re.compile(r"[A-Za-z]:[\\/]|\\\\"), "the paths are those of a Windows computer"),
-    (re.compile(r"~"), "only a shell knows what ~ stands for"),
-    (re.compile(r"[\\/]"), "the paths begin at the root of a computer"),
-    (re.compile(r".*\\"), "the paths have backslashes, as Windows has"),
+    (re.compile(r"[A-Za-z][A-Za-z0-9+.-]+://"), "the paths are URLs, which are not downloaded"),
+    (re.compile(r"[A-Za-z]:[\\/]|\\\\"), "the paths are absolute paths of Windows"),
+    (re.compile(r"~"), "only a shell expands ~"),
+    (re.compile(r"[\\/]"), "the paths are absolute"),
+    (re.compile(r".*\\"), "the paths have backslashes, as on Windows"),
 )
 
 
@@ -74,23 +74,23 @@ class Files:
     root: Path
     _listings: dict[str, _Listing] = field(default_factory=dict)
 
-    def find(self, value: str, place: PathRule) -> str:
+    def find(self, value: str, rule: PathRule) -> str:
         """Path of the file that `value` names, in the spelling of the file; empty if none."""
-        paths = self.paths(value, place)
+        paths = self.paths(value, rule)
         exact = next((path for path in paths if self._has(path)), "")
         if exact:
             return exact
         return next((path for path in map(self.spelled, paths) if self._has(path)), "")
 
-    def paths(self, value: str, place: PathRule) -> list[str]:
+    def paths(self, value: str, rule: PathRule) -> list[str]:
         """Possible paths of the file that `value` names, the likeliest first."""
         paths = []
-        for path in place.paths(value):
+        for path in rule.paths(value):
             stem, own = _split_suffix(path)
-            suffixes = self.suffixes(path) if place.suffix == ANY_SUFFIX else [place.suffix]
-            if own or not place.suffix or len(suffixes) != 1:
+            suffixes = self.suffixes(path) if rule.suffix == ANY_SUFFIX else [rule.suffix]
+            if own or not rule.suffix or len(suffixes) != 1:
                 paths.append(path)
-            if place.suffix and len(suffixes) == 1:
+            if rule.suffix and len(suffixes) == 1:
                 paths.append(stem + suffixes[0])
         return paths
 
@@ -101,9 +101,9 @@ class Files:
             return []
         return self.listing(folder).suffixes.get(_shape(_split_suffix(name)[0]), [])
 
-    def are_inside(self, values: Sequence[str], place: PathRule) -> bool:
+    def are_inside(self, values: Sequence[str], rule: PathRule) -> bool:
         """Whether the first of these files that exists is below the root."""
-        first = next(filter(None, (self.find(value, place) for value in values)), "..")
+        first = next(filter(None, (self.find(value, rule) for value in values)), "..")
         root = os.path.realpath(self.root)
         return os.path.realpath(self.root / first).startswith(f"{root}{os.sep}")
 
@@ -159,32 +159,32 @@ def find_path_rules(files: Files, values: Sequence[str]) -> list[PathRule]:
     if not any(files.listing(folder).suffixes for folder in below):
         beside = ["..", *_folders_below(files.root, "..", _DEEPEST - 1), "../.."]
     for folders in (below, [*beside, *home]):
-        if places := _places_in(files, folders, sample):
-            return places
-        if place := _place_in_several(files, folders, _spread(sorted(set(values)), _LARGE_SAMPLE)):
-            return [place]
+        if rules := _rules_in(files, folders, sample):
+            return rules
+        if rule := _rule_for_several(files, folders, _spread(sorted(set(values)), _LARGE_SAMPLE)):
+            return [rule]
     return []
 
 
-def _places_in(files: Files, folders: Iterable[str], sample: Sequence[str]) -> list[PathRule]:
-    places: dict[str, PathRule] = {}
+def _rules_in(files: Files, folders: Iterable[str], sample: Sequence[str]) -> list[PathRule]:
+    rules: dict[str, PathRule] = {}
     for folder in folders:
         for strip in _beginnings(sample):
             for suffix in _suffixes(files, PathRule(folder, strip), sample):
-                place = PathRule(folder, strip, suffix)
-                if found := _are_nearly_all(files, sample, place):
-                    places.setdefault(os.path.realpath(files.root / found), place)
-    return list(places.values())
+                rule = PathRule(folder, strip, suffix)
+                if found := _are_nearly_all(files, sample, rule):
+                    rules.setdefault(os.path.realpath(files.root / found), rule)
+    return list(rules.values())
 
 
-def _place_in_several(
+def _rule_for_several(
     files: Files, folders: Sequence[str], sample: Sequence[str]
 ) -> PathRule | None:
     """A rule for files in several folders, or None."""
     folders = [folder for folder in folders if files.listing(folder).suffixes]
     for strip, suffix in itertools.product(_beginnings(sample), ("", ANY_SUFFIX)):
-        place = PathRule(tuple(folders), strip, suffix)
-        if not _are_nearly_all(files, _spread(sample, _SAMPLE), place):
+        rule = PathRule(tuple(folders), strip, suffix)
+        if not _are_nearly_all(files, _spread(sample, _SAMPLE), rule):
             continue
         used: dict[str, None] = {}
         suffixes = set()
@@ -200,31 +200,31 @@ def _place_in_several(
     return None
 
 
-def _are_nearly_all(files: Files, sample: Sequence[str], place: PathRule) -> str:
+def _are_nearly_all(files: Files, sample: Sequence[str], rule: PathRule) -> str:
     """The first file of the sample if nearly all are found; else empty."""
-    found = [path for value in sample if (path := files.find(value, place))]
+    found = [path for value in sample if (path := files.find(value, rule))]
     return found[0] if found and len(found) >= _NEARLY_ALL * len(sample) else ""
 
 
-def explain(value: str, place: PathRule | None) -> list[str]:
+def explain(value: str, rule: PathRule | None) -> list[str]:
     """Reasons why a path in a manifest does not name its file.
 
     Args:
         value: The path.
-        place: The rule that finds the file, or None.
+        rule: The rule that finds the file, or None.
     """
     reasons = [what for pattern, what in _ELSEWHERE if pattern.match(value)][:1]
-    if place is None:
+    if rule is None:
         return reasons
-    if place.strip and not reasons:
-        reasons.append(f"there is no {escape(place.strip)} that the paths begin with")
-    if place.folder:
-        folders = place.folder if isinstance(place.folder, tuple) else (place.folder,)
+    if rule.strip and not reasons:
+        reasons.append(f"there is no {escape(rule.strip)} that the paths begin with")
+    if rule.folder:
+        folders = rule.folder if isinstance(rule.folder, tuple) else (rule.folder,)
         reasons.append(f"the files lie in {' and '.join(map(escape, folders))}")
-    if place.suffix:
+    if rule.suffix:
         own = _split_suffix(value)[1]
         have = f"the paths end in {own}" if own else "the paths have no suffix"
-        theirs = "several suffixes" if place.suffix == ANY_SUFFIX else place.suffix
+        theirs = "several suffixes" if rule.suffix == ANY_SUFFIX else rule.suffix
         reasons.append(f"{have}, the files end in {escape(theirs)}")
     return reasons
 
@@ -265,13 +265,13 @@ def spelling_of(value: str, path: str) -> str:
     return "quotes, spaces or case"
 
 
-def _suffixes(files: Files, place: PathRule, values: Sequence[str]) -> list[str]:
+def _suffixes(files: Files, rule: PathRule, values: Sequence[str]) -> list[str]:
     """Possible values of `PathRule.suffix`, the simplest first."""
-    if any(files.find(value, place) for value in values[:_PROBES]):
+    if any(files.find(value, rule) for value in values[:_PROBES]):
         return [""]
-    if not any(files.suffixes(*place.paths(value)) for value in values[:_PROBES]):
+    if not any(files.suffixes(*rule.paths(value)) for value in values[:_PROBES]):
         return []
-    found = {suffix for value in values for suffix in files.suffixes(*place.paths(value))}
+    found = {suffix for value in values for suffix in files.suffixes(*rule.paths(value))}
     return [*sorted(found), ANY_SUFFIX]
 
 

@@ -215,9 +215,7 @@ def fetch(
     """
     named = _named(name, subset, local)
     if folder.exists() and not (folder.is_dir() and not any(folder.iterdir())):
-        raise ResourceError(
-            f"{escape(folder)} holds something already", "Choose another folder, or move it."
-        )
+        raise ResourceError(f"{escape(folder)} is not empty", "Choose another folder, or move it.")
     task = _stoppable(task, stop)
     copies = tuple(
         download_file(file, local=local, advice=_how_else(name, named), task=task)
@@ -260,10 +258,10 @@ def _named(name: str, subset: str | None, local: Path | None) -> NamedSet:
             f"{name} has no subset {escape(subset)}",
             f"Its subsets are {', '.join(named.subsets)}."
             if named.subsets
-            else "To train on less of it: data.train_per_class, data.classes.",
+            else "To train on fewer images, set data.train_per_class or data.classes.",
         )
     if local is not None and not named.files:
-        raise ConfigError(f"{name} is made from no file", "Leave --file out.")
+        raise ConfigError(f"{name} needs no file", "Leave --file out.")
     if local is not None and len(named.files) > 1 and not local.is_dir():
         raise ConfigError(
             f"{name} is made from {len(named.files)} files; received {escape(local)}",

@@ -169,7 +169,7 @@ def divide_groups(
     if empty := [split for split in parts if not any(parts[split].values())]:
         raise DataError(
             f"{escape(source)}: too few groups: none is left for {' and '.join(empty)}",
-            "Each class needs a group for each split: look at what the pattern takes as one.",
+            "Each class needs a group for each split: check what the pattern matches in the names.",
         )
     return {**found, **parts}
 

@@ -144,8 +144,8 @@ def _check_finite(prefix: keras.Model, outputs: Sequence[np.ndarray], num_images
         if not np.isfinite(output[:num_images]).all():
             raise TrainingError(
                 f"the backbone gives values at {prefix.output_names[number]} that are not finite",
-                "Its weights are too large, or not of this network: give it others, cut it lower, "
-                "or compute in float32 (precision: float32).",
+                "Its weights are too large or belong to another network: use other weights, an "
+                "earlier layer, or float32 (precision: float32).",
             )
 
 
@@ -236,5 +236,5 @@ def _check_disk_space(stores: Sequence[FeatureStore], num_rows: int) -> None:
             f"{folder}: features of {num_rows:,} images take {needed / 1e6:,.0f} MB, "
             f"and {free / 1e6:,.0f} MB are free",
             "Free some room, let CVTRAIN_CACHE name a folder on another disk, ask for fewer views, "
-            "or cut the model where its maps are smaller.",
+            "or choose a layer with smaller feature maps.",
         )

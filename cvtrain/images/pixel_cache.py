@@ -57,7 +57,7 @@ class PixelCache:
         if expected is not None and hashlib.sha256(pixels.data).digest() != expected:
             raise DataError(
                 f"{escape(path)}: changed since it was checked",
-                "Leave the images as they are while a command runs; start it again.",
+                "Do not change images while a command runs. Start the command again.",
             )
         self.keep(path, pixels)
         return pixels

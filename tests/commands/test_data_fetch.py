@@ -36,7 +36,7 @@ def test_digits_become_a_folder_that_a_config_may_name(here, capsys):
 def test_another_folder_and_what_is_in_the_way(here):
     fetch("digits", here / "sets" / "d")
     assert (here / "sets" / "d" / "test").is_dir()
-    with pytest.raises(ResourceError, match="holds something already"):
+    with pytest.raises(ResourceError, match="is not empty"):
         fetch("mnist", here / "sets" / "d")
 
 

@@ -199,7 +199,7 @@ def test_tables_of_pixels_are_stored_as_is_said(tmp_path, kind):
     path = tmp_path / "it's train.csv"
     with path.open("w", newline="") as file:
         csv.writer(file).writerows([*([header] if header else []), *rows])
-    with pytest.raises(DataError, match="the columns are pixels, and no files") as caught:
+    with pytest.raises(DataError, match="the columns are pixels, not files") as caught:
         read_manifest(path)
     run_advice(caught.value.advice, "To store them as images, and name the .npz file: ")
     read = load_npz(path.with_suffix(".npz"))

@@ -109,7 +109,7 @@ def test_two_lines_of_one_image_are_doubtful(root):
     rows = list(zip(FILES * 2, column("a", "b") * 2, strict=True))
     proposal = propose_columns(Files(root), ["file", "class"], rows)
     assert not proposal.is_certain
-    assert proposal.remarks == ("some images have several lines, and may have one each",)
+    assert proposal.remarks == ("some images have several lines, but only one each is allowed",)
 
 
 def test_files_beside_the_manifest_are_proposed_and_doubtful(root):

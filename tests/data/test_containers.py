@@ -57,7 +57,7 @@ def test_an_archive_is_unpacked_as_is_said(tmp_path, kind, suffix, what):
         ("x.TFRecords", "a TFRecord file", "Images in other files"),
         ("x.h5", "an HDF5 file", "Images in other files"),
         ("data.mdb", "an LMDB database", "lmdb"),
-        ("data_batch_1", "a pickle of Python, which may run anything", "cifar10"),
+        ("data_batch_1", "a Python pickle, which can run any code", "cifar10"),
         ("train_32x32.mat", "a file of MATLAB", "savez_compressed"),
         ("x.npy", "an array without labels", "savez_compressed"),
         ("x.rar", "a packed file", "Unpack it"),

@@ -217,7 +217,7 @@ def test_twelve_bits_are_told_the_range_that_shows_them_all(tmp_path):
     report = checked(write(tmp_path, images))
     assert report.range == (0, 4095)
     assert {p.advice for p in report.problems if p.what.startswith("hardly")} == {
-        "Say which values the images have: --set 'data.range=[0, 4095]'"
+        "Set the range of the values: --set 'data.range=[0, 4095]'"
     }
     _, (message, *_) = resolve(report.index, report, on_bad="skip", on_leak="allow")
     assert message == (

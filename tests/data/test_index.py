@@ -290,8 +290,14 @@ def test_without_leaves_samples_out(make):
             {"train/a": 5, "train/b": 5, "val/a": 1, "valid/a": 1},
             "val/, valid/ mean the same split",
         ),
-        ({"trian/a": 5, "test/a": 1}, "/trian: a folder of folders that is no split"),
-        ({"trian/a": 5, "vaildation/a": 1}, "/trian: a folder of folders that is no split"),
+        (
+            {"trian/a": 5, "test/a": 1},
+            "/trian: a folder of folders whose name is not that of a split",
+        ),
+        (
+            {"trian/a": 5, "vaildation/a": 1},
+            "/trian: a folder of folders whose name is not that of a split",
+        ),
         ({"train/a": 5, "train/b": 5, "test": 3}, "/test: 3 images but no class folders"),
         ({"train": 5, "test": 3}, "/test: 3 images but no class folders"),
         ({"caf\u00e9": 3, "cafe\u0301": 3}, "'cafe\\u0301' and 'caf\\xe9' are one name"),
@@ -368,7 +374,7 @@ def test_nearly_equal_names_are_noted_whatever_source_they_are_from(make, pair, 
     source, pattern = make(tmp_path, [*pair, "owl"])
     index = build_index(source, **SHARES, label_pattern=pattern)
     first, second = sorted(pair, key=scan.natural_key)
-    assert index.notes == (f"'{first}' and '{second}' are two classes; is that meant?",)
+    assert index.notes == (f"'{first}' and '{second}' are different classes; is this intended?",)
     assert len(index.class_names) == 3
 
 

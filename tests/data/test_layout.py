@@ -219,7 +219,9 @@ def test_parts_of_classes_are_said(tmp_path):
     ],
 )
 def test_a_misspelt_split_stands_beside_another(folders, tmp_path):
-    with pytest.raises(DataError, match="a folder of folders that is no split") as caught:
+    with pytest.raises(
+        DataError, match="a folder of folders whose name is not that of a split"
+    ) as caught:
         build_index(make(tmp_path, *folders), **SHARES)
     assert caught.value.advice.startswith("Did you mean ")
 

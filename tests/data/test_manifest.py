@@ -139,10 +139,10 @@ def test_joined_labels_are_no_class(write, joint):
             "no column breeds; the columns are id, breed, Breed",
             "mean breed?",
         ),
-        (Columns("id", "BREED"), "2 columns are called BREED", "by numbers"),
-        (Columns(1, 4), "no column 4", "by numbers, from 1"),
-        (Columns("id", "breed", "split"), "no column split", "by numbers"),
-        (Columns("id", ("breed", "cat")), "no column cat", "by numbers"),
+        (Columns("id", "BREED"), "2 columns are called BREED", "or numbers"),
+        (Columns(1, 4), "no column 4", "or numbers from 1"),
+        (Columns("id", "breed", "split"), "no column split", "or numbers"),
+        (Columns("id", ("breed", "cat")), "no column cat", "or numbers"),
     ],
 )
 def test_columns_that_are_not_there_are_named(write, columns, what, advice):
@@ -158,7 +158,7 @@ def test_another_spelling_is_read_and_told(write, tmp_path):
     manifest = write("path,label\na.png,cat\nsub\\x.png,dog\n")
     assert read_manifest(manifest, notes=notes)[1] == ("", "dog", "Sub/x.PNG")
     assert notes == [
-        "list.csv: 1 paths are spelled otherwise than their files, by backslashes: "
+        "list.csv: 1 paths are spelled differently from their files (backslashes): "
         "sub\\x.png is Sub/x.PNG"
     ]
     with pytest.raises(DataError, match=r":3: a\.png is already in line 2"):
@@ -179,7 +179,7 @@ def test_a_few_missing_files_are_listed_and_many_are_explained_once(write):
     [
         ("", "received: nothing"),
         ("a.png,cat\n", "received: a.png,cat"),
-        ("path label\na.png cat\n", "received: path label; spaces separate no columns"),
+        ("path label\na.png cat\n", "received: path label; the columns are separated by spaces"),
         ("path,label,spilt\n", "received: path,label,spilt"),
         ("path,label,label\n", "received: path,label,label"),
         (b"path,label\n\xff.png,cat\n", "not UTF-8"),
@@ -232,6 +232,6 @@ def test_what_is_written_is_read_back(tmp_path):
     [("=x", "a"), ("x ", "a"), ("x", "a\n"), ("x", "a "), ("x", "caf\udce9"), ("x", "a\x1b[31m")],
 )
 def test_what_a_manifest_cannot_say_is_refused(label, path):
-    with pytest.raises(DataError, match="cannot stand in a manifest: 1:") as caught:
+    with pytest.raises(DataError, match="cannot be written to a manifest: 1:") as caught:
         manifest_text([("train", "fine", "fine.png"), ("train", label, path)])
     assert caught.value.message.isprintable()

@@ -1,4 +1,4 @@
-"""Files that are spelled otherwise than a manifest has them, or lie elsewhere."""
+"""Files that a manifest spells differently, or that are in another folder."""
 
 import unicodedata
 

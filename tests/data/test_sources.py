@@ -183,7 +183,7 @@ def test_a_local_file_is_taken_at_its_word_and_told(tmp_path, publish):
         ("imagenet", {}, "The sets are digits, mnist"),
         ("mnist", {"subset": "book1"}, "mnist has no subset book1"),
         ("cats_vs_dogs", {"subset": "book"}, "Its subsets are book1, book2"),
-        ("digits", {"local": "here"}, "digits is made from no file"),
+        ("digits", {"local": "here"}, "digits needs no file"),
         ("fashion_mnist", {"local": "a.gz"}, "Name the folder that holds train-images"),
     ],
 )
@@ -198,7 +198,7 @@ def test_impossible_wishes_are_told_before_anything_is_done(tmp_path, name, opti
 
 def test_a_folder_with_something_in_it_is_left_alone(tmp_path):
     (tmp_path / "mine.jpg").touch()
-    with pytest.raises(ResourceError, match="holds something already"):
+    with pytest.raises(ResourceError, match="is not empty"):
         fetch("digits", tmp_path)
     assert [path.name for path in tmp_path.iterdir()] == ["mine.jpg"]
 

@@ -142,7 +142,7 @@ def one_class(root):
     images(root, {"cat": 6})
 
 
-@refused("only one class, pets", "Are these the classes? Name")
+@refused("only one class, pets", "If the folders in it are the classes, name")
 def folder_in_a_folder(root):
     images(root, {"pets/cat": 6, "pets/dog": 6})
 
@@ -198,7 +198,7 @@ def train_is_a_file(root):
     (root / "train").write_text("see the other disk")
 
 
-@refused("a folder of folders that is no split", "Did you mean train/?")
+@refused("a folder of folders whose name is not that of a split", "Did you mean train/?")
 def misspelt_split(root):
     images(root, {"trian/cat": 3, "trian/dog": 3, "test/cat": 3, "test/dog": 3})
 
@@ -331,7 +331,7 @@ def images_beside_the_classes(root):
         shutil.copy(path, root / f"{i}.png")
 
 
-@taken(classes=("Cat", "cat", "dog"), num_images=18, notes=("'Cat' and 'cat' are two classes",))
+@taken(classes=("Cat", "cat", "dog"), num_images=18, notes=("'Cat' and 'cat' are different",))
 def two_cases(root):
     images(root, {"Cat": 6, "cat": 6, "dog": 6})
 

@@ -42,7 +42,7 @@ def manifest_with_the_separator_of_excel(root):
     return listed_in(images(root), before="\ufeffsep=;\r\n", separator=";")
 
 
-@refused("received: path label; spaces separate no columns", "separated by commas")
+@refused("received: path label; the columns are separated by spaces", "separated by commas")
 def manifest_with_spaces(root):
     return listed_in(images(root), separator=" ")
 
@@ -52,7 +52,7 @@ def manifest_of_other_columns(root):
     return listed_in(images(root), header=("filename", "class"))
 
 
-@refused("there is no header, the first line is an image already", "{path: 1, label: 2}")
+@refused("there is no header: the first line names an image", "{path: 1, label: 2}")
 def manifest_without_a_header(root):
     return listed_in(images(root), header=None)
 
@@ -86,12 +86,12 @@ def manifest_without_suffixes(root):
     return manifest(root, "\n".join(["path,label", *lines]))
 
 
-@refused("no files of these names are in it or near it", "{folder: FOLDER}")
+@refused("no files with these names are in this folder or near it", "{folder: FOLDER}")
 def manifest_of_nothing_there(root):
     return manifest(images(root), "path,label\na.png,cat\nb.png,dog\n")
 
 
-@taken(num_images=12, notes=("12 paths are spelled otherwise than their files, by backslashes",))
+@taken(num_images=12, notes=("12 paths are spelled differently from their files (backslashes)",))
 def manifest_of_windows(root):
     root = images(root)
     lines = [f"{path},{label}".replace("/", "\\") for path, label in rows_of(root)]

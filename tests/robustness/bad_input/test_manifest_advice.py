@@ -64,7 +64,7 @@ def no_suffix(root):
 def no_suffix_and_backslashes(root):
     truth = images_in(root, "img")
     rows = [(without_suffix(path).replace("/", "\\"), label) for path, label in truth]
-    return truth, table(("path", "label"), rows), "backslashes, as Windows has; the paths have no s"
+    return truth, table(("path", "label"), rows), "backslashes, as on Windows; the paths have no s"
 
 
 def no_suffix_and_upper_case(root):
@@ -89,31 +89,31 @@ def several_suffixes(root):
 def drive_of_windows(root):
     truth = images_in(root, "img")
     rows = [("C:\\Users\\bob\\" + path.replace("/", "\\"), label) for path, label in truth]
-    return truth, table(("path", "label"), rows), "the paths are those of a Windows computer"
+    return truth, table(("path", "label"), rows), "the paths are absolute paths of Windows"
 
 
 def home_folder(root):
     truth = images_in(root, "img")
     rows = [(f"~/photos/{path}", label) for path, label in truth]
-    return truth, table(("path", "label"), rows), "only a shell knows what ~ stands for"
+    return truth, table(("path", "label"), rows), "only a shell expands ~"
 
 
 def addresses(root):
     truth = images_in(root, "img")
     rows = [(f"https://example.org/set/{path}", label) for path, label in truth]
-    return truth, table(("path", "label"), rows), "the paths are addresses, and nothing is fetched"
+    return truth, table(("path", "label"), rows), "the paths are URLs, which are not downloaded"
 
 
 def leading_slash(root):
     truth = images_in(root, "img")
     rows = [(f"/{path}", label) for path, label in truth]
-    return truth, table(("path", "label"), rows), "the paths begin at the root of a computer"
+    return truth, table(("path", "label"), rows), "the paths are absolute"
 
 
 def another_computer(root):
     truth = images_in(root, "img")
     rows = [(f"/home/alice/my data/{path}", label) for path, label in truth]
-    return truth, table(("path", "label"), rows), "the paths begin at the root of a computer"
+    return truth, table(("path", "label"), rows), "the paths are absolute"
 
 
 def a_folder_too_many(root):
@@ -167,13 +167,13 @@ def semicolons_of_other_columns(root):
 
 def no_header(root):
     truth = images_in(root, "img")
-    return truth, table(*truth[:1], truth[1:]), "there is no header, the first line is an image"
+    return truth, table(*truth[:1], truth[1:]), "there is no header: the first line names an image"
 
 
 def no_header_and_no_suffix(root):
     truth = named_images(root, "train")
     rows = [(stem(path), label) for path, label in truth]
-    return truth, table(*rows[:1], rows[1:]), "there is no header, the first line is an image"
+    return truth, table(*rows[:1], rows[1:]), "there is no header: the first line names an image"
 
 
 def index_of_pandas(root):
