@@ -6,13 +6,13 @@ and so one resampling; all colour is one 3x4 matrix, except for the operations o
 """
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import cv2
 import numpy as np
 
 from cvtrain.images.rand_augment import Operation, backward_matrix, draw_operations, recolour
-from cvtrain.images.random_erasing import NUM_NUMBERS, Erased, draw_erased, erase
 from cvtrain.sections import Augment
 
 AUGMENT_VERSION = 1
@@ -30,7 +30,25 @@ _BORDERS = {
     "wrap": cv2.BORDER_WRAP,
     "constant": cv2.BORDER_CONSTANT,
 }
+_ERASED_AREA = (0.02, 0.33)  # fraction of the image
+_ERASED_ASPECT = (0.3, 3.3)  # height by width, both as fractions of the image's
 _LUMA = np.array([0.299, 0.587, 0.114])  # ITU-R BT.601, the weights of Pillow's mode L
+
+
+@dataclass(frozen=True)
+class Erased:
+    """A rectangle that is replaced by noise (Zhong et al. 2017, Random Erasing, arXiv:1708.04896).
+
+    Attributes:
+        top, left, height, width: Fractions of the image's height and width.
+        seed: Random seed of the noise.
+    """
+
+    top: float
+    left: float
+    height: float
+    width: float
+    seed: int
 
 
 @dataclass(frozen=True)
@@ -100,7 +118,7 @@ def draw(augmentation: Augment, *, seed: int, epoch: int, sample: int) -> Change
     may_mirror_x, may_mirror_y = _FLIPS[augmentation.flip]
     side_x, side_y, *signed = (2.0 * generator.random(10) - 1.0).tolist()
     rotate, shift_x, shift_y, shear, zoom, brightness, contrast, saturation = signed
-    erased = draw_erased(augmentation.erase, generator.random(NUM_NUMBERS).tolist())
+    erased = _draw_erased(augmentation.erase, generator.random(6).tolist())
     rand_augment = augmentation.rand_augment
     return Change(
         mirror_x=may_mirror_x and side_x < 0,
@@ -185,3 +203,31 @@ def colour_matrix(change: Change, mean_grey: float) -> np.ndarray:
     saturate = change.saturation * np.eye(3) + (1.0 - change.saturation) * _LUMA
     offset = 255.0 * change.brightness + (1.0 - change.contrast) * mean_grey
     return np.column_stack([change.contrast * saturate, np.full(3, offset)])
+
+
+def _draw_erased(probability: float, numbers: Sequence[float]) -> Erased | None:
+    """Draw a rectangle with some probability from 6 random numbers, uniform in [0, 1)."""
+    happens, size, shape, down, right, noise = numbers
+    if happens >= probability:
+        return None
+    # The area is uniform and the aspect ratio log-uniform, limited so that the rectangle fits.
+    area = _ERASED_AREA[0] + (_ERASED_AREA[1] - _ERASED_AREA[0]) * size
+    low, high = math.log(max(_ERASED_ASPECT[0], area)), math.log(min(_ERASED_ASPECT[1], 1 / area))
+    aspect = math.exp(low + (high - low) * shape)
+    height, width = math.sqrt(area * aspect), math.sqrt(area / aspect)
+    return Erased((1 - height) * down, (1 - width) * right, height, width, int(noise * 2**53))
+
+
+def erase(pixels: np.ndarray, erased: Erased) -> None:
+    """Fill the rectangle with noise, uniform and independent in every pixel and channel.
+
+    Args:
+        pixels: uint8 (height, width, 3), modified in place.
+        erased: The rectangle.
+    """
+    height, width = pixels.shape[:2]
+    rows = slice(round(erased.top * height), round((erased.top + erased.height) * height))
+    columns = slice(round(erased.left * width), round((erased.left + erased.width) * width))
+    part = pixels[rows, columns]
+    noise = np.random.Generator(np.random.Philox(erased.seed)).bytes(part.size)
+    part[...] = np.frombuffer(noise, np.uint8).reshape(part.shape)

@@ -3,8 +3,7 @@
 import numpy as np
 import pytest
 
-from cvtrain.images.augment import Change, apply, augment, draw
-from cvtrain.images.random_erasing import Erased, erase
+from cvtrain.images.augment import Change, Erased, apply, augment, draw, erase
 from cvtrain.sections import Augment
 
 COUNT = 4000
