@@ -1,5 +1,6 @@
 """Microsoft's archive of cats and dogs -> class folders, without damaged files."""
 
+import itertools
 import re
 import zipfile
 import zlib
@@ -42,23 +43,22 @@ def write_cats_vs_dogs(folder: Path, archive: Path, counts: Counts | None, show:
             found = _photos(photos)
             if not all(found.values()):
                 raise DataError(
-                    f"{escape(archive)}: there are no files PetImages/Cat/NUMBER.jpg and "
-                    "PetImages/Dog/NUMBER.jpg in it",
-                    "Name the archive as Microsoft publishes it: kagglecatsanddogs_5340.zip.",
+                    f"{escape(archive)}: the archive does not contain PetImages/Cat/NUMBER.jpg and "
+                    "PetImages/Dog/NUMBER.jpg",
+                    "Use Microsoft's archive kagglecatsanddogs_5340.zip.",
                 )
             places = sum(counts.values()) if counts else max(map(len, found.values()))
             done, total = 0, sum(min(places, len(members)) for members in found.values())
             for name, members in found.items():
+                done_before = done
+                targets = _targets(folder, name, counts)
                 usable = _usable(photos, members, left_out)
-                for target in _targets(folder, name, counts):
-                    number, content = next(usable, (None, b""))
-                    if number is None:
-                        break
+                for target, (number, content) in zip(targets, usable, strict=False):
                     target.mkdir(parents=True, exist_ok=True)
                     (target / f"{number}.jpg").write_bytes(content)
                     done += 1
                     show(done, total)
-                if counts and number is None:
+                if counts and done - done_before < places:
                     raise DataError(
                         f"{escape(archive)}: fewer than {places:,} usable photographs of {name}",
                         "Name the whole archive, or leave the subset out.",
@@ -80,11 +80,8 @@ def _photos(archive: zipfile.ZipFile) -> dict[str, dict[int, zipfile.ZipInfo]]:
 def _targets(folder: Path, name: str, counts: Counts | None) -> Iterator[Path]:
     """The folder of each photograph of a class, in turn."""
     if counts is None:
-        while True:
-            yield folder / name
-    for split, count in counts.items():
-        for _ in range(count):
-            yield folder / split / name
+        return itertools.repeat(folder / name)
+    return (folder / split / name for split, count in counts.items() for _ in range(count))
 
 
 def _usable(

@@ -11,7 +11,7 @@ changed by 10 %; 92 % rotated by 1 degree; 36 % cropped by 2 % a side, and none 
 """
 
 import itertools
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from typing import NamedTuple
 
 import cv2
@@ -80,17 +80,12 @@ def find_near_duplicates(hashes: np.ndarray, thumbnails: np.ndarray) -> list[Nea
         thumbnails: uint8 (n, 16, 16, 3).
     """
     found: dict[tuple[int, int], NearDuplicate] = {}
-    for bands in itertools.combinations(range(8), 2):
-        for left, right in _candidates(hashes, bands):
-            for pair in _confirmed(hashes, thumbnails, left, right):
-                found[pair[:2]] = pair
-            if len(found) >= _MOST_PAIRS:
-                return _sorted(found.values())
-    return _sorted(found.values())
-
-
-def _sorted(pairs: Iterable[NearDuplicate]) -> list[NearDuplicate]:
-    return sorted(pairs, key=lambda pair: (pair.difference, pair))
+    all_bands = itertools.combinations(range(8), 2)
+    for left, right in itertools.chain.from_iterable(_candidates(hashes, b) for b in all_bands):
+        found |= {pair[:2]: pair for pair in _confirmed(hashes, thumbnails, left, right)}
+        if len(found) >= _MOST_PAIRS:
+            break
+    return sorted(found.values(), key=lambda pair: (pair.difference, pair))
 
 
 def _candidates(

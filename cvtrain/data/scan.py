@@ -130,8 +130,8 @@ def images_below(root: Path, folder: str, left_out: LeftOut) -> Iterator[str]:
 def find_images(paths: Iterable[str], left_out: LeftOut) -> Iterator[Found]:
     """Yield the image files of files, folders (recursively) and glob patterns.
 
-    Files that are named explicitly are images whatever their suffix. A missing, empty or unreadable
-    path yields a problem and does not stop the iteration. Files in folders that are left out are
+    Files that are named explicitly are images with any suffix. A missing, empty or unreadable path
+    yields a problem and does not stop the iteration. Files in folders that are left out are
     recorded in `left_out`.
     """
     for path in map(str, paths):

@@ -118,7 +118,7 @@ def test_a_damaged_archive_is_told(tmp_path, damage):
         write_cats_vs_dogs(tmp_path / "out", archive, None, quiet)
 
 
-def test_another_archive_is_told(tmp_path):
+def test_another_archive_is_refused(tmp_path):
     archive = write_zip(tmp_path / "other.zip", {"train/cat.0.jpg": jpeg(0)})
-    with pytest.raises(DataError, match="no files PetImages/Cat"):
+    with pytest.raises(DataError, match="does not contain PetImages/Cat"):
         write_cats_vs_dogs(tmp_path / "out", archive, None, quiet)
