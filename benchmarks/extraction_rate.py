@@ -74,7 +74,7 @@ def main() -> None:
 
 
 def measured(run: Callable[[], object], images: int) -> Rate:
-    """How fast something that takes so many images is."""
+    """Rate of a function that processes this number of images."""
     start = time.perf_counter(), time.process_time()
     run()
     now = time.perf_counter(), time.process_time()

@@ -139,7 +139,7 @@ def timed(command: list, environment: dict[str, str]) -> tuple[str, float]:
 
 
 def turn(epochs: list[float], images: int, seconds: float) -> Turn:
-    """The speed of a training whose epochs took so many seconds."""
+    """The speed of a training, from the seconds of its epochs."""
     return Turn(images / statistics.median(epochs[1:]), images / epochs[0], seconds)
 
 

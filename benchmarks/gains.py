@@ -54,7 +54,9 @@ def main() -> None:
     parser.add_argument("--set", action="append", default=[], help="as in `cvtrain fit`")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--extras", nargs="+", choices=EXTRAS, default=list(EXTRAS))
-    parser.add_argument("--tta", type=int, default=0, help="also evaluate with so many views")
+    parser.add_argument(
+        "--tta", type=int, default=0, help="also evaluate with this number of views"
+    )
     options = parser.parse_args()
 
     names = list(dict.fromkeys([PLAIN, *options.extras]))

@@ -62,7 +62,7 @@ def main() -> None:
 
 
 def prepare(folder: Path, options: argparse.Namespace) -> str:
-    """Save a model and images; the layer whose maps are asked for."""
+    """Save a model and images; return the layer of the maps."""
     from cvtrain.backend import keras
     from cvtrain.explain.flat_model import last_spatial_layer, open_model
     from cvtrain.images.decode import Decoder, read_image
@@ -111,7 +111,7 @@ def measure(folder: Path) -> None:
 
 
 def timed(command: list[str], libraries: Path) -> float | None:
-    """Seconds that a contender says it took; None, and why, when it failed."""
+    """Seconds that a library reports; None and the reason if it failed."""
     environment = os.environ | {"PYTHONPATH": str(libraries)}
     done = subprocess.run(command, env=environment, capture_output=True, text=True)
     if done.returncode:

@@ -84,7 +84,7 @@ def pooled_features(
 
 
 def with_swaps(labels: np.ndarray, share: float, seed: int) -> tuple[np.ndarray, np.ndarray]:
-    """Labels of which a share is another class, and the positions of those."""
+    """Labels with a share of wrong classes, and the indices of these."""
     generator = np.random.default_rng(seed)
     num_classes = int(labels.max()) + 1
     swapped = generator.choice(len(labels), round(share * len(labels)), replace=False)

@@ -1,4 +1,4 @@
-"""The pointing game: does the strongest point of a map lie on the object that was asked for?
+"""The pointing game: does the maximum of a map lie on the object of the target class?
 
 Images hold two objects of different kinds at random places, on a random background; a map is asked
 for each of the two. A method that ignores the class can hit one of them at best. The network learns
@@ -88,7 +88,7 @@ def scenes(num: int, num_objects: int, *, seed: int) -> tuple[np.ndarray, np.nda
 
 
 def trained(num_images: int, epochs: int, *, seed: int) -> keras.Model:
-    """A small convnet that tells the kinds apart, trained on images with one object.
+    """A small convnet that classifies the kinds, trained on images with one object.
 
     Its last layer sees 26x26 pixels, more than an object, at every fourth pixel.
     """
@@ -114,7 +114,7 @@ def trained(num_images: int, epochs: int, *, seed: int) -> keras.Model:
 def hits(
     explain: Explain, images: np.ndarray, kinds: np.ndarray, areas: np.ndarray, num: int = 16
 ) -> np.ndarray:
-    """Which maps point at the object asked for: (n, objects) bool; `num` images at a time."""
+    """Whether each map points at the target object: (n, objects) bool; `num` images at a time."""
     result = np.zeros(kinds.shape, bool)
     for start in range(0, len(images), num):
         part = slice(start, start + num)

@@ -125,7 +125,7 @@ def start(
 
 
 def serve(contender: Contender, options: argparse.Namespace) -> None:
-    """Build a contender's step, warm it up and take turns as they are asked for."""
+    """Build the step of one framework, warm it up and run it on request."""
     rng = np.random.default_rng(0)
     shape = (options.batch, options.size, options.size, 3)
     batches = [

@@ -1,7 +1,7 @@
-"""A YAML file and `--set` texts -> a checked Config, or every mistake at once.
+"""Load a YAML file and `--set` values into a checked Config, or report every mistake at once.
 
-Each mistake reads `file:line: key: what is expected; what was received`. Nothing in here imports
-TensorFlow, so that it is told in a fraction of a second.
+Each mistake reads `file:line: key: what is expected; what was received`. Nothing here imports
+TensorFlow, so that mistakes are reported in a fraction of a second.
 """
 
 import difflib
@@ -23,7 +23,7 @@ _RETIRED: dict[KeyPath, Any] = {
     ("cached_features",): "bfloat16",
     ("extract_features", "head", "neighbors"): 20,
 }
-"""Keys that runs of earlier versions have written out, and the value that changes nothing now."""
+"""Keys in configs of runs of earlier versions, and the value for which they are ignored."""
 
 
 def load_config(path: Path, overrides: Iterable[str] = ()) -> Config:
@@ -45,12 +45,12 @@ def load_config(path: Path, overrides: Iterable[str] = ()) -> Config:
 def config_for_source(
     source: str, overrides: Iterable[str] = (), *, columns: str | None = None
 ) -> Config:
-    """The defaults for `source`, for commands that look at images without a config.
+    """The default config of `source`, for commands on images without a config file.
 
     Args:
-        source: what `data.source` may be.
-        overrides: as of `load_config`.
-        columns: `data.columns` in YAML, as the option --columns has it.
+        source: value of `data.source`.
+        overrides: as in `load_config`.
+        columns: value of the option --columns: `data.columns` in YAML.
 
     Raises:
         ConfigError: an override is wrong.
@@ -89,7 +89,7 @@ def dump_config(config: Config, command: str | None = None) -> str:
     """The config as YAML, every default written out; `load_config` reads it back.
 
     Args:
-        command: leave out the sections that this command does not read; None keeps all.
+        command: omit the sections that this command does not read; None: keep all.
     """
     return yaml.dump(config_values(config, command))
 
@@ -153,7 +153,7 @@ def _advice_for_missing(path: Path) -> str:
 def _apply(
     values: dict[str, Any], origins: Origins, override: str, said: str | None = None
 ) -> None:
-    """Write one `key.path=value` into `values`; `said` is how a person said it, if not by --set."""
+    """Write one `key.path=value` into `values`; `said`: the option for messages, if not --set."""
     key, equals, text = override.partition("=")
     path = tuple(key.strip().split("."))
     if not equals or not all(path):

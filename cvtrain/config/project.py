@@ -14,9 +14,9 @@ KeyPath = tuple[str | int, ...]
 
 
 class Origins:
-    """Where each value came from, for messages: a line of the file or a --set.
+    """The origin of each value, for messages: a line of the file or a --set.
 
-    Any two are equal: configs that say the same are the same, wherever it is said.
+    Any two are equal, so that configs with equal values are equal.
     """
 
     def __init__(self, name: str, lines: Mapping[KeyPath, int]):
@@ -68,7 +68,7 @@ class Config(Section):
     _origins: Origins = PrivateAttr(default_factory=lambda: Origins("", {}))
 
     def know(self, origins: Origins) -> None:
-        """Remember where the values come from."""
+        """Set the origins of the values."""
         self._origins = origins
 
     def name(self, *path: str) -> str:
@@ -100,7 +100,7 @@ class Config(Section):
 
 
 def makes_new_run(key: str) -> bool:
-    """Is a run another one with another value of this key, such as `fit.model.filters`?"""
+    """Whether a change of this key, such as `fit.model.filters`, requires a new run."""
     sections: list[type[Section]] = [Config]
     for part in key.split("."):
         fields = [each.model_fields[part] for each in sections if part in each.model_fields]

@@ -1,5 +1,5 @@
-"""What pydantic finds wrong with a config -> one sentence for each key: what is expected, what was
-received, and what may have been meant.
+"""Turn pydantic's errors into one sentence per key: the expected and received values, and a
+suggestion.
 """
 
 import difflib
@@ -38,11 +38,11 @@ _NUMBER = re.compile(
 
 
 def mistakes(error: ValidationError, values: Any) -> dict[KeyPath, str]:
-    """What is wrong at each key, beginning with its name.
+    """The message for each key, beginning with its name.
 
     Args:
-        error: what the sections say of `values`.
-        values: of a config, as plain dicts, lists and scalars.
+        error: the error of the sections for `values`.
+        values: the config as plain dicts, lists and scalars.
     """
     found: dict[KeyPath, str] = {}
     for item in error.errors(include_url=False):
@@ -99,7 +99,7 @@ def _what(item: Mapping[str, Any], path: KeyPath) -> str:
 
 
 def _meant(received: Any, kind: str) -> str:
-    """What may have been meant by a text where there must be a number or a truth; else nothing."""
+    """Suggested value for a text in place of a number or a boolean; else empty."""
     if not isinstance(received, str) or len(received) > _LONGEST_NUMBER:
         return ""
     if kind == "bool_type":
@@ -117,12 +117,12 @@ def _meant(received: Any, kind: str) -> str:
 
 
 def shown(text: str) -> str:
-    """A text in which a stranger's keys and values may stand, fit for a terminal."""
+    """A text with keys and values of a config, escaped and shortened for a terminal."""
     return escape(text[:_MOST_CHARACTERS])
 
 
 def in_words(value: Any) -> str:
-    """A value as a sentence names it: the text '40', a section, nothing."""
+    """Description of a value: the text '40', a section, nothing."""
     if isinstance(value, str):
         return f"the text '{value[:60]}'"
     if isinstance(value, dict):
@@ -133,7 +133,7 @@ def in_words(value: Any) -> str:
 
 
 def _annotation_at(loc: KeyPath) -> Any:
-    """What the sections declare at pydantic's `loc`; None where there is no such key."""
+    """The annotation of the field at pydantic's `loc`; None for an unknown key."""
     annotation: Any = Config
     for part in loc:
         if isinstance(part, int):  # an entry of a list: the list's type names that of its entries
@@ -150,7 +150,7 @@ def _annotation_at(loc: KeyPath) -> Any:
 
 
 def _names(section: type[Section]) -> tuple[Any, ...]:
-    """What its key `name` may say."""
+    """Allowed values of the key `name`."""
     return get_args(section.model_fields["name"].annotation)
 
 
@@ -175,13 +175,13 @@ def _meaning(loc: KeyPath) -> str:
 
 
 def _one_of(received: Any, choices: Sequence[str]) -> str:
-    """What was received, and which of the choices that may have meant."""
+    """The received value, and the closest choice."""
     close = difflib.get_close_matches(str(received).lower(), choices, 1)
     return in_words(received) + (f". Did you mean {close[0]}?" if close else "")
 
 
 def _did_you_mean(path: KeyPath, loc: KeyPath) -> str:
-    """The nearest key of this section, else the place where a key of this name does stand."""
+    """Suggest the closest key of this section, or a key of the same name in another section."""
     here = _fields(loc[:-1])
     prefix = ".".join(map(str, path[:-1]))
     name = str(path[-1])

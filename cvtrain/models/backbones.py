@@ -50,13 +50,14 @@ def build_backbone(
         name: a key of `ARCHITECTURES`.
         image_size: height, width in pixels.
         weights: `imagenet`, which Keras downloads once and checks by its digest; a file, as
-            `load_weights` takes it; None: random, of a scale at which every layer has a say.
+            `load_weights` takes it; None: random, scaled so that the output of every layer has
+            about size 1.
         alpha: width of a MobileNet relative to the full one; None is 1.
         seed: the random weights depend on it and on the architecture alone.
 
     Raises:
         ConfigError: there is no such network, or not with this size or alpha.
-        ResourceError: the weights cannot be downloaded; says which file it is.
+        ResourceError: the weights cannot be downloaded; the message names the file.
         RunError: the file is not readable or not of this network.
     """
     backbone = _checked(name, image_size, alpha)
@@ -204,7 +205,7 @@ def _preprocess(images: keras.KerasTensor, mode: str) -> keras.KerasTensor:
 
 def _copy(operation: keras.Operation, name: str, seed: int) -> keras.Operation:
     if type(operation).__name__ == "Add" and len(keras.tree.flatten(operation.input)) == 2:
-        # `x + y` between two tensors is no layer yet; features can be taken from a layer only.
+        # `x + y` of two tensors is an operation, and features can be taken from layers only.
         return keras.layers.Add(dtype="float32", name=name)
     config = operation.get_config() | {"name": name}
     if isinstance(operation, keras.Layer):

@@ -1,4 +1,4 @@
-"""The blocks of a flat model, and the places where it can be cut in two."""
+"""The blocks of a flat model, and the layers where it can be cut."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ class Block:
     """A block of a network.
 
     Attributes:
-        name: what the names of its layers begin with.
-        layer: name of its last layer through which everything passes.
+        name: prefix of the names of its layers.
+        layer: name of its last layer through which all data passes.
     """
 
     name: str
@@ -48,9 +48,9 @@ _BLOCK_IN_PARTS: dict[re.Pattern[str], str] = {
 def blocks(model: keras.Model) -> list[Block]:
     """The blocks of a flat model up to its classifier, in the order of computation.
 
-    A block ends where the whole graph narrows to one tensor, so a branch is none. Layers whose name
-    says nothing (`add_3`, `out_relu`) belong to the block of the layer before them, and before the
-    first block to `stem`.
+    A block ends where the whole graph narrows to one tensor, so a branch is not a block. Layers
+    without the name of a block (`add_3`, `out_relu`) belong to the block of the layer before them,
+    or to `stem` before the first block.
     """
     narrow = set(narrow_layers(model))
     ends: dict[str, str] = {}
@@ -63,15 +63,15 @@ def blocks(model: keras.Model) -> list[Block]:
 
 
 def find_cut(model: keras.Model, cut: str | None, *, key: str = "backbone.cut") -> str:
-    """The name of the layer where `cut` says to cut a flat model.
+    """The name of the layer where a flat model is cut.
 
     Args:
-        model: as `build_backbone` or a run has it; what it has from `features` on is no base.
-        cut: a block, whose last layer is meant, or a layer; None: the end of the last block.
-        key: of the config that says so, for errors.
+        model: from `build_backbone`, or of a run; a head, from the layer `features` on, is ignored.
+        cut: a layer, or a block for its last layer; None: the end of the last block.
+        key: key of the config that is named in errors.
 
     Raises:
-        ConfigError: there is no such block and no such layer.
+        ConfigError: the model has no such block or layer.
     """
     ends = {block.name: block.layer for block in blocks(model)}
     if cut is None:

@@ -1,7 +1,8 @@
-"""What a file or folder of a model is, by its first bytes before its name, and the way from it.
+"""Recognize the format of a model file, and advise how to convert it.
 
-Nothing is loaded: a few bytes, and of a `.keras` archive or HDF5 file the description of its
-layers. The lines of Python that are advised run in plain Keras, and only at a person's wish.
+The first bytes of a file count more than its name. No model is loaded; of a `.keras` archive or an
+HDF5 file the description of the layers is read. The advice is a command line of plain Keras, which
+the user may run.
 """
 
 from __future__ import annotations
@@ -30,7 +31,7 @@ MODELS = {
     ".pth": "a PyTorch model",
     ".safetensors": "a file of weights",
 }
-"""What is called like this, in words."""
+"""Suffix of a file name -> description."""
 
 _OTHERS = {
     ".npz": "a file of NumPy arrays",
@@ -45,7 +46,7 @@ _OTHERS = {
     ".gz": "an archive",
     ".tgz": "an archive",
 }
-"""What people keep weights or models in that nothing here reads."""
+"""Formats of weights or models that cvtrain does not read."""
 _ARCHIVES = {"a ZIP archive", "an archive"}
 
 _HEAD_BYTES = 4096
@@ -54,7 +55,7 @@ _TRUST = "If you trust where it comes from (Keras may run code that is in it)"
 
 
 def model_at(path: Path) -> str:
-    """What a file is that is or is called like a model, in words; else empty."""
+    """Description of a file with the content or the name of a model; else empty."""
     if not _is_file(path):
         return ""
     known = MODELS | _OTHERS
@@ -74,7 +75,7 @@ def model_at(path: Path) -> str:
 
 
 def what_is(path: Path) -> str:
-    """What stands at a path, for a person who took it for a model or for weights."""
+    """Description of a path that was given as a model or as weights."""
     if path.is_dir():
         is_saved = (path / "saved_model.pb").is_file()
         return "is a TensorFlow SavedModel, which is a folder" if is_saved else "is a folder"
@@ -126,7 +127,7 @@ def nested_base(path: Path) -> list[str]:
 
 
 def _holds_models(path: Path) -> bool:
-    """Whether there is any model inside a model, however small."""
+    """Whether a model contains another model."""
     config = _json_in(path, "config.json") or _hdf5_config(path)
     with contextlib.suppress(Exception):  # A stranger's: any value may be of any type.
         return len(dict(_models_in(config, ()))) > 1
@@ -134,7 +135,7 @@ def _holds_models(path: Path) -> bool:
 
 
 def is_of_cvtrain(path: Path) -> bool:
-    """Whether a `.keras` file ends as the models of runs do."""
+    """Whether a `.keras` file has the layers that every model of a run has."""
     with contextlib.suppress(Exception):
         names = [
             each["config"]["name"] for each in _json_in(path, "config.json")["config"]["layers"]
@@ -207,14 +208,14 @@ def how_to_save_weights(path: Path) -> str:
 
 
 def is_of_others(path: Path) -> bool:
-    """Whether a file is a model or weights, whole, of a kind that is not read here as it is."""
+    """Whether a file is a complete model or weights in a format that cvtrain does not read."""
     own = {MODELS[suffix] for suffix in (".keras", ".h5", ".weights.h5")}
     what = model_at(path)
     return is_hdf5(path) or what in {*MODELS.values(), *_OTHERS.values()} - own
 
 
 def how_to_unpack(path: Path) -> str:
-    """What to do with an archive in the place of a model; empty where it is none."""
+    """Advice for an archive that was given as a model; empty for other files."""
     if model_at(path) not in _ARCHIVES:
         return ""
     inside = _packed_model(path)
@@ -222,7 +223,7 @@ def how_to_unpack(path: Path) -> str:
 
 
 def how_to_restore(path: Path) -> str:
-    """What to do about a file that is no model, despite its name."""
+    """Advice for a file that has the name of a model but not the content."""
     if beginning(path).startswith(b"version https://git-lfs"):
         return "Fetch it with: git lfs pull"
     return "Fetch or copy it again."
@@ -238,13 +239,13 @@ def beginning(path: Path) -> bytes:
 
 
 def _is_cut_off(path: Path) -> bool:
-    """Whether it begins as an archive of Keras and has not its end."""
+    """Whether a file begins as an archive of Keras but is truncated."""
     is_named = model_at(path) == MODELS[".keras"] and beginning(path).startswith(b"PK")
     return is_named and not zipfile.is_zipfile(path)
 
 
 def _no_model(start: bytes) -> str:
-    """What a file plainly is that is no model, in words; else empty."""
+    """Description of a file whose first bytes are not those of any model; else empty."""
     if start.startswith(b"version https://git-lfs"):
         return "a Git LFS pointer instead of the file"
     if not start.strip(b"\0"):
@@ -255,7 +256,7 @@ def _no_model(start: bytes) -> str:
 
 
 def _named(path: Path, suffix: str) -> Path:
-    """The name under which Keras opens a file: it goes by the name alone."""
+    """The name under which Keras opens a file: Keras looks at the suffix only."""
     fits = path.suffix == suffix or (suffix == ".h5" and path.suffix == ".hdf5")
     return path if fits else path.with_suffix(suffix)
 
@@ -266,7 +267,7 @@ def _renaming(path: Path, suffix: str) -> str:
 
 
 def _loading(path: Path, suffix: str) -> str:
-    """The call that opens a model, once its name ends as its content is."""
+    """The call that opens a model whose suffix fits its content."""
     named = _named(path, suffix)
     if suffix == ".h5" and not keras2_version(path):
         return _loading_h5(named, has_depthwise=_has_depthwise(path))
@@ -284,15 +285,15 @@ def _loading_h5(path: Path, *, has_depthwise: bool) -> str:
 
 
 def _python(code: str) -> str:
-    """A command line that runs it; in double quotes where that is enough, to be read."""
+    """A command line that runs the code, in double quotes if possible."""
     is_plain = not set(code) & set('"$`\\!')
     return f'python -c "{code}"' if is_plain else f"python -c {shell_quote(code)}"
 
 
 def _operators_in(path: Path) -> str:
-    """Names of operators in the graph of a model that lose their module when it is saved.
+    """Names of operators in a graph that Keras cannot load again.
 
-    In HDF5, and in every file of Keras 2, they stand as layers of unknown names.
+    HDF5 files and files of Keras 2 store them as layers without a module.
     """
     is_old, found = bool(keras2_version(path)), set()
     config = (_json_in(path, "config.json") if is_old else {}) or _hdf5_config(path)
@@ -311,10 +312,7 @@ def _is_operator(config: Mapping[str, Any]) -> bool:
 
 
 def _packed_model(path: Path) -> str:
-    """The name of the first model in a ZIP archive that is no model itself; empty: there is none.
-
-    Teachable Machine's exports are such archives.
-    """
+    """The name of the first model in a ZIP archive, such as an export of Teachable Machine."""
     with contextlib.suppress(Exception):
         if model_at(path) == _OTHERS[".zip"]:
             with zipfile.ZipFile(path) as archive:
@@ -345,7 +343,7 @@ def _models_in(model: Mapping[str, Any], above: tuple[str, ...]) -> Iterator[tup
 
 
 def _json_in(path: Path, member: str) -> dict[str, Any]:
-    """What a member of a `.keras` file says; empty where it has none that can be read."""
+    """A JSON member of a `.keras` file; empty if it cannot be read."""
     with contextlib.suppress(Exception), zipfile.ZipFile(path) as archive:
         info = archive.getinfo(member)
         if info.file_size <= _MOST_BYTES and info.compress_type == zipfile.ZIP_STORED:
@@ -355,7 +353,7 @@ def _json_in(path: Path, member: str) -> dict[str, Any]:
 
 
 def _hdf5_config(path: Path) -> dict[str, Any]:
-    """The description of a model in HDF5; empty where there is none that can be read."""
+    """The description of a model in HDF5; empty if it cannot be read."""
     with contextlib.suppress(Exception):
         found = json.loads(_hdf5_text(path, "model_config"))
         return found if isinstance(found, dict) else {}
@@ -363,7 +361,7 @@ def _hdf5_config(path: Path) -> dict[str, Any]:
 
 
 def _hdf5_text(path: Path, key: str) -> str:
-    """A text of a whole model in HDF5; empty where there is none that can be read."""
+    """A text attribute of a model in HDF5; empty if it cannot be read."""
     with contextlib.suppress(Exception), opened(path) as file:
         attribute = file.attrs.get_id(key)
         if attribute.shape == () and attribute.dtype.itemsize <= _MOST_BYTES:

@@ -1,8 +1,7 @@
-"""What of an HDF5 file may be read: groups of plain arrays of numbers, and nothing else.
+"""Read HDF5 files that contain only groups of plain arrays of numbers.
 
-The format also has links to other files, arrays whose numbers lie in other files, arrays that are
-put together from others, filters that unpack to anything, and sizes without content. None of it is
-in what Keras writes.
+The format also has links to other files, arrays stored in other files, virtual arrays, compression
+filters, and sizes without content. Keras writes none of these, and they are refused.
 """
 
 from __future__ import annotations
@@ -32,10 +31,10 @@ def is_hdf5(path: Path) -> bool:
 
 @contextlib.contextmanager
 def opened(path: Path) -> Iterator[h5py.File]:
-    """An HDF5 file in which HDF5 cannot lose itself; its groups and arrays are not checked.
+    """Open an HDF5 file whose heaps and addresses are valid; groups and arrays are not checked.
 
     Raises:
-        ValueError: its heaps or addresses are not as everybody writes them.
+        ValueError: the heaps or addresses are invalid or unusual.
         Exception: nearly any other, where it is damaged.
     """
     import h5py
@@ -51,13 +50,13 @@ def opened(path: Path) -> Iterator[h5py.File]:
 
 
 def check_file(content: bytes) -> int:
-    """Check every group and array of an HDF5 file before anybody reads its numbers.
+    """Check every group and array of an HDF5 file before its numbers are read.
 
     Args:
-        content: of the file.
+        content: bytes of the file.
 
     Returns:
-        How many numbers all arrays hold; together they take no more room than the file.
+        Number of values in all arrays; together the arrays are not larger than the file.
 
     Raises:
         ValueError: the file holds anything but groups of plain arrays.
@@ -90,13 +89,13 @@ def check_file(content: bytes) -> int:
 
 
 def check_addresses(file: h5py.File) -> None:
-    """Refuse a file whose addresses and lengths are not of 64 bits, as everybody writes them."""
+    """Raise ValueError unless addresses and lengths have 64 bits, as in all usual files."""
     if file.id.get_create_plist().get_sizes() != (8, 8):
         raise ValueError("its addresses are not of 64 bits")
 
 
 def check_heaps(content: bytes | mmap.mmap) -> None:
-    """Check the entries of the heaps of strings, in some of which HDF5 1.14 would walk for ever.
+    """Check the entries of the string heaps; invalid ones send HDF5 1.14 into an endless loop.
 
     The HDF5 File Format Specification 3.0, III.E: 16 bytes, then entries of index, length, content.
     """
@@ -115,7 +114,7 @@ def check_heaps(content: bytes | mmap.mmap) -> None:
 
 
 def child(group: h5py.Group, path: str) -> h5py.Group | h5py.Dataset:
-    """What stands at `path` below a group itself, not by a link; else ValueError."""
+    """The group or array at `path` below a group; ValueError if missing or a link."""
     import h5py
 
     for part in path.split("/"):
@@ -130,7 +129,7 @@ def child(group: h5py.Group, path: str) -> h5py.Group | h5py.Dataset:
 
 
 def check_array(array: object) -> None:
-    """Refuse what is no array of numbers that lies in the file as it is, with a ValueError."""
+    """Raise ValueError unless `array` is a plain array of numbers inside the file."""
     import h5py
 
     # h5py has no bfloat16, and Keras stores its two bytes as they are.

@@ -1,4 +1,4 @@
-"""What stands on the features of a base: layers to be trained, or a classifier in closed form.
+"""Heads on the features of a backbone: dense layers to train, or logistic regression.
 
 Each head ends in the layers `logits` and `probabilities`, as every model of a run does, and is made
 of stock Keras layers and operations.
@@ -17,7 +17,7 @@ from cvtrain.models.convnet import initializer_of, seed_of
 from cvtrain.sections import Head
 
 FEATURES = "features"
-"""The layer that makes a vector of the map; every head begins with it."""
+"""Name of the pooling layer, with which every head begins."""
 
 _GATHER = {
     "average": "GlobalAveragePooling2D",
@@ -40,7 +40,7 @@ def attach_dense(
         seed: of the new layers' initial weights and of the dropout.
 
     Raises:
-        ConfigError: the output of `cut` is no map.
+        ConfigError: the output of `cut` is not a feature map.
     """
     layers, rate = keras.layers, head.dropout
 
@@ -97,8 +97,8 @@ def fit_logistic(
         raise_if_stopped: called before every fit; may raise to stop.
 
     Returns:
-        Coefficients (channels, classes) and intercepts (classes,) for the features as they are,
-        and the inverse penalty C that was chosen by the validation loss.
+        Coefficients (channels, classes) and intercepts (classes,) for the features before
+        standardisation, and the inverse penalty C that was chosen by the validation loss.
     """
     from sklearn.linear_model import LogisticRegression
     from sklearn.metrics import log_loss

@@ -46,7 +46,7 @@ class KerasWeights:
         return f"{ADDRESS}/efficientnet_v2/efficientnetv2-{variant}_notop.h5"
 
     def cached(self, side: int) -> Path:
-        """Where Keras keeps that file, once it has been fetched."""
+        """Path of that file in the cache of Keras."""
         return keras_home() / "models" / self.address(side).rpartition("/")[2]
 
 
@@ -56,12 +56,12 @@ BACKBONES = (
     KerasWeights("mobilenet", 1.0),
     KerasWeights("efficientnet_v2_b0"),
 )
-"""Bases worth trying, from the cheapest to the most accurate. On ImageNet they have 50.6, 63.7 and
-70.6 % (Howard et al., arXiv:1704.04861, table 6) and 78.7 % (keras.io/api/applications)."""
+"""Recommended backbones, from the fastest to the most accurate. Their accuracy on ImageNet is 50.6,
+63.7, 70.6 % (Howard et al., arXiv:1704.04861, table 6) and 78.7 % (keras.io/api/applications)."""
 
 
 def network_of(path: Path) -> KerasWeights | None:
-    """The network that a file of Keras' weights is of, by its name; None if that does not tell."""
+    """The network whose weights a file holds, from the file name; None if the name is unknown."""
     stem = path.name.lower().removesuffix(".h5").removesuffix(".weights")
     letters = re.sub(r"[^a-z0-9]", "", stem.removeprefix("weights_"))
     # The longest first: resnet50v2 begins with resnet50.
@@ -78,7 +78,7 @@ def keras_home() -> Path:
 
 
 def problem_fetching(address: str, seconds: float = _SECONDS) -> str:
-    """Why `address` cannot be fetched now; empty when it can. Asks for the headers alone."""
+    """Why `address` cannot be fetched now; empty if it can. Only the headers are requested."""
     problems: list[str] = []
     # In a thread, because no timeout bounds the look-up of a name.
     thread = threading.Thread(target=_ask, args=(address, seconds, problems), daemon=True)

@@ -1,9 +1,9 @@
-"""Is a `.keras` file a model of Keras' own layers for images? Asked before Keras opens it.
+"""Check that a `.keras` file contains only Keras' own layers for images, before Keras opens it.
 
-Such a file is a zip archive: config.json names the classes to make and says what of,
-model.weights.h5 holds the weights. Keras opens what is not known to be dangerous, and again and
-again something was found to be. Here only passes what is known to be harmless: an archive as Keras
-writes it, layers that compute with numbers and do nothing else, plain arrays.
+Such a file is a zip archive: config.json names the classes to build and their arguments,
+model.weights.h5 holds the weights. Keras refuses what is known to be dangerous, and that list was
+found incomplete again and again. This module accepts only what is known to be harmless: an archive
+as Keras writes it, layers that compute with numbers and do nothing else, plain arrays.
 """
 
 import contextlib
@@ -84,7 +84,7 @@ _ALL_HARMLESS = {
     *("keras.initializers", "keras.regularizers", "keras.constraints"),
     *(f"keras.src.ops.{name}" for name in ("einops", "image", "linalg", "math", "nn", "numpy")),
 }
-"""Modules of which every class is so. Their functions are not asked for by models of images."""
+"""Modules in which every class is harmless. Models of images do not use their functions."""
 
 _MODELS = ("Functional", "Sequential")
 _VALUES = ("__keras_tensor__", "__numpy__", "__tensor__", "__slice__", "__ellipsis__")
@@ -93,11 +93,11 @@ _DTYPES = re.compile(r"(float|int|uint|bfloat|bool)\d*")  # not `float32,(9999,9
 
 @dataclass(frozen=True)
 class KerasFile:
-    """What is known of a `.keras` file that has passed.
+    """Facts about a `.keras` file that passed the check.
 
     Attributes:
         config: the content of config.json, without the losses and optimizers of training.
-        num_values: numbers in all arrays of its weights.
+        num_values: number of values in all arrays of weights.
     """
 
     config: dict[str, Any]
@@ -105,7 +105,7 @@ class KerasFile:
 
 
 def check_keras_file(path: Path) -> KerasFile:
-    """Check all of a `.keras` file. Nothing is made of what it holds, and no engine is needed.
+    """Check a `.keras` file completely, without building anything and without an engine.
 
     Raises:
         RunError: it is missing, damaged, or holds what Keras does not write for models of images.
@@ -126,7 +126,7 @@ def layer_names(path: Path) -> list[str]:
 
 
 def unusable(path: Path, error: Exception) -> RunError:
-    """What a person is told of a model file that raised `error`."""
+    """The error for a model file whose loading raised `error`."""
     shown, reason = escape(path), reason_of(error)
     if formats.is_keras_archive(path) and (version := formats.keras2_version(path)):
         return RunError(
@@ -146,7 +146,7 @@ def unusable(path: Path, error: Exception) -> RunError:
 
 @contextlib.contextmanager
 def _opened(path: Path) -> Iterator[zipfile.ZipFile]:
-    """The archive at `path`; a RunError names the file, whatever is wrong in the block with it."""
+    """Open the archive at `path`; every error in the block becomes a RunError that names it."""
     if not path.is_file():
         advice = "Name a run, or a model that Keras has saved as a .keras file."
         raise RunError(

@@ -1,4 +1,4 @@
-"""Which pixels of the input the cells of a layer see.
+"""Receptive fields: the pixels of the input on which the cells of a layer depend.
 
 By the recurrences of A. Araujo, W. Norris and J. Sim (2019), Computing Receptive Fields of
 Convolutional Neural Networks, distill.pub, equations 1 to 4, along each axis on its own.
@@ -16,13 +16,13 @@ from cvtrain.models.blocks import graph_nodes
 
 @dataclass(frozen=True)
 class ReceptiveField:
-    """What the cells of a tensor see along one axis, in pixels of the input.
+    """The receptive fields of the cells of a tensor along one axis, in pixels of the input.
 
     Attributes:
         begin: where the first cell begins, if the cells are tiles, each around the middle of what
             it sees.
         step: from one cell to the next.
-        low, high: the first cell sees low <= pixel < high; below zero lies what padding made up.
+        low, high: field of the first cell, low <= pixel < high; below zero it is padding.
     """
 
     begin: float
@@ -32,21 +32,21 @@ class ReceptiveField:
 
     @property
     def size(self) -> int:
-        """How many pixels a cell sees, those beyond the border included."""
+        """Number of pixels in the field of a cell, including those beyond the border."""
         return round(self.high - self.low)
 
     @property
     def border(self) -> int:
-        """How many cells at the low border see padding."""
+        """Number of cells at the low border whose fields include padding."""
         return max(0, ceil(-self.low / self.step))
 
 
 def receptive_fields(network: keras.Model, axis: int) -> dict[int, ReceptiveField]:
     """The field of each tensor of a flat network of images, by the id of the tensor.
 
-    A tensor is missing where its cells are no places, and where a layer on the way treats places in
-    a way unknown here. Branches that merge see what either sees; what merges in another size, as
-    factors of whole channels do (squeeze and excitation), says nothing of places.
+    A tensor is missing if its cells are not positions in the image, or if an unknown layer comes
+    before it. Where branches merge, the field covers those of all branches of the same size; a
+    branch of another size, such as the factors of channels in squeeze and excitation, is ignored.
 
     Args:
         network: with one input (n, height, width, channels) of a known size.

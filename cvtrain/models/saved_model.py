@@ -1,9 +1,8 @@
-"""What every model of a run keeps, whatever it is made of, in memory and on disk.
+"""The invariant of every model of a run, in memory and on disk.
 
-It takes RGB pixels 0..255 of shape (batch, height, width, 3), float32 or uint8, ends in a layer
-`logits` followed by a softmax named `probabilities`, is made of stock Keras layers alone in one
-flat graph, and is saved computing in float32. Plain `keras.saving.load_model` opens it without
-cvtrain.
+The model takes RGB pixels 0..255 of shape (batch, height, width, 3), float32 or uint8. It ends in a
+layer `logits` and a softmax named `probabilities`, consists of built-in Keras layers in one flat
+graph, and computes in float32. Plain `keras.saving.load_model` opens it without cvtrain.
 """
 
 from __future__ import annotations
@@ -31,7 +30,7 @@ from cvtrain.system.text import escape
 from cvtrain.version import __version__
 
 METADATA = "metadata.json"
-"""The part of a `.keras` file where Keras says when it was saved, and cvtrain of what classes."""
+"""Member of a `.keras` file with the date of Keras and the class names of cvtrain."""
 
 _ANY_SIDE = 224  # pixels; of models that take images of any size
 _LARGEST_OUTPUT = 2**28  # values of one layer for one image: 1 GiB
@@ -51,7 +50,7 @@ def logits_model(model: keras.Model) -> keras.Model:
 def weights_digest(model: keras.Model) -> str:
     """Identity of a model: SHA-256 over path, dtype, shape and bytes of every weight.
 
-    The states of random generators (dropout) are no weights: they take no part.
+    The states of random generators (dropout) are not weights and are left out.
     """
     digest = hashlib.sha256()
     for weight in model.weights:
@@ -64,14 +63,14 @@ def weights_digest(model: keras.Model) -> str:
 
 
 def copy_weights(source: keras.Model, target: keras.Model) -> None:
-    """Carry the weights of the source's layers over to the target's layers of the same names."""
+    """Copy the weights of the source to the layers of the same names in the target."""
     for layer in source.layers:
         if layer.weights:
             target.get_layer(layer.name).set_weights(layer.get_weights())
 
 
 def is_finite(model: keras.Model) -> bool:
-    """Whether all weights are, and the moving statistics, which Keras counts among them."""
+    """Whether all weights, including moving statistics, are finite."""
     return all(np.isfinite(weights).all() for weights in model.get_weights())
 
 
@@ -79,12 +78,12 @@ def save_model(model: keras.Model, path: Path, *, about: Mapping[str, Any] | Non
     """Commit `model` to `path`.
 
     Args:
-        about: JSON about it, which Keras passes over: it stands as `cvtrain` in the archive's
-            metadata.json, beside what Keras writes there, with cvtrain's version.
+        about: JSON values that are stored, with cvtrain's version, under the key `cvtrain` of the
+            archive's metadata.json; Keras ignores them.
 
     Raises:
-        TrainingError: it has weights that are not finite.
-        ResourceError: the disk refuses.
+        TrainingError: the model has weights that are not finite.
+        ResourceError: the file cannot be written.
     """
     if not is_finite(model):
         raise TrainingError(

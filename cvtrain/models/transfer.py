@@ -1,4 +1,4 @@
-"""A flat model -> a frozen prefix and a trained suffix, and the proof that it stayed so.
+"""Split a flat model into a frozen prefix and a trained suffix, and prove what was trained.
 
 A flat graph splits at any layer where it narrows to one tensor: the prefix computes that tensor,
 the suffix goes on from it, both share their layers with the whole. So what is frozen is computed
@@ -37,10 +37,10 @@ class Unfrozen:
     """Which part of a model is trained.
 
     Attributes:
-        split: the layer that the trained part starts after: all before it is frozen and gives one
-            tensor; None when the first layers are trained.
+        split: last layer of the frozen part, whose output is the only tensor that the trained part
+            takes; None when the first layers are trained.
         layers: names of the layers with weights that are trained.
-        rates: factor of the learning rate of each of these layers.
+        rates: factor of the learning rate for each of these layers.
     """
 
     split: str | None
@@ -53,11 +53,11 @@ def unfreeze(model: keras.Model, step: Unfreeze, *, key: str = "finetune") -> Un
 
     Args:
         model: flat, ending in a head (`features` ... `logits`, `probabilities`).
-        step: of fine-tuning. Its `unfreeze_from` is a layer, or a block, whose first layer is
-            meant; its `unfreeze_blocks` is so many blocks below the head, 1 where neither is said.
-            Batch normalisation is not trained by default: its statistics of small batches undo
-            what the backbone has learnt (github.com/keras-team/keras/issues/9214).
-        key: section of the config that says all this, for errors.
+        step: the section of a fine-tuning step. `unfreeze_from` is a layer, or a block and means
+            its first layer; `unfreeze_blocks` is a number of blocks below the head. Default: one
+            block. Batch normalisation is not trained by default: its statistics of small batches
+            undo what the backbone has learnt (github.com/keras-team/keras/issues/9214).
+        key: name of that section in errors.
 
     Raises:
         ConfigError: there is no such layer, or the model has fewer blocks.
@@ -89,9 +89,9 @@ def unfreeze(model: keras.Model, step: Unfreeze, *, key: str = "finetune") -> Un
 
 
 def set_trainable(model: keras.Model, trained: Collection[str]) -> None:
-    """Let the layers of these names be trained and no others.
+    """Make exactly the layers of these names trainable.
 
-    Batch normalisation that is not trained runs on the statistics that it has.
+    Frozen batch normalisation uses its moving statistics.
     """
     for layer in model.layers:
         layer.trainable = layer.name in trained
@@ -162,12 +162,13 @@ def layer_digests(model: keras.Model) -> dict[str, str]:
 def without_gradient(
     model: keras.Model, batches: Iterable[tuple[np.ndarray, np.ndarray]]
 ) -> set[str]:
-    """Names of the layers with trainable weights of which the loss of no batch depends on any.
+    """Names of the trainable layers whose weights the loss of no batch depends on.
 
-    A step of plain gradient descent is taken in a copy, so large that the least gradient shows.
+    One step of gradient descent is taken in a copy, with an enormous rate, so that the smallest
+    gradient changes the weights.
 
     Args:
-        model: ends in the layers `logits` and `probabilities`; it is left as it is.
+        model: ends in the layers `logits` and `probabilities`; it is not changed.
         batches: as training takes them.
     """
     probe = in_precision(model, "float32")
@@ -189,13 +190,13 @@ def prove_freeze(
     trained: Collection[str],
     excused: Collection[str] = (),
 ) -> dict[str, dict[str, object]]:
-    """Compare the layers before and after training with what was meant to be trained.
+    """Compare the layers before and after training with those that should be trained.
 
     Args:
         before, after: as `layer_digests` gives them, of the same model.
-        trained: names of the layers that were meant to be trained; all others were frozen.
-        excused: those of `trained` that may be as they were: no gradient reaches them, or the
-            weights from before their training were the best.
+        trained: names of the layers that should change; all others were frozen.
+        excused: those of `trained` that may be unchanged: no gradient reaches them, or the
+            weights before the training were the best.
 
     Returns:
         For each layer `trained` (bool), `before` and `after`: the part `freeze_proof` of run.json.

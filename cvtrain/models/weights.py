@@ -1,7 +1,7 @@
-"""Read the weights of a pretrained network from a file that may be a stranger's.
+"""Read the weights of a pretrained network from an untrusted file.
 
-Files are HDF5, in one of two layouts. Neither holds code, and only plain arrays of the expected
-shapes are read: no links, no data in other files, nothing that unpacks to more than it should be.
+Files are HDF5, in one of two layouts. Only plain arrays of the expected shapes are read: no links,
+no data in other files, nothing compressed.
 """
 
 from __future__ import annotations
@@ -27,11 +27,11 @@ if TYPE_CHECKING:
     import h5py
 
 _MOST_TOP_LAYERS = 3
-"""With weights, in a classifier of `keras.applications`: fc1, fc2, predictions."""
+"""Number of layers with weights in a classifier of `keras.applications`: fc1, fc2, predictions."""
 _MOST_NAMES = 10_000
 _OF_TENSORFLOW = {formats.MODELS[suffix] for suffix in (".pb", ".ckpt")}
 _MOST_OF_LAYER = 8
-"""Weights of one layer; attention has so many."""
+"""Maximum number of weights of one layer, reached by attention."""
 
 
 def load_weights(network: keras.Model, path: Path, *, name: str) -> None:
@@ -67,7 +67,7 @@ def load_weights(network: keras.Model, path: Path, *, name: str) -> None:
 
 
 def require_weights(path: Path, *, name: str) -> None:
-    """Raise RunError where `path` is no HDF5 file, with what it is and the way from it."""
+    """Raise RunError, with advice, unless `path` is an HDF5 file."""
     if is_hdf5(path):
         return
     what, shown = formats.what_is(path), escape(path)
@@ -77,7 +77,7 @@ def require_weights(path: Path, *, name: str) -> None:
 
 
 def _advice_for_other(path: Path) -> str:
-    """The way from what is no HDF5 file."""
+    """Advice for a file that is not HDF5."""
     kinds = "backbone.weights: is imagenet, none, a file of Keras' weights or a finished run."
     if (path.parent / "run.json").is_file():
         return f"Name its run, and leave out backbone.name: backbone.weights: {path.parent}"
@@ -96,7 +96,7 @@ def _advice_for_other(path: Path) -> str:
 
 
 def _advice_for(path: Path) -> str:
-    """The way from an HDF5 file that does not fit."""
+    """Advice for an HDF5 file that does not fit the network."""
     if formats.nested_base(path):
         return f"Its layers lie in a model inside it. {formats.how_to_save_weights(path)}"
     if name := _nested_weights(path):
@@ -108,11 +108,11 @@ def _advice_for(path: Path) -> str:
 
 
 _Layer = tuple[str, "h5py.Group", Sequence[str], Sequence["keras.Variable"]]
-"""Its name in the network; the group of its arrays, their names there; its variables in order."""
+"""Name of the layer, group of its arrays, their names, and the variables in the same order."""
 
 
 def _h5_layers(file: h5py.File, network: keras.Model) -> Iterator[_Layer]:
-    """Keras' older layout: layers in the order of computation, whatever their names."""
+    """The layout of Keras 2: layers in the order of computation; their names do not matter."""
     root = file if _has_names(file) else child(file, "model_weights")  # of a whole model
     stored = []
     for name in _names(root, "layer_names"):
@@ -200,7 +200,7 @@ def _read(group: h5py.Group, path: str, shape: tuple[int, ...], layer: str) -> n
 
 
 def _nested_weights(path: Path) -> str:
-    """Which layer of a file of weights is a model with most of them, as code; empty: none is."""
+    """The layer, as code, that is a model with most of the weights of a file; empty if none is."""
     counts: Counter[str] = Counter()
     with contextlib.suppress(Exception), opened(path) as file:
         if _has_names(file):

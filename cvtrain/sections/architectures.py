@@ -69,7 +69,7 @@ ARCHITECTURES: dict[str, Architecture] = {
 
 
 def networks_like(name: str) -> list[str]:
-    """The networks that a person may have meant, who wrote them as Keras' classes or otherwise.
+    """Suggested networks for an unknown name, such as the name of a Keras class.
 
     `MobileNetV2` and `ResNet-50` are one each; `resnet18` and `resnet` are all of that kind.
     """

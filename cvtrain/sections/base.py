@@ -1,4 +1,4 @@
-"""What all sections of a config are made of: their base, and the values that keys take."""
+"""The base class of all sections of a config, and the types of their values."""
 
 import ast
 import inspect
@@ -49,7 +49,7 @@ def _range(value: Any) -> str | tuple[int, int]:
 
 
 def _per_stage(value: Any) -> int | tuple[int, ...]:
-    """One number means the same for every stage; it is kept as it is written."""
+    """One number for all stages, or a tuple with one per stage."""
     is_list = isinstance(value, list | tuple)
     values = value if is_list else [value]
     if not values or not all(_is_whole(v) and v >= 1 for v in values):
@@ -166,7 +166,7 @@ Byte = Annotated[int, Field(ge=0, le=255)]
 class Section(BaseModel):
     """Base of all sections: immutable, typed strictly, unknown keys are errors."""
 
-    # Built when first used: building Config builds all sections, and one mistake must be told fast.
+    # Built when first used: building all sections takes time, and mistakes are reported fast.
     model_config = ConfigDict(
         extra="forbid", frozen=True, strict=True, allow_inf_nan=False, defer_build=True
     )

@@ -1,11 +1,11 @@
-"""What a person sees: lines, tables and progress, pleasant on a terminal and plain when piped.
+"""Output for users: lines, tables and progress, formatted on a terminal and plain when piped.
 
 Results go to standard output; progress and warnings go to standard error, so that a pipe holds
 results alone. Every line also goes to the log of the run, once there is one. Rich is imported when
-there is something to show: a mistake in a config is told without it.
+there is something to show; errors in a config are printed without it.
 
-Names that are shown may be a stranger's: here everything that a terminal would obey is escaped, but
-for the line breaks of a text.
+Names that are shown are untrusted: everything that a terminal would obey is escaped, except for the
+line breaks of a text.
 """
 
 import contextlib
@@ -34,10 +34,10 @@ _NUMBER = re.compile(r"[-+]?\d|-?$")  # or none, in a column of numbers
 
 
 class Console:
-    """Prints for a person.
+    """Prints results, remarks, warnings and progress.
 
     Args:
-        quiet: print results and warnings, neither progress nor remarks.
+        quiet: print only results and warnings.
     """
 
     def __init__(self, quiet: bool = False):
@@ -48,7 +48,7 @@ class Console:
 
     @contextlib.contextmanager
     def part_of_a_whole(self) -> Iterator[None]:
-        """While the block runs, results are of a part: they are logged, and not printed."""
+        """While the block runs, results are logged but not printed."""
         self._part = True
         try:
             yield
@@ -56,35 +56,35 @@ class Console:
             self._part = False
 
     def log_to(self, path: Path) -> None:
-        """Append every line to `path`, with the time; those that were said before come first."""
+        """Append every line to `path` with the time, beginning with those printed before."""
         self._log = path
         self._write_log()
 
     def result(self, text: str) -> None:
-        """A line that was asked for: standard output, also when quiet."""
+        """Print a result to standard output, also when quiet."""
         self._write_log(text)
         if not self._part:
             self._out.print(escape_lines(text), markup=False)
 
     def remark(self, text: str, *, always: bool = False) -> None:
-        """A line that is good to know: standard error, not when quiet.
+        """Print a remark to standard error, not when quiet.
 
         Args:
-            always: also when quiet, as what was chosen in a person's place.
+            always: print it also when quiet, such as a choice made for the user.
         """
         self._write_log(text)
         if always or not self.quiet:
             self._err.print(escape_lines(text), markup=False)
 
     def warn(self, text: str) -> None:
-        """A line that should be read: standard error, also when quiet."""
+        """Print a warning to standard error, also when quiet."""
         self._write_log(f"warning: {text}")
         from rich.text import Text
 
         self._err.print(Text.assemble(("warning:", "yellow"), f" {escape_lines(text)}"))
 
     def table(self, columns: Sequence[str], rows: Sequence[Sequence[str]], title: str = "") -> None:
-        """A table on a terminal, numbers to the right; lines separated by tabs when piped."""
+        """Print a table, numbers aligned right; lines with tabs when piped."""
         columns, *rows = ([escape(cell) for cell in row] for row in (columns, *rows))
         for row in rows:
             self._write_log("  ".join(row))
@@ -113,7 +113,9 @@ class Console:
 
     @contextlib.contextmanager
     def task(self, text: str) -> Iterator[Callable[[int, int], None]]:
-        """Show a bar while the block runs, which calls what it gets with (done, total)."""
+        """Show a progress bar while the block runs; the block calls the yielded function with
+        (done, total).
+        """
         if not self._is_live:
             yield lambda _done, _total: None
             return
@@ -126,9 +128,7 @@ class Console:
 
     @contextlib.contextmanager
     def training(self, epochs: int) -> Iterator["TrainingView"]:
-        """Show a training of so many epochs: a live line on a terminal, and one line an epoch
-        everywhere.
-        """
+        """Show the progress of a training: a live line on a terminal, and one line per epoch."""
         if not self._is_live:
             yield TrainingView(self, epochs, None)
             return
@@ -203,24 +203,24 @@ class LoggingConsole(Console):
         self._logger = logger
 
     def result(self, text: str) -> None:
-        """A line that was asked for."""
+        """Log a result."""
         self._write_log(text)
         if not (self._part or self.quiet):
             self._logger.info("%s", escape_lines(text))
 
     def remark(self, text: str, *, always: bool = False) -> None:
-        """A line that is good to know."""
+        """Log a remark."""
         self._write_log(text)
         if always or not self.quiet:
             self._logger.info("%s", escape_lines(text))
 
     def warn(self, text: str) -> None:
-        """A line that should be read."""
+        """Log a warning."""
         self._write_log(f"warning: {text}")
         self._logger.warning("%s", escape_lines(text))
 
     def table(self, columns: Sequence[str], rows: Sequence[Sequence[str]], title: str = "") -> None:
-        """One record for the title, the columns, and each row."""
+        """Log the title, the columns and each row as one record each."""
         for line in filter(None, (title, "  ".join(columns), *map("  ".join, rows))):
             self.result(line)
 
@@ -230,24 +230,25 @@ class LoggingConsole(Console):
 
 
 class _Stream:
-    """A standard stream, or nothing once it can no longer be written: a pipe that nobody reads, a
-    terminal that is gone, a full disk.
+    """A standard stream that discards its output once it can no longer be written.
+
+    The reader of a pipe may have ended, a terminal may be closed, a disk may be full.
 
     Args:
-        name: `stdout` or `stderr`; of `sys`, when something is written.
-        may_go_unread: whether that is no error.
+        name: `stdout` or `stderr`, looked up in `sys` at each write.
+        may_go_unread: whether a failed write is ignored; else it raises.
     """
 
     def __init__(self, name: str, may_go_unread: Callable[[], bool]):
         self._name, self._may_go_unread = name, may_go_unread
 
     def write(self, text: str) -> int:
-        """Write, or pass over, a text; its length."""
+        """Write or discard a text; return its length."""
         self._or_nowhere(lambda stream: stream.write(text))
         return len(text)
 
     def flush(self) -> None:
-        """Write what is in the stream's buffer, or pass over it."""
+        """Write or discard the buffer of the stream."""
         self._or_nowhere(lambda stream: stream.flush())
 
     def isatty(self) -> bool:
@@ -261,7 +262,7 @@ class _Stream:
         return getattr(self._stream(), name)
 
     def _stream(self) -> Any:
-        """The stream now; None where whoever started this process had closed it."""
+        """The current stream; None if it was closed when this process was started."""
         stream = getattr(sys, self._name)
         return getattr(stream, "rich_proxied_file", stream)  # while a bar is shown
 
@@ -278,7 +279,7 @@ class _Stream:
 
 
 class ProgressOfTraining(Protocol):
-    """Where a training is, as `training.state.Progress` says it; epochs and steps count from 1."""
+    """The fields of `training.state.Progress` that are shown; epochs and steps count from 1."""
 
     epoch: int
     epochs: int
@@ -289,7 +290,7 @@ class ProgressOfTraining(Protocol):
 
 
 class TrainingView:
-    """Training as it goes: epoch, step, images/s, time left, metrics."""
+    """Shows epoch, step, images/s, time left and metrics of a training."""
 
     def __init__(self, console: Console, epochs: int, bar: "Progress | None"):
         self._console = console
@@ -300,11 +301,11 @@ class TrainingView:
         self._seconds_left = 0.0
 
     def start(self, validated: Mapping[str, float]) -> None:
-        """Print how the model does that is trained on."""
+        """Print the metrics of the model before training."""
         self._console.remark(f"before: {_described(validated)}")
 
     def step(self, now: ProgressOfTraining) -> None:
-        """Show where training is."""
+        """Show the current progress."""
         self._epochs = now.epochs
         self._seconds_left = self._estimate(now)
         if self._bar is None or self._task is None:
@@ -331,7 +332,7 @@ class TrainingView:
         )
 
     def _estimate(self, now: ProgressOfTraining) -> float:
-        """Seconds left, by the steps since the first that was shown: validation is in it too."""
+        """Estimated seconds left, from the steps since the first one, including validation."""
         done = (now.epoch - 1) * now.steps_per_epoch + now.step
         clock = time.monotonic()
         if self._first is None:
@@ -343,23 +344,23 @@ class TrainingView:
 
 
 def _described(metrics: Mapping[str, float]) -> str:
-    """Metrics by name; losses have a digit more."""
+    """Metrics as text; losses have one digit more."""
     digits = {name: 4 if name.endswith("loss") else 3 for name in metrics}
     return "  ".join(f"{name} {value:.{digits[name]}f}" for name, value in metrics.items())
 
 
 def escape_lines(text: str) -> str:
-    """`text` of one line or several, with all else escaped that a terminal would obey."""
+    """`text` with everything but line breaks escaped that a terminal would obey."""
     return "\n".join(map(escape, text.split("\n")))
 
 
 def encodable(text: str, encoding: str) -> str:
-    r"""`text` with what `encoding` does not have escaped: `\U0001f600` in Latin-1."""
+    r"""`text` with the characters escaped that `encoding` lacks: `\U0001f600` in Latin-1."""
     return text.encode(encoding, errors="backslashreplace").decode(encoding)
 
 
 def duration(seconds: float) -> str:
-    """Seconds as a person says them: `45 s`, `12 min`, `3 h 05 min`."""
+    """Seconds as text: `45 s`, `12 min`, `3 h 05 min`."""
     if seconds < 99.5:
         return f"{seconds:.0f} s"
     minutes = round(seconds / 60)

@@ -2,9 +2,9 @@
 
 A commit is: write to a temporary file beside the target, fsync it, rename it over the target, fsync
 the folder. A reader sees the old content or the new one, never a mixture, also after a power cut.
-Who writes a temporary file holds a lock on it, which the kernel frees with the process: so what a
-kill has left can be told from what is being written, and removed. Windows has no such lock: there,
-what was not changed for a day has been left.
+The writer of a temporary file holds a lock on it, which the kernel frees with the process. So an
+abandoned file is recognized by its free lock, and removed. Windows has no such lock: there, a file
+is abandoned if it was not changed for a day.
 """
 
 import contextlib
@@ -30,13 +30,13 @@ from cvtrain.system.text import escape
 NO_FOLLOW = getattr(os, "O_NOFOLLOW", 0)
 """Flag of `os.open`: refuse a link. Windows knows no such flag."""
 NO_WAIT = getattr(os, "O_NONBLOCK", 0)
-"""Flag of `os.open`: do not wait for whoever writes into a pipe, which Windows does not do."""
+"""Flag of `os.open`: do not wait for the writer of a pipe. Windows has no such flag."""
 
 COMMIT_SECONDS = "CVTRAIN_COMMIT_SECONDS"
 """Variable of the environment that `commit_interval` reads."""
 
 _TEMPORARY_PREFIX = ".cvtrain-tmp-"
-# As `tempfile` goes on. A folder that a person chose holds other things of theirs.
+# The form of `tempfile`'s names: a folder may hold other files of the user.
 _TEMPORARY = re.compile(rf"{re.escape(_TEMPORARY_PREFIX)}[a-z0-9_]{{8}}(\..*)?", re.DOTALL)
 
 _ROOM, _RIGHT = "Free some room or choose another folder", "Choose a folder that you may write to"
@@ -115,11 +115,11 @@ def committed_folder(path: Path, *, mark: str) -> Iterator[Path]:
 
 
 def remove_abandoned(folder: Path, *, deep: bool = True) -> None:
-    """Remove the unfinished files and folders that writers left in `folder` when they were killed.
+    """Remove the unfinished files and folders that killed processes left in `folder`.
 
     Args:
-        folder: where to look; those that someone is writing, or that cannot be removed, stay.
-        deep: look in the folders below, too.
+        folder: the folder; files that are being written or cannot be removed stay.
+        deep: include subfolders.
     """
     for place, folders, files in os.walk(folder):
         for name in filter(is_temporary, (*folders, *files)):
@@ -134,10 +134,10 @@ def is_temporary(name: str) -> bool:
 
 
 def make_folder(path: Path) -> None:
-    """Make a folder where there is none, and those above it, so that a power cut keeps them.
+    """Make a folder and its parents, so that they survive a power cut.
 
     Raises:
-        OSError: it cannot be made, or a file is in the way.
+        OSError: the folder cannot be made, or a file is in the way.
     """
     if not path.is_dir():
         make_folder(path.parent)
@@ -170,7 +170,7 @@ def json_text(content: Any) -> str:
 
 @contextlib.contextmanager
 def disk_errors(path: Path) -> Iterator[None]:
-    """Turn the operating system's refusals while `path` is written into a ResourceError."""
+    """Turn errors of the operating system while `path` is written into a ResourceError."""
     try:
         yield
     except OSError as error:
@@ -182,10 +182,10 @@ def disk_errors(path: Path) -> Iterator[None]:
 
 
 def append_checksum(path: Path) -> None:
-    """Append the SHA-256 of a file to it; NumPy's readers do not mind.
+    """Append the SHA-256 of a file to it; NumPy's readers ignore it.
 
     Raises:
-        OSError: it cannot be written.
+        OSError: the file cannot be written.
     """
     with path.open("r+b") as file:
         digest = hashlib.file_digest(file, "sha256").hexdigest()
@@ -193,7 +193,7 @@ def append_checksum(path: Path) -> None:
 
 
 def read_checksummed(path: Path) -> bytes | None:
-    """The content of a sealed file; None where it is damaged or cannot be read."""
+    """The content before the checksum; None if the file is damaged or cannot be read."""
     try:
         content = path.read_bytes()
     except OSError:
@@ -225,7 +225,7 @@ def commit_interval() -> float | None:
     For machines that are taken away at short notice, and for tests of what a kill does.
 
     Raises:
-        ConfigError: it is no number of seconds.
+        ConfigError: the value is not a number of seconds.
     """
     text = os.environ.get(COMMIT_SECONDS)
     if text is None:
@@ -243,9 +243,7 @@ def commit_interval() -> float | None:
 
 
 def cache_dir() -> Path:
-    """Where what can be computed or fetched again is kept: `$CVTRAIN_CACHE`, else the system's
-    folder for it, which is `~/.cache/cvtrain` on Linux.
-    """
+    """The cache folder: `$CVTRAIN_CACHE`, else that of the system, on Linux `~/.cache/cvtrain`."""
     if own := os.environ.get("CVTRAIN_CACHE"):
         return Path(own).expanduser()
     return user_cache_path("cvtrain", appauthor=False)
@@ -267,7 +265,7 @@ def _temporary(path: Path, *, is_folder: bool = False) -> Iterator[Path]:
 
 
 def _made_and_locked(path: Path, *, is_folder: bool) -> tuple[Path, int | None]:
-    """A new file or folder, and the open handle that locks it; None where there is no such lock."""
+    """A new file or folder, and the open handle that locks it; None on systems without locks."""
     while True:
         handle = None
         if is_folder:
@@ -287,13 +285,13 @@ def _made_and_locked(path: Path, *, is_folder: bool) -> tuple[Path, int | None]:
 
 
 def _is_locked(handle: int, name: str) -> bool:
-    """Lock an unfinished file; False if somebody has just taken it for abandoned."""
+    """Lock an unfinished file; False if another process is removing it as abandoned."""
     try:
         lock(handle)
     except BlockingIOError:
         return False
     except OSError:
-        pass  # where a file system has no locks, nobody can take it for abandoned either
+        pass  # without locks, no other process can remove it as abandoned either
     return os.path.lexists(name)
 
 
@@ -302,7 +300,7 @@ def _remove_if_abandoned(path: Path) -> None:
         if time.time() - path.stat().st_mtime > _ABANDONED_AFTER:
             _remove(path)
         return
-    # Whatever somebody has put there, opening it must neither wait nor lead elsewhere.
+    # The path may be a pipe or a link: opening it must neither wait nor lead elsewhere.
     handle = os.open(path, os.O_RDONLY | NO_FOLLOW | NO_WAIT)
     try:
         lock(handle)

@@ -1,9 +1,8 @@
-"""A template and values -> one HTML page that needs nothing else: no network, no other file.
+"""Render a template to one self-contained HTML page, without network or other files.
 
-Such a page may be mailed, printed and opened in twenty years. Names in it come from files that may
-be a stranger's, so they are escaped twice, once for the eye and once for HTML. A template names its
-style, and its script if it has one, by digest in a content security policy (filter `sha256`), so
-that a browser runs and loads nothing that is not written there.
+Names in a page may come from untrusted files, so they are escaped twice, for readers and for HTML.
+The content security policy of a template contains the digests of its style and script (filter
+`sha256`), so that a browser runs and loads nothing else.
 """
 
 import base64
@@ -23,7 +22,7 @@ _JPEG = {"quality": 82, "optimize": True}
 
 
 def render(package: str, template: str, **values: Any) -> str:
-    """The page that a template makes of `values`; what is not printable in a text is shown escaped.
+    """Render a template with `values`; characters that are not printable are escaped.
 
     Args:
         package: where the template and those that it imports are, `cvtrain.reports`.
@@ -44,7 +43,7 @@ def render(package: str, template: str, **values: Any) -> str:
 
 
 def picture(pixels: np.ndarray, *, shortest: int = 160, longest: int = 640) -> str:
-    """An image for the page, as data URI of a JPEG.
+    """An image for a page, as the data URI of a JPEG.
 
     Args:
         pixels: (h, w, 3) uint8. A small image is enlarged by a whole factor, until its longer side
@@ -71,7 +70,7 @@ def encoded(pixels: np.ndarray, file_format: str, **options: object) -> bytes:
 
 
 def data_uri(content: bytes, media_type: str) -> str:
-    """The bytes of a file as a URI that stands for the file itself."""
+    """The bytes of a file as a data URI."""
     return f"data:{media_type};base64,{base64.b64encode(content).decode('ascii')}"
 
 

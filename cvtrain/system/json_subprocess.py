@@ -1,4 +1,4 @@
-"""Work in a process of its own: the caller stays light, and survives whatever happens there."""
+"""Run a module in a separate process, which may load much or crash without harm to the caller."""
 
 import contextlib
 import json
@@ -14,13 +14,12 @@ from cvtrain.system.text import escape
 
 
 def run_json_subprocess(module: str, *arguments: str, seconds: float) -> tuple[dict[str, Any], str]:
-    """Run `python -m module` and take what it prints: JSON objects, one a line.
+    """Run `python -m module` and read the JSON objects that it prints, one per line.
 
     Args:
-        module: prints an object as soon as something is known, so that little is lost when it ends
-            early.
-        arguments: of its command line.
-        seconds: after which it is ended.
+        module: name of a module that prints each result as soon as it is known.
+        arguments: arguments of its command line.
+        seconds: time limit.
 
     Returns:
         All objects merged into one; and why the process ended early, empty when it did not.

@@ -28,8 +28,8 @@ def lock(handle: int, *, shared: bool = False) -> None:
     """Lock an open file without waiting, until it is closed.
 
     Args:
-        handle: of the file, open for reading at least.
-        shared: let others share the lock, where the system can.
+        handle: file descriptor, open for reading at least.
+        shared: take a lock that several readers can hold, if the system has such locks.
 
     Raises:
         BlockingIOError: another process has it.

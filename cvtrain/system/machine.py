@@ -1,4 +1,4 @@
-"""What this machine is, as far as the operating system tells without loading anything."""
+"""Facts about this machine that the operating system reports."""
 
 import ctypes
 import os
@@ -7,8 +7,8 @@ import re
 from pathlib import Path
 
 _FEATURES = ("avx2", "avx512f", "avx512_bf16", "amx_bf16", "asimd", "bf16")
-"""Instructions that decide how fast a network is, by Linux' names: the first four of x86, the
-others of ARM."""
+"""Instruction sets that decide how fast a network is, by their names in Linux: four of x86, then
+those of ARM."""
 _KERNELS = re.compile(r"(sse4|avx|fma|f16c|amx|asimd|sve|sme(?!p)|bf16|i8mm)\w*")
 """Those by which an engine chooses a kernel, and so the order of its sums."""
 _CGROUPS = Path("/sys/fs/cgroup")
@@ -16,37 +16,37 @@ _ASSUMED_MEMORY = 4 * 2**30
 
 
 def processor() -> str:
-    """The name of the processor, as well as the system knows it."""
+    """The name of the processor."""
     return _of_cpuinfo("model name") or platform.processor() or platform.machine()
 
 
 def features() -> list[str] | None:
-    """Which of the instructions that matter the processor has; None where nobody says."""
+    """The important instruction sets of the processor; None if unknown."""
     flags = _flags()
     return [feature for feature in _FEATURES if feature in flags] if flags else None
 
 
 def instructions() -> list[str] | None:
-    """All by which engines choose their kernels, sorted; None where nobody says."""
+    """All instruction sets by which engines choose kernels, sorted; None if unknown."""
     flags = _flags()
     return sorted(filter(_KERNELS.fullmatch, flags)) if flags else None
 
 
 def num_threads() -> int:
-    """Threads that this process may run at once, by its affinity."""
+    """Number of threads that this process may run at once, by its affinity."""
     try:
         return len(os.sched_getaffinity(0))
-    except AttributeError:  # Linux alone says
+    except AttributeError:  # not on Linux
         return os.cpu_count() or 1
 
 
 def load() -> float | None:
-    """How many processes ran at once in the last minute; None where nobody says."""
+    """Mean number of running processes in the last minute; None if unknown."""
     return os.getloadavg()[0] if hasattr(os, "getloadavg") else None
 
 
 def processor_quota() -> float | None:
-    """How many processors the container of this process may use; None where there is no limit."""
+    """Number of processors that the container of this process may use; None without a limit."""
     quotas = []
     for folder in _cgroup_folders("cpu"):
         match _words(folder / "cpu.max"):  # version 2
@@ -59,7 +59,7 @@ def processor_quota() -> float | None:
 
 
 def available_memory() -> int:
-    """Bytes of memory this process may still take: the machine's, or its container's if less."""
+    """Bytes of memory that this process may still use, in the machine or its container."""
     memory = _memory()
     for line in _lines(Path("/proc/meminfo")):
         if line.startswith("MemAvailable:"):
@@ -78,7 +78,7 @@ def available_memory() -> int:
 
 
 def has_nvidia_gpu() -> bool:
-    """Is there a graphics card of NVIDIA, whoever can use it?"""
+    """Whether the machine has an NVIDIA GPU, usable or not."""
     return any(Path(path).exists() for path in ("/dev/nvidia0", "/proc/driver/nvidia/version"))
 
 

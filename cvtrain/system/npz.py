@@ -1,4 +1,4 @@
-"""Arrays from an .npz file that may be a stranger's: nothing runs, nothing unpacks beyond a bound.
+"""Read arrays from an untrusted .npz file: nothing runs, and the size is bounded.
 
 `numpy.load` refuses pickles, but believes every size: a header of a few bytes makes it ask for any
 amount of memory, and so does a compressed member.
@@ -29,12 +29,12 @@ def read_npz(file: Path | IO[bytes], *, most_bytes: int) -> dict[str, np.ndarray
     """The arrays of a file that `numpy.savez` or `numpy.savez_compressed` wrote.
 
     Args:
-        file: its path, or what it is read from.
-        most_bytes: that all arrays together may take.
+        file: a path or an open file.
+        most_bytes: maximum size of all arrays together.
 
     Raises:
-        ValueError: it is another file, damaged, larger, or holds Python objects.
-        OSError: it cannot be read.
+        ValueError: the file is no .npz file, damaged, larger, or holds Python objects.
+        OSError: the file cannot be read.
     """
     try:
         with zipfile.ZipFile(file) as archive:

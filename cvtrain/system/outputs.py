@@ -1,8 +1,8 @@
-"""What cvtrain itself wrote: never data, and alone what an output may take the place of.
+"""Recognize files and folders that cvtrain wrote: only these may be replaced by an output.
 
-A file takes the place of another only where that says in its first lines that cvtrain wrote it, or
-where a person says --force. A folder takes the place of one that holds nothing but what cvtrain
-wrote there, whatever a person says: nobody knows by heart what is in a folder.
+A file is replaced only if its first lines show that cvtrain wrote it, or with --force. A folder is
+replaced only if cvtrain wrote all files in it, even with --force: a folder may hold more files than
+the user remembers.
 """
 
 import json
@@ -18,10 +18,10 @@ from cvtrain.system.text import escape
 from cvtrain.version import __version__
 
 FETCHED_SET = ".cvtrain-set.json"
-"""File in each folder that was made from a named set or from arrays: which set, of which files."""
+"""File in each folder that was made from a named set or from arrays; it names set and sources."""
 
 PAGE = re.compile(rb'<meta name="generator" content="cvtrain [^"]*">')
-"""What stands at the beginning of every page."""
+"""Text at the beginning of every page."""
 
 # File that marks a folder -> a key that cvtrain writes near the beginning of that file: another
 # program may use the same file name.
@@ -39,13 +39,13 @@ _OF_FILE_MANAGERS = {".ds_store", ".directory", "thumbs.db", "desktop.ini"}
 
 
 def check_replaceable(path: Path, *, force: bool, ours: re.Pattern[bytes] | None = None) -> None:
-    """Raise ConfigError where something is at `path` that a file of ours must not replace.
+    """Raise ConfigError if `path` exists and must not be replaced.
 
     Args:
         path: the file to write.
-        force: replace whatever file is there.
-        ours: found in the beginning of what cvtrain writes as this kind of file; None where that
-            cannot be told from what a person has written, or may have edited since.
+        force: replace any file.
+        ours: pattern at the beginning of files of this kind that cvtrain writes; None if they
+            cannot be recognized, or if users may have edited them.
     """
     if force or not os.path.lexists(path) or (ours and ours.search(_beginning(path))):
         return
@@ -56,7 +56,7 @@ def check_replaceable(path: Path, *, force: bool, ours: re.Pattern[bytes] | None
 
 
 def check_own_folder(folder: Path, mark: str) -> None:
-    """Raise ResourceError where `folder` holds anything but what `commit_mark` has listed there."""
+    """Raise ResourceError if `folder` holds files that `commit_mark` has not listed there."""
     if not folder.is_dir() or not any(folder.iterdir()):
         return
     listed = _listed(folder / mark)
@@ -73,12 +73,12 @@ def check_own_folder(folder: Path, mark: str) -> None:
 
 
 def commit_mark(folder: Path, mark: str, content: Mapping[str, Any]) -> None:
-    """Commit the JSON file that says what is in `folder` and names its files; it comes last.
+    """Commit the JSON file that lists the files of `folder`, after all of them are written.
 
     Args:
-        folder: that is written, without anything of others.
-        mark: name of the file.
-        content: of the file, which then has `written_by` and `contents`, too.
+        folder: a folder that contains only files of cvtrain.
+        mark: name of the JSON file.
+        content: other values of the JSON file, besides `written_by` and `contents`.
     """
     files = sorted({*_files_in(folder), mark})
     commit_json(
@@ -87,7 +87,7 @@ def commit_mark(folder: Path, mark: str, content: Mapping[str, Any]) -> None:
 
 
 def read_mark(folder: Path) -> str:
-    """What marks `folder` as written by cvtrain: a file in it, or its own name; else empty."""
+    """The file in `folder`, or its own name, that marks it as written by cvtrain; else empty."""
     for name, key in _MARKS.items():
         if key in _beginning(folder / name):
             return name
@@ -107,7 +107,7 @@ def _beginning(path: Path) -> bytes:
 
 
 def _listed(mark: Path) -> set[str]:
-    """The files that a mark names; none where it is not one of ours."""
+    """The files that a mark lists; none if cvtrain did not write it."""
     try:
         content = json.loads(mark.read_bytes())
         written_by, files = content["written_by"], content["contents"]

@@ -1,7 +1,7 @@
-"""Ctrl-C, SIGTERM and SIGHUP ask to stop; long phases poll `stop.requested` and end cleanly.
+"""Ctrl-C, SIGTERM and SIGHUP request a stop; long phases poll `stop.requested` and end cleanly.
 
-The first signal sets a flag. A second Ctrl-C gives up at once, for whoever cannot wait. Only a
-second Ctrl-C: supervisors and closing terminals send their signals twice, and mean them once.
+The first signal sets a flag. A second Ctrl-C ends the process at once, but not a second signal of
+another kind: supervisors and closing terminals send their signals twice, and mean them once.
 """
 
 import contextlib
@@ -23,8 +23,8 @@ class Stop:
     It is also the handler of the signals that ask for it.
 
     Attributes:
-        requested: whether somebody asked.
-        advice: how a person goes on later.
+        requested: whether a stop was requested.
+        advice: how to continue later.
     """
 
     def __init__(self) -> None:
@@ -59,7 +59,7 @@ class Stop:
 
 
 NEVER = Stop()
-"""A request that nobody makes."""
+"""A `Stop` that is never requested."""
 
 
 @contextlib.contextmanager
