@@ -9,7 +9,6 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 
 from cvtrain.data.check_cache import CheckCache, FileCheck, Issue, file_state
@@ -73,7 +72,6 @@ def check_index(
     on_leak: str = "error",
     stop: Stop = NEVER,
     on_progress: Callable[[int, int], None] | None = None,
-    workers: int | None = None,
 ) -> CheckReport:
     """Check every file of an index, and draw its splits again with the results.
 
@@ -83,26 +81,25 @@ def check_index(
         on_leak: "allow" to split training images that the source also has in another split.
         stop: Stop request, polled before every file.
         on_progress: Function called with the numbers of checked files and of all.
-        workers: Number of threads; None is one per processor.
 
     Raises:
         Stopped: A stop was requested; the results so far are cached.
     """
     paths = [path for split in index.splits.values() for path in split.paths]
-    look = partial(_look_at, stop=stop, on_progress=on_progress, workers=workers)
-    facts, num_decoded = look(paths, pixels)
-    if others := _left_out_unseen(index, facts):
-        more, num_more = look(others, PixelCache(pixels.root, pixels.decoder, memory_limit=0))
-        facts, num_decoded = facts | more, num_decoded + num_more
-    pixels.digests = {path: found.pixels for path, found in facts.items() if found.pixels}
-    images = {path: found.image for path, found in facts.items() if found.pixels}
-    index = index.reassign_splits(images, _damaged(facts), on_leak=on_leak)
+    checks, num_decoded = _check_files(paths, pixels, stop, on_progress)
+    if others := _possible_replacements(index, checks):
+        uncached = PixelCache(pixels.root, pixels.decoder, memory_limit=0)
+        more, num_more = _check_files(others, uncached, stop, on_progress)
+        checks, num_decoded = checks | more, num_decoded + num_more
+    pixels.digests = {path: check.pixels for path, check in checks.items() if check.pixels}
+    images = {path: check.image for path, check in checks.items() if check.pixels}
+    index = index.reassign_splits(images, _damaged(checks), on_leak=on_leak)
     samples = samples_of(index)
-    limits = range_of_all(facts.values())
+    limits = range_of_all(checks.values())
     problems = [
         Problem(sample.path, severity, what, advice_in(index.root, advice))
         for sample in samples
-        for severity, what, advice in advised(facts[sample.path].findings, limits)
+        for severity, what, advice in advised(checks[sample.path].findings, limits)
     ]
     problems += duplicates(samples, images)
     return CheckReport(
@@ -112,7 +109,7 @@ def check_index(
         too_few=too_few_different(index, problems),
         images=images,
         range=limits,
-        digest=_digest(samples, facts),
+        digest=_digest(samples, checks),
         num_files=len(samples),
         num_decoded=num_decoded,
     )
@@ -158,13 +155,11 @@ def resolve(
     return kept, messages
 
 
-def _look_at(
+def _check_files(
     paths: Sequence[str],
     pixels: PixelCache,
-    *,
     stop: Stop,
     on_progress: Callable[[int, int], None] | None,
-    workers: int | None,
 ) -> tuple[dict[str, FileCheck], int]:
     """The check of each path, and the number of files that had to be decoded for them."""
 
@@ -172,12 +167,9 @@ def _look_at(
         stop.raise_if_stopped(_DOING)  # before every file: a large photograph takes a second
         return _examine(path, pixels)
 
-    facts: dict[str, FileCheck] = {}
+    checks: dict[str, FileCheck] = {}
     num_decoded = 0
-    with (
-        CheckCache(pixels.decoder) as cache,
-        ThreadPoolExecutor(workers or num_threads()) as pool,
-    ):
+    with CheckCache(pixels.decoder) as cache, ThreadPoolExecutor(num_threads()) as pool:
         for start in range(0, len(paths), _FILES_AT_ONCE):
             stop.raise_if_stopped(_DOING)
             part = paths[start : start + _FILES_AT_ONCE]
@@ -192,27 +184,27 @@ def _look_at(
                 for path, check in fresh.items()
                 if (state := states[path]) and check.content
             )
-            facts |= {path: check or fresh[path] for path, check in cached.items()}
+            checks |= {path: check or fresh[path] for path, check in cached.items()}
             num_decoded += len(unknown)
             if on_progress is not None:
-                on_progress(len(facts), len(paths))
-    return facts, num_decoded
+                on_progress(len(checks), len(paths))
+    return checks, num_decoded
 
 
-def _left_out_unseen(index: Index, facts: Mapping[str, FileCheck]) -> list[str]:
+def _possible_replacements(index: Index, checks: Mapping[str, FileCheck]) -> list[str]:
     """Paths outside of a subset that may replace copies or damaged files in it."""
     if index.assignment is None or index.assignment.train_per_class is None:
         return []
-    if not _damaged(facts) and len({found.image for found in facts.values()}) == len(facts):
+    if not _damaged(checks) and len({check.image for check in checks.values()}) == len(checks):
         return []
-    return [path for path in index.assignment.paths if path not in facts]
+    return [path for path in index.assignment.paths if path not in checks]
 
 
-def _damaged(facts: Mapping[str, FileCheck]) -> set[str]:
+def _damaged(checks: Mapping[str, FileCheck]) -> set[str]:
     return {
         path
-        for path, found in facts.items()
-        if any(finding.severity == "bad" for finding in found.findings)
+        for path, check in checks.items()
+        if any(finding.severity == "bad" for finding in check.findings)
     }
 
 
@@ -264,10 +256,10 @@ def _doubts(path: str, decoded: Decoded) -> Iterator[Issue]:
         )
 
 
-def _digest(samples: Iterable[Sample], facts: Mapping[str, FileCheck]) -> str:
+def _digest(samples: Iterable[Sample], checks: Mapping[str, FileCheck]) -> str:
     digest = hashlib.sha256()
     for sample in samples:
-        line = "\0".join((*sample, facts[sample.path].content.hex())) + "\n"
+        line = "\0".join((*sample, checks[sample.path].content.hex())) + "\n"
         digest.update(line.encode(errors="surrogateescape"))
     return digest.hexdigest()
 

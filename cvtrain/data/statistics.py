@@ -89,7 +89,6 @@ def collect_statistics(
     *,
     stop: Stop = NEVER,
     on_progress: Callable[[int, int], None] | None = None,
-    workers: int | None = None,
 ) -> Statistics:
     """Read every file once; memory holds less than 2 KB for each.
 
@@ -99,7 +98,6 @@ def collect_statistics(
         decoder: Decoder of the pixels that colours and copies are determined from.
         stop: Stop request, polled before every file.
         on_progress: Function called with the numbers of files that are done and in total.
-        workers: Number of threads; None is one per processor.
 
     Raises:
         Stopped: A stop was requested.
@@ -111,17 +109,17 @@ def collect_statistics(
     seen: set[bytes] = set()
     num_small = num_plain = 0
 
-    def look(path: str) -> _Look | str:
+    def examine(path: str) -> _Examined | str:
         stop.raise_if_stopped("looking at the images")
         try:
-            return _look(root / path, decoder)
+            return _examine(root / path, decoder)
         except DecodeError as error:
             return error.message
 
-    with ThreadPoolExecutor(workers or num_threads()) as pool:
+    with ThreadPoolExecutor(num_threads()) as pool:
         for start in range(0, len(paths), _FILES_AT_ONCE):
             part = paths[start : start + _FILES_AT_ONCE]
-            for path, found in zip(part, pool.map(look, part), strict=True):
+            for path, found in zip(part, pool.map(examine, part), strict=True):
                 if isinstance(found, str):
                     unusable[path] = found
                     continue
@@ -147,20 +145,20 @@ def collect_statistics(
     return Statistics(facts, unusable, histogram, near_duplicates, num_small, num_plain)
 
 
-class _Look(NamedTuple):
+class _Examined(NamedTuple):
     facts: ImageFacts
     histogram: np.ndarray
     hash: np.ndarray
     thumbnail: np.ndarray
 
 
-def _look(path: Path, decoder: Decoder) -> _Look:
+def _examine(path: Path, decoder: Decoder) -> _Examined:
     content = read_image(path)
     decoded = decoder(content)
     pixels = decoded.pixels
     # Counts are exact in float32 up to 2**24, the number of pixels of the largest image size.
     channels = [cv2.calcHist([pixels], [i], None, [256], [0, 256]) for i in range(3)]
-    return _Look(
+    return _Examined(
         ImageFacts(
             decoded.width,
             decoded.height,
