@@ -198,7 +198,7 @@ def test_a_config_error_exits_2_with_line_and_advice(tmp_path):
         (["calibrate", "--risk", "x"], 2, "'x' is not a valid float"),
         (["visualize"], 4, "runs: there is no run with a model"),
         (["visualize", "--cam", "--filters"], 2, "received --cam --filters"),
-        (["visualize", "model.keras"], 2, "model.keras: names a model and no images"),
+        (["visualize", "model.keras"], 2, "model.keras: a model file needs images"),
         (["visualize", "a b.keras"], 2, "For example: cvtrain visualize 'a b.keras' photos/"),
         (["visualize", "model.keras", "--depth"], 2, "--depth compares test images"),
         (["visualize", "--seed", "-1"], 2, "-1 is not in the range"),

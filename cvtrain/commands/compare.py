@@ -6,12 +6,14 @@ from dataclasses import dataclass
 from itertools import combinations
 from pathlib import Path
 
+import numpy as np
+
 from cvtrain.errors import ConfigError
+from cvtrain.evaluation.metrics import mcnemar
 from cvtrain.reports import text as words
-from cvtrain.reports.paired_test import Answers, Pair, answers, paired
 from cvtrain.reports.plots import plot_validation_curves
 from cvtrain.reports.run_files import flat, measured_record, read_history, read_settings
-from cvtrain.runs.predictions import read_predictions
+from cvtrain.runs.predictions import Predictions, read_predictions
 from cvtrain.runs.record import RunRecord
 from cvtrain.runs.run import Run
 from cvtrain.system.console import Console
@@ -22,19 +24,23 @@ from cvtrain.system.text import escape
 from cvtrain.version import __version__
 
 LEVEL = 0.05
-"""A difference with a smaller p is called more than chance."""
+"""The significance level of the paired test."""
+
+
+Answers = Mapping[str, tuple[str, str]]
+"""File -> (true class, predicted class)."""
 
 
 @dataclass(frozen=True)
 class ComparedRun:
-    """One of the runs.
+    """One of the compared runs.
 
     Attributes:
-        name: unique among them.
-        record: of `run.json`.
-        settings: every key of its config.
-        history: its curves; empty where it has none.
-        answers: what it says of each test image.
+        name: unique name.
+        record: record of `run.json`.
+        settings: config keys and values.
+        history: columns of `history.csv`; may be empty.
+        answers: true and predicted class of each test image.
     """
 
     name: str
@@ -45,20 +51,36 @@ class ComparedRun:
 
     @property
     def minutes(self) -> str:
-        """How long training took, with all that belongs to it."""
+        """Minutes that the whole command took; empty if unknown."""
         return f"{self.record.seconds['total'] / 60:.1f}" if "total" in self.record.seconds else ""
 
 
+@dataclass(frozen=True)
+class Pair:
+    """The comparison of two runs on the same test images.
+
+    Attributes:
+        only_first, only_second: number of images that only this run classifies correctly.
+        p: p value of McNemar's exact test, two-sided.
+        agreement: share of images with the same predicted class.
+    """
+
+    only_first: int
+    only_second: int
+    p: float
+    agreement: float
+
+
 def compare(runs: Sequence[Run], *, output: Path, console: Console, force: bool = False) -> None:
-    """Print a table of runs and write a page about them; the first is what others are held against.
+    """Print a table of runs and write a page about them; the others are tested against the first.
 
     Args:
-        runs: with models that were measured; a ladder stands for its rungs.
-        output: the file to write.
-        force: let it take the place of any file; else only of a page of ours.
+        runs: runs with an evaluated model; a ladder is replaced by its rungs.
+        output: file to write.
+        force: whether any file is replaced; else only pages of cvtrain are.
 
     Raises:
-        ConfigError: there are fewer than two, or the file is somebody's.
+        ConfigError: there are fewer than two runs, or the file is not a page of cvtrain.
         RunError: a run is of another kind, not finished, or damaged.
         ResourceError: the page cannot be written.
     """
@@ -76,37 +98,49 @@ def compare(runs: Sequence[Run], *, output: Path, console: Console, force: bool 
 
 
 def open_runs(runs: Sequence[Run]) -> list[ComparedRun]:
-    """The runs, ladders replaced by their rungs, with names that tell them apart."""
+    """The runs with unique names, ladders replaced by their rungs."""
     folders = [folder for run in runs for folder in _with_rungs(run)]
     return [_contender(run, name) for run, name in zip(folders, _names(folders), strict=True)]
 
 
 def all_pairs(contenders: Sequence[ComparedRun]) -> dict[tuple[str, str], Pair | None]:
-    """Each run against those after it, by their names; None where their test images differ."""
+    """Each run compared with those after it, by name; None where their test images differ."""
     return {
-        (one.name, other.name): paired(one.answers, other.answers)
+        (one.name, other.name): compare_pair(one.answers, other.answers)
         for one, other in combinations(contenders, 2)
     }
 
 
+def compare_pair(first: Answers, second: Answers) -> Pair | None:
+    """Compare two runs; None where their test images or labels differ."""
+    if {file: true for file, (true, _) in first.items()} != {
+        file: true for file, (true, _) in second.items()
+    }:
+        return None
+    rows = np.array([(*first[file], second[file][1]) for file in first], object)
+    true, one, other = rows.T
+    test = mcnemar(one == true, other == true)
+    return Pair(test["only_a"], test["only_b"], test["p"], float(np.mean(one == other)))
+
+
 def differing_settings(contenders: Sequence[ComparedRun]) -> list[tuple[str, list[str]]]:
-    """The keys of the configs that are not the same in all runs, with the value in each."""
+    """The config keys that differ between the runs, with the value in each."""
     keys = dict.fromkeys(key for one in contenders for key in one.settings)
     rows = [(key, [one.settings.get(key, "") for one in contenders]) for key in keys]
     return [(key, values) for key, values in rows if len(set(values)) > 1]
 
 
 def in_words(one: str, other: str, pair: Pair) -> str:
-    """What the paired test of two runs says."""
+    """The result of the paired test as a sentence."""
     better, worse = (one, other) if pair.only_first >= pair.only_second else (other, one)
     more, fewer = sorted((pair.only_first, pair.only_second), reverse=True)
     said = (
-        f"{better} alone is right on {_images(more)}, {worse} alone on {_images(fewer)} "
+        f"Only {better} is correct on {_images(more)}, only {worse} on {_images(fewer)} "
         f"(p {'= ' * (pair.p >= 0.001)}{words.p_value(pair.p)})"
     )
     if pair.p < LEVEL:
-        return f"{said}: more than chance would explain."
-    return f"{said}: that may be chance."
+        return f"{said}: the difference is significant."
+    return f"{said}: the difference may be chance."
 
 
 def show(
@@ -114,7 +148,7 @@ def show(
     pairs: Mapping[tuple[str, str], Pair | None],
     console: Console,
 ) -> None:
-    """Print one line a run."""
+    """Print one line per run."""
     first = contenders[0].name
     columns = ("run", "accuracy", "95 % interval", "p", "agreement", "minutes", "parameters")
     rows = []
@@ -139,14 +173,14 @@ def show(
     others = [name for (one, name), pair in pairs.items() if one == first and pair is None]
     if others:
         console.warn(
-            f"tested on other images than {escape(first)}, so not paired with it: "
+            f"not compared with {escape(first)}, because the test images or labels differ: "
             f"{', '.join(map(escape, others))}"
         )
     if len(others) < len(contenders) - 1:
         console.result(
             f"p: McNemar's exact test against {escape(first)} on the same test images; above "
-            f"{LEVEL} the difference may be chance. agreement: images that both take for the same "
-            "class."
+            f"{LEVEL} the difference may be chance. agreement: share of images with the same "
+            "predicted class."
         )
 
 
@@ -190,8 +224,17 @@ def _with_rungs(run: Run) -> list[Run]:
 def _contender(run: Run, name: str) -> ComparedRun:
     record = measured_record(run)
     predictions = read_predictions(run.path / "predictions-test.csv", record.class_names)
-    said = answers(predictions, record.class_names)
-    return ComparedRun(name, record, flat(read_settings(run)), read_history(run), said)
+    answers = _answers(predictions, record.class_names)
+    return ComparedRun(name, record, flat(read_settings(run)), read_history(run), answers)
+
+
+def _answers(predictions: Predictions, class_names: Sequence[str]) -> Answers:
+    """Names instead of indices: runs may have their classes in another order."""
+    pairs = zip(predictions.labels, predictions.predicted, strict=True)
+    return {
+        file: (class_names[true], class_names[predicted])
+        for file, (true, predicted) in zip(predictions.files, pairs, strict=True)
+    }
 
 
 def _names(runs: Sequence[Run]) -> list[str]:

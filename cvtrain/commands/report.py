@@ -1,4 +1,4 @@
-"""`cvtrain report`: all that a run has found on one page, which needs nothing else."""
+"""`cvtrain report`: the results of a run on one self-contained page."""
 
 from collections.abc import Callable, Mapping, Sequence
 from itertools import islice
@@ -83,7 +83,7 @@ def report(
         The file.
 
     Raises:
-        ConfigError: the file is somebody's.
+        ConfigError: the file is not a page of cvtrain.
         RunError: the run is of another kind, not finished, or damaged.
         ResourceError: the page cannot be written.
         Stopped: a stop was requested.
@@ -104,7 +104,7 @@ def render_report(
 
     Args:
         data: folder or manifest where its images are; None: where they were.
-        warn: told of images that are not there.
+        warn: called with a warning about missing images.
     """
     record = measured_record(run)
     root = Path(record.data.root) if data is None else folder_of(data)

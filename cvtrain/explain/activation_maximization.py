@@ -1,4 +1,4 @@
-"""How an image climbs the activation of a filter: what is changed, how it is seen, how it is shown.
+"""The two styles of gradient ascent on the activation of a filter: parameters, steps, pictures.
 
 Two styles, both in NumPy, so that every engine only computes the gradient of an activation with
 respect to pixels. Images are in units of the model's range of pixels: 0 its least, 1 its greatest.

@@ -1,4 +1,4 @@
-"""What each channel of a network's layers makes of an image, and which channels make nothing."""
+"""The activations of the channels of layers for one image, with dead and constant channels."""
 
 from __future__ import annotations
 
@@ -28,13 +28,13 @@ _LEAST_CHANGE = 1e-6  # of a channel's greatest value: less is rounding
 
 @dataclass(frozen=True)
 class LayerActivations:
-    """What a layer makes of one image.
+    """The activations of a layer for one image.
 
     Attributes:
-        layer: its name.
+        layer: layer name.
         maps: (h, w, channels) float32, or (channels,) where the layer has no map.
-        dead: (channels,) bool: zero everywhere. One image cannot say that a channel always is.
-        constant: (channels,) bool: another value, and the same everywhere. False without a map.
+        dead: (channels,) bool: channels that are zero everywhere for this image.
+        constant: (channels,) bool: channels with one other value everywhere. False without a map.
     """
 
     layer: str
@@ -46,7 +46,7 @@ class LayerActivations:
 def activation_reader(
     opened: FlatModel, layers: Sequence[str] | None = None
 ) -> Callable[[np.ndarray], list[LayerActivations]]:
-    """Compile what computes the activations of all layers in one pass for each image.
+    """Compile a function that computes the activations of all layers in one pass per image.
 
     Memory holds those of one image at a time.
 
@@ -83,7 +83,7 @@ def activation_reader(
 
 
 def layer_activations(layer: str, maps: np.ndarray) -> LayerActivations:
-    """Tell the channels that are dead or constant; values that are not finite become zeros."""
+    """Find dead and constant channels; values that are not finite become zeros."""
     maps = np.nan_to_num(maps, nan=0, posinf=0, neginf=0)
     flat = maps.reshape(-1, maps.shape[-1])
     greatest = np.abs(flat).max(axis=0)

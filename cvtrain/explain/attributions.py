@@ -1,8 +1,8 @@
-"""Maps from the pixels: which of them move the score of a class.
+"""Maps by pixels: which pixels change the score of a class.
 
-They need no layer, so they explain any model that can be opened. Where a method has to say what an
-image without its content looks like, it is one plain colour, the image's own mean (`blank`). Unlike
-black it means nothing of its own in any range of pixels, and dark objects are not blind to it.
+These methods need no layer, so they explain any model that can be opened. Their baseline, an image
+without content, is the mean colour of the image (`blank`). Unlike black it is neutral in any range
+of pixels, also for dark objects.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ _EPSILON = 1e-12
 def saliency(opened: FlatModel, *, batch_size: int = 32, seed: int = 0) -> Explain:  # noqa: ARG001
     """How steeply the score rises or falls with each pixel: max over channels of |dz/dx|.
 
-    Unsigned: it tells where the score is sensitive, not in which direction. Maps have the size of
+    Unsigned: it shows where the score is sensitive, not in which direction. Maps have the size of
     the input. Simonyan et al. (2014), Deep Inside Convolutional Networks, section 3.1.
     """
     return _by_gradients(opened, lambda image: [image], [1.0], _steepness, batch_size)

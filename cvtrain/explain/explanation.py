@@ -1,7 +1,4 @@
-"""What every method of explaining returns, and the bookkeeping they share.
-
-It lies below the methods (`cams`, `attributions`), and `explain` above them, which lists them.
-"""
+"""The result of every method of explaining, and the functions that the methods share."""
 
 from __future__ import annotations
 
@@ -15,17 +12,17 @@ Box = tuple[float, float, float, float]
 
 @dataclass(frozen=True)
 class Explanation:
-    """Where n images speak for k classes each.
+    """The maps of k classes for each of n images.
 
     Attributes:
-        maps: float32, shape (n, k, h, w), at the size of the layer or of the input: raw, before
-            relu and scaling; positive speaks for the class, negative against it. Always finite.
-        classes: integers, shape (n, k): of which class each map is.
-        scores: float32, shape (n, classes): the logit of every class, asked for or not. Always
-            finite. A control that does not look at the model has none: (n, 0).
-        notes: for each image and class "" or remarks, such as `all negative` or `constant`.
-        box: what part of the input the maps cover: top, left, height and width in its pixels; None
-            for all of it. `overlay.upsample` puts them there.
+        maps: (n, k, h, w) float32, finite, at the size of the layer or of the input; raw, before
+            relu and scaling: positive values support the class, negative ones oppose it.
+        classes: (n, k) class index of each map.
+        scores: (n, classes) float32, finite: the logits of all classes. A control that ignores
+            the model has none: (n, 0).
+        notes: remarks by image and class, such as `all negative` or `constant`; may be empty.
+        box: part of the input that the maps cover: top, left, height and width in pixels; None
+            for all of it.
     """
 
     maps: np.ndarray
@@ -38,7 +35,7 @@ class Explanation:
 # The classes (n, k) to explain, or what chooses them by the scores (n, classes) of n images.
 Classes = np.ndarray | Callable[[np.ndarray], np.ndarray]
 # Images (n, height, width, channels) float32 as the model takes them, and their classes. Memory
-# holds what the layer makes of all of them.
+# holds the activations of all of them.
 Explain = Callable[[np.ndarray, Classes], Explanation]
 
 
@@ -54,14 +51,14 @@ def explanation(
     remarks: Sequence[Sequence[str]] | None = None,
     box: Box | None = None,
 ) -> Explanation:
-    """Put together what a method found, with a note on every map that shows nothing.
+    """Build an `Explanation`, with a note on every map that shows nothing.
 
     Args:
-        maps: raw maps (n, k, h, w). One with a value that is not finite becomes all zeros.
-        classes: (n, k).
-        scores: (n, classes).
-        remarks: of the method, for each image and class; "" for none.
-        box: see `Explanation`.
+        maps: raw maps (n, k, h, w); one with a value that is not finite becomes all zeros.
+        classes: (n, k) class indices.
+        scores: (n, classes) logits.
+        remarks: remarks of the method by image and class; may be empty.
+        box: part of the input that the maps cover.
     """
     maps = np.array(maps, np.float32)
     broken = ~np.isfinite(maps).all(axis=(2, 3))
@@ -82,12 +79,12 @@ def padded_batches(
 ) -> Iterator[tuple[slice, tuple[np.ndarray, ...]]]:
     """Walk through arrays of the same length in batches that all have one size.
 
-    The last rows are repeated until the last batch is full, so that whatever is compiled for a
-    batch is compiled once; fewer rows than `batch_size` are one batch of just these.
+    The last row is repeated until the last batch is full, so that a function of a batch is compiled
+    once; fewer rows than `batch_size` are one batch without repetition.
 
     Yields:
-        The rows that the batch stands for, and the batch of each array: the first
-        `rows.stop - rows.start` of it count.
+        The rows of the batch, and the batch of each array, of which the first
+        `rows.stop - rows.start` are valid.
     """
     n = len(arrays[0])
     size = min(batch_size, n)

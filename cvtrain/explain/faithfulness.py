@@ -1,4 +1,4 @@
-"""Does the model look where a map says it does? Measures that ask the model itself.
+"""Measures of faithfulness: does the model use the regions that a map shows?
 
 All take probabilities, images, one class an image and maps of any size, and give one number an
 image. What is taken away from an image gets its mean colour (`attributions.blank`), unless said
@@ -67,7 +67,7 @@ def evaluate(
     Args:
         forward: as `probabilities_of` makes it.
         images: (n, height, width, channels) float32, as the model takes them.
-        classes: (n,) the class that each map speaks for.
+        classes: (n,) class index of each map.
         maps: (n, h, w) raw and signed, of any size.
         batch_size: images in a forward pass.
         seed: of the order of equally relevant pixels, and of the noise of ROAD.
@@ -148,7 +148,7 @@ def drop_and_increase(
     *,
     batch_size: int = 32,
 ) -> tuple[Measure, Measure]:
-    """What becomes of the probability Y when only what the map shows is left, which makes it O.
+    """Compare the probability Y with O, that of the image reduced to what the map shows.
 
     Average drop is max(0, Y - O) / Y, and lower is better; average increase is the share of images
     with O > Y, and higher is better. Both in 0..1. Chattopadhay et al. (2018), Grad-CAM++,
@@ -194,7 +194,7 @@ def border_mass(maps: np.ndarray) -> Measure:
     """Share of the positive mass of each map in the outer tenth on every side, in 0..1.
 
     A uniform map has 0.36. Much more than that says that the maps stick to the border, which
-    padding does to a network. A map that speaks for nothing has no mass: 0.
+    padding does to a network. An empty map has the value 0.
     """
     heats = np.stack([heatmap(raw) for raw in maps]).astype(np.float64)
     height, width = heats.shape[1:]

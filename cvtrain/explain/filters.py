@@ -1,8 +1,8 @@
-"""Images that excite each filter of a layer most: gradient ascent, a whole layer at a time.
+"""Images that activate each filter of a layer most, by gradient ascent on a whole layer at once.
 
-All filters of a layer climb side by side, one in each row of a batch, through the part of the model
-that ends in the layer: `steps` passes for as many filters as fit into memory, and one compilation
-for all. What climbs, and how, is in `ascent`.
+All filters of a layer are optimized together, one in each row of a batch, through the part of the
+model that ends in the layer: `steps` passes for as many filters as fit into memory, and one
+compilation for all. The two styles are in `activation_maximization`.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ Gradient = Callable[..., tuple[np.ndarray, np.ndarray]]
 
 @dataclass(frozen=True)
 class FilterImages:
-    """What excites the filters of a layer.
+    """Images that activate the filters of a layer most.
 
     Attributes:
         layer: name of the layer.

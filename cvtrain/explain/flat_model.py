@@ -123,7 +123,7 @@ def open_model(model: keras.Model, *, image_size: tuple[int, int] = ANY_SIZE) ->
         received = keras.ops.convert_to_numpy(network(probe, training=False))
     except CvtrainError:
         raise
-    except Exception as error:  # The layers of strangers raise anything.
+    except Exception as error:  # Custom layers may raise any exception.
         reason = reason_of(error)
         raise RunError(
             f"{model.name}: cannot be opened: {reason}",
@@ -169,7 +169,7 @@ def find_spatial_layer(opened: FlatModel, name: str) -> str:
     shape = opened.layers[find_layer(opened, name)].shape
     if not is_spatial(opened.layers[name]):
         raise ConfigError(
-            f"the output of {name} has the shape {shape}: it is no map",
+            f"the output of {name} has the shape {shape}: it is not a map",
             f"The last that is one: {last_spatial_layer(opened)}. The methods {_NO_LAYER}.",
         )
     return name
@@ -257,8 +257,7 @@ def learns_something(operation: keras.Operation) -> bool:
 def range_at_first_layer(opened: FlatModel, low: float, high: float) -> tuple[float, float] | None:
     """What the first layer that learns gets of an image whose pixels are `low` and `high`.
 
-    So it is known what a model makes of pixels, whatever it does that by: layers, operators, models
-    inside.
+    This shows how a model scales pixels, by layers, operators or inner models.
 
     Returns:
         The least and the greatest value; None if no layer learns, or none can be seen.

@@ -16,8 +16,6 @@ from typing import Any
 from cvtrain.backend import keras
 from cvtrain.models.blocks import graph_nodes
 
-# Whatever they are called with, they return it, unless they are trained.
-
 
 def operation_of(tensor: keras.KerasTensor) -> keras.Operation:
     """The layer or the operation of `keras.ops` that computes a tensor of `FlatModel.layers`."""
@@ -25,7 +23,7 @@ def operation_of(tensor: keras.KerasTensor) -> keras.Operation:
 
 
 def operator_of(operation: keras.Operation) -> str:
-    """The class of what is no layer, such as `Relu` of `keras.ops.relu`; empty for a layer."""
+    """The class name of an operation, such as `Relu` of `keras.ops.relu`; empty for a layer."""
     return "" if isinstance(operation, keras.Layer) else type(operation).__name__
 
 
@@ -78,7 +76,7 @@ def is_graph(operation: keras.Operation) -> bool:
 
 
 def unique_names(model: keras.Model) -> dict[int, str]:
-    """By id, a name for every layer and operation that is no graph; no name is given twice."""
+    """A unique name for every layer and operation inside the graphs, by id."""
     found = {id(each): (each.name, path) for each, path in _leaves(model, ())}
     counts = Counter(name for name, _ in found.values())
     return {
@@ -151,14 +149,14 @@ def _copied(
     try:
         copy = type(operation).from_config(_in_float32(operation.get_config()))
         copy.name = name
-        # The call builds it, whatever building needs.
+        # The call builds it.
         outputs = copy(*args, **kwargs)
         if isinstance(copy, keras.Layer):
             copy.set_weights(operation.get_weights())
             for layer in copy._flatten_layers():
                 if isinstance(layer, keras.layers.Normalization):
                     layer.finalize_state()  # It computes with constants made of its weights.
-    except Exception:  # The layers of strangers raise anything; borrowing them works as well.
+    except Exception:  # Custom layers may raise any exception; the layer itself is called instead.
         copy = (
             _sealed_class()(operation, name=name)
             if isinstance(operation, keras.Layer)
@@ -171,7 +169,7 @@ def _copied(
 @functools.cache
 def _sealed_class() -> type[keras.Layer]:
     class Sealed(keras.Layer):
-        """Somebody else's layer, called with weights of our own; nothing in it is ever changed."""
+        """A custom layer called with copies of its weights; the layer itself is not changed."""
 
         def __init__(self, layer: keras.Layer, *, name: str):
             super().__init__(name=name, dtype=layer.dtype_policy)

@@ -1,4 +1,4 @@
-"""What the layers of a network keep of images, by depth: how sparse, and how alike within a class.
+"""Sparsity of the activations and similarity of images within and across classes, by depth.
 
 Going up, activations become sparser and carry less of what the image looks like and more of what it
 shows (F. Chollet, *Deep Learning with Python*, second edition, 9.4.1). Here both are measured.
@@ -23,7 +23,7 @@ from cvtrain.models.blocks import narrow_layers
 
 @dataclass(frozen=True)
 class DepthStory:
-    """What each of some layers keeps of each of n images. All values are finite.
+    """Sparsity and similarity in several layers for each of n images. All values are finite.
 
     Attributes:
         layers: names, in the order of computation.
@@ -46,7 +46,7 @@ def depth_story(
     batch_size: int = 32,
     on_batch: Callable[[float], object] = lambda _share: None,
 ) -> DepthStory:
-    """Run images through the network and compare what each layer makes of them.
+    """Run images through the network and compare their activations in each layer.
 
     Compared are the averages of each channel over the map. Memory holds one batch of activations.
 

@@ -1,4 +1,4 @@
-"""What a classifier ends in: the scores before the last activation, whatever form it has."""
+"""The scores of a classifier before its last activation, a layer or an operation."""
 
 from __future__ import annotations
 

@@ -11,20 +11,20 @@ import numpy as np
 from cvtrain.explain.explanation import Box
 
 EPSILON = 1e-12
-"""A map whose maximum is no larger speaks for nothing."""
+"""A map with a smaller maximum counts as empty."""
 
 COLOUR_MAP = "inferno"
 """Matplotlib's; perceptually uniform, and its dark end is where an overlay is transparent."""
 
 _LEVELS = np.arange(256) / 255
-# What is weak stays a photograph; a steep start would cover it, a linear one would hide the middle.
+# Weak regions stay visible: a steep start would cover them, a linear one the middle values.
 _OPACITIES = np.rint(255 * 0.75 * _LEVELS**0.7).astype(np.uint16)[:, None]
 
 
 def heatmap(raw: np.ndarray) -> np.ndarray:
-    """What speaks for the class, relative to what speaks for it most: relu(raw) / max.
+    """Normalise a map to its positive part, relative to the maximum: relu(raw) / max.
 
-    The one place where a map is normalised.
+    The only place where a map is normalised.
 
     Args:
         raw: (h, w) signed.

@@ -1,4 +1,4 @@
-"""Maps, figures and tables -> one HTML page that needs nothing else, see `cvtrain.system.html`."""
+"""Maps, figures and tables -> one self-contained HTML page, see `cvtrain.system.html`."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -9,14 +9,14 @@ from cvtrain.system.html import data_uri, encoded, render
 
 @dataclass(frozen=True)
 class View:
-    """One class asked of one image.
+    """The map of one class in one image.
 
     Attributes:
-        name: of the class.
-        role: "predicted", "true", "predicted and true" or "asked".
-        probability: 0..1.
-        score: the logit.
-        note: a remark on the map, such as "all negative"; "" for none.
+        name: class name.
+        role: "predicted", "true", "predicted and true" or "requested".
+        probability: probability of the class, 0..1.
+        score: logit of the class.
+        note: remark on the map, such as "all negative"; may be empty.
         picture: data URI of the map over the photograph.
     """
 
@@ -30,14 +30,14 @@ class View:
 
 @dataclass(frozen=True)
 class Card:
-    """One image and the classes asked of it.
+    """One image and its maps.
 
     Attributes:
-        file: name of the image as the page shows it.
-        true: its class, or None when that is not known.
-        predicted: the class with the highest score.
+        file: displayed name of the image.
+        true: true class, or None if it is unknown.
+        predicted: class with the highest score.
         picture: data URI of the photograph.
-        views: at least one; shown in this order, side by side.
+        views: one or more maps, shown side by side in this order.
     """
 
     file: str
@@ -55,7 +55,7 @@ class Card:
 
     @property
     def classes(self) -> tuple[str, ...]:
-        """The true and the predicted class: what the page's filter goes by."""
+        """The true and the predicted class, by which the page can be filtered."""
         return tuple(dict.fromkeys(filter(None, (self.true, self.predicted))))
 
 
@@ -77,15 +77,15 @@ def render_page(
     tables: Sequence[Table] = (),
     num_left_out: int = 0,
 ) -> str:
-    """One self-contained HTML page; what is not printable in a name is shown escaped.
+    """One self-contained HTML page; characters of names that cannot be printed are escaped.
 
     Args:
-        title: of the page.
-        facts: name and value of what a reader has to know: method, layer, model, versions.
+        title: title of the page.
+        facts: names and values, such as method, layer, model and versions.
         cards: images with their maps.
-        figures: caption and data URI of each.
-        tables: between the images and the figures.
-        num_left_out: how many images there are beyond `cards`.
+        figures: captions and data URIs.
+        tables: tables, placed between the images and the figures.
+        num_left_out: number of images that are not in `cards`.
     """
     names = sorted({name for card in cards for name in card.classes})
     return render(

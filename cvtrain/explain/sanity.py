@@ -1,4 +1,4 @@
-"""Does a map depend on what the model has learnt? Cascading randomisation.
+"""Sanity check by cascading randomisation: does a map depend on what the model has learnt?
 
 The layers are given random weights one after the other, from the scores down, and the maps are
 compared with those of the trained model. Maps that stay the same do not come from the model: they
@@ -70,12 +70,12 @@ def randomise(
     *,
     seed: int = 0,
 ) -> Cascade:
-    """Explain images by a model that forgets, layer by layer, what it has learnt.
+    """Explain images while the weights of the model are randomized layer by layer.
 
-    A layer forgets by having the values of each of its weights put into random order: they keep
-    their range, so that a network without its training still computes finite numbers, whatever its
-    layers are. A network of more than 10 layers with weights forgets several at a stage. The
-    weights are put back afterwards, also when `explain` fails.
+    A layer is randomized by putting the values of each of its weights into random order: they keep
+    their range, so that a network of any layers still computes finite numbers. A network of more
+    than 10 layers with weights is randomized in 10 stages of several layers. The weights are
+    restored afterwards, also when `explain` fails.
 
     Args:
         opened: the private copy whose weights are changed; `explain` has to read them anew.
@@ -100,7 +100,7 @@ def randomise(
 
 
 def ignore_the_model(images: np.ndarray, classes: Classes) -> Explanation:
-    """The control that has to fail: a spot in the middle, whatever image, class and model."""
+    """The control that has to fail: a spot in the middle of every image, for every class."""
     height, width = images.shape[1:3]
     y, x = np.mgrid[-1 : 1 : height * 1j, -1 : 1 : width * 1j]
     spot = np.exp(-2 * (y**2 + x**2)).astype(np.float32)

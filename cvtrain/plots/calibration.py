@@ -1,4 +1,4 @@
-"""Figures of confidence: does it mean what it says, and what is gained by answering less?"""
+"""Figures of confidence: reliability diagrams, and risk by coverage."""
 
 from functools import partial
 
@@ -29,9 +29,9 @@ def calibration_panels(
         after: the same with the temperature; None for a model without one.
         threshold: of the confidence `after`, to mark; None or 0 answers everything.
     """
-    panels = [partial(_draw_reliability, labels, before, "the model")]
+    panels = [partial(_draw_reliability, labels, before, "without temperature")]
     if after is not None:
-        panels.append(partial(_draw_reliability, labels, after, "with the temperature"))
+        panels.append(partial(_draw_reliability, labels, after, "with temperature"))
     risky = before if after is None else after
     return [*panels, partial(_draw_risk, labels, risky, threshold)]
 
@@ -70,8 +70,11 @@ def _draw_risk(
         # Where nothing is answered there is no risk.
         axes.plot(chosen["coverage"], chosen["risk"] or 0, "o", color=_CHOSEN, label=label)
         axes.axvline(chosen["coverage"], color="0.6", linestyle=":", linewidth=1)
-    axes.set(title=f"answering less: area under the risk {curve.area:.3f}")
-    axes.set(xlabel="coverage: share that is answered", ylabel="risk: share of wrong answers")
+    axes.set(title=f"risk by coverage: area under the curve {curve.area:.3f}")
+    axes.set(
+        xlabel="coverage: share of images with a prediction",
+        ylabel="risk: share of wrong predictions",
+    )
     axes.set(xlim=(0, 1.02), ylim=(0, max(0.05, min(1.0, 2 * float(curve.risk[-1])))))
     for axis in (axes.xaxis, axes.yaxis):
         axis.set_major_formatter(PercentFormatter(1))

@@ -157,8 +157,8 @@ def measured_by_all(histories: Mapping[str, History]) -> list[str]:
 
 
 def kept(best_epoch: int) -> str:
-    """Which weights a model has, in words; 0 for those of the start."""
-    return f"kept: epoch {best_epoch}" if best_epoch else "kept: the start"
+    """The epoch whose weights were kept, in words; 0 for the initial weights."""
+    return f"kept: epoch {best_epoch}" if best_epoch else "kept: the initial weights"
 
 
 def _label_epochs(axes: Axes, title: str) -> None:
@@ -185,10 +185,10 @@ def draw_find_lr(
     axes.plot(rates, smoothed, color=_TRAIN, linewidth=2.2, label="smoothed")
     if suggestion is not None:
         height = np.interp(np.log(suggestion), np.log(rates), smoothed)
-        label = f"half of the fall: {suggestion:.1e}"
+        label = f"suggested rate: {suggestion:.1e}"
         axes.axvline(suggestion, color=_VALIDATION, linestyle=":")
         axes.plot(suggestion, height, "o", color=_VALIDATION, markersize=9, label=label)
-    # What diverged would press everything else flat.
+    # Diverged losses would flatten all others.
     bottom, top = min(losses), max(smoothed[: max(1, len(smoothed) // 8)])
     room = max(top - bottom, 0.1 * top)
     axes.set(xscale="log", ylim=(bottom - 0.1 * room, top + 0.7 * room))
@@ -310,7 +310,7 @@ def draw_probe(
                 axes.scatter(x[i], accuracies[i], label=name, **style)
                 axes.axvline(x[i], color=bars[0].get_color(), linestyle=":", linewidth=1)
     for axes in places:
-        label = "the best less one standard error"
+        label = "best accuracy minus one standard error"
         axes.axhline(threshold, color="0.6", linestyle="--", linewidth=1, label=label)
         axes.grid(alpha=0.25)
     names = {tuple(row["block"] for row in rows) for rows in lines.values()}
@@ -319,8 +319,8 @@ def draw_probe(
         by_depth.set_xticks(places[by_depth], map(truncate, blocks), rotation=90, fontsize=8)
     else:
         by_depth.get_xaxis().get_major_locator().set_params(integer=True)
-    by_depth.set(xlabel="block, from the input up", ylabel="accuracy of a linear classifier")
-    by_cost.set(xlabel="million multiply-adds an image", xscale="log")
+    by_depth.set(xlabel="block, from input to output", ylabel="accuracy of a linear classifier")
+    by_cost.set(xlabel="million multiply-adds per image", xscale="log")
     by_cost.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
     by_cost.xaxis.set_major_formatter("{x:,g}")
     by_cost.xaxis.set_minor_formatter("")

@@ -1,4 +1,4 @@
-"""Figures of what is inside a network: grids of channels and of filters, and the depth story."""
+"""Figures of the layers of a network: grids of channels and of filters, statistics by depth."""
 
 import math
 import warnings
@@ -61,8 +61,8 @@ def draw_activations(activations: LayerActivations, title: str = "") -> Figure:
         + _counted(activations.dead, "dead (crossed out)" if has_map else "zero")
         + _counted(activations.constant, "constant (framed)"),
     ]
-    key = "blue negative, white 0, red" if signed else "dark 0, yellow"
-    key += " the greatest of each channel" if has_map else " the greatest of the layer"
+    key = "blue: negative, white: 0, red: " if signed else "dark: 0, yellow: "
+    key += "maximum of the channel" if has_map else "maximum of the layer"
     return _grid_figure(tiles, 16, range(0, len(tiles), 16), lines, key)
 
 
@@ -79,7 +79,7 @@ def draw_filters(found: FilterImages) -> Figure:
         truncate(found.layer, 60),
         f"{len(tiles)} filters, style {found.style}" + _counted(found.dead, "dead (crossed out)"),
     ]
-    key = "what excites each filter most"
+    key = "input that activates each filter most"
     return _grid_figure(tiles, num_columns, found.filters[::num_columns].tolist(), lines, key)
 
 
@@ -100,14 +100,16 @@ def draw_depth(story: DepthStory, image: int | None = None, name: str = "") -> F
     _band(below, places, story.within, _WITHIN, "within the class")
     _band(below, places, story.across, _ACROSS, "across classes")
     below.axhline(0, color="0.6", linewidth=1)
-    below.set(ylabel="centred cosine", title="similarity of pooled activations")
+    below.set(ylabel="centred cosine similarity", title="similarity of pooled activations")
     if image is not None:
         style = {"color": _IMAGE, "linewidth": 1.2}
         above.plot(
             places, story.sparsity[:, image], **style, label=truncate(name, 60) or "this image"
         )
         below.plot(places, story.within[:, image], **style, label="this image, within its class")
-        below.plot(places, story.across[:, image], "--", **style, label="this image, across")
+        below.plot(
+            places, story.across[:, image], "--", **style, label="this image, across classes"
+        )
     step = -(-len(places) // _MAX_NAMES)
     names = [truncate(layer, 28) for layer in story.layers]
     below.set_xticks(places[::step], names[::step], rotation=90, fontsize=8)

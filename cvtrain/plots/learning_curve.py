@@ -15,7 +15,7 @@ def draw_learning_curve(
     curve: Sequence[Mapping[str, Any]],
     forecast: Sequence[Mapping[str, Any]],
 ) -> Figure:
-    """Accuracy by the number of training images, as measured and as more of them would do.
+    """Accuracy by the number of training images, measured and extrapolated.
 
     Args:
         points: rows with num_images and accuracy, one for each subset.
@@ -47,12 +47,19 @@ def draw_learning_curve(
     if forecast:
         # The measured end belongs to it: that is where it starts.
         sizes, expected, ends = _columns([curve[-1], *forecast])
-        axes.plot(sizes, expected, "--", color=_EXPECTED, label="expected of more data")
+        axes.plot(sizes, expected, "--", color=_EXPECTED, label="extrapolated")
         axes.fill_between(
-            sizes, *ends.T, color=_EXPECTED, alpha=0.15, linewidth=0, label="its 95 % interval"
+            sizes,
+            *ends.T,
+            color=_EXPECTED,
+            alpha=0.15,
+            linewidth=0,
+            label="extrapolated, 95 % interval",
         )
     axes.set(
-        xscale="log", xlabel="training images", ylabel="accuracy on validation and test images"
+        xscale="log",
+        xlabel="number of training images",
+        ylabel="accuracy on validation and test images",
     )
     axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
     axes.xaxis.set_major_formatter("{x:,g}")

@@ -1,4 +1,4 @@
-"""Figures of whether maps can be trusted: faithfulness curves and the sanity cascade."""
+"""Figures of the reliability of maps: faithfulness curves and the sanity check."""
 
 from collections.abc import Mapping
 
@@ -33,12 +33,12 @@ def draw_faithfulness(
         axes.set_title(f"{name}\n{measure.better} is better", fontsize=10)
         axes.grid(alpha=0.25)
         axes.legend(fontsize=8)
-    figure.axes[0].set_ylabel("probability of the class\nmean and middle half of the images")
+    figure.axes[0].set_ylabel("probability of the class\nmean and interquartile range")
     return figure
 
 
 def draw_cascades(cascades: Mapping[str, Cascade]) -> Figure:
-    """Rank correlation with the trained model's maps, against how much of it is random.
+    """Rank correlation with the maps of the trained model, by the lowest randomized layer.
 
     Args:
         cascades: by method, each with the same stages, of one opened model.
@@ -52,7 +52,7 @@ def draw_cascades(cascades: Mapping[str, Cascade]) -> Figure:
         axes.plot(means, ".-", color=_COLOURS[i % len(_COLOURS)], label=label)
     axes.axhline(PASSES_BELOW, color="0.6", linestyle="--", linewidth=1)
     axes.annotate(
-        "has to end below",
+        "threshold: must end below",
         (1, PASSES_BELOW),
         xycoords=axes.get_yaxis_transform(),
         xytext=(-4, 4),
@@ -63,8 +63,8 @@ def draw_cascades(cascades: Mapping[str, Cascade]) -> Figure:
     names = ["trained", *(stage if len(stage) < 25 else f"{stage[:24]}…" for stage in stages)]
     axes.set_xticks(range(len(names)), names, rotation=45, ha="right", fontsize=8)
     axes.set(
-        xlabel="weights are random from the scores down to",
-        ylabel="rank correlation with the trained maps",
+        xlabel="lowest layer with randomized weights",
+        ylabel="rank correlation with the maps\nof the trained model",
         ylim=(min(-0.3, *axes.get_ylim()), 1.05),
     )
     axes.grid(alpha=0.25)

@@ -10,11 +10,11 @@ from cvtrain.evaluation.metrics import log_losses
 from cvtrain.runs.predictions import Predictions
 
 MOST_CLASSES = 30
-"""A larger matrix cannot be read; its largest confusions can."""
+"""The largest matrix that is shown; of larger ones the most frequent confusions are."""
 
 MOST_CONFUSIONS = 60
 PER_MISTAKE, PER_HIT = 12, 6
-"""Images that a cell off and on the diagonal opens, at most."""
+"""The largest number of images of a cell off and on the diagonal."""
 
 _SHADES = 10
 
@@ -27,9 +27,9 @@ class Tile:
     """One image on the page.
 
     Attributes:
-        file: as the run's CSV files name it.
-        picture: data URI; empty where there is none.
-        caption: what the run says of it.
+        file: file name in the CSV files of the run.
+        picture: data URI; may be empty.
+        caption: predicted class and its probability.
     """
 
     file: str
@@ -39,14 +39,14 @@ class Tile:
 
 @dataclass(frozen=True)
 class Cell:
-    """Test images of one class that were taken for one class.
+    """The test images with one true and one predicted class.
 
     Attributes:
-        name: of the cell, unique on the page.
-        true, predicted: names of the classes.
-        count: of images.
-        share: of the images of the true class, 0..1.
-        tiles: the images that the cell opens, those that cost the most.
+        name: unique identifier on the page.
+        true, predicted: class names.
+        count: number of images.
+        share: share of the images of the true class, 0..1.
+        tiles: shown images, those with the highest loss.
     """
 
     name: str
@@ -63,7 +63,7 @@ class Cell:
 
     @property
     def shade(self) -> int:
-        """How much colour the cell has, 0 for none to 9."""
+        """The intensity of the colour, 0 to 9."""
         return int(np.ceil(self.share * (_SHADES - 1)))
 
 
@@ -72,8 +72,8 @@ class Confusion:
     """The confusion matrix.
 
     Attributes:
-        rows: of the whole matrix, true classes; empty where there are more than `MOST_CLASSES`.
-        largest: the cells off the diagonal with the most images, at most `MOST_CONFUSIONS`.
+        rows: cells by true class; empty for more than `MOST_CLASSES` classes.
+        largest: up to `MOST_CONFUSIONS` cells off the diagonal with the most images.
     """
 
     rows: tuple[tuple[Cell, ...], ...]
@@ -81,15 +81,13 @@ class Confusion:
 
     @property
     def with_images(self) -> tuple[Cell, ...]:
-        """The cells that the page shows, as far as they open images."""
+        """The shown cells that have images."""
         cells = [cell for row in self.rows for cell in row] or self.largest
         return tuple(cell for cell in cells if cell.tiles)
 
 
 def images_by_cell(predictions: Predictions, counts: Counts) -> dict[Place, list[int]]:
-    """Positions of the images that each cell (true, predicted) of the page opens.
-
-    Those with the highest loss come first.
+    """Indices of the images of each shown cell (true, predicted), sorted by falling loss.
 
     Args:
         counts: the whole matrix.
@@ -108,10 +106,7 @@ def images_by_cell(predictions: Predictions, counts: Counts) -> dict[Place, list
 
 
 def by_turns(cells: Mapping[Place, Sequence[int]]) -> Iterator[int]:
-    """Images of all cells, one of each cell in turn: wherever this is cut off, each has some.
-
-    Mistakes come first.
-    """
+    """One image of each cell in turn, mistakes first, so that a shorter list has some of each."""
     for is_hit in (False, True):
         some = [
             images for (true, predicted), images in cells.items() if (true == predicted) is is_hit
@@ -131,8 +126,10 @@ def confusion(
 
     Args:
         counts: `confusion_matrix` of run.json.
-        cells: as `images_by_cell` gives them.
-        pictures: data URIs by the names in `predictions`.
+        class_names: class names by index.
+        predictions: predictions for the test images.
+        cells: image indices from `images_by_cell`.
+        pictures: data URIs by file name.
     """
 
     def cell(place: Place) -> Cell:

@@ -1,4 +1,4 @@
-"""The worst mistakes: with the maps that were made of them, else their photographs alone."""
+"""The worst mistakes as cards of a page, with their maps or without."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -15,14 +15,14 @@ _BUDGET = 1_300_000
 
 @dataclass(frozen=True)
 class Card:
-    """One mistake on the page.
+    """One misclassified image on the page.
 
     Attributes:
-        file: as the run names it.
-        true, predicted: names of the classes.
-        p_true, p_predicted: their probabilities, 0..1.
-        photograph: data URI; empty where there is none.
-        maps: (class name, data URI) of the maps for the predicted and the true class; may be empty.
+        file: file name in the run.
+        true, predicted: class names.
+        p_true, p_predicted: probabilities of these classes, 0..1.
+        photograph: data URI; may be empty.
+        maps: class names and data URIs of the maps for the predicted and the true class.
     """
 
     file: str
@@ -35,32 +35,25 @@ class Card:
 
 
 def explained_cards(run: Run, mistakes: Sequence[Mistake], stop: Stop) -> list[Card]:
-    """Cards of mistakes whose pictures lie in the run."""
-    named = [
-        name
-        for one in mistakes
-        for name in (one.picture, one.map_predicted, one.map_true)
-        if name is not None
-    ]
-    files = {name: run.path / "mistakes" / name for name in named}
+    """Cards of mistakes whose photographs and maps are in the run."""
+    names = [n for one in mistakes for n in (one.picture, one.map_predicted, one.map_true) if n]
+    files = {name: run.path / "mistakes" / name for name in names}
     pictures = thumbnails(files, longest=_LONGEST, budget=_BUDGET, stop=stop)
-
-    def maps(one: Mistake) -> tuple[tuple[str, str], ...]:
-        pairs = ((one.predicted, one.map_predicted), (one.true, one.map_true))
-        return tuple((said, pictures[name]) for said, name in pairs if name and pictures.get(name))
-
-    return [
-        Card(
-            one.file,
-            one.true,
-            one.predicted,
-            one.p_true,
-            one.p_predicted,
-            pictures.get(one.picture, ""),
-            maps(one),
+    cards = []
+    for one in mistakes:
+        maps = ((one.predicted, one.map_predicted), (one.true, one.map_true))
+        cards.append(
+            Card(
+                one.file,
+                one.true,
+                one.predicted,
+                one.p_true,
+                one.p_predicted,
+                pictures.get(one.picture, ""),
+                tuple((c, pictures[name]) for c, name in maps if name and pictures.get(name)),
+            )
         )
-        for one in mistakes
-    ]
+    return cards
 
 
 def plain_cards(
@@ -72,8 +65,8 @@ def plain_cards(
     """Cards of mistakes without maps.
 
     Args:
-        images: their positions in `predictions`.
-        pictures: data URIs by the names in `predictions`.
+        images: indices in `predictions`.
+        pictures: data URIs by file name.
     """
     cards = []
     for i in images:

@@ -1,4 +1,4 @@
-"""The figures of a run as pictures of a page, each with what it shows in words.
+"""The figures of a run as pictures of a page, each with a summary in words.
 
 They are those of `plots.figures`, as SVG: crisp at any size, and small.
 """
@@ -29,7 +29,7 @@ class Plot:
     """A plot on the page.
 
     Attributes:
-        summary: what it shows in words, for those who do not see it.
+        summary: description of the plot, its alternative text.
         picture: data URI.
     """
 
@@ -84,13 +84,14 @@ def plot_calibration(
     summaries = [
         f"Accuracy by confidence, {name}: {_bins_in_words(labels, probabilities)}."
         for name, probabilities in zip(
-            ("of the model", "with the temperature"), [before, *tempered], strict=False
+            ("without temperature", "with temperature"), [before, *tempered], strict=False
         )
     ]
     curve = risk_coverage(labels, before if after is None else after)
     summaries.append(
-        f"Share of wrong answers by share of answered images: {curve.risk[-1]:.1%} of all, "
-        f"{curve.risk[np.searchsorted(curve.coverage, 0.5)]:.1%} of the surer half."
+        f"Share of wrong predictions: {curve.risk[-1]:.1%} of all images, "
+        f"{curve.risk[np.searchsorted(curve.coverage, 0.5)]:.1%} of the half with the highest "
+        "confidence."
     )
     return _plots(calibration_panels(labels, before, after, threshold=threshold), summaries)
 
@@ -112,6 +113,7 @@ def _ends(values: Sequence[float], metric: str) -> str:
 
 def _bins_in_words(labels: np.ndarray, probabilities: np.ndarray) -> str:
     return "; ".join(
-        f"of {row['num_images']} images at {row['confidence']:.0%}, {row['accuracy']:.0%} are right"
+        f"of {row['num_images']} images at {row['confidence']:.0%}, "
+        f"{row['accuracy']:.0%} are correct"
         for row in calibration_bins(labels, probabilities)
     )

@@ -1,4 +1,4 @@
-"""Numbers of a run as a person says them."""
+"""Numbers and facts of a run -> short texts."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -24,26 +24,28 @@ def p_value(p: float) -> str:
 
 
 def most_frequent(test: DetailedScores) -> tuple[str, float]:
-    """The class with the most test images, and the accuracy of always answering it."""
+    """The class with the most test images, and the accuracy of always predicting it."""
     name = max(test.per_class, key=lambda name: test.per_class[name].num_images)
     return name, test.per_class[name].num_images / test.num_images
 
 
 def what_it_means(test: DetailedScores) -> str:
-    """The interval, and what knowing nothing would reach."""
+    """The confidence interval, and the accuracy of predicting the most frequent class."""
     low, high = test.accuracy_interval
     name, chance = most_frequent(test)
-    said = (
-        f"On other images like these it will be right on {interval(low, high)}: that is the 95 % "
-        f"confidence interval, by the number of test images. "
+    return (
+        f"The 95 % confidence interval of the accuracy on other images like these is "
+        f"{interval(low, high)}. Always predicting “{name}” "
+        + (
+            f"reaches {percent(chance)}, so the model may be no better."
+            if low <= chance
+            else f"would reach {percent(chance)}."
+        )
     )
-    if low <= chance:
-        return f"{said}Always answering “{name}” reaches {percent(chance)}, so it may know nothing."
-    return f"{said}Always answering “{name}” would reach {percent(chance)}."
 
 
 def what_was_trained(record: RunRecord, settings: Mapping[str, str]) -> str:
-    """The model, the images it learnt from, when and how long."""
+    """The model, its training images, the date and the duration of the training."""
     num_images = sum(record.data.counts.get("train", {}).values())
     changed = "augmented " if is_augmented(record, settings) else ""
     images = f"{num_images:,} {changed}training images"
@@ -54,23 +56,22 @@ def what_was_trained(record: RunRecord, settings: Mapping[str, str]) -> str:
 
 
 def what_it_learnt(record: RunRecord) -> str:
-    """That a model knows nothing; empty where it knows something."""
+    """A warning if the model is not better than guessing; else empty."""
     if record.learnt:
         return ""
     return (
-        "It has never learnt: on images that it has not seen, it is not significantly better than "
-        "guessing."
+        "The model has not learnt: on unseen images it is not significantly better than guessing."
     )
 
 
 def is_augmented(record: RunRecord, settings: Mapping[str, str]) -> bool:
-    """Whether training images were changed from epoch to epoch, by the keys of the config."""
+    """Whether the training images were augmented, by the keys of the config."""
     views = settings.get(f"{record.command.replace('-', '_')}.views")
     return views != "1" and any(key.startswith("augment.") for key in settings)
 
 
 def commands(run_dir: Path, record: RunRecord, settings: Mapping[str, str]) -> list[str]:
-    """What to type to train the model again, and to compare, measure and use this one."""
+    """The commands that train the model again, and reproduce, evaluate and use it."""
     run = shell_quote(run_dir.resolve())
     again = f"cvtrain {record.command} {shell_quote(run_dir.resolve() / 'config.yaml')}"
     if record.source:
@@ -86,7 +87,7 @@ def commands(run_dir: Path, record: RunRecord, settings: Mapping[str, str]) -> l
 
 
 def phases(record: RunRecord) -> list[tuple[str, float, float]]:
-    """Where the time went: phase, seconds and share of the total, the longest first."""
+    """Name, seconds and share of the total time of each phase, the longest first."""
     total = record.seconds.get("total", 0)
     if not total:
         return []
@@ -97,7 +98,7 @@ def phases(record: RunRecord) -> list[tuple[str, float, float]]:
 
 
 def identity(record: RunRecord) -> list[tuple[str, str]]:
-    """What a run must share with this one to give the same weights, and their digest."""
+    """The facts that must be equal for equal weights, and the digest of the weights."""
     facts = {
         "command": record.command,
         "config": record.name,
@@ -113,7 +114,7 @@ def identity(record: RunRecord) -> list[tuple[str, str]]:
 
 
 def accepted_changes(record: RunRecord) -> list[str]:
-    """In spite of what the run was continued, one line for each time."""
+    """One line for each time that the run was continued in spite of changes."""
     return [
         f"{each.when:%Y-%m-%d %H:%M}: {'; '.join(each.changes)}" for each in record.accepted_changes
     ]

@@ -1,4 +1,4 @@
-"""Image files -> small pictures for a page, until the page is as large as it may be."""
+"""Image files -> small pictures for a page of limited size."""
 
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -17,16 +17,17 @@ _PLAIN = Decoder((1, 1))
 def thumbnails(
     files: Mapping[str, Path], *, longest: int, budget: int, stop: Stop, like: Decoder = _PLAIN
 ) -> dict[str, str]:
-    """Small pictures as data URIs, by name, in the order of `files` for as long as `budget` lasts.
+    """Small pictures as data URIs by name, in the order of `files`, until `budget` is used up.
 
     Args:
-        files: images by name.
-        longest: the longer side in pixels; images of less than half of it are enlarged.
-        budget: characters of all data URIs together.
-        like: whose background and range of values the pictures have.
+        files: image files by name.
+        longest: longer side in pixels; images of less than half of it are enlarged.
+        budget: total length of the data URIs in characters.
+        stop: request to stop, checked between images.
+        like: decoder whose background and range of values are used.
 
     Returns:
-        For each file that was come to, its picture; empty where the file cannot be read.
+        Pictures by name; empty for a file that cannot be read.
 
     Raises:
         Stopped: a stop was requested.

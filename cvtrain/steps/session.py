@@ -25,7 +25,7 @@ from cvtrain.system.files import commit_text, json_text
 from cvtrain.system.signals import Stop, stop_on_signals
 from cvtrain.system.stopwatch import Stopwatch
 from cvtrain.system.text import escape, shell_quote
-from cvtrain.tracking.tracked import Tracking, require_trackers, tracked
+from cvtrain.tracking import Tracking, require_trackers, tracked
 
 
 @dataclass(frozen=True)

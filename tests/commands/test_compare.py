@@ -72,7 +72,7 @@ def test_the_best_two_are_compared_in_words(runs):
     text = page_of(runs)
     scores = {run.path.name: accuracy_score(*table(run)) for run in runs}
     best, second, _ = sorted(scores, key=scores.get, reverse=True)
-    assert re.search(f"<bdi>{best} alone is right on \\d+ images, {second} alone on", text)
+    assert re.search(f"<bdi>Only {best} is correct on \\d+ images, only {second} on", text)
 
 
 def test_scores_by_class(runs):
@@ -141,7 +141,7 @@ def test_other_test_images_are_told_and_not_paired(runs, tmp_path, capsys):
     assert "Not compared, because their test images or labels differ" in page
     compare([runs[0], other], output=tmp_path / "x.html", console=Console())
     out, err = capsys.readouterr()
-    assert "tested on other images than slow, so not paired with it: march" in err
+    assert "not compared with slow, because the test images or labels differ: march" in err
     assert "McNemar" not in out
 
 
@@ -149,12 +149,12 @@ def test_other_test_images_are_told_and_not_paired(runs, tmp_path, capsys):
 def test_no_winner_where_some_were_tested_on_other_images(runs, tmp_path, alone):
     other = make_run(tmp_path / "march", num_test=30, sharpness=9)
     page = page_of([runs[0], other] if alone else [*runs, other])
-    assert "None can be called the best: their test images or labels differ" in page
-    assert "recognises most" not in page
+    assert "The runs cannot be ranked, because their test images or labels differ" in page
+    assert "has the highest test accuracy" not in page
     assert "is bold" not in page
     by_class = page.partition('aria-label="F1 by class"')[2].partition("</table>")[0]
     assert "<strong>" not in by_class
-    assert "alone is right on" not in page
+    assert "is correct on" not in page
 
 
 def test_a_ladder_stands_for_its_rungs(runs, tmp_path):

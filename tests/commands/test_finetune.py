@@ -191,8 +191,8 @@ def test_what_it_started_from_is_kept_where_no_epoch_is_better(tune, source, mon
     assert "No epoch of fine-tuning was better on the validation images" in log
     assert "3 trained and kept as they were" in log
     page = render_report(run, Stop())
-    assert page.count("kept: the start") == 3  # the facts, and both curves
-    assert "and 3 of them are as before" in page
+    assert page.count("kept: the initial weights") == 3  # the facts, and both curves
+    assert "and 3 of them did not change" in page
     stop_after_an_epoch(monkeypatch, 1)
     with pytest.raises(Stopped):
         tune("parts", TOO_FAST)

@@ -395,7 +395,7 @@ def test_a_rate_that_learns_nothing_is_told_and_its_mistakes_are_not(train, tmp_
     assert "Validation and test images are left out" in page
     contenders = open_runs([run])
     show(contenders, {}, Console())
-    assert "run: it has never learnt" in capsys.readouterr().err
+    assert "run: the model has not learnt" in capsys.readouterr().err
 
 
 def test_an_existing_folder_is_not_overwritten(train, finished):

@@ -119,4 +119,4 @@ def test_the_depth_story_of_a_run(finished, capsys):
         assert -1 <= each["within"] <= 1
     # What the network was trained for.
     assert record["depth"][-1]["within"] > record["depth"][-1]["across"]
-    assert "alike within a class" in capsys.readouterr().out
+    assert "similarity within a class" in capsys.readouterr().out

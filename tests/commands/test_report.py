@@ -99,7 +99,7 @@ class TestNumbers:
         assert f"{percent(accuracy)} of 60 test images" in text_of(page)
         *_, row = Tables(page)["Scores by split"]
         assert row == ["test", "60", percent(accuracy), interval, f"{loss:.3f}"]
-        assert f"will be right on {interval}" in text_of(page)
+        assert f"images like these is {interval}" in text_of(page)
 
     def test_confusion_matrix(self, run, page):
         labels, predicted, *_, names = predictions(run)
@@ -131,7 +131,7 @@ class TestNumbers:
         counts = [int(row[1]) for row in rows]
         assert sum(counts) == len(labels)
         error = np.average(np.abs(accuracies - means), weights=counts)
-        assert f"calibration error: {percent(error)}" in text_of(page)
+        assert f"weighted by the number of images: {percent(error)}" in text_of(page)
 
     def test_calibration_without_and_with_the_temperature(self, tmp_path):
         run = make_run(tmp_path / "run", **NEW_FIELDS)
@@ -140,11 +140,11 @@ class TestNumbers:
         page = render_report(run, Stop())
         assert "A temperature of 2.00" in text_of(page)
         assert "from 30.0 % to 10.0 %" in text_of(page)
-        for name, temperature in (("of the model", 1), ("with the temperature", 2)):
+        for name, temperature in (("without temperature", 1), ("with temperature", 2)):
             tempered = softmax(np.log(probabilities) / temperature, axis=1).max(axis=1)
             accuracies, means = calibration_curve(correct, tempered, n_bins=15)
             said = alternative(page, f"Accuracy by confidence, {name}: ")
-            found = re.findall(r"of \d+ images at (\d+)%, (\d+)% are right", said)
+            found = re.findall(r"of \d+ images at (\d+)%, (\d+)% are correct", said)
             np.testing.assert_allclose(
                 np.array(found, int), 100 * np.array([means, accuracies]).T, atol=0.51
             )
@@ -152,8 +152,10 @@ class TestNumbers:
     def test_risk_of_all_and_of_the_surer_half(self, run, page):
         labels, predicted, probabilities, *_ = predictions(run)
         wrong = (np.array(labels) != np.array(predicted))[np.argsort(-probabilities.max(axis=1))]
-        said = f"{wrong.mean():.1%} of all, {wrong[: len(wrong) // 2].mean():.1%} of the surer half"
-        assert said in alternative(page, "Share of wrong answers")
+        said = (
+            f"{wrong.mean():.1%} of all images, {wrong[: len(wrong) // 2].mean():.1%} of the half"
+        )
+        assert said in alternative(page, "Share of wrong predictions")
 
     def test_curves(self, run, page):
         with (run.path / "history.csv").open(newline="") as file:
@@ -200,7 +202,7 @@ class TestNumbers:
         files = [f"test/{i}.png" for i in range(30)]
         run = make_run(tmp_path / "run", class_names=names, files=files, num_test=30, sharpness=0)
         text = text_of(render_report(run, Stop()))
-        assert "Always answering “rare” reaches 50.0 %, so it may know nothing" in text
+        assert "Always predicting “rare” reaches 50.0 %, so the model may be no better" in text
 
 
 class TestCells:
@@ -271,7 +273,7 @@ class TestWhatARunMayLack:
 
     def test_new_fields_are_shown(self, tmp_path):
         text = text_of(render_report(make_run(tmp_path / "run", **NEW_FIELDS), Stop()))
-        assert "The validation loss rises from epoch 4 on. What to try: fit: model:" in text
+        assert "The validation loss rises from epoch 4 on. Suggested change: fit: model:" in text
         assert "Nothing else." in text
         assert "No label stands out as likely wrong among 60 of test" in text
 
@@ -298,7 +300,7 @@ class TestWhatARunMayLack:
     def test_a_run_that_is_not_exact_says_why(self, tmp_path):
         changes = ["fit.epochs: 2 -> 3", "tensorflow: <b>2.20</b> -> 2.21"]
         accepted = [{"when": "2026-11-22T09:00:00+00:00", "changes": changes}]
-        text = "This run is not exact: it was continued though something had changed"
+        text = "This run cannot be reproduced exactly, because it was continued after"
         run = make_run(tmp_path / "run", exact=False, accepted_changes=accepted)
         page = render_report(run, Stop())
         assert text in page
@@ -330,17 +332,17 @@ class TestWhatARunMayLack:
 
     def test_a_run_without_mistakes(self, tmp_path):
         text = text_of(render_report(make_run(tmp_path / "run", sharpness=1e3), Stop()))
-        assert "None: every test image is recognised" in text
-        assert "No test image is taken for another class" in text
+        assert "None: every test image is classified correctly" in text
+        assert "All test images are classified correctly" in text
 
     def test_mistakes_with_their_maps(self, tmp_path):
         run = make_run(tmp_path / "run", mistakes={"num": 1, "method": "gradcam", "layer": "conv9"})
         write_mistakes(run, "x.png", "cat", "dog")
         page = render_report(run, Stop())
         assert "layer conv9" in text_of(page)
-        assert "cat 25.0 % taken for dog 75.0 %" in text_of(page)
+        assert "cat 25.0 % predicted as dog 75.0 %" in text_of(page)
         alts = [alt for alt, _ in pictures_of(page)]
-        assert alts[-3:] == ["x.png", "x.png: what speaks for dog", "x.png: what speaks for cat"]
+        assert alts[-3:] == ["x.png", "x.png: map for dog", "x.png: map for cat"]
 
     def test_likely_mislabels(self, tmp_path):
         run = make_run(tmp_path / "run")
@@ -349,7 +351,7 @@ class TestWhatARunMayLack:
         text = "\n".join(["file,split,label,suggestion,p_label,p_suggestion", *lines, ""])
         (run.path / "mislabels.csv").write_text(text)
         text = text_of(render_report(run, Stop()))
-        assert f"{NUM_MISLABELS + 3} images look more like another class" in text
+        assert f"For {NUM_MISLABELS + 3} images, a model that was not trained on" in text
         assert text.count("labelled cat 6 %, looks like dog 90 %") == NUM_MISLABELS
 
     def test_what_was_measured_since(self, tmp_path):
@@ -366,7 +368,7 @@ class TestWhatARunMayLack:
         abstention = {"threshold": 0.5, "test": {"coverage": 0.9, "risk": 0.125}}
         (run.path / "abstention.json").write_text(json.dumps(abstention))
         text = text_of(render_report(run, Stop()))
-        assert "answers 90.0 %, and 12.5 % of those answers are wrong" in text
+        assert "for 90.0 % of the test images; 12.5 % of these predictions are wrong" in text
 
 
 BASE = {"name": "mobilenet", "weights": "imagenet", "alpha": 0.25, "cut": "conv_pw_6"}
@@ -569,7 +571,7 @@ class TestInBrowser:
         assert opened.run(OPEN_CELL) is None
         opened.click("[popovertarget=cell-0-1]")
         assert opened.run(f"{OPEN_CELL}.id") == "cell-0-1"
-        assert "cat taken for dog" in opened.run(f"{OPEN_CELL}.innerText")
+        assert "cat predicted as dog" in opened.run(f"{OPEN_CELL}.innerText")
         widths = opened.run(
             f"""Promise.all([...{OPEN_CELL}.querySelectorAll("img")].map(async image => {{
               await image.decode(); return [image.naturalWidth, image.clientWidth];

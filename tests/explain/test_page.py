@@ -18,12 +18,12 @@ def pixels(value, size=(12, 16)):
     return np.full((*size, 3), value, np.uint8)
 
 
-def card(file, true, predicted, value, asked=()):
+def card(file, true, predicted, value, requested=()):
     """Pictures of one grey each, which tell in the browser which one is shown."""
     roles = {predicted: "predicted", **({} if true is None else {true: "true"})}
     if true == predicted:
         roles = {predicted: "predicted and true"}
-    roles |= dict.fromkeys(asked, "asked")
+    roles |= dict.fromkeys(requested, "requested")
     views = tuple(
         View(name, role, 0.625, -1.5, "", picture(pixels(value + 10 * (i + 1))))
         for i, (name, role) in enumerate(roles.items())
@@ -35,7 +35,7 @@ CARDS = [
     card("right.jpg", "cat", "cat", 20),
     card("wrong.jpg", "cat", "dog", 60),
     card("unknown.jpg", None, "dog", 100),
-    card("other.jpg", "owl", "owl", 140, asked=("cat",)),
+    card("other.jpg", "owl", "owl", 140, requested=("cat",)),
 ]
 TABLE = Table("Faithfulness", ("measure", "gradcam"), (("deletion", "0.21"),))
 
@@ -56,7 +56,7 @@ def hostile_page():
             None,
             name,
             picture(pixels(0)),
-            (View(name, "asked", 1, 1, name, picture(pixels(1))),),
+            (View(name, "requested", 1, 1, name, picture(pixels(1))),),
         )
         for name in HOSTILE
     ]
@@ -95,7 +95,7 @@ class TestText:
     def test_every_picture_has_a_text(self):
         images = Parsed(page()).find("img")
         assert all(image["alt"] for image in images if "src" in image)
-        assert "wrong.jpg: where it speaks for dog" in [image["alt"] for image in images]
+        assert "wrong.jpg: map for dog" in [image["alt"] for image in images]
 
     def test_says_all_that_is_known(self):
         text = html.unescape(re.sub(r"<[^>]+>", "", page(num_left_out=12)))
@@ -116,7 +116,7 @@ class TestText:
     def test_without_images(self):
         text = page(cards=[])
         assert "Faithfulness" in text
-        assert "speaks for" not in text
+        assert "supports the class" not in text
 
 
 class OpenedPage(Opened):
@@ -202,7 +202,10 @@ class TestInBrowser:
         assert opened.greys(".card img") == [30, 70, 80, 110, 150, 160]
         opened.press("o")
         assert opened.greys(".card img") == [20, 60, 60, 100, 140, 140]
-        assert opened.run("document.querySelector('.card .view img').alt") == "right.jpg, as it is"
+        assert (
+            opened.run("document.querySelector('.card .view img').alt")
+            == "right.jpg, original image"
+        )
         opened.click(".bar .toggle")
         assert opened.greys(".card img") == [30, 70, 80, 110, 150, 160]
 
@@ -215,7 +218,7 @@ class TestInBrowser:
         assert opened.greys("dialog img") == [70]
         caption = opened.run("document.querySelector('dialog').innerText")
         assert "dog predicted" in caption
-        assert "cat taken for dog" in caption
+        assert "cat predicted as dog" in caption
         assert "wrong.jpg" in caption
         shown = []
         for key in (Keys.RIGHT, Keys.RIGHT, Keys.RIGHT, Keys.RIGHT, Keys.LEFT, "o", Keys.LEFT, "O"):

@@ -46,7 +46,7 @@ def test_the_range_test(tmp_path, suggestion):
     (axes,) = figure.axes
     low, high = axes.get_ylim()
     assert low < 1.0 < 2.3 < high < 4  # what diverged does not press the rest flat
-    assert ("half of the fall: 1.0e-03" in figure.axes[0].get_legend_handles_labels()[1]) == bool(
+    assert ("suggested rate: 1.0e-03" in figure.axes[0].get_legend_handles_labels()[1]) == bool(
         suggestion
     )
     drawn(figure, tmp_path)

@@ -31,7 +31,7 @@ def test_every_number_is_where_it_should_be():
     np.testing.assert_allclose(measured.get_xydata(), [[100, 0.55], [200, 0.7], [400, 0.75]])
     ends = [segment[:, 1].tolist() for segment in bars.get_segments()]
     np.testing.assert_allclose(ends, [each["accuracy_interval"] for each in CURVE])
-    (expected,) = [each for each in axes.lines if each.get_label() == "expected of more data"]
+    (expected,) = [each for each in axes.lines if each.get_label() == "extrapolated"]
     np.testing.assert_allclose(expected.get_xydata(), [[400, 0.75], [800, 0.78]])
 
 

@@ -46,7 +46,11 @@ def test_no_epochs_no_curves():
 
 @pytest.mark.parametrize(
     ("best_epoch", "start", "mark"),
-    [(7, None, "kept: epoch 7"), (0, {"val_loss": 1.0}, "kept: the start"), (0, None, None)],
+    [
+        (7, None, "kept: epoch 7"),
+        (0, {"val_loss": 1.0}, "kept: the initial weights"),
+        (0, None, None),
+    ],
 )
 def test_what_was_kept(best_epoch, start, mark):
     for plot in plot_curves(columns(9), best_epoch, start):
@@ -82,6 +86,8 @@ def test_calibration(threshold, is_tempered):
         labels, probabilities, probabilities if is_tempered else None, threshold
     )
     assert len(plots) == 2 + is_tempered
-    assert plots[-1].summary.endswith("0.0% of all, 0.0% of the surer half.")
+    assert plots[-1].summary.endswith(
+        "0.0% of all images, 0.0% of the half with the highest confidence."
+    )
     for plot in plots:
         parsed(plot)

@@ -1,4 +1,4 @@
-"""`cvtrain visualize`: what does a model look at, and what has it learnt to see?"""
+"""`cvtrain visualize`: maps of what a model looks at, and images of what it has learnt."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -35,7 +35,7 @@ _LOOKS = {
     "filters": draw_filters,
     "depth": draw_depth_story,
 }
-# What can be said to some of them only.
+# The options that apply to some of them only.
 _OPTIONS = {
     "classes": ("--class", {"cam"}),
     "method": ("--method", {"cam"}),
@@ -56,18 +56,19 @@ def visualize(
     data: Path | None = None,
     console: Console,
 ) -> Path:
-    """Look into a run's model, or any Keras model of images. Neither is changed.
+    """Visualize the model of a run, or any Keras model of images. Neither is changed.
 
     Args:
         source: a run, or a `.keras` file.
-        paths: images, folders, globs; none: a sample of the run's test images, right and wrong.
-        look: how to look.
-        pixel_range: of `inspected_model.PIXEL_RANGES`, what a model that is no run takes.
-        output: folder for what is written; None for one in the run, or in ./visualize.
-        data: where the run's own images are; None for where they were.
+        paths: images, folders, globs; empty for a sample of the run's test images, half of them
+            misclassified.
+        look: options.
+        pixel_range: key of `inspected_model.PIXEL_RANGES`, for a model file.
+        output: output folder; None for one in the run, or in ./visualize.
+        data: folder of the run's own images; None for the recorded one.
 
     Returns:
-        The folder. What an earlier look wrote there is replaced as a whole.
+        The folder. Earlier output in it is replaced as a whole.
 
     Raises:
         ConfigError: the arguments contradict each other, or name no layer, class or method.
@@ -78,14 +79,14 @@ def visualize(
     _check_options(source, paths, look, pixel_range)
     if data is not None and (paths or not isinstance(source, Run) or look.what == "filters"):
         raise ConfigError(
-            f"--data {escape(data)}: says where a run's own images are, which are not asked for",
+            f"--data {escape(data)}: the location of a run's own images, which are not used here",
             "Leave it out.",
         )
     _check_names(source, look)
     folder = output or _default_folder(source) / look.folder_name
     check_own_folder(folder, MARK)
     images = _images(source, paths, look, data, console)
-    # It takes seconds to load: what can be told without it has been told.
+    # All that can be checked without the engine, which takes seconds to load, has been checked.
 
     device = backend.set_up(seed=look.seed)
     if isinstance(source, Run):
@@ -115,13 +116,13 @@ def _check_options(
     for field, (option, looks) in _OPTIONS.items():
         if getattr(look, field) and look.what not in looks:
             raise ConfigError(
-                f"{option} says nothing about --{look.what}",
-                f"Leave it out, or look at {' or '.join(f'--{each}' for each in sorted(looks))}.",
+                f"{option} has no effect on --{look.what}",
+                f"Leave it out, or use {' or '.join(f'--{each}' for each in sorted(looks))}.",
             )
     if paths and look.what in ("filters", "depth"):
         raise ConfigError(
             f"--{look.what} takes no images; received {paths[0]}",
-            "Filters need none, and the depth story takes those of the run.",
+            "--filters needs no images, and --depth uses the images of the run.",
         )
     if isinstance(source, Run):
         if pixel_range is not None:
@@ -135,7 +136,7 @@ def _check_options(
         )
     elif not paths and look.what != "filters":
         raise ConfigError(
-            f"visualize {source}: names a model and no images",
+            f"visualize {source}: a model file needs images to show it",
             f"For example: cvtrain visualize {shell_quote(source)} photos/",
         )
 

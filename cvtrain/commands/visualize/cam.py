@@ -212,7 +212,7 @@ def _caption(image: Image, true: str | None) -> str:
 
 def _role(c: int, predicted: int, true: int | None) -> str:
     roles = [role for role, of in (("predicted", predicted), ("true", true)) if of == c]
-    return " and ".join(roles) or "asked"
+    return " and ".join(roles) or "requested"
 
 
 def _print_summary(records: Sequence[dict[str, Any]], console: Console) -> None:

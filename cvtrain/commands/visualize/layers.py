@@ -130,7 +130,7 @@ def draw_depth_story(
     seen = list(images.decoded(subject))
     pixels = subject.as_input(np.stack([image.pixels for image in seen]))
     labels = np.array([image.wanted.true for image in seen])
-    with console.task("running the layers") as show:
+    with console.task("activations") as show:
         story = depth_story(
             subject.opened,
             pixels,
@@ -143,14 +143,14 @@ def draw_depth_story(
     page.draw(draw_depth(story, 0, name), "depth.png", caption)
     means = [each.mean(axis=1).tolist() for each in (story.sparsity, story.within, story.across)]
     rows = list(zip(story.layers, *means, strict=True))
-    columns = ("layer", "zeros", "alike within a class", "across classes")
+    columns = ("layer", "share of zeros", "similarity within a class", "across classes")
     console.table(columns, [(layer, *(f"{mean:.2f}" for mean in means)) for layer, *means in rows])
     files = [image.wanted.name for image in seen]
     found: dict[str, Any] = {"unreadable": images.unreadable, "files": files}
     found["depth"] = [
         dict(zip(("layer", "sparsity", "within", "across"), row, strict=True)) for row in rows
     ]
-    page.finish("what the layers keep", subject.describe() | {"seed": look.seed} | found)
+    page.finish("activations by depth", subject.describe() | {"seed": look.seed} | found)
 
 
 def _show_percent(show: Callable[[int, int], None], share: float) -> None:

@@ -5,7 +5,7 @@ import pytest
 from tiny_runs import SCORES
 
 from cvtrain.runs.run import Run
-from cvtrain.tracking.tensorboard import TensorBoard
+from cvtrain.tracking import TensorBoard
 
 ROW = {
     "epoch": 1,

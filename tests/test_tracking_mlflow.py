@@ -7,7 +7,7 @@ import pytest
 from tiny_runs import SCORES
 
 from cvtrain.runs.run import Run
-from cvtrain.tracking.mlflow import MLflow, flattened
+from cvtrain.tracking import MLflow, flattened
 
 STUB = '''
 """Notes every call of MLflow that is made."""

@@ -4,7 +4,7 @@ import pytest
 
 from cvtrain.errors import ConfigError
 from cvtrain.runs.run import Run
-from cvtrain.tracking.tracked import Tracking, require_trackers, tracked
+from cvtrain.tracking import Tracking, require_trackers, tracked
 
 
 class Noting:
@@ -63,7 +63,7 @@ def test_a_disk_that_refuses_does_not_stop_it(tmp_path):
 
 def test_the_end_is_kept_after_an_error_too(tmp_path, monkeypatch):
     kept = Noting()
-    monkeypatch.setattr("cvtrain.tracking.tracked.TensorBoard", lambda _: kept)
+    monkeypatch.setattr("cvtrain.tracking.TensorBoard", lambda _: kept)
     run = Run.create(tmp_path / "run", "fit")
     with pytest.raises(ZeroDivisionError), tracked(["tensorboard"], run, {}, print):
         raise ZeroDivisionError

@@ -1,1 +1,0 @@
-"""A training as it goes, where TensorBoard and MLflow show it; neither can stop it."""
