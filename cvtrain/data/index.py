@@ -176,28 +176,7 @@ def build_index(
     source = Path(source)
     notes: list[str] = []
     left_out: LeftOut = {}
-    is_by_name = source.is_dir() and label_pattern is not None
-    manifests = {} if is_by_name else find_manifests(source, columns, notes)
-    if manifests and label_pattern is not None:
-        raise DataError(
-            f"{escape(source)}: a manifest has its own labels, and a label pattern is given",
-            "Leave the pattern out, or name the folder of the images.",
-        )
-    if manifests:
-        root, samples = read_manifests(source, manifests, columns, left_out, notes)
-        found = _group(samples)
-    elif columns is not None:
-        raise DataError(
-            f"{escape(source)}: no manifest, and data.columns names the columns of one",
-            "Leave data.columns out, or name the manifest.",
-        )
-    elif source.is_dir():
-        root, found = source, read_folder(source, label_pattern, left_out, notes)
-    else:
-        raise DataError(
-            f"{escape(source)}: neither a folder nor a .csv manifest",
-            "Name a folder of images (unpack archives first) or a manifest.",
-        )
+    root, found = _read_source(source, label_pattern, columns, left_out, notes)
     if not any(found.values()):
         raise DataError(
             f"{escape(source)}: no images{in_parentheses(left_out)}",
@@ -222,6 +201,40 @@ def build_index(
     return Index(root, names, splits, left_out, tuple(notes), auto_splits, assignment)
 
 
+def _read_source(
+    source: Path,
+    label_pattern: re.Pattern[str] | None,
+    columns: Columns | None,
+    left_out: LeftOut,
+    notes: list[str],
+) -> tuple[Path, dict[str, Classes]]:
+    """The folder that paths are relative to, and the paths by split and class."""
+    is_by_name = source.is_dir() and label_pattern is not None
+    manifests = {} if is_by_name else find_manifests(source, columns, notes)
+    if manifests and label_pattern is not None:
+        raise DataError(
+            f"{escape(source)}: a manifest has its own labels, and a label pattern is given",
+            "Leave the pattern out, or name the folder of the images.",
+        )
+    if manifests:
+        root, samples = read_manifests(source, manifests, columns, left_out, notes)
+        found: dict[str, Classes] = {}
+        for split, label, path in samples:
+            found.setdefault(split, {}).setdefault(label, []).append(path)
+        return root, found
+    if columns is not None:
+        raise DataError(
+            f"{escape(source)}: no manifest, and data.columns names the columns of one",
+            "Leave data.columns out, or name the manifest.",
+        )
+    if source.is_dir():
+        return source, read_folder(source, label_pattern, left_out, notes)
+    raise DataError(
+        f"{escape(source)}: neither a folder nor a .csv manifest",
+        "Name a folder of images (unpack archives first) or a manifest.",
+    )
+
+
 def _beyond_subset(assignment: SplitAssignment, splits: Mapping[str, Split]) -> LeftOut:
     """Training images that `data.train_per_class` leaves out."""
     if assignment.train_per_class is None:
@@ -236,13 +249,6 @@ def recorded_index(
     """The index that `Index.by_class` recorded, without files that were added since."""
     names = tuple(class_names)
     return Index(Path(root), names, _splits(by_class, names), {})
-
-
-def _group(samples: list[tuple[str, str, str]]) -> dict[str, Classes]:
-    found: dict[str, Classes] = {}
-    for split, label, path in samples:
-        found.setdefault(split, {}).setdefault(label, []).append(path)
-    return found
 
 
 def _only(
