@@ -1,7 +1,7 @@
-"""`cvtrain learning-curve`: would more data help?
+"""`cvtrain learning-curve`: estimate how much more training images would help.
 
-A head on the features of a frozen backbone is trained on growing parts of the training images, and
-what the accuracy does meanwhile tells what it would do with more of them.
+A head on the features of a frozen backbone is trained on growing shares of the training images. The
+accuracy with more images is extrapolated from these measurements.
 """
 
 import io
@@ -13,7 +13,6 @@ import numpy as np
 
 from cvtrain.config import Config
 from cvtrain.data.splitting import choose
-from cvtrain.errors import DataError, Stopped
 from cvtrain.evaluation.learning_curve_fit import (
     FARTHEST,
     FEWEST_SIZES,
@@ -23,31 +22,37 @@ from cvtrain.evaluation.learning_curve_fit import (
 from cvtrain.evaluation.metrics import scores_against_guessing
 from cvtrain.runs.run import Run, RunRequest
 from cvtrain.steps.heads import cut_backbone
-from cvtrain.steps.pooled_features import copies, pooled_features, samples
+from cvtrain.steps.pooled_features import (
+    check_class_sizes,
+    copies,
+    pooled_features,
+    raise_if_stopped,
+    samples,
+)
 from cvtrain.steps.session import RunSession, finished_run, open_session
 from cvtrain.system.console import Console, duration
 from cvtrain.system.files import append_checksum, commit_text, committed, read_checksummed
-from cvtrain.system.text import csv_text, escape
+from cvtrain.system.text import csv_text
 from cvtrain.training.linear_probe import held_out
 
 Point = dict[str, Any]
-"""One subset, as in run.json: share, seed, number of images, and the accuracy after it."""
+"""The result of one subset, as in run.json: share, seed, number of images and accuracy."""
 
 SPLITS = ("train", "validation", "test")
 _CORRECT = "correct.npy"
 _FOLDS = 3
-_FEWEST_PER_CLASS = 2  # one to learn from when the other one judges the penalty
+_FEWEST_PER_CLASS = 2  # one for training while the other validates the penalty
 _FACTORS = (1.25, 1.5, 2.0, 3.0, FARTHEST)
 _TWICE = _FACTORS.index(2.0)
-_FLAT = 0.01  # a gain of less is not worth the collecting
-_ENDS = (2.5, 97.5)
+_FLAT = 0.01  # smaller gains are not worth the effort
+_PERCENTILES = (2.5, 97.5)
 
 
 def learning_curve(config: Config, request: RunRequest, console: Console) -> Run:
-    """Measure the accuracy after growing shares of the training images, and say what comes next.
+    """Measure the accuracy for growing shares of the training images, and extrapolate it.
 
     Args:
-        config: the checked config; its section `extract_features` says on which base.
+        config: the checked config; `extract_features.backbone` is the backbone.
         request: the run folder to write, or to continue.
 
     Returns:
@@ -55,13 +60,14 @@ def learning_curve(config: Config, request: RunRequest, console: Console) -> Run
 
     Raises:
         ConfigError, DataError, RunError: before anything is measured.
-        ResourceError: memory or disk do not suffice; what was measured is recorded.
-        Stopped: on request; what was measured is recorded, and `resume` continues.
+        ResourceError: memory or disk do not suffice; finished measurements are recorded.
+        Stopped: on request; finished measurements are recorded, and `resume` continues.
     """
     if done := finished_run(request, console):
         return done
     with open_session("learning-curve", config, request, console) as session:
-        check_class_sizes(session)
+        index = session.dataset.index
+        check_class_sizes(index, _FEWEST_PER_CLASS, needed_by="a learning curve")
         points, correct = measure(session)
         curve, forecast, verdict = conclude(points, correct, seed=config.seed)
         with session.watch.phase("draw"):
@@ -77,27 +83,17 @@ def learning_curve(config: Config, request: RunRequest, console: Console) -> Run
     return session.run
 
 
-def check_class_sizes(session: RunSession) -> None:
-    """Raise DataError unless every class has two training images: one to learn, one to judge."""
-    images = session.dataset.index.different_images()
-    smallest = min(images, key=lambda name: len(images[name]))
-    if len(images[smallest]) < _FEWEST_PER_CLASS:
-        raise DataError(
-            f"class {escape(smallest)}: {len(images[smallest])} training image, copies not "
-            f"counted, and a learning curve needs {_FEWEST_PER_CLASS} of each class",
-            "Add images, or leave the class out (data.classes).",
-        )
-
-
 def measure(session: RunSession) -> tuple[list[Point], np.ndarray]:
-    """The accuracy after every subset; each is recorded when it is known.
+    """Measure the accuracy for every subset, and record each result at once.
 
-    Their order is fixed, so a run that is continued passes over as many as it has.
+    The order is fixed, so a resumed run skips the subsets that it has recorded.
 
     Returns:
-        The points, and (points, images) bool: which of the validation and test images were right.
+        The points, and (points, images) bool: which validation and test images are correct.
     """
-    features = _features(session)
+    backbone, cut = cut_backbone(session, session.config)
+    (store,) = pooled_features(session, session.dataset, backbone, [cut], SPLITS)
+    features = {name: samples(store, session.dataset, name) for name in SPLITS}
     train_features, train_labels = features["train"]
     others, truth = (
         np.concatenate(pair) for pair in zip(features["validation"], features["test"], strict=True)
@@ -105,18 +101,14 @@ def measure(session: RunSession) -> tuple[list[Point], np.ndarray]:
     points: list[Point] = list(session.run.record.points)
     correct = [*_recorded(session.run, len(points))]
     if len(correct) < len(points):
-        session.console.warn(f"{_CORRECT} is damaged: the subsets are measured again")
+        session.console.warn(f"{_CORRECT} is damaged; all subsets are measured again")
         points, correct = [], []
     wanted, groups = subsets(session), copies(session.dataset.index)
     with session.console.task("training heads") as on_progress:
         for number, (share, seed, places) in enumerate(wanted, 1):
             if number <= len(points):
                 continue
-            if session.stop.requested:
-                raise Stopped(
-                    f"stopped after {len(points)} subsets; they are recorded in {session.run.path}",
-                    session.stop.advice,
-                )
+            raise_if_stopped(session, len(points), "subsets")
             with session.watch.phase("classify"):
                 subset = train_features[places], train_labels[places]
                 probabilities = held_out(
@@ -128,7 +120,9 @@ def measure(session: RunSession) -> tuple[list[Point], np.ndarray]:
                     raise_if_stopped=partial(session.stop.raise_if_stopped, "training heads"),
                 )
             correct.append(probabilities.argmax(axis=1) == truth)
-            _commit_correct(session.run, correct)
+            with committed(session.run.path / _CORRECT) as temporary:
+                np.save(temporary, np.stack(correct))
+                append_checksum(temporary)
             row = {"share": share, "seed": seed, "num_images": len(places)}
             points.append(row | {"accuracy": float(correct[-1].mean())})
             session.run.update(points=points, seconds=session.watch.seconds)
@@ -137,11 +131,11 @@ def measure(session: RunSession) -> tuple[list[Point], np.ndarray]:
 
 
 def subsets(session: RunSession) -> list[tuple[float, int, np.ndarray]]:
-    """Share, seed and the places (n,) in the training images of every subset.
+    """Share, seed and indices (n,) into the training images of every subset.
 
-    Of each class its share of different images with all their copies: twice as many files of the
-    same images are no more data. Of one seed a greater share includes a smaller one. All of the
-    images are the same subset for every seed, and come once.
+    A subset contains this share of the different images of each class, with all their copies. For
+    the same seed, a larger share includes the smaller ones. The share 1 is the same for every seed,
+    and occurs once.
     """
     index, section = session.dataset.index, session.config.learning_curve
     place_of = {path: i for i, path in enumerate(index.splits["train"].paths)}
@@ -166,17 +160,17 @@ def subsets(session: RunSession) -> list[tuple[float, int, np.ndarray]]:
 def conclude(
     points: Sequence[Point], correct: np.ndarray, *, seed: int
 ) -> tuple[list[dict[str, Any]], list[dict[str, Any]], str]:
-    """What the points say: now, and of more data.
+    """Average the points into a curve, and extrapolate it.
 
     Args:
-        points: as `measure` records them.
-        correct: (points, images), as it returns them.
-        seed: of the bootstrap.
+        points: the points of `measure`.
+        correct: the array (points, images) of `measure`.
+        seed: the random seed of the bootstrap.
 
     Returns:
         The rows of the curve, one for each share, with the mean over its subsets and a 95 %
         interval over other subsets and other images; the rows of the forecast; and a verdict:
-        `flat`, `growing`, or `unknown` where there are too few sizes for a forecast.
+        `flat`, `growing`, or `unknown` if there are too few sizes for a forecast.
     """
     shares = sorted({point["share"] for point in points})
     num_seeds = max(sum(point["share"] == share for point in points) for share in shares)
@@ -184,7 +178,7 @@ def conclude(
         correct[[i for i, point in enumerate(points) if point["share"] == share]]
         for share in shares
     ]
-    # All of the images are one subset, which counts for every seed.
+    # The share 1 has one subset, which counts for every seed.
     cube = np.stack([np.broadcast_to(rows, (num_seeds, rows.shape[1])) for rows in by_share])
     errors = resampled_errors(cube, seed=seed)
     sizes = np.array(
@@ -206,7 +200,7 @@ def conclude(
             "factor": factor,
             "num_images": round(targets[i]),
             **_estimate(1 - expected[i], 1 - drawn[:, i]),
-            "gain_interval": np.percentile(gains[:, i], _ENDS).tolist(),
+            "gain_interval": np.percentile(gains[:, i], _PERCENTILES).tolist(),
         }
         for i, factor in enumerate(_FACTORS, 1)
     ]
@@ -220,7 +214,7 @@ def write(
     curve: Sequence[dict[str, Any]],
     forecast: Sequence[dict[str, Any]],
 ) -> None:
-    """Commit `learning_curve.csv`, one line a subset, and the figure."""
+    """Commit `learning_curve.csv`, one line for each subset, and the figure."""
     from cvtrain.plots import figures
     from cvtrain.plots.learning_curve import draw_learning_curve
 
@@ -231,7 +225,7 @@ def write(
 
 
 def show(run: Run, console: Console) -> None:
-    """Print the curve, and what more data would do."""
+    """Print the curve and the forecast."""
     curve, forecast = run.record.curve, run.record.forecast
     rows = [
         (
@@ -246,13 +240,15 @@ def show(run: Run, console: Console) -> None:
     _warn_of_guessing(run, curve[-1]["accuracy"], console)
     if run.record.verdict == "unknown":
         console.result(
-            f"\nno forecast: that takes {FEWEST_SIZES} different sizes (learning_curve.shares)"
+            f"\nno forecast: at least {FEWEST_SIZES} different sizes are needed "
+            "(learning_curve.shares)"
         )
     elif run.record.verdict == "flat":
         gain = forecast[_TWICE]["gain_interval"][1]
         console.result(
             "\nflat: more data of this kind will hardly help; twice as much gains less than "
-            f"{100 * gain:.1f} points. Another base, fine-tuning or cleaner labels may do more."
+            f"{100 * gain:.1f} points. Another backbone, fine-tuning or cleaner labels may help "
+            "more."
         )
     else:
         now = curve[-1]
@@ -276,44 +272,31 @@ def show(run: Run, console: Console) -> None:
 
 
 def _warn_of_guessing(run: Run, accuracy: float, console: Console) -> None:
-    """Say where the head on all images knows nothing: a curve of that is none."""
+    """Warn if the head is not better than guessing even with all images."""
     counts = [list(run.record.data.counts[name].values()) for name in SPLITS[1:]]
     against = scores_against_guessing(np.sum(counts, axis=0).tolist(), accuracy)
     if not against.is_better:
         console.warn(
-            f"with all images the head is no better than guessing ({against.most_frequent:.4f}): "
-            "the features of this backbone do not tell the classes apart, however many images "
-            "there are; cvtrain probe compares others"
+            "even with all images, the head is no better than guessing "
+            f"({against.most_frequent:.4f}), because the features of this backbone do not separate "
+            "the classes; compare backbones with cvtrain probe"
         )
 
 
 def _on_others(row: Mapping[str, Any]) -> str:
-    """The accuracy that other images may give, of a row of the curve or of the forecast."""
+    """The interval of the accuracy on other images."""
     low, high = row["accuracy_interval"]
     return f"on other images {low:.0%} to {high:.0%}"
-
-
-def _features(session: RunSession) -> dict[str, tuple[np.ndarray, np.ndarray]]:
-    """Features (n, channels), averaged over the map, and labels (n,) of every split."""
-    base, cut = cut_backbone(session, session.config)
-    (store,) = pooled_features(session, session.dataset, base, [cut], SPLITS)
-    return {name: samples(store, session.dataset, name) for name in SPLITS}
 
 
 def _estimate(accuracy: float, drawn: np.ndarray) -> dict[str, Any]:
     return {
         "accuracy": float(accuracy),
-        "accuracy_interval": np.percentile(drawn, _ENDS).tolist(),
+        "accuracy_interval": np.percentile(drawn, _PERCENTILES).tolist(),
     }
 
 
 def _recorded(run: Run, num_points: int) -> np.ndarray:
-    """The first rows of `correct.npy`, which is committed before its point is; none if damaged."""
+    """The rows of `correct.npy` (committed before their points); no row if it is damaged."""
     content = read_checksummed(run.path / _CORRECT) if num_points else None
     return np.load(io.BytesIO(content))[:num_points] if content else np.empty((0, 0))
-
-
-def _commit_correct(run: Run, correct: Sequence[np.ndarray]) -> None:
-    with committed(run.path / _CORRECT) as temporary:
-        np.save(temporary, np.stack(correct))
-        append_checksum(temporary)

@@ -1,7 +1,7 @@
-"""`cvtrain probe`: how well a linear classifier does on the features of each block of a base.
+"""`cvtrain probe`: measure a linear classifier on the features of each block of a backbone.
 
-Early blocks are generic, late ones specific to the classes that the backbone was trained on. Where
-to cut for these images is measured here, before anything is trained.
+Early blocks are generic; late blocks are specialized to the pretraining classes. The measurement
+shows where to cut the backbone, before a network is trained.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from typing import Any
 
 from cvtrain.backend import keras
 from cvtrain.config import Config
-from cvtrain.errors import ConfigError, DataError, Stopped
+from cvtrain.errors import ConfigError
 from cvtrain.evaluation.metrics import scores_against_guessing
 from cvtrain.features.store import FeatureStore
 from cvtrain.models.blocks import blocks
@@ -23,11 +23,17 @@ from cvtrain.runs.run import Run, RunRequest
 from cvtrain.sections import Backbone
 from cvtrain.steps.cached_features import open_backbone
 from cvtrain.steps.dataset import Dataset, check
-from cvtrain.steps.pooled_features import copies, pooled_features, samples
+from cvtrain.steps.pooled_features import (
+    check_class_sizes,
+    copies,
+    pooled_features,
+    raise_if_stopped,
+    samples,
+)
 from cvtrain.steps.session import RunSession, finished_run, open_session
 from cvtrain.system.console import Console, duration
 from cvtrain.system.files import commit_text
-from cvtrain.system.text import csv_text, escape, shell_quote
+from cvtrain.system.text import csv_text, shell_quote
 from cvtrain.training.linear_probe import Row, least_accuracy, linear_accuracy, recommend
 
 
@@ -43,15 +49,16 @@ def probe(config: Config, request: RunRequest, console: Console) -> Run:
 
     Raises:
         ConfigError, DataError, RunError: before anything is measured.
-        ResourceError: memory or disk do not suffice; what was measured is recorded.
-        Stopped: on request; what was measured is recorded, and `resume` continues.
+        ResourceError: memory or disk do not suffice; finished measurements are recorded.
+        Stopped: on request; finished measurements are recorded, and `resume` continues.
     """
     config = with_backbones(config)
     backbones = backbones_by_label(config.probe.backbones)
     if done := finished_run(request, console):
         return done
     with open_session("probe", config, request, console) as session:
-        check_class_sizes(session)
+        folds = config.probe.folds
+        check_class_sizes(session.dataset.index, folds, needed_by=f"probe.folds={folds}")
         rows = measure(session, backbones)
         best, cut = recommend(rows)
         with session.watch.phase("draw"):
@@ -64,7 +71,7 @@ def probe(config: Config, request: RunRequest, console: Console) -> Run:
 
 
 def with_backbones(config: Config) -> Config:
-    """The config with bases and sizes said in the section `probe`, which the run keeps."""
+    """The config with all backbones and image sizes in the section `probe`."""
     backbones = config.probe.backbones or (config.extract_features.backbone,)
     sizes = config.probe.image_sizes or (config.data.image_size,)
     section = config.probe.model_copy(update={"backbones": backbones, "image_sizes": sizes})
@@ -72,11 +79,10 @@ def with_backbones(config: Config) -> Config:
 
 
 def backbones_by_label(backbones: Sequence[Backbone]) -> dict[str, Backbone]:
-    """The backbones by what they are called in tables: `mobilenet 0.25`, and weights where that
-    helps.
+    """The backbones by their names in tables: `mobilenet 0.25`, with the weights where needed.
 
     Raises:
-        ConfigError: two of them cannot be told apart.
+        ConfigError: two backbones have the same name.
     """
     by_label = {}
     networks = [_network(backbone) for backbone in backbones]
@@ -87,29 +93,16 @@ def backbones_by_label(backbones: Sequence[Backbone]) -> dict[str, Backbone]:
         )
     if len(by_label) < len(backbones):
         raise ConfigError(
-            f"probe.backbones: {len(backbones)} bases, and only {len(by_label)} can be told apart: "
-            f"{', '.join(by_label)}",
-            "Name each backbone once; different weights files need different names.",
+            f"probe.backbones: must have different names; received {', '.join(networks)}",
+            "List each backbone once, and give weights files different names.",
         )
     return by_label
 
 
-def check_class_sizes(session: RunSession) -> None:
-    """Raise DataError unless every class has a training image for each fold."""
-    images, folds = session.dataset.index.different_images(), session.config.probe.folds
-    smallest = min(images, key=lambda name: len(images[name]))
-    if len(images[smallest]) < folds:
-        raise DataError(
-            f"class {escape(smallest)}: {len(images[smallest])} training images, copies not "
-            f"counted, and probe.folds is {folds}",
-            "Add images, leave the class out (data.classes), or lower probe.folds.",
-        )
-
-
 def measure(session: RunSession, backbones: Mapping[str, Backbone]) -> list[Row]:
-    """The rows of every block of every backbone at every size; each is recorded when it is known.
+    """Measure every block of every backbone at every size, and record each result at once.
 
-    Their order is fixed, so a run that is continued passes over as many as it has.
+    The order is fixed, so a resumed run skips the blocks that it has recorded.
     """
     rows: list[Row] = list(session.run.record.blocks)
     num_done = len(rows)
@@ -142,7 +135,7 @@ def at_size(session: RunSession, image_size: tuple[int, int]) -> Dataset:
 
 
 def describe(backbone: keras.Model, name: str) -> list[Row]:
-    """Where the blocks of a backbone end and what they cost, from the input up."""
+    """The last layer, output shape and cost of each block of a backbone, from the input up."""
     rows = []
     for block in blocks(backbone):
         height, width, channels = backbone.get_layer(block.layer).output.shape[1:]
@@ -167,14 +160,10 @@ def classify(
     stores: Sequence[FeatureStore],
     rows: list[Row],
 ) -> None:
-    """Complete the rows of one backbone by their accuracies, and record each."""
+    """Add the accuracies to the rows of one backbone, and record each result at once."""
     with session.console.task("classifying") as on_progress:
         for number, (row, store) in enumerate(zip(found, stores, strict=True), 1):
-            if session.stop.requested:
-                raise Stopped(
-                    f"stopped after {len(rows)} blocks; they are recorded in {session.run.path}",
-                    session.stop.advice,
-                )
+            raise_if_stopped(session, len(rows), "blocks")
             with session.watch.phase("classify"):
                 accuracy = linear_accuracy(
                     samples(store, dataset, "train"),
@@ -190,7 +179,7 @@ def classify(
 
 
 def write(run: Run, rows: Sequence[Row], best: Row, cut: Row) -> None:
-    """Commit `probe.csv`, one line a block, and its figure."""
+    """Commit `probe.csv`, one line for each block, and its figure."""
     from cvtrain.plots import figures
 
     columns = [*rows[0], "recommended"]
@@ -200,7 +189,7 @@ def write(run: Run, rows: Sequence[Row], best: Row, cut: Row) -> None:
 
 
 def show(run: Run, backbone: Backbone, config: Path | None, console: Console) -> None:
-    """Print the blocks, the recommended cut and what to write into the config, a file if known."""
+    """Print the blocks, the recommended cut and the keys for the config."""
     import yaml
 
     best, cut = run.record.best, run.record.recommended
@@ -211,19 +200,21 @@ def show(run: Run, backbone: Backbone, config: Path | None, console: Console) ->
     )
     console.result(f"\nbest: {_in_words(best)}")
     if cut == best:
-        console.result("recommended cut: the same; nothing cheaper is within one standard error")
+        console.result(
+            "recommended cut: the same block; no cheaper one is within one standard error of it"
+        )
     else:
         spared = 1 - cut["multiply_adds"] / best["multiply_adds"]
         console.result(
-            f"recommended cut: {_in_words(cut)}; within one standard error of the best "
-            f"it is the cheapest, with {spared:.0%} less to compute"
+            f"recommended cut: {_in_words(cut)}; the cheapest block within one standard error "
+            f"of the best, with {spared:.0%} less computation"
         )
     _warn_of_guessing(run, best["accuracy"], console)
     last = [row for row in rows if _series(row) == _series(cut)][-1]
     if last["accuracy"] < least_accuracy(best):
         console.result(
-            f"Later blocks do worse, {last['accuracy']:.4f} at the end: they are specialized to "
-            "the pretraining classes."
+            f"Later blocks are less accurate ({last['accuracy']:.4f} after the last), because they "
+            "are specialized to the pretraining classes."
         )
     settings = {
         "data": {"image_size": cut["image_size"]},
@@ -241,17 +232,17 @@ def show(run: Run, backbone: Backbone, config: Path | None, console: Console) ->
 
 
 def _warn_of_guessing(run: Run, accuracy: float, console: Console) -> None:
-    """Say where the best block knows nothing: then no cut is a good one."""
+    """Warn if even the best block is not better than guessing."""
     against = scores_against_guessing([*run.record.data.counts["train"].values()], accuracy)
     if not against.is_better:
         console.warn(
-            f"no block tells the classes apart better than guessing ({against.most_frequent:.4f}): "
-            "take another backbone, or trained weights"
+            f"no block is better than guessing ({against.most_frequent:.4f}): "
+            "use another backbone, or pretrained weights"
         )
 
 
 def _next_command(config: Path | None) -> str:
-    """What to type; the config that is the default need not be named."""
+    """The next command; the default config.yaml is not named."""
     if config == Path("config.yaml"):
         return "cvtrain extract-features"
     return f"cvtrain extract-features {shell_quote(config) if config else 'YOUR_CONFIG'}"

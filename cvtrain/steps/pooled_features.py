@@ -8,11 +8,34 @@ import numpy as np
 
 from cvtrain.backend import keras
 from cvtrain.data.index import Index
+from cvtrain.errors import DataError, Stopped
 from cvtrain.features.extract import extract, open_stores
 from cvtrain.features.store import FeatureStore
 from cvtrain.steps.cached_features import views_of
 from cvtrain.steps.dataset import Dataset
 from cvtrain.steps.session import RunSession
+from cvtrain.system.text import escape
+
+
+def check_class_sizes(index: Index, least: int, *, needed_by: str) -> None:
+    """Raise DataError unless every class has `least` different training images."""
+    images = index.different_images()
+    smallest = min(images, key=lambda name: len(images[name]))
+    if len(images[smallest]) < least:
+        raise DataError(
+            f"class {escape(smallest)}: has too few training images: {len(images[smallest])} "
+            f"without copies; {needed_by} needs {least}",
+            "Add images, or leave the class out (data.classes).",
+        )
+
+
+def raise_if_stopped(session: RunSession, num_done: int, what: str) -> None:
+    """Raise Stopped if a stop was requested, with the number of results that are recorded."""
+    if session.stop.requested:
+        raise Stopped(
+            f"stopped after {num_done} {what}; they are recorded in {session.run.path}",
+            session.stop.advice,
+        )
 
 
 def pooled_features(
