@@ -1,8 +1,8 @@
-"""RUN, MODEL and images among the arguments: what each names is known before anything is loaded.
+"""Tell apart RUN, MODEL and images among the arguments, before anything is loaded.
 
-A name that is mistyped must not let another model answer. So an argument that does not exist, that
-is or holds a model, or that looks like a run is refused, with what it is and what to type; the
-newest run answers only where nothing else can have been meant.
+A mistyped run must not be replaced by another model. So an argument that does not exist, that is or
+contains a model, or that looks like a run is refused with the right command. The newest run is used
+only if all arguments can be images.
 """
 
 import contextlib
@@ -10,7 +10,6 @@ import difflib
 import glob
 import os
 from collections.abc import Callable, Sequence
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -28,7 +27,7 @@ if TYPE_CHECKING:
 RUNS_DIR = Path("runs")
 
 Typed = Callable[[object], str]
-"""A run folder -> the command line that names it rightly."""
+"""A run folder -> the right command line with it."""
 
 _MOST_NAMED = 4
 
@@ -36,16 +35,16 @@ _MOST_NAMED = 4
 def open_run(
     path: Path | None, console: Console, *, typed: Typed | None = None, needs_model: bool = False
 ) -> "Run":
-    """The run at `path`, or the newest one that has a model, which is then told.
+    """Open the run at `path`, or the newest run with a model, which is then printed.
 
     Args:
-        path: as a person has named it; None: nothing was named.
-        console: says which run was chosen, also when quiet.
-        typed: how the command line would name another run; None: as its only argument.
-        needs_model: refuse a run that has none.
+        path: the argument of the command line; None if there is none.
+        console: prints which run is used, also with --quiet.
+        typed: the right command line for a run (default: with the run as its only argument).
+        needs_model: whether to refuse a run without a model.
 
     Raises:
-        RunError: there is no run, or something else is there.
+        RunError: `path` is not a run, or there is no run.
     """
     from cvtrain.runs.run import Run, newest_run
 
@@ -62,11 +61,11 @@ def open_run(
 
 
 def open_run_for(paths: Sequence[str], console: Console) -> tuple["Run", Sequence[str]]:
-    """The run that is to answer, and the images: `[RUN] IMAGES...`.
+    """Open the run, and find the images, of the arguments `[RUN] IMAGES...`.
 
     Raises:
-        RunError: an argument is, holds or looks like a run or a model that cannot answer so.
-        DataError: none of the images is there.
+        RunError: an argument is, contains or looks like a run or model in the wrong place.
+        DataError: none of the images exists.
     """
     run = Path(paths[0]) if paths and is_run(Path(paths[0])) else None
     images = paths[1:] if run else paths
@@ -77,7 +76,7 @@ def open_run_for(paths: Sequence[str], console: Console) -> tuple["Run", Sequenc
 
 
 def open_model_for(paths: Sequence[str], console: Console) -> tuple["Run | Path", Sequence[str]]:
-    """The run or `.keras` file to look into, and the images: `[RUN|MODEL.keras] [IMAGES]...`.
+    """The run or `.keras` file, and the images, of the arguments `[RUN|MODEL.keras] [IMAGES]...`.
 
     Raises:
         RunError, DataError: as `open_run_for`.
@@ -91,7 +90,7 @@ def open_model_for(paths: Sequence[str], console: Console) -> tuple["Run | Path"
 
 
 def typed_with(*images: str) -> Typed:
-    """How this command would name a run: before these images."""
+    """The command line of this command with a run before these images."""
     command = click.get_current_context().info_name
     some = [shell_quote(image) for image in images[:_MOST_NAMED]]
     rest = [*some, "..."] if len(images) > _MOST_NAMED else some
@@ -99,47 +98,47 @@ def typed_with(*images: str) -> Typed:
 
 
 def refusal(path: Path, typed: Typed, *, or_images: bool = False) -> RunError:
-    """Why `path` is no run folder, and what to type.
+    """The error for a path that is not a run folder, with the right command.
 
     Args:
-        path: that is none.
-        typed: how the command line would name a run.
-        or_images: images could stand in its place.
+        path: a path that is not a run folder.
+        typed: the right command line for a run.
+        or_images: whether images are allowed in its place.
     """
     around, runs, in_words = run_around(path), _runs_in(path), model_at(path)
-    if not os.path.exists(path):  # noqa: PTH110 - unlike Path's, it takes a name that is too long
+    if not os.path.exists(path):  # noqa: PTH110 - Path.exists fails for a name that is too long
         what = f"there is no such {'run, file or folder' if or_images else 'run folder'}"
         advice = _advice_for_missing(path, typed, or_images=or_images)
     elif around is not None:
-        what, advice = f"lies in the run folder {around}", f"Name that: {typed(around)}"
+        what, advice = f"is inside the run folder {around}", f"Name the folder: {typed(around)}"
     elif in_words:
-        what, advice = f"is {in_words}, and no run folder", _advice_for_model(path, typed)
+        what, advice = f"is {in_words}, not a run folder", _advice_for_model(path, typed)
     elif runs:
-        what, advice = "holds run folders, and is none itself", f"Name one: {_listed(runs)}"
+        what, advice = "contains run folders, but is not one", f"Name one: {_listed(runs)}"
     elif (inside := _model_in(path)) is not None:
-        what = f"not a run folder, it holds {model_at(inside)} ({inside.name}) and no run.json"
+        what = f"not a run folder: it contains {model_at(inside)} ({inside.name}), but no run.json"
         advice = _advice_for_model(inside, typed)
     else:
-        what = f"not a run folder, it has no run.json{_no_image_either(path) if or_images else ''}"
+        what = f"not a run folder: it has no run.json{_no_image_either(path) if or_images else ''}"
         advice = f"Name a run: {_listed(_runs_in(RUNS_DIR)) or typed('RUN')}"
     return RunError(f"{escape(path)}: {what}", advice)
 
 
 def is_run(path: Path) -> bool:
-    """Whether a folder is a run, in whatever state."""
+    """Whether a folder is a run, finished or not."""
     return _is_file(path / "run.json")
 
 
 def run_around(path: Path) -> Path | None:
-    """The run that a file or folder lies in, as a person would write it; None: in none."""
-    whole = Path(os.path.abspath(path))  # noqa: PTH100 - where a link is, not where it leads
+    """The run folder around a file or folder, relative if possible; None if there is none."""
+    whole = Path(os.path.abspath(path))  # noqa: PTH100 - does not follow links
     found = next((folder for folder in whole.parents if is_run(folder)), None)
     here = Path.cwd()
     return found.relative_to(here) if found and found.is_relative_to(here) else found
 
 
 def model_at(path: Path) -> str:
-    """What a file is that is or is called like a model and not like an image, in words."""
+    """A description of a model file; empty for other files and names of images."""
     return "" if _is_named_as_image(path) else formats.model_at(path)
 
 
@@ -151,40 +150,31 @@ def _is_named_as_image(path: Path) -> bool:
 
 
 def _check_no_runs_or_models(images: Sequence[str], *, named: Path | None) -> None:
-    """Refuse arguments in the place of images that cannot be meant as images.
+    """Raise RunError for an argument that cannot be meant as images.
 
     Args:
-        images: the arguments behind `named`.
-        named: the run or model that is to answer; None: nothing is named, and the newest would.
+        images: the arguments after the run or model.
+        named: the run or model that the first argument names; None if the newest run is used.
     """
     for place, argument in enumerate(images):
         is_pattern = glob.has_magic(argument) and not os.path.lexists(argument)
         matches = glob.glob(argument, recursive=True) if is_pattern else []  # noqa: PTH207
         is_first = place == 0 and not is_pattern
         for path in map(Path, matches or [argument]):
-            typed = partial(_typed_without, images, place)
+            typed = typed_with(*images[:place], *images[place + 1 :])
             if is_run(path):
                 raise RunError(
-                    f"{escape(path)}: a run folder, and not the first argument",
-                    f"Name one run, and first: {typed(path)}",
+                    f"{escape(path)}: is a run folder, but not the first argument",
+                    f"Name one run, as the first argument: {typed(path)}",
                 )
             if named and (what := model_at(path)):
-                raise RunError(f"{escape(path)}: is {what}, and no image", "Leave it out.")
+                raise RunError(f"{escape(path)}: is {what}, not an image", "Leave it out.")
             if not named and not _can_be_images(path, is_first=is_first):
                 raise refusal(path, typed, or_images=True)
 
 
-def _typed_without(images: Sequence[str], place: int, run: object) -> str:
-    """How this command would name a run in the place of one of the images."""
-    return typed_with(*images[:place], *images[place + 1 :])(run)
-
-
 def _can_be_images(path: Path, *, is_first: bool) -> bool:
-    """Whether an argument can be meant as images where no run is named.
-
-    Args:
-        is_first: what stands first may have been meant as a run.
-    """
+    """Whether an argument can be meant as images; the first one may be a mistyped run."""
     if os.path.isdir(path):  # noqa: PTH112 - as above
         inside = _model_in(path)
         is_whole = inside is not None and inside.suffix == ".keras"
@@ -199,7 +189,7 @@ def _can_be_images(path: Path, *, is_first: bool) -> bool:
 
 
 def _require_images(images: Sequence[str]) -> None:
-    """Raise DataError where images are named and none is there; their content is not looked at."""
+    """Raise DataError if images are named and none of them exists. They are not decoded."""
     from cvtrain.data.scan import find_images, join_names
 
     missing = []
@@ -210,14 +200,11 @@ def _require_images(images: Sequence[str]) -> None:
     if len(missing) == 1:
         path = Path(missing[0].path)
         near = None if os.path.lexists(path) else _near(path, _siblings(path))
-        message, advice = (
-            f"{join_names([missing[0].path])}: {missing[0].problem}",
-            _did_you_mean(near),
-        )
-        raise DataError(message, advice or "Name image files, folders or patterns.")
+        advice = _did_you_mean(near) or "Name image files, folders or patterns."
+        raise DataError(f"{join_names([missing[0].path])}: {missing[0].problem}", advice)
     if missing:
         names = join_names((found.path for found in missing), _MOST_NAMED)
-        raise DataError(f"there is no image at {names}", "Name image files, folders or patterns.")
+        raise DataError(f"no images found at {names}", "Name image files, folders or patterns.")
 
 
 def _advice_for_missing(path: Path, typed: Typed, *, or_images: bool) -> str:
@@ -226,19 +213,19 @@ def _advice_for_missing(path: Path, typed: Typed, *, or_images: bool) -> str:
     if or_images and (near := _near(path, _siblings(path))):
         return _did_you_mean(near)
     if around := run_around(path):
-        return f"Name that which it would lie in: {typed(around)}"
+        return f"Name the run folder that would contain it: {typed(around)}"
     runs = _listed(_runs_in(RUNS_DIR))
-    return f"Name a run: {runs}" if runs else "Run folders lie in ./runs, once there is one."
+    return f"Name a run: {runs}" if runs else "There is no run in ./runs yet."
 
 
 def _advice_for_model(path: Path, typed: Typed) -> str:
-    """What to do with a model that is not what cvtrain takes here."""
-    to_run = f"Name the run folder that it came from, which knows the classes: {typed('RUN')}"
+    """The advice for a model file in the place of a run."""
+    to_run = f"Name the run folder that it came from, which records the classes: {typed('RUN')}"
     what = model_at(path)
     if what == formats.MODELS[".keras"] and not path.name.endswith(".keras"):
         return f"{to_run}; visualize opens it under a name that ends in .keras"
     if what == formats.MODELS[".keras"] and run_around(path) is None:
-        return f"{to_run}; what it looks at: cvtrain visualize {shell_quote(path)} photos/"
+        return f"{to_run}; to explain it: cvtrain visualize {shell_quote(path)} photos/"
     if click.get_current_context().info_name != "visualize":
         return to_run
     if what == formats.MODELS[".keras"] or formats.is_of_others(path):
@@ -257,14 +244,14 @@ def _listed(paths: Sequence[Path]) -> str:
 
 
 def _near(path: Path, known: Sequence[Path]) -> Path | None:
-    """The one of some paths that is called most like another."""
+    """The path with the most similar name."""
     by_name = {each.name: each for each in reversed(known)}
     found = difflib.get_close_matches(path.name, by_name, n=1)
     return by_name[found[0]] if found else None
 
 
 def _runs_near(path: Path) -> list[Path]:
-    """The runs that a name may have been meant for: beside it, or where they lie by default."""
+    """The runs beside a path and in the default folder."""
     return [*_runs_in(path.parent), *_runs_in(RUNS_DIR)]
 
 
@@ -281,7 +268,7 @@ def _siblings(path: Path) -> list[Path]:
 
 
 def _is_below_runs(path: Path) -> bool:
-    whole = Path(os.path.abspath(path))  # noqa: PTH100 - where a link is, not where it leads
+    whole = Path(os.path.abspath(path))  # noqa: PTH100 - does not follow links
     return whole.is_relative_to(Path.cwd() / RUNS_DIR) and bool(_runs_in(RUNS_DIR))
 
 
@@ -292,20 +279,11 @@ def _was_run(folder: Path) -> bool:
 
 
 def _model_in(folder: Path) -> Path | None:
-    """A file in a folder itself that is a model by its name, one of Keras' first.
-
-    Of a SavedModel's files, saved_model.pb comes before fingerprint.pb.
-    """
-    found = [
-        each
-        for each in _siblings(folder / "x")
-        if each.name.lower().endswith(tuple(formats.MODELS))
-    ]
-    return min(found, key=_kerases_first, default=None)
-
-
-def _kerases_first(path: Path) -> tuple[bool, bool, str]:
-    return path.suffix != ".keras", path.name == "fingerprint.pb", path.name
+    """A file in a folder whose name is that of a model; `.keras` first, fingerprint.pb last."""
+    suffixes = tuple(formats.MODELS)
+    found = [each for each in _siblings(folder / "x") if each.name.lower().endswith(suffixes)]
+    found.sort(key=lambda path: (path.suffix != ".keras", path.name == "fingerprint.pb", path.name))
+    return found[0] if found else None
 
 
 def _holds_images(folder: Path) -> bool:
@@ -316,17 +294,17 @@ def _holds_images(folder: Path) -> bool:
 
 
 def _no_image_either(path: Path) -> str:
-    """What is no image, for a person; empty where there are images."""
+    """Why a path contains no images either; empty if it contains some."""
     if os.path.isdir(path):  # noqa: PTH112 - as above
         return "" if _holds_images(path) else " and no images"
     try:
         kind_of(formats.beginning(path))
     except DecodeError as error:
-        return f", nor is it an image: {error.message}"
+        return f", and it is not an image: {error.message}"
     return ""
 
 
 def _is_file(path: Path) -> bool:
-    with contextlib.suppress(OSError):  # of a name that is too long, of a folder that is not ours
+    with contextlib.suppress(OSError):  # the name may be too long, the folder not readable
         return path.is_file()
     return False

@@ -304,7 +304,7 @@ def _read_content(path: Path, *, is_trusted: bool = True) -> dict[str, Any]:
     check_no_links(path)
     if not (path / "run.json").exists():
         raise RunError(
-            f"{shown}: not a run folder, it has no run.json",
+            f"{shown}: not a run folder: it has no run.json",
             "A run folder is what `cvtrain fit` writes, by default under ./runs.",
         )
     content = _read_json(path / "run.json")
