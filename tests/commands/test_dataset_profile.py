@@ -144,7 +144,7 @@ def test_unusable_files_are_counted_by_kind(tmp_path):
 def test_an_empty_split_is_told(tmp_path):
     make_images(tmp_path, {"train/red": 5, "train/green": 5})
     (tmp_path / "validation" / "red").mkdir(parents=True)
-    with pytest.raises(DataError, match="there is a split validation, and no image in it"):
+    with pytest.raises(DataError, match="the split validation has no images"):
         look(tmp_path)
 
 

@@ -152,7 +152,7 @@ def test_columns_that_are_beyond_doubt_are_written(tmp_path, capsys, header, col
     source = write_list(tmp_path / "set", header, "img: 1")
     text, config = write(source)
     assert config.data.columns == Columns(**columns)
-    assert "Which column of the manifest is what" in text
+    assert "The columns of the manifest" in text
     assert open_dataset(config, Stop(), QUIET).index.class_names == ("green", "red")
     (row,) = [line for line in capsys.readouterr().out.splitlines() if line.startswith("labels")]
     assert "green (8), red (8)" in row
@@ -202,7 +202,7 @@ def test_characters_are_not_mirrored_and_grey_stays_grey(tmp_path):
     assert config.augment.flip == "none"
     assert config.fit.model.grayscale
     assert config.data.image_size == (64, 64)
-    assert "Enlarged" in text
+    assert "They are enlarged" in text
 
 
 def test_flat_files_get_a_pattern_and_their_classes_are_shown(tmp_path, capsys):
@@ -301,7 +301,7 @@ def test_a_file_of_a_network_that_takes_no_small_images(image_folder, tmp_path):
 @pytest.mark.parametrize(
     ("name", "words"),
     [
-        ("a.h5", "cannot be told from the file name"),
+        ("a.h5", "the architecture is not clear from the file name"),
         ("mobilenet_2_5_224_tf_no_top.h5", "not an HDF5 file"),
         (None, "no such file"),
     ],
@@ -353,8 +353,8 @@ def test_what_was_not_measured_in_time_is_named(image_folder, monkeypatch):
     )
     text, _ = write(image_folder, estimate=True)
     words = " ".join(text.replace("#", "").split())
-    assert "Minutes of extract-features, finetune, visualize were" not in words
-    assert "Minutes of extract-features, finetune were not measured: it took more" in words
+    assert "minutes of extract-features, finetune, visualize were" not in words
+    assert "minutes of extract-features, finetune were not measured: it took more" in words
 
 
 def test_without_an_engine_there_is_a_config(image_folder, monkeypatch):
@@ -364,7 +364,7 @@ def test_without_an_engine_there_is_a_config(image_folder, monkeypatch):
     text, _ = write(image_folder, estimate=True)
     words = " ".join(text.replace("#", "").split())
     assert (
-        "Minutes of fit, extract-features, finetune were not measured: ImportError: no engine"
+        "minutes of fit, extract-features, finetune were not measured: ImportError: no engine"
         in words
     )
 

@@ -1,4 +1,4 @@
-"""`cvtrain init`: images -> a commented config that trains as it is, and what to type next."""
+"""`cvtrain init`: inspect images, and write a commented config that is ready to train."""
 
 import json
 import os
@@ -43,27 +43,27 @@ def init(
     estimate: bool,
     console: Console,
 ) -> ConfigTemplate:
-    """Look at images and write a config for them; then measure how long its stages will take.
+    """Inspect images and write a config for them; then measure how long its stages will take.
 
-    The config is there before anything is measured: whatever happens then, it can be used.
+    The config is written before the measurement, and again after it.
 
     Args:
-        source: what `data.source` may be; a path counts from the current folder.
+        source: a value of `data.source`; a path is relative to the current folder.
         output: the config to write.
-        weights_file: Keras' file of ImageNet weights; its name tells the network. None: whatever
-            Keras has or can fetch.
-        label: pattern that finds the class of each path; None: as `profile_dataset` says.
-        columns: which column of a manifest is what; None: as it seems, where there is no doubt.
-        force: replace the config that is there.
-        estimate: measure, in a process of its own; without, the cheapest backbone is taken.
+        weights_file: a file of ImageNet weights with its original name (default: weights that Keras
+            has or can download).
+        label: a pattern that finds the class in each path (default: see `profile_dataset`).
+        columns: the columns of a manifest (default: found if there is no doubt).
+        force: whether to replace an existing config.
+        estimate: whether to measure, in another process; otherwise the cheapest backbone is used.
 
     Returns:
-        What was written.
+        The config that was written.
 
     Raises:
-        ConfigError: the config is there already, the weights are of no known network, or `label` is
-            no pattern.
-        DataError: the images cannot be trained on.
+        ConfigError: the config exists, the weights belong to no known network, or `label` is not a
+            pattern.
+        DataError: the images cannot be used for training.
         ResourceError: the config cannot be written.
         Stopped: on request.
     """
@@ -87,13 +87,13 @@ def init(
         source=named,
         backbone=weights.backbones[0],
         weights=weights,
-        timing=Timing({}, "Minutes were not measured: `cvtrain init` was told not to."),
+        timing=Timing({}, "The minutes were not measured, because of --no-estimate."),
         output=output,
     )
     _write(recipe)
     _print_findings(recipe, console)
     if estimate:
-        console.remark(f"measuring each stage, {duration(_MOST_SECONDS)} at most")
+        console.remark(f"measuring each stage, for at most {duration(_MOST_SECONDS)}")
         recipe = _measured(recipe)
         _write(recipe)
     _print_next(recipe, console)
@@ -104,59 +104,59 @@ def _backbone_of(file: Path) -> KerasWeights:
     if not file.is_file():
         raise ConfigError(
             f"--weights {escape(file)}: there is no such file",
-            "Name a file of Keras' weights, such as mobilenet_2_5_224_tf_no_top.h5.",
+            "Name a file of Keras weights, such as mobilenet_2_5_224_tf_no_top.h5.",
         )
     backbone = network_of(file)
     if backbone is None:
         raise ConfigError(
-            f"--weights {escape(file)}: the network cannot be told from the file name",
-            "Give it the name that Keras has for it, such as mobilenet_2_5_224_tf_no_top.h5.",
+            f"--weights {escape(file)}: the architecture is not clear from the file name",
+            "Give it its original name, such as mobilenet_2_5_224_tf_no_top.h5.",
         )
     if not is_hdf5(file):
         raise ConfigError(
             f"--weights {escape(file)}: not an HDF5 file, despite its name",
-            "Fetch it again: Keras' files of weights are HDF5.",
+            "Download it again: weights files of Keras are HDF5.",
         )
     return backbone
 
 
 def _weights(side: int, file: Path | None, backbone: KerasWeights | None, folder: Path) -> Weights:
-    """The weights to count on: those of `file`, those that Keras has or can fetch, or none."""
+    """The available weights: those of `file`, those that Keras has or can download, or none."""
     if file is not None and backbone is not None:
         remark = f"ImageNet weights of {backbone}, from a file."
         return Weights((backbone,), _from(folder, str(file)), remark)
     cached = tuple(backbone for backbone in BACKBONES if backbone.cached(side).is_file())
     problem = problem_fetching(BACKBONES[0].address(side)) if cached != BACKBONES else ""
     if not problem:
-        remark = "ImageNet weights, which Keras fetches once and keeps in its own folder."
+        remark = "ImageNet weights, which Keras downloads once and keeps in its own folder."
         return Weights(BACKBONES, "imagenet", remark)
     if cached:
-        return Weights(cached, "imagenet", "ImageNet weights, which Keras has fetched before.")
+        return Weights(cached, "imagenet", "ImageNet weights, which Keras has already downloaded.")
     wanted = BACKBONES[0]
     return Weights(
         (wanted,),
         "none",
-        f"NO PRETRAINED WEIGHTS: they could not be fetched ({problem}). This backbone is random, "
-        "and both stages will do worse than `fit`. Fetch this file where there is a network: "
-        f"{wanted.address(side)} - and either put it into {wanted.cached(side).parent}/ and write "
-        "`weights: imagenet`, or write `weights: FILE`. A run of `fit` is a backbone as well: "
-        "`backbone: {weights: runs/NAME}`.",
+        f"NO PRETRAINED WEIGHTS: they could not be downloaded ({problem}). The weights of this "
+        "backbone are random, and both stages will be less accurate than `fit`. Download "
+        f"{wanted.address(side)} on another machine. Then put the file into "
+        f"{wanted.cached(side).parent}/ and write `weights: imagenet`, or write `weights: FILE`. A "
+        "run of `fit` can be the backbone, too: `backbone: {weights: runs/NAME}`.",
     )
 
 
 def _from(folder: Path, path: str) -> str:
-    """`path`, which counts from the current folder, as a config in `folder` has to write it."""
+    """Convert `path` from the current folder to the folder of the config."""
     try:
         path.encode()
     except UnicodeEncodeError as error:
         raise ConfigError(
-            f"{escape(path)}: the name is not UTF-8, and no config can say it",
+            f"{escape(path)}: the name is not UTF-8, so it cannot be written into a config",
             "Rename the folder or the file.",
         ) from error
     if path in NAMED_SETS or Path(path).is_absolute():
         return path
     relative = os.path.relpath(path, folder)
-    # A folder that is called like a named set is not meant as one.
+    # A folder may have the name of a named set.
     return f"./{relative}" if relative in NAMED_SETS else relative
 
 
@@ -166,7 +166,7 @@ def _write(recipe: ConfigTemplate) -> None:
 
 
 def _measured(recipe: ConfigTemplate) -> ConfigTemplate:
-    """The recipe with the backbone that this machine can afford, and the seconds of each stage."""
+    """The config with the best backbone that is fast enough here, and the measured durations."""
     backbones = json.dumps(
         [[backbone.name, backbone.alpha] for backbone in recipe.weights.backbones]
     )
@@ -174,17 +174,18 @@ def _measured(recipe: ConfigTemplate) -> ConfigTemplate:
         "cvtrain.commands.init.stage_timing", str(recipe.output), backbones, seconds=_MOST_SECONDS
     )
     seconds = {stage: facts[stage] for stage in MODEL_COMMANDS if stage in facts}
-    remark = f"Measured by steps of each stage on {facts.get('device')}, {date.today()}."
+    device = facts.get("device")
+    remark = f"The minutes were measured with steps of each stage on {device}, {date.today()}."
     if problem:
         which = ", ".join(stage for stage in MODEL_COMMANDS if stage not in seconds)
-        missing = f"Minutes of {which} were not measured: {problem}."
+        missing = f"The minutes of {which} were not measured: {problem}."
         remark = f"{remark} {missing}" if seconds else missing
     backbone = KerasWeights(*facts["base"]) if "base" in facts else recipe.backbone
     return replace(recipe, backbone=backbone, timing=Timing(seconds, remark))
 
 
 def _print_findings(recipe: ConfigTemplate, console: Console) -> None:
-    """What was found, and what the config makes of it."""
+    """Print the profile of the images, and the keys of the config that follow from it."""
     found = recipe.found
     counts = found.index.counts["train"]
     least, most = (f"{counts[key]:,} ({escape(key)})" for key in _ends(counts))
@@ -195,15 +196,15 @@ def _print_findings(recipe: ConfigTemplate, console: Console) -> None:
         ("images", summary(found.index.counts), f"split: {drawn} drawn" if drawn else "as split"),
         ("size", f"median {width} x {height}", f"image_size: {found.side}"),
         (
-            "to train on",
+            "training images",
             f"{counts[next(iter(counts))]:,} of each class"
             if are_even
-            else f"{least} to {most} a class",
+            else f"{least} to {most} per class",
             f"class_weights: {'balanced' if recipe.weighs_classes else 'none'}",
         ),
     ]
     if found.range != "auto":
-        rows.append(("values", "hardly any contrast as stored", f"range: {list(found.range)}"))
+        rows.append(("values", "almost no contrast as stored", f"range: {list(found.range)}"))
     if says := _what_says_labels(found):
         totals = sum(map(Counter, found.index.counts.values()), Counter())
         classes = join_names(
@@ -231,7 +232,7 @@ def _print_findings(recipe: ConfigTemplate, console: Console) -> None:
 
 
 def _what_says_labels(found: DatasetProfile) -> str:
-    """The key that finds the labels, and its value; empty where folders or a header do."""
+    """The key that finds the labels, with its value; empty if folders or a header do."""
     if found.label_pattern is not None:
         return f"label_pattern: {found.label_pattern}"
     columns = columns_of(found.columns)
@@ -239,13 +240,13 @@ def _what_says_labels(found: DatasetProfile) -> str:
 
 
 def _ends(counts: Mapping[str, int]) -> tuple[str, str]:
-    """The rarest class and the commonest."""
+    """The smallest class and the largest."""
     return min(counts, key=counts.__getitem__), max(counts, key=counts.__getitem__)
 
 
 def _print_next(recipe: ConfigTemplate, console: Console) -> None:
     timing = recipe.timing
-    console.result(f"written: {escape(recipe.output)}, with {recipe.backbone} as base. Next:")
+    console.result(f"written: {escape(recipe.output)}, with {recipe.backbone} as backbone. Next:")
     for stage, command in recipe.commands.items():
         console.result(f"  {command:<32}  {timing.of(stage)}".rstrip())
     if not timing.seconds:

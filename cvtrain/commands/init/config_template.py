@@ -1,4 +1,4 @@
-"""Images and a backbone -> a commented config that trains as it is."""
+"""Write a commented config, ready to train, for the profile of a data set and a backbone."""
 
 import json
 import textwrap
@@ -15,12 +15,11 @@ from cvtrain.steps.dataset import columns_of, summary
 from cvtrain.system.console import duration
 from cvtrain.system.text import escape, shell_quote
 
-"""The commands that take minutes, in their order."""
 LEAST_IMBALANCE = 3.0
-"""Of the commonest class to the rarest, from which on classes are weighted. Logistic regression on
-MobileNet's features of ten kinds of clothes, at most 112 images of each, eight draws: weights raise
-the mean recall of the classes by 0.046 at a ratio of 3 (standard error 0.008), by 0.014 at 2
-(0.007), and not at 1.5; accuracy is the same at each."""
+"""The ratio of the largest class to the smallest from which classes are weighted. Measured with
+logistic regression on MobileNet features of ten kinds of clothes, at most 112 images of each, eight
+draws: weights raise the mean recall of the classes by 0.046 at a ratio of 3 (standard error 0.008),
+by 0.014 at 2 (0.007), and not at 1.5. The accuracy is the same."""
 
 _WIDTH = 99
 _FILTERS = (32, 64, 128, 128, 128)
@@ -28,12 +27,12 @@ _FILTERS = (32, 64, 128, 128, 128)
 
 @dataclass(frozen=True)
 class Weights:
-    """The pretrained weights that a config can count on.
+    """The pretrained weights that are available.
 
     Attributes:
-        bases: networks to choose from, the cheapest first.
-        value: of `backbone.weights`: `imagenet`, a file, or `none`.
-        remark: where they come from, or why there are none.
+        backbones: the backbones to choose from, the cheapest first.
+        value: the value of `backbone.weights`: `imagenet`, a file, or `none`.
+        remark: the origin of the weights, or the reason why there are none.
     """
 
     backbones: tuple[KerasWeights, ...]
@@ -43,32 +42,32 @@ class Weights:
 
 @dataclass(frozen=True)
 class Timing:
-    """What was measured on this machine.
+    """The measured duration of each stage on this machine.
 
     Attributes:
-        seconds: by command; those that could not be measured are missing.
-        remark: what was measured, or why not.
+        seconds: the seconds of each measured command.
+        remark: a description of the measurement, or the reason why there is none.
     """
 
     seconds: Mapping[str, float]
     remark: str
 
     def of(self, command: str) -> str:
-        """`about 12 min`, or nothing."""
+        """`about 12 min`, or empty."""
         return f"about {duration(self.seconds[command])}" if command in self.seconds else ""
 
 
 @dataclass(frozen=True)
 class ConfigTemplate:
-    """All that a config is written from.
+    """A config with its comments.
 
     Attributes:
-        found: the images.
-        source: `data.source`, as it counts from the folder of the config.
-        base: one of `weights.bases`.
-        weights: for the base.
-        timing: for the comments.
-        output: where the config will be, for the commands that its comments name.
+        found: the profile of the images.
+        source: the value of `data.source`, relative to the folder of the config.
+        backbone: one of `weights.backbones`.
+        weights: the pretrained weights.
+        timing: the durations for the comments.
+        output: the path of the config, for the commands in its comments.
     """
 
     found: DatasetProfile
@@ -86,7 +85,7 @@ class ConfigTemplate:
 
     @property
     def commands(self) -> dict[str, str]:
-        """The line to type for each stage; what the default is need not be said."""
+        """The command line of each stage; a default config.yaml is not named."""
         name = shell_quote(self.output)
         config = "" if self.output == Path("config.yaml") else f" {name}"
         return {
@@ -98,31 +97,31 @@ class ConfigTemplate:
 
     @property
     def weighs_classes(self) -> bool:
-        """Are the classes so uneven that each should count the same?"""
+        """Whether the classes are imbalanced enough to be weighted."""
         return self.found.imbalance >= LEAST_IMBALANCE
 
     @property
     def batch_size(self) -> int:
-        """So that an epoch has twenty steps or more, and no more than a thousand."""
+        """The batch size with which an epoch has between 20 and about 1,000 steps."""
         return 16 if self.found.num_train < 640 else 32 if self.found.num_train < 32_000 else 64
 
     def epochs(self, images: int, least: int, most: int) -> int:
-        """As many as make `images` in all: small sets are not worn out, large ones not finished."""
+        """The number of epochs that train on `images` images in all, within limits."""
         return max(least, min(most, round(images / self.found.num_train)))
 
 
 def blocks_to_unfreeze(backbone: KerasWeights) -> int:
-    """About the upper half of a MobileNet, whose blocks are small; of VGG the last, as the book."""
+    """The upper half of a MobileNet, whose blocks are small; the last block of a VGG."""
     return {"mobilenet": 6, "vgg16": 1, "vgg19": 1}.get(backbone.name, 3)
 
 
 def yaml_text(value: Any) -> str:
-    """`value` as YAML on one line: JSON, whose escapes and those of `escape` YAML knows."""
+    """`value` as YAML on one line: as JSON, whose escapes are valid in YAML."""
     return escape(json.dumps(value, ensure_ascii=False))
 
 
 def note(text: str, indent: int = 0) -> str:
-    """`text` as a comment; what would end it early is escaped."""
+    """`text` as a wrapped comment; line breaks in it are escaped."""
     start = " " * indent + "# "
     return textwrap.fill(
         escape(text),
@@ -138,12 +137,12 @@ def _header(recipe: ConfigTemplate) -> Iterator[str]:
     yield note(f"{recipe.source}: {summary(recipe.found.index.counts)}.")
     yield "#"
     for stage, command in recipe.commands.items():
-        remark = "where does it look?" if stage == "visualize" else recipe.timing.of(stage)
+        remark = "class-activation maps" if stage == "visualize" else recipe.timing.of(stage)
         yield f"#   {command:<32}  {remark}".rstrip()
     yield "#"
     yield note(
-        f"{recipe.timing.remark} Every value is a choice for these images and this machine, and "
-        "yours to change; a key that is not here has its default."
+        f"{recipe.timing.remark} Every value was chosen for these images and this machine, and can "
+        "be changed. A key that is not listed has its default value."
     )
     yield "seed: 0"
 
@@ -153,16 +152,16 @@ def _data(recipe: ConfigTemplate) -> Iterator[str]:
     yield "\ndata:"
     yield f"  source: {yaml_text(recipe.source)}"
     if found.label_pattern is not None:
-        yield note("No folders of classes: the group finds the class in the path.", indent=2)
+        yield note("There are no class folders; the group matches the class in the path.", indent=2)
         yield f"  label_pattern: {yaml_text(found.label_pattern)}"
     if (columns := columns_of(found.columns)) is not None:
-        yield note("Which column of the manifest is what, and where its files are.", indent=2)
+        yield note("The columns of the manifest, and the location of its files.", indent=2)
         yield f"  columns: {columns.as_yaml()}"
     if found.too_rare:
         rare = join_names(f"{name} ({count})" for name, count in found.too_rare.items())
         yield note(
-            f"Left out, with too few images to be in every split: {rare}. Add images of them, and "
-            "then their names here, or remove this line.",
+            f"These classes have too few images to be split, and are left out: {rare}. If you add "
+            "images, add the names here, or remove this line.",
             indent=2,
         )
         yield f"  classes: {yaml_text(index.class_names)}"
@@ -171,25 +170,26 @@ def _data(recipe: ConfigTemplate) -> Iterator[str]:
     yield note(
         f"The median file is {width} x {height} pixels (width x height). "
         + (
-            "Enlarged, because pretrained backbones make nothing of less; `fit` alone is faster at "
-            "their own size."
+            "They are enlarged, because pretrained backbones need larger images; `fit` alone is "
+            "faster at the original size."
             if grown
-            else "Fewer are faster, more show finer things; bases were trained at 224."
+            else "A smaller size is faster, a larger one shows more detail; the backbones were "
+            "trained at 224."
         ),
         indent=2,
     )
     yield f"  image_size: [{found.side}, {found.side}]"
     if found.range != "auto":
         yield note(
-            "Which values of the files become black and white: as they are stored, the images show "
-            "hardly anything.",
+            "The stored values that become black and white; without this range, the images have "
+            "almost no contrast.",
             indent=2,
         )
         yield f"  range: {list(found.range)}"
     if drawn := [name for name in index.auto_splits if name != "train"]:
         yield note(
-            f"There is no split for {' and '.join(drawn)}: drawn by the seed, class by class. "
-            "Copies of one image stay together.",
+            f"The source has no split for {' and '.join(drawn)}, so a stratified one is drawn with "
+            "the seed. Copies of an image are kept in one split.",
             indent=2,
         )
         shares = ", ".join(f"{name}: {getattr(SplitShares(), name)}" for name in drawn)
@@ -199,8 +199,8 @@ def _data(recipe: ConfigTemplate) -> Iterator[str]:
         examples = join_names((p.path for p in found.problems if p.severity == "bad"), 3)
         yield note(
             f"{found.num_bad:,} files cannot be used ({kinds}): {examples}. `cvtrain data check` "
-            "lists them. With `skip` they are left out, with `error` nothing starts before they "
-            "are corrected; of an image in two splits the later split keeps it.",
+            "lists them. `skip` leaves them out; `error` stops until they are corrected. An image "
+            "in two splits is kept in the later one.",
             indent=2,
         )
         yield "  on_bad: skip"
@@ -208,30 +208,32 @@ def _data(recipe: ConfigTemplate) -> Iterator[str]:
 
 def _augment(recipe: ConfigTemplate) -> Iterator[str]:
     found = recipe.found
-    yield "\n# Random changes of the training images, new ones in every epoch."
+    yield "\n# Random changes of the training images, different in every epoch."
     if found.are_characters:
-        yield note("No flip: the classes read as characters, and a mirrored one is another.")
+        yield note("No flip, because the classes are characters, which must not be mirrored.")
         yield "augment: {rotate: 10, shift: 0.1, zoom: 0.1}"
         return
     shift = 0.08 if min(found.median_size) >= 64 else 0.05
-    yield note("Where left and right matter, as in text, take the flip out.")
+    yield note("Remove the flip if left and right matter, as in text.")
     yield f"augment: {{flip: horizontal, rotate: 10, shift: {shift}, zoom: 0.15}}"
 
 
 def _fit(recipe: ConfigTemplate) -> Iterator[str]:
     found = recipe.found
     stages = next(number for number in range(3, 6) if found.side >> number < 13)
-    yield f"\n{note(_what('fit', 'a convnet from scratch', recipe))}"
+    yield f"\n{note(_what('fit', 'train a convnet from scratch', recipe))}"
     yield "fit:"
     yield "  model:"
     yield f"    filters: {yaml_text(_FILTERS[:stages])}"
-    yield note(f"Each stage halves the map: {found.side} -> {found.side >> stages} pixels.", 4)
+    yield note(
+        f"Each stage halves the feature map: {found.side} -> {found.side >> stages} pixels.", 4
+    )
     yield "    padding: same"
     yield "    pooling: 2"
     yield "    dense: [256]"
     yield "    dropout: 0.5"
     if found.is_grey:
-        yield note("No image has colour.", indent=4)
+        yield note("All images are grey.", indent=4)
         yield "    grayscale: true"
     yield f"  epochs: {recipe.epochs(100_000, 5, 60)}"
     yield f"  batch_size: {recipe.batch_size}"
@@ -239,8 +241,8 @@ def _fit(recipe: ConfigTemplate) -> Iterator[str]:
     yield "  schedule: {name: cosine, warmup_epochs: 1}"
     if recipe.weighs_classes:
         yield note(
-            f"The commonest class has {recipe.found.imbalance:.0f} times the images of the rarest: "
-            "balanced, all count the same.",
+            f"The largest class has {recipe.found.imbalance:.0f} times the images of the smallest; "
+            "`balanced` gives all classes the same weight.",
             indent=2,
         )
     yield from _class_weights(recipe)
@@ -252,7 +254,7 @@ def _extract_features(recipe: ConfigTemplate) -> Iterator[str]:
     alpha = "" if backbone.alpha is None else f"alpha: {backbone.alpha:g}, "
     value = recipe.weights.value
     weights = value if value in ("imagenet", "none") else yaml_text(value)
-    what = "a head on a frozen backbone, which is run once for each view of an image"
+    what = "train a head on a frozen backbone, which runs once for each view of an image"
     yield f"\n{note(_what('extract-features', what, recipe))}"
     yield "extract_features:"
     yield note(recipe.weights.remark, indent=2)
@@ -268,9 +270,9 @@ def _extract_features(recipe: ConfigTemplate) -> Iterator[str]:
 
 
 def _finetune(recipe: ConfigTemplate) -> Iterator[str]:
-    # Found for the narrowest MobileNet, on photographs; wider networks want smaller steps.
+    # Tuned for the narrowest MobileNet on photographs; wider networks need smaller rates.
     rate = "5e-4" if recipe.backbone == KerasWeights("mobilenet", 0.25) else "2e-4"
-    yield f"\n{note(_what('finetune', 'the upper blocks of that backbone learn, too', recipe))}"
+    yield f"\n{note(_what('finetune', 'train the top blocks of the backbone, too', recipe))}"
     yield "finetune:"
     yield f"  unfreeze_blocks: {blocks_to_unfreeze(recipe.backbone)}"
     yield f"  epochs: {recipe.epochs(100_000, 5, 30)}"

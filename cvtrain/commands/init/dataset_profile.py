@@ -1,4 +1,4 @@
-"""What there is to know about images before anything is chosen for them."""
+"""Inspect images, and choose an image size for them."""
 
 import re
 from collections import Counter
@@ -28,9 +28,8 @@ from cvtrain.system.signals import Stop
 from cvtrain.system.text import escape
 
 SIDES = (64, 96, 128, 160, 192, 224)
-"""Image sizes to choose from, all multiples of 32, by which the backbones shrink their maps.
-ImageNet's
-networks were trained at 224; below 64 they end in a single cell."""
+"""Image sizes to choose from, multiples of 32, by which backbones shrink their feature maps. The
+ImageNet networks were trained at 224; below 64 they end in a single cell."""
 
 _SAMPLE = 64
 _MOST_IMAGES = {224: 10_000, 160: 50_000}
@@ -39,20 +38,20 @@ _GREY = 2.0
 
 @dataclass(frozen=True)
 class DatasetProfile:
-    """What was found.
+    """The properties of a data set.
 
     Attributes:
-        index: the images that can be used, in their splits.
-        label_pattern: that finds the class in the names of files; None where folders are classes.
-        columns: which column of a manifest is what; None where its header says it.
-        too_rare: training images of classes that have too few to be split, by name; they are not in
-            the index.
-        problems: of the check at `side`, those of files that are not in the index included.
-        num_bad: files that cannot be used, leaks included.
-        median_size: height and width of the files in pixels.
-        is_grey: no image has colour.
-        range: of the values in the files: "auto", or the one without which they show nothing.
-        side: height and width in pixels that suits them.
+        index: the usable images, in their splits.
+        label_pattern: the pattern that finds the class in a file name; None for class folders.
+        columns: the columns of a manifest; None if its header is known.
+        too_rare: the number of training images of each class that is too small to be split; these
+            classes are not in the index.
+        problems: the problems that the check found at `side`, also of files outside the index.
+        num_bad: the number of unusable files, including leaks.
+        median_size: the median height and width of the files in pixels.
+        is_grey: whether all images are grey.
+        range: the stored values of black and white, or "auto".
+        side: the suggested height and width in pixels.
     """
 
     index: Index
@@ -68,23 +67,23 @@ class DatasetProfile:
 
     @property
     def num_train(self) -> int:
-        """How many images there are to train on."""
+        """The number of training images."""
         return len(self.index.splits["train"].paths)
 
     @property
     def imbalance(self) -> float:
-        """Training images of the commonest class over those of the rarest."""
+        """The ratio of the largest class to the smallest, in training images."""
         counts = self.index.counts["train"].values()
         return max(counts) / min(counts)
 
     @property
     def are_characters(self) -> bool:
-        """The names of all classes are digits or letters, which mirrored are none."""
+        """Whether all class names are digits or letters, which must not be mirrored."""
         return all(re.fullmatch(r"\d{1,2}|[^\W\d]", name) for name in self.index.class_names)
 
     @property
     def bad_by_kind(self) -> Counter[str]:
-        """How many files are unusable, by what is wrong in a few words."""
+        """The number of unusable files by the kind of problem."""
         kinds = {p.path: p.kind for p in self.problems if p.severity == "bad"}
         return Counter(kinds.values())
 
@@ -98,18 +97,20 @@ def profile_dataset(
     stop: Stop,
     console: Console,
 ) -> DatasetProfile:
-    """Look at the images of a source: find them, choose a size, check every one.
+    """Find the images of a source, choose a size, and check every image.
 
     Args:
-        source: what `data.source` may be.
-        label_pattern: finds the class in each path; None: folders say it or, where there are none,
-            a pattern that fits the names of the files.
-        columns: which column of a manifest is what; None: as its header says, or as there is no
-            doubt.
-        smallest_side: in pixels, that the backbone can take.
+        source: a value of `data.source`.
+        smallest_side: the smallest image size of the backbone, in pixels.
+        label_pattern: the pattern that finds the class in each path (default: class folders or, if
+            there are none, a pattern that matches the file names).
+        columns: the columns of a manifest (default: from its header, or found if there is no
+            doubt).
+        stop: the request to stop, which is polled.
+        console: the console for progress and notes.
 
     Raises:
-        DataError: the source is no data set, or nothing is left of a class without the bad files.
+        DataError: the source is not a data set, or a class has no usable image.
         ResourceError: a named set cannot be written.
         Stopped: a stop was requested.
     """
@@ -124,7 +125,7 @@ def profile_dataset(
         int(np.median([getattr(d, key) for d in looks])) for key in ("height", "width")
     )
     side = image_side(min(height, width), len(index.splits["train"].paths), smallest_side)
-    # At the size of the config, so that `fit` need not look again.
+    # At the size of the config, so that `fit` can use the result.
     decoder = Decoder((side, side))
     _, report = check(index, decoder, stop, console)
     if report.range:
@@ -153,12 +154,12 @@ def profile_dataset(
 
 
 def image_side(median: int, num_train: int, smallest: int) -> int:
-    """The largest of `SIDES` that adds no pixels and takes no unreasonable time.
+    """The largest of `SIDES` that does not enlarge the images and is fast enough.
 
     Args:
-        median: of the shorter sides of the files, in pixels.
-        num_train: training images; the more there are, the smaller they may be.
-        smallest: that the backbone can take.
+        median: the median of the shorter sides of the files, in pixels.
+        num_train: the number of training images; more images are made smaller.
+        smallest: the smallest image size of the backbone, in pixels.
     """
     most = next((side for side, count in _MOST_IMAGES.items() if num_train <= count), 128)
     allowed = [side for side in SIDES if side >= smallest]
@@ -166,7 +167,7 @@ def image_side(median: int, num_train: int, smallest: int) -> int:
 
 
 def _flat_names(path: Path) -> str | None:
-    """The pattern of the labels in the names of files, where there are no folders of classes."""
+    """A pattern of the labels in the file names; None if there are class folders."""
     if not path.is_dir() or find_manifests(path):
         return None
     listing = list_folder(path, "", {})
@@ -176,7 +177,7 @@ def _flat_names(path: Path) -> str | None:
 
 
 def _columns(path: Path) -> Columns | None:
-    """What a manifest needs to be read, where there is no doubt about it."""
+    """The columns of a manifest with an unknown header, if there is no doubt about them."""
     try:
         for manifest in find_manifests(path):
             read_manifest(manifest)
@@ -184,19 +185,18 @@ def _columns(path: Path) -> Columns | None:
         if (columns := error.proposal.columns) and error.proposal.is_certain:
             return Columns(**asdict(columns))
     except DataError:
-        pass  # who finds the images tells it
+        pass  # raised again when the images are listed
     return None
 
 
 def _divided(
     data: Data, spoilt: Mapping[str, int], stop: Stop, console: Console
 ) -> tuple[Index, dict[str, int]]:
-    """The index, and which classes were left out because they have too few images to be split.
+    """The index, and the classes that were left out because they are too small to be split.
 
     Args:
-        data: where the images are, and what tells their labels.
-        spoilt: classes that have too few for want of intact files of different images, and how many
-            those are.
+        data: the section of the config.
+        spoilt: classes with too few intact, different images, and their numbers.
     """
 
     def index_of(split: SplitShares, classes: list[str] | None = None) -> Index:
@@ -209,13 +209,13 @@ def _divided(
     too_rare = {name: count for name, count in counts.items() if count <= num_missing}
     too_rare |= spoilt
     classes = [name for name in whole.class_names if name not in too_rare]
-    if not too_rare or len(classes) < 2:  # what one class leaves is no task: the index says so
+    if not too_rare or len(classes) < 2:  # a single class is an error of the index
         return index_of(SplitShares()), {}
     return index_of(SplitShares(), classes), too_rare
 
 
 def _sample(index: Index) -> list[Decoded]:
-    """Some images from all over the index, decoded small."""
+    """A sample of the images, decoded to a small size."""
     paths = [path for split in index.splits.values() for path in split.paths]
     places = np.linspace(0, len(paths) - 1, min(len(paths), _SAMPLE)).round().astype(int)
     decoder = Decoder((64, 64))
@@ -240,6 +240,6 @@ def _check_splits(index: Index) -> None:
     for split in ("train", "validation", "test"):
         if split not in index.splits:
             raise DataError(
-                f"{escape(index.root)}: there is a split {split}, and no image in it",
-                "Fill it, or remove it: then it is drawn from the training images.",
+                f"{escape(index.root)}: the split {split} has no images",
+                "Add images, or remove it: it is then drawn from the training images.",
             )

@@ -1,6 +1,7 @@
-"""Which backbone this machine can afford, and how long each stage of a config takes with it.
+"""Choose a backbone that is fast enough on this machine, and measure each stage of a config.
 
-A process of its own, because it loads the engine: `init` does not. Prints one JSON object a line.
+This module runs in another process than `init`, because it loads the engine. It prints one JSON
+object per line.
 """
 
 import json
@@ -24,13 +25,13 @@ from cvtrain.system.stopwatch import Stopwatch
 from cvtrain.training.precision import images_per_second
 
 MOST_SECONDS = 20 * 60
-"""That features and fine-tuning together may take, where there is a cheaper base."""
+"""The limit for features and fine-tuning together, if there is a cheaper backbone."""
 
 _START_SECONDS = 8.0
-"""Of each command: loading the engine and looking at what changed among the images."""
+"""The start of each command: load the engine, and check the images for changes."""
 _BATCH_SIZE = 32
 _TUNING_COST = 0.5
-"""Of a step that trains the upper blocks, in forward passes of the whole base: 0.48 was seen with
+"""The cost of a fine-tuning step, in forward passes of the whole backbone; measured: 0.48 with
 MobileNet 0.25 from its eighth block on (two cores, bfloat16)."""
 
 
@@ -48,15 +49,15 @@ def measure_stages(path: Path, backbones: Sequence[KerasWeights]) -> Iterator[di
 
     Args:
         path: a config with all stages.
-        bases: to choose from, the cheapest first. The speed of a network does not depend on its
-            weights, so none are read.
+        backbones: the backbones to choose from, the cheapest first. Their weights are not loaded,
+            because the speed does not depend on them.
     """
     config = _with_backbone(path, backbones[0])
     dataset = open_dataset(config, Stop(), Console(quiet=True))
 
     device = backend.set_up(seed=config.seed, device=config.device)
     yield {"device": device}
-    # A run that is never written: the estimates look at its device.
+    # The estimates read the device from this run, which is never written.
     run = Run(path, begun("init") | {"device": device})
 
     def job_of(config: Config) -> RunSession:
@@ -83,7 +84,7 @@ def _with_backbone(path: Path, backbone: KerasWeights) -> Config:
 
 
 def _affordable(session: RunSession, backbones: Sequence[KerasWeights]) -> KerasWeights:
-    """The last of `bases` that is fast enough, as are all before it; at least the first."""
+    """The last of `backbones` such that it and all before are fast enough; at least the first."""
     chosen = backbones[0]
     for backbone in backbones if len(backbones) > 1 else ():
         if _seconds_with(session, backbone) > MOST_SECONDS:
@@ -93,7 +94,7 @@ def _affordable(session: RunSession, backbones: Sequence[KerasWeights]) -> Keras
 
 
 def _seconds_with(session: RunSession, backbone: KerasWeights) -> float:
-    """Roughly what features and fine-tuning take, by the forward pass of the backbone alone."""
+    """A rough duration of features and fine-tuning, from the forward pass of the backbone."""
     config, splits = session.config, session.dataset.index.splits
     network = build_backbone(
         backbone.name, image_size=config.data.image_size, weights=None, alpha=backbone.alpha
