@@ -1,4 +1,4 @@
-"""`cvtrain extract-features`: a head on what a frozen backbone gives, computed once and cached."""
+"""`cvtrain extract-features`: train a head on cached features of a frozen backbone."""
 
 from __future__ import annotations
 
@@ -51,34 +51,33 @@ from cvtrain.system.text import csv_text
 def extract_features(
     config: Config, request: RunRequest, console: Console, *, features_only: bool = False
 ) -> Run:
-    """Train a head on the features of a frozen backbone; the run's model is backbone and head in
-    one.
+    """Train a head on the features of a frozen backbone; the saved model contains both.
 
     Args:
         config: the checked config.
         request: the run folder to write, or to continue.
-        features_only: write the features as arrays and train nothing; a run that is continued
-            keeps what it was begun with.
+        features_only: whether to write the features as arrays and train nothing; a resumed run
+            keeps its original value.
 
     Returns:
         The finished run.
 
     Raises:
         ConfigError, DataError, RunError: before anything is computed.
-        TrainingError, ResourceError: training cannot go on; features are kept.
-        Stopped: on request; what was computed is kept, and `resume` continues.
+        TrainingError, ResourceError: training cannot continue; features are kept.
+        Stopped: on request; finished features are kept, and `resume` continues.
     """
     if done := finished_run(request, console):
         return done
     stage = config.extract_features
     if features_only and stage.views == "unlimited":
         raise ConfigError(
-            "extract_features.views: unlimited caches no features, and --features-only writes them",
-            "Say how many: --set extract_features.views=4",
+            "extract_features.views: must be a number for --features-only; received 'unlimited'",
+            "For example: --set extract_features.views=4",
         )
     with open_session("extract-features", config, request, console) as session:
         base, cut = cut_backbone(session, config)
-        # A run that was begun for its arrays goes on for them, whatever it is asked.
+        # A resumed run keeps the value that it was started with.
         features_only = features_only or session.run.record.features_only
         described = stage.backbone.model_dump() | {"cut": cut}
         session.run.update(base=described, features_only=features_only)
@@ -127,7 +126,7 @@ def extract_features(
 def with_closed_head(
     session: RunSession, base: keras.Model, cut: str, rows: Rows, validation: Rows
 ) -> keras.Model:
-    """The backbone up to its cut, and a classifier that is computed from all features at once."""
+    """The backbone up to its cut, with logistic regression fitted on all features at once."""
     head, index = session.config.extract_features.head, session.dataset.index
     labels = index.splits["train"].labels
     with session.watch.phase("train"):
@@ -139,12 +138,14 @@ def with_closed_head(
             raise_if_stopped=partial(session.stop.raise_if_stopped, "fitting the head"),
         )
     session.run.update(inverse_penalty=strength)
-    session.console.remark(f"logistic regression: C = {strength:g}, the best of five on validation")
+    session.console.remark(
+        f"logistic regression: C = {strength:g}, the best of five on the validation images"
+    )
     return attach_logistic(base, cut, head, coefficients=coefficients, intercepts=intercepts)
 
 
 def train_end_to_end(session: RunSession, model: keras.Model, cut: str) -> TrainingResult:
-    """Run the frozen backbone in every step, so that every pass sees new views."""
+    """Train the head with the backbone in every step, so that every epoch has new views."""
     stage = session.config.extract_features
     set_trainable(model, layers_above(model, cut))
     feed = image_feed(session, stage, session.config.augment)
@@ -153,11 +154,11 @@ def train_end_to_end(session: RunSession, model: keras.Model, cut: str) -> Train
 
 
 def write_features(session: RunSession, frozen: CachedPrefix) -> None:
-    """Commit the pooled features of every image for use elsewhere, and finish the run.
+    """Commit the pooled features of every image, and finish the run.
 
     `features/SPLIT.npy` is float32 (rows, channels); `features/SPLIT.parquet` has the same rows
-    with file, view, label and class. Where pyarrow is not installed, `features/SPLIT.csv` has those
-    four columns. Augmented views of the training images come view by view.
+    with file, view, label and class. Without pyarrow, `features/SPLIT.csv` has these four columns.
+    The rows of augmented training images are ordered by view.
     """
     has_pyarrow, folder = find_spec("pyarrow") is not None, session.run.path / "features"
     head, index = session.config.extract_features.head, session.dataset.index
@@ -195,7 +196,7 @@ def _parquet(columns: Mapping[str, Sequence[Any] | np.ndarray], features: np.nda
     from pyarrow import parquet
 
     rows = pyarrow.FixedSizeListArray.from_arrays(features.ravel(), features.shape[1])
-    # Into memory: on a full disk, files of Arrow's tell of it on standard error by themselves.
+    # Into memory, because Arrow prints to standard error if the disk is full.
     content = pyarrow.BufferOutputStream()
     parquet.write_table(pyarrow.table({**columns, "features": rows}), content)
     return content.getvalue().to_pybytes()

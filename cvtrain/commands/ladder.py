@@ -1,4 +1,4 @@
-"""`cvtrain ladder`: from scratch to fine-tuned on one frozen split, every rung against the last."""
+"""`cvtrain ladder`: run all stages, from scratch to fine-tuned, on one split and compare them."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -24,40 +24,39 @@ from cvtrain.system.files import commit_text
 from cvtrain.system.text import csv_text, shell_quote
 
 VIEWS = 4
-"""Augmented views a training image where the config names none."""
+"""The number of augmented views if the config does not set it."""
 
 
 @dataclass(frozen=True)
 class Stage:
-    """One way to train.
+    """A stage of the ladder, called a rung in run.json.
 
     Attributes:
-        name: in tables; also of its folder.
-        config: of its command.
-        run_stage: trains it: `run_stage(config, request, console) -> Run`.
-        estimate: the seconds it will take on this machine.
+        name: the name in tables and of the folder.
+        config: the config of the stage.
+        train: the command: `train(config, request, console) -> Run`.
+        estimate: a function that estimates the seconds on this machine.
     """
 
     name: str
     config: Config
-    run_stage: Callable[[Config, RunRequest, Console], Run]
+    train: Callable[[Config, RunRequest, Console], Run]
     estimate: Callable[[RunSession, Config], float]
 
 
 def ladder(config: Config, request: RunRequest, console: Console) -> Run:
-    """Train every rung on the same images and tell what each gains over the one below.
+    """Train every stage on the same images, and compare each with the one before.
 
     Args:
-        config: the checked config: `fit`, `extract_features`, `finetune`, and `augment` for the
-            rungs with augmentation.
-        request: the run folder to write, or to continue; each rung is a run folder in it.
+        config: the checked config; without `augment` there are no stages with augmentation.
+        request: the run folder to write, or to continue; it contains a run folder for each stage.
 
     Returns:
         The finished run; it has no model of its own.
 
     Raises:
         ConfigError, DataError, RunError: before anything is trained.
-        TrainingError, ResourceError: a rung cannot go on; those before it are kept.
+        TrainingError, ResourceError: a stage cannot continue; the stages before it are kept.
         Stopped: on request; `resume` continues.
     """
     if done := finished_run(request, console):
@@ -82,15 +81,16 @@ def ladder(config: Config, request: RunRequest, console: Console) -> Run:
 
 
 def stages_of(config: Config, path: Path) -> list[Stage]:
-    """The rungs of a config, the simplest first; those with augmentation where it has any.
+    """The stages of a config, the simplest first.
 
     Raises:
-        ConfigError: the config mixes images, which the rungs with cached views cannot.
+        ConfigError: the config mixes images, which is not possible with cached views.
     """
     if config.augment and config.augment.mixes:
         key = f"augment.{config.augment.mixes[0]}"
         raise ConfigError(
-            f"{key}: mixes images in every step, and the ladder's cached views are of one each",
+            f"{key}: mixes images in every step, which is impossible with the cached views of the "
+            "ladder",
             f"Leave it out for the ladder: --set {key}=null",
         )
     plain = config.model_copy(update={"augment": None})
@@ -121,25 +121,25 @@ def stages_of(config: Config, path: Path) -> list[Stage]:
 
 
 def folder(path: Path, rung: Stage) -> Path:
-    """The run folder of a rung."""
+    """The run folder of a stage."""
     return path / rung.name.replace(", ", "-")
 
 
 def run_stage(session: RunSession, rung: Stage, request: RunRequest) -> Run:
-    """Train one rung, or go on with it; a rung that is finished is opened."""
+    """Train a stage or continue it; a finished stage is only opened."""
     path = folder(session.run.path, rung)
     session.console.remark(f"\n{rung.name}")
     try:
         with session.console.part_of_a_whole():
             is_begun = (path / "run.json").is_file()
             part = replace(request, path=path, resume=is_begun)
-            return rung.run_stage(rung.config, part, session.console)
+            return rung.train(rung.config, part, session.console)
     except Stopped as error:
         raise Stopped(f"{rung.name}: {error.message}", session.stop.advice) from error
 
 
 def measured_estimates(session: RunSession, rungs: Sequence[Stage]) -> dict[str, float]:
-    """Seconds that each rung will take, from steps that are measured now; recorded."""
+    """Estimate the seconds of each stage by measuring steps, and record them."""
     with session.watch.phase("estimate"):
         estimates = {rung.name: rung.estimate(session, rung.config) for rung in rungs}
     session.run.update(estimates=estimates)
@@ -149,16 +149,16 @@ def measured_estimates(session: RunSession, rungs: Sequence[Stage]) -> dict[str,
 def show_estimates(
     session: RunSession, rungs: Sequence[Stage], estimates: dict[str, float]
 ) -> None:
-    """Say how long it will take before anything starts."""
+    """Print the estimated time of each stage."""
     parts = ", ".join(f"{rung.name} {duration(estimates[rung.name])}" for rung in rungs)
     session.console.result(
-        f"{len(rungs)} rungs, about {duration(sum(estimates.values()))} by steps measured here: "
-        f"{parts}"
+        f"{len(rungs)} stages, estimated to take {duration(sum(estimates.values()))} on this "
+        f"machine: {parts}"
     )
 
 
 def describe(run: Run, rung: Stage, estimate: float, below: Sequence[dict]) -> dict[str, Any]:
-    """A rung as run.json and the table have it."""
+    """The row of a stage in run.json."""
     record = run.require("metrics")
     test = record.test
     row = {
@@ -179,7 +179,7 @@ def describe(run: Run, rung: Stage, estimate: float, below: Sequence[dict]) -> d
 
 
 def correct(run: Run) -> np.ndarray:
-    """Which test images a run has right, (n,) bool, in the order of its split.
+    """Whether each test image is classified correctly, (n,) bool, in the order of the split.
 
     Raises:
         RunError: its predictions are missing or damaged.
@@ -199,7 +199,7 @@ def write(run: Run, rows: Sequence[dict[str, Any]]) -> None:
 
 
 def show(session: RunSession, rows: Sequence[dict[str, Any]]) -> None:
-    """Print the table, and how good the estimates were."""
+    """Print the table, and compare the time with the estimate."""
     columns = ("rung", "accuracy", "95 % interval", "p", "minutes", "estimated", "parameters")
     cells = []
     for row in rows:
@@ -209,12 +209,11 @@ def show(session: RunSession, rows: Sequence[dict[str, Any]]) -> None:
     session.console.table(columns, cells)
     session.console.result(
         "p: McNemar's exact test against the rung below, on the same test images; "
-        "above 0.05 the difference may be chance."
+        "a difference with p above 0.05 may be chance."
     )
     if unlearnt := [row["name"] for row in rows if not row.get("learnt", True)]:
         session.console.warn(
-            f"never learnt, and no better than guessing: {', '.join(unlearnt)}; the log of each "
-            "says what to try"
+            f"no better than guessing: {', '.join(unlearnt)}; their logs suggest what to change"
         )
     actual = sum(row["minutes"] for row in rows)
     estimated = sum(row["estimated_minutes"] for row in rows)

@@ -99,15 +99,15 @@ def test_packages_that_are_old_missing_or_rivals(monkeypatch):
 
 def test_folders(tmp_path, monkeypatch):
     monkeypatch.setenv("CVTRAIN_CACHE", str(tmp_path / "not" / "yet"))
-    cache, here = doctor_module.room()
+    cache, here = doctor_module.disks()
     assert "0 files, 0.00 GiB" in cache.found
     assert here.state in ("ok", "warn")
     (tmp_path / "cache").mkdir()
     (tmp_path / "cache" / "a").write_bytes(bytes(2**20))
     monkeypatch.setenv("CVTRAIN_CACHE", str(tmp_path / "cache"))
-    assert "1 files, 0.00 GiB" in next(doctor_module.room()).found
+    assert "1 files, 0.00 GiB" in next(doctor_module.disks()).found
     monkeypatch.setattr(os, "access", lambda *_: False)
-    assert next(doctor_module.room()).state == "bad"
+    assert next(doctor_module.disks()).state == "bad"
 
 
 def test_weights(tmp_path, monkeypatch):
@@ -120,14 +120,14 @@ def test_weights(tmp_path, monkeypatch):
     (tmp_path / "models" / "vgg16_weights_tf_dim_ordering_tf_kernels_notop.h5").touch()
     (finding,) = doctor_module.weights()
     assert finding.state == "ok"
-    assert "here: vgg16" in finding.found
+    assert "on this machine: vgg16" in finding.found
 
 
 def test_something_bad_is_printed_first_and_is_an_error_then(monkeypatch, capsys):
-    for name in ("software", "processor", "memory", "engine", "input_path", "room", "weights"):
-        finding = Check(name, "bad" if name == "room" else "ok", "as it is", "mend it")
+    for name in ("software", "processor", "memory", "engine", "input_path", "disks", "weights"):
+        finding = Check(name, "bad" if name == "disks" else "ok", "the result", "the advice")
         monkeypatch.setattr(doctor_module, name, lambda finding=finding: [finding])
-    with pytest.raises(ResourceError, match="bad: room") as caught:
+    with pytest.raises(ResourceError, match="failed: disks") as caught:
         doctor(as_json=True, console=Console(quiet=True))
     assert caught.value.exit_code == 5
     printed = json.loads(capsys.readouterr().out)
@@ -158,5 +158,5 @@ def test_an_engine_that_does_not_exist_is_no_crash():
     done = run_doctor(KERAS_BACKEND="nonsense")
     assert done.returncode == 5
     assert "Traceback" not in done.stderr
-    assert "bad: engine" in done.stderr
+    assert "failed: engine" in done.stderr
     assert "KERAS_BACKEND must be one of tensorflow, jax, torch" in done.stdout

@@ -275,7 +275,7 @@ def test_a_run_that_is_not_exact_is_told(copy, again, configs):
     again(copy, console=console)
     assert len(configs) == 1
     assert console.warnings == [
-        "the run is not exact, it was continued with: fit.epochs: 1 -> 2; threads: 2 -> 1"
+        "the run is not exact, because it was continued with: fit.epochs: 1 -> 2; threads: 2 -> 1"
     ]
 
 
@@ -302,7 +302,7 @@ def test_another_environment_is_told_and_it_goes_on(copy, again, configs):
 
 def test_only_a_reproduction_of_the_same_run_is_resumed(averaged, again, tmp_path):
     Run.create(tmp_path / "again", "fit", name="tiny")
-    with pytest.raises(RunError, match="is no reproduction of"):
+    with pytest.raises(RunError, match="is not a reproduction of"):
         again(averaged, resume=True)
     runs = tmp_path / "runs"
     first = Run.open(shutil.copytree(averaged.path, runs / "first"))
@@ -321,7 +321,7 @@ def test_another_model_to_start_from_is_refused(tuned, averaged, again, tmp_path
     first = Run.open(runs / "tuned")
     first.update(source=first.content["source"] | {"run": str(runs / "features")})
     shutil.copy(averaged.model_path, runs / "features" / "model.keras")
-    with pytest.raises(RunError, match="other weights than those that fine-tuning started from"):
+    with pytest.raises(RunError, match="not the weights that fine-tuning started from"):
         again(first)
     assert not (tmp_path / "again").exists()
 

@@ -1,4 +1,4 @@
-"""`cvtrain doctor`: what this machine can do, and what to fix."""
+"""`cvtrain doctor`: check versions, devices, speed, disk and weights, and suggest fixes."""
 
 import contextlib
 import io
@@ -39,11 +39,11 @@ _RIVALS = {
     "opencv-python-headless": ("opencv-python", "opencv-contrib-python"),
     "pillow": ("pillow-simd",),
 }
-"""Packages that install the same files: which of both is imported is a matter of chance."""
+"""Packages that install the same files, so that it is undefined which one is imported."""
 
 
 class Check(NamedTuple):
-    """One thing about the machine: state is "ok", "warn" or "bad"."""
+    """The result of one check; `state` is "ok", "warn" or "bad"."""
 
     what: str
     state: str
@@ -52,14 +52,14 @@ class Check(NamedTuple):
 
 
 def doctor(*, as_json: bool, console: Console) -> None:
-    """Look at everything that cvtrain depends on and print what was found, with what to do.
+    """Run all checks, and print their results with advice.
 
     Raises:
-        ResourceError: something is bad; everything has been printed before.
+        ResourceError: a check failed; all results have been printed.
     """
-    console.remark("looking and measuring, half a minute or less")
-    looks = (software, processor, memory, engine, input_path, room, weights)
-    findings = [finding for look in looks for finding in look()]
+    console.remark("checking and measuring, for at most half a minute")
+    checks = (software, processor, memory, engine, input_path, disks, weights)
+    findings = [finding for check in checks for finding in check()]
     if as_json:
         listed = [finding._asdict() for finding in findings]
         console.result(json.dumps({"findings": listed}, indent=2))
@@ -69,11 +69,11 @@ def doctor(*, as_json: bool, console: Console) -> None:
             if finding.advice:
                 console.result(f"{'':<23}{escape(finding.advice)}")
     if bad := [finding.what for finding in findings if finding.state == "bad"]:
-        raise ResourceError(f"bad: {', '.join(bad)}", "What to do stands below each.")
+        raise ResourceError(f"failed: {', '.join(bad)}", "The advice is printed below each check.")
 
 
 def software() -> Iterator[Check]:
-    """Versions of what cvtrain needs, and packages that get in each other's way."""
+    """Check the versions of the requirements, and find packages that conflict."""
     yield Check("cvtrain", "ok", f"{__version__}, Python {platform.python_version()}")
     required, missing = _required(), []
     for name, least in required.items():
@@ -88,7 +88,7 @@ def software() -> Iterator[Check]:
             f"pip install --upgrade {' '.join(map(repr, missing))}",
         )
     elif required:
-        yield Check("packages", "ok", f"{len(required)}, all recent enough")
+        yield Check("packages", "ok", f"all {len(required)} are recent enough")
     else:
         found = "cvtrain is not installed as a package, so its requirements cannot be checked"
         yield Check("packages", "warn", found, "pip install . in its folder")
@@ -103,17 +103,17 @@ def software() -> Iterator[Check]:
 
 
 def processor() -> Iterator[Check]:
-    """The processor, its instructions, and how many threads may run on it."""
+    """Check the instructions of the processor, and the number of threads."""
     features = machine.features()
     if features is None:
-        told = "this system does not tell its instructions"
+        instructions = "the instructions are unknown on this system"
     else:
-        told = ", ".join(features) or "none of the instructions that make networks fast"
+        instructions = ", ".join(features) or "no vector instructions such as AVX2"
     is_slow = features == []
     yield Check(
         "processor",
         "warn" if is_slow else "ok",
-        f"{machine.processor()}: {told}",
+        f"{machine.processor()}: {instructions}",
         "Use a machine with AVX2 or a GPU." if is_slow else "",
     )
     threads, quota = machine.num_threads(), machine.processor_quota()
@@ -122,7 +122,7 @@ def processor() -> Iterator[Check]:
         yield Check(
             "threads",
             "warn",
-            f"{threads}, and the container may use {quota:g} processors: threads wait for others",
+            f"{threads}, but the container is limited to {quota:g} processors, so threads wait",
             f"export TF_NUM_INTRAOP_THREADS={few} OMP_NUM_THREADS={few}",
         )
     else:
@@ -132,13 +132,13 @@ def processor() -> Iterator[Check]:
         yield Check(
             "load",
             "warn",
-            f"{load:.1f} processes are running: what is measured here is too slow",
-            "Ask again when the machine is quiet.",
+            f"{load:.1f} processes are running, so the measured speeds are too low",
+            "Run the command again when the machine is idle.",
         )
 
 
 def memory() -> Iterator[Check]:
-    """How much memory may still be taken."""
+    """Check the available memory."""
     available = machine.available_memory()
     state = "ok" if available >= 2 * _GIB else "warn" if available >= _GIB / 2 else "bad"
     advice = "" if state == "ok" else "Close other programs, or lower batch_size and image_size."
@@ -146,13 +146,15 @@ def memory() -> Iterator[Check]:
 
 
 def engine() -> Iterator[Check]:
-    """Keras' engine, its device and its speed; asked in a process of its own."""
+    """Check the Keras backend, its device and its speed, in another process."""
     facts, problem = run_json_subprocess(
         "cvtrain.commands.doctor.engine_probe", seconds=_ENGINE_SECONDS
     )
     if "engine" not in facts:
         name = os.environ.get("KERAS_BACKEND", "tensorflow")
-        advice = f"pip install --force-reinstall keras {name}; python -c 'import {name}' says more"
+        advice = (
+            f"pip install --force-reinstall keras {name}; for details: python -c 'import {name}'"
+        )
         if name not in _ENGINES:
             advice = f"KERAS_BACKEND must be one of {', '.join(_ENGINES)}, or not be set"
         yield Check("engine", "bad", f"Keras and {name} cannot be loaded: {problem}", advice)
@@ -164,13 +166,13 @@ def engine() -> Iterator[Check]:
             "device",
             "bad",
             f"cannot be set up: {problem}",
-            "TF_CPP_MIN_LOG_LEVEL=0 cvtrain doctor says more",
+            "For details: TF_CPP_MIN_LOG_LEVEL=0 cvtrain doctor",
         )
         return
     yield from _device(name, facts["device"], facts["has_gpu_build"])
     rates: dict[str, float] = {key: facts[key] for key in ("float32", "bfloat16") if key in facts}
     if len(rates) < 2:
-        yield Check("convolutions", "warn", f"not measured: {problem}", "Ask again.")
+        yield Check("convolutions", "warn", f"not measured: {problem}", "Run the command again.")
         return
     yield Check(
         "convolutions",
@@ -181,7 +183,7 @@ def engine() -> Iterator[Check]:
 
 
 def input_path() -> Iterator[Check]:
-    """How many photographs are decoded and augmented in a second."""
+    """Measure the number of photographs that are decoded and augmented per second."""
     content, decode = _photograph(), Decoder((224, 224))
     change = Augment(flip="horizontal", rotate=10, shift=0.1, zoom=0.1)
     ends = time.perf_counter() + _INPUT_SECONDS
@@ -197,36 +199,38 @@ def input_path() -> Iterator[Check]:
     with ThreadPoolExecutor(threads) as pool:
         number = sum(pool.map(work, range(threads)))
     speed = number / _INPUT_SECONDS
-    yield Check("decoding", "ok", f"{speed:,.0f} JPEGs/s of 600 x 400, augmented at 224 x 224")
+    yield Check(
+        "decoding", "ok", f"{speed:,.0f} JPEGs/s of 600 x 400 pixels, augmented at 224 x 224"
+    )
 
 
-def room() -> Iterator[Check]:
-    """Disks: of the cache, and of the current folder, where runs go."""
+def disks() -> Iterator[Check]:
+    """Check the disks of the cache and of the current folder."""
     cache, sizes = cache_dir(), []
     for path in cache.rglob("*"):
-        with contextlib.suppress(OSError):  # another command may be at work there
+        with contextlib.suppress(OSError):  # another command may remove files
             if path.is_file():
                 sizes.append(path.stat().st_size)
     found = f"{escape(cache)}: {len(sizes):,} files, {sum(sizes) / _GIB:.2f} GiB"
     yield _folder("cache", cache, found, "set CVTRAIN_CACHE to another folder")
-    yield _folder("current folder", Path.cwd(), escape(Path.cwd()), "work in another one")
+    yield _folder("current folder", Path.cwd(), escape(Path.cwd()), "use another folder")
 
 
 def weights() -> Iterator[Check]:
-    """Pretrained weights: which are here, and whether others can be fetched."""
+    """Check which pretrained weights are available, and whether others can be downloaded."""
     folder = keras_home() / "models"
     here = sorted({str(base) for file in folder.glob("*.h5") if (base := network_of(file))})
-    kept = f"here: {', '.join(here)}" if here else "none here yet"
+    kept = f"on this machine: {', '.join(here)}" if here else "none on this machine yet"
     address = BACKBONES[0].address(224)
     problem = problem_fetching(address)
     if not problem:
-        yield Check("weights", "ok", f"can be fetched; {kept}")
+        yield Check("weights", "ok", f"can be downloaded; {kept}")
     else:
         yield Check(
             "weights",
             "ok" if here else "warn",
-            f"cannot be fetched ({problem}); {kept}",
-            f"Fetch {address} elsewhere and put it into {escape(folder)}, or name the file: "
+            f"cannot be downloaded ({problem}); {kept}",
+            f"Download {address} elsewhere and put it into {escape(folder)}, or name the file: "
             "cvtrain init PATH --weights FILE",
         )
 
@@ -238,7 +242,7 @@ def _device(engine: str, device: str, has_gpu_build: bool) -> Iterator[Check]:
         yield Check(
             "device",
             "warn",
-            f"{device}; there is an NVIDIA GPU, and this build of {engine} can use none",
+            f"{device}; there is an NVIDIA GPU, but this build of {engine} cannot use it",
             "pip install 'tensorflow[and-cuda]'",
         )
     else:
@@ -246,15 +250,15 @@ def _device(engine: str, device: str, has_gpu_build: bool) -> Iterator[Check]:
             "device",
             "warn",
             f"{device}; there is an NVIDIA GPU that {engine} does not see",
-            "CUDA's libraries may be missing (pip install 'tensorflow[and-cuda]'), the driver too "
-            "old (nvidia-smi), or CUDA_VISIBLE_DEVICES empty.",
+            "The CUDA libraries may be missing (pip install 'tensorflow[and-cuda]'), the driver "
+            "may be too old (nvidia-smi), or CUDA_VISIBLE_DEVICES may be empty.",
         )
 
 
 def _precision(rates: dict[str, float], chosen: list[str]) -> Check:
     faster = rates["bfloat16"] / rates["float32"]
     counts = ", ".join(f"{count} {name}" for name, count in Counter(chosen).most_common())
-    measured = f"chosen before: {counts}" if counts else "no model was measured yet"
+    measured = f"chosen so far: {counts}" if counts else "no model was measured yet"
     return Check(
         "precision: auto",
         "ok",
@@ -268,13 +272,15 @@ def _folder(what: str, folder: Path, found: str, otherwise: str) -> Check:
     free = shutil.disk_usage(existing).free
     found = f"{found}, {free / _GIB:.1f} GiB free"
     if not os.access(existing, os.W_OK | os.X_OK):
-        return Check(what, "bad", f"{found}, not writable", f"Change its rights, or {otherwise}.")
+        return Check(
+            what, "bad", f"{found}, not writable", f"Change its permissions, or {otherwise}."
+        )
     state = "ok" if free >= 2 * _GIB else "warn" if free >= _GIB / 4 else "bad"
-    return Check(what, state, found, "" if state == "ok" else f"Free some, or {otherwise}.")
+    return Check(what, state, found, "" if state == "ok" else f"Free some space, or {otherwise}.")
 
 
 def _required() -> dict[str, str]:
-    """Distributions that cvtrain needs, with the least version of each."""
+    """The requirements of cvtrain, with their minimal versions."""
     try:
         lines = metadata.requires("cvtrain") or []
     except metadata.PackageNotFoundError:

@@ -1,6 +1,7 @@
-"""What Keras' engine is, sees and does here.
+"""Measure the Keras backend on this machine.
 
-A process of its own, because an engine may be broken or missing. Prints one JSON object a line.
+This module runs in another process, because a backend may be broken or missing. It prints one JSON
+object per line.
 """
 
 import json
@@ -22,11 +23,11 @@ def main() -> None:
 
 
 def measure_engine() -> Iterator[dict[str, Any]]:
-    """Yield what is known as soon as it is.
+    """Yield each result as soon as it is known.
 
-    `engine`: its name; `versions`, `has_gpu_build`, `device`: as `backend` says them; `chosen`: the
-    precisions that `auto` chose on this machine, one for each model that was measured; `float32`,
-    `bfloat16`: GFLOP/s of 3x3 convolutions (a multiply-add is two operations).
+    `engine`, `versions`, `has_gpu_build` and `device` are those of `backend`. `chosen` contains the
+    precision that `auto` chose for each model on this machine. `float32` and `bfloat16` are the
+    GFLOP/s of 3x3 convolutions (a multiply-add is two operations).
     """
     yield {
         "engine": backend.engine_name(),

@@ -1,4 +1,4 @@
-"""`cvtrain reproduce`: a run is done again from what it recorded, and compared with itself."""
+"""`cvtrain reproduce`: repeat a run from its recorded config, and compare the results."""
 
 import contextlib
 import os
@@ -50,26 +50,25 @@ def reproduce(
     resume: bool,
     accept_changes: bool,
 ) -> Run:
-    """Do a run again in a folder of its own, and tell and record what differs.
+    """Repeat a run in a new folder, and report and record all differences.
 
-    Nothing comes from the caches of the first run: the images are checked and features computed
-    anew, in a cache that is removed at the end.
+    The caches of the first run are not used: the images are checked and the features computed
+    again, in a cache that is removed at the end.
 
     Args:
         first: a finished run of fit, extract-features or finetune.
         path: the run folder to write, or to continue.
-        source: where its images are now; None for where they were.
-        resume: continue the reproduction at `path`.
-        accept_changes: go on with other images, or continue on another machine.
-        console: for the person.
+        source: the new location of the images (default: the recorded one).
+        resume: whether to continue the reproduction at `path`.
+        accept_changes: whether to continue with other images, or on another machine.
 
     Returns:
         The new run, which has a `reproduction.json`.
 
     Raises:
         DataError: the images are not those of the first run.
-        NotReproduced: the new run is done, and something differs.
-        RunError: the run is of another kind, not finished, or damaged.
+        NotReproduced: the new run is finished, but differs.
+        RunError: the run cannot be reproduced, is not finished, or is damaged.
         Stopped: on request; `resume` continues.
     """
     check_reproducible(first)
@@ -115,19 +114,19 @@ def reproduction_path(first: Run, *, resume: bool) -> Path:
 
 
 def mark_of(first: Run) -> dict[str, str]:
-    """The field `reproduces` of run.json: the run that is done again, and what came out of it."""
+    """The field `reproduces` of run.json: the first run and the digest of its weights."""
     weights = first.require("weights_sha256").weights_sha256
     return {"run": str(first.path.absolute()), "weights": weights}
 
 
 def check_reproducible(first: Run) -> None:
-    """Raise RunError unless the run can be done again and compared."""
+    """Raise RunError unless the run can be repeated and compared."""
     command = first.record.command
     if command not in MODEL_COMMANDS:
         is_ladder = command == "ladder"
         raise RunError(
-            f"{first.path} is a run of {escape(command)}, which cannot be done again as one",
-            f"Its rungs can: cvtrain reproduce {shell_quote(first.path / 'scratch')}"
+            f"{first.path} is a run of {escape(command)}, which cannot be reproduced as a whole",
+            f"Reproduce its stages: cvtrain reproduce {shell_quote(first.path / 'scratch')}"
             if is_ladder
             else NAME_A_MODEL_RUN,
         )
@@ -136,7 +135,7 @@ def check_reproducible(first: Run) -> None:
 
 
 def config_of(first: Run, source: str | None) -> Config:
-    """The config that a run was started with, of the images at `source` where that is given.
+    """The config of a run, with the images at `source` if it is given.
 
     Raises:
         ConfigError: config.yaml is missing or damaged.
@@ -149,7 +148,7 @@ def config_of(first: Run, source: str | None) -> Config:
 
 
 def begin(first: Run, path: Path, config: Config) -> None:
-    """Make the run folder, with what the first run measured and then kept, and nothing else of it.
+    """Create the run folder with the choices that the first run measured.
 
     Raises:
         RunError: `path` is there already.
@@ -167,45 +166,45 @@ def begin(first: Run, path: Path, config: Config) -> None:
 
 
 def command_of(first: Run, config: Config) -> Callable[..., Run]:
-    """The function that does a run again.
+    """The function that repeats a run.
 
     Raises:
-        RunError: the model that fine-tuning started from is missing or another by now.
+        RunError: the model that fine-tuning started from is missing or has changed.
     """
     if first.record.command != "finetune":
         return {"fit": fit, "extract-features": extract_features}[first.record.command]
     recorded = first.require_source()
     path = Path(recorded.run)
-    # Where both have moved, they still lie beside each other; the weights say whether it is it.
+    # If both were moved, they are still in the same folder; the weights are compared below.
     start = Run.open(path if path.exists() else first.path.parent / path.name)
     check_same_weights(start, recorded.weights, config)
     return partial(finetune, source=start)
 
 
 def check_same_weights(run: Run, digest: str, config: Config) -> None:
-    """Raise RunError unless the model of `run` has the weights of that digest."""
+    """Raise RunError unless the weights of `run` have this digest."""
     backend.set_up(seed=config.seed, device=config.device)
     if weights_digest(open_model(run, image_size=config.data.image_size)) != digest:
         raise RunError(
-            f"{run.model_path}: other weights than those that fine-tuning started from",
+            f"{run.model_path}: not the weights that fine-tuning started from",
             "Reproduce that run first, or restore it from a copy.",
         )
 
 
 def check_same_reproduction(run: Run, mark: Mapping[str, str]) -> None:
-    """Raise RunError unless `run` was begun as a reproduction of the run that `mark` names."""
+    """Raise RunError unless `run` is a reproduction of the run in `mark`."""
     if run.content.get("reproduces") != mark:
         raise RunError(
-            f"{run.path} is no reproduction of {mark['run']}",
-            "Name the folder that was begun for it, or leave --resume out.",
+            f"{run.path} is not a reproduction of {mark['run']}",
+            "Name the folder of the reproduction, or leave --resume out.",
         )
 
 
 def print_changes(first: Run, config: Config, *, accept_changes: bool, console: Console) -> None:
-    """Warn of everything that is not as the run had it, as far as that is known beforehand.
+    """Warn of all changes since the run that are known before training.
 
     Raises:
-        DataError: the images are others, and nobody accepted that.
+        DataError: the images have changed, and `accept_changes` is not given.
     """
     start = first.record
     now = {
@@ -228,15 +227,14 @@ def print_changes(first: Run, config: Config, *, accept_changes: bool, console: 
     if changes and not accept_changes:
         raise DataError(
             f"{first.path} was trained on other images:\n  " + "\n  ".join(changes),
-            "Name the folder where they are: --data. Or add --accept-changes, and see what the "
-            "same recipe makes of these.",
+            "Name their folder with --data. Or train on these images with --accept-changes.",
         )
     for line in changes:
         console.warn(line)
 
 
 def changes_between(first: Run, again: Run) -> list[str]:
-    """What two runs were not started with alike, by their records."""
+    """The differences between the starts of two runs, by their records."""
     before, after = first.record, again.record
     images = data_changes(first, again.read_json("split.json"), after.data.digest)
     return [
@@ -248,37 +246,36 @@ def changes_between(first: Run, again: Run) -> list[str]:
 
 
 def flaws(first: Run) -> Iterator[str]:
-    """Why what a run recorded may not lead to what came out of it."""
+    """The reasons why a recorded run may not be reproducible."""
     if was_edited(first):
         yield "config.yaml: edited in the run folder since the run was started"
     for accepted in first.record.accepted_changes:
-        yield f"the run is not exact, it was continued with: {'; '.join(accepted.changes)}"
+        yield f"the run is not exact, because it was continued with: {'; '.join(accepted.changes)}"
 
 
 @contextlib.contextmanager
 def caching_in(folder: Path) -> Iterator[None]:
-    """Let `folder` be the cache of this process while the block runs."""
+    """Use `folder` as the cache of this process in the block."""
     before = os.environ.get("CVTRAIN_CACHE")
     os.environ["CVTRAIN_CACHE"] = str(folder)
     try:
         yield
     finally:
-        if before is None:
-            del os.environ["CVTRAIN_CACHE"]
-        else:
+        del os.environ["CVTRAIN_CACHE"]
+        if before is not None:
             os.environ["CVTRAIN_CACHE"] = before
 
 
 def show(
     first: Run, again: Run, comparison: dict[str, Any], changed: list[str], console: Console
 ) -> None:
-    """Print what was compared; NotReproduced when something differs."""
+    """Print the comparison, and raise NotReproduced if anything differs."""
     console.table(("what", "reproduced", "largest difference"), rows_of(comparison))
     if comparison["identical"]:
         console.result(f"{first.path} is reproduced bit for bit by {again.path}")
         return
-    because = f", with what is not as it was then: {'; '.join(changed)}" if changed else ""
+    because = f"; changed since then: {'; '.join(changed)}" if changed else ""
     raise NotReproduced(
         f"{first.path} is not reproduced bit for bit{because}",
-        f"Where they differ: {again.path}/reproduction.json",
+        f"The differences are in {again.path}/reproduction.json",
     )

@@ -1,4 +1,4 @@
-"""Where two runs of one recipe differ: weights layer by layer, epochs, metrics, predictions."""
+"""Compare two runs of one config: weights of each layer, epochs, metrics and predictions."""
 
 from __future__ import annotations
 
@@ -18,15 +18,15 @@ _SPLITS = ("train", "validation", "test")
 
 
 def compare_runs(first: Run, again: Run) -> dict[str, Any]:
-    """Compare what two finished runs have left in their folders.
+    """Compare the results of two finished runs.
 
     Returns:
-        `identical`: nothing differs, to the last bit. `weights`: `layers` whose weights do, with
-        the largest difference of a weight, None where their shapes differ. `history`: `epochs` of
-        both, and the largest difference by column, without the times. `metrics`: both values by
-        the keys that differ. `predictions`, by split: `num_images` that both have, `num_others`
-        that one of them has, `num_changed` answers, and the `largest_difference` of a probability.
-        Each of them says whether it is `identical`.
+        `identical`: whether all is equal, bit for bit. `weights`: `layers` that differ, with the
+        largest difference of a weight, or None if their shapes differ. `history`: the number of
+        `epochs` of both, and the largest difference in each column, without the times. `metrics`:
+        both values of each key that differs. `predictions`, for each split: `num_images` of both
+        runs, `num_others` of only one, `num_changed` predicted classes, and the
+        `largest_difference` of a probability. Each part has its own `identical`.
 
     Raises:
         RunError: a file is missing or damaged.
@@ -43,7 +43,7 @@ def compare_runs(first: Run, again: Run) -> dict[str, Any]:
 
 
 def compare_weights(first: keras.Model, again: keras.Model) -> dict[str, Any]:
-    """The layers whose weights are not the same bytes, as `compare_runs` says it."""
+    """The layers whose weights differ in any bit."""
     others = {layer.name: layer.get_weights() for layer in again.layers}
     layers = {}
     for layer in first.layers:
@@ -56,7 +56,7 @@ def compare_weights(first: keras.Model, again: keras.Model) -> dict[str, Any]:
 def compare_histories(
     first: Mapping[str, Sequence[float]], again: Mapping[str, Sequence[float]]
 ) -> dict[str, Any]:
-    """Columns of two histories that differ in an epoch that both have, without the times."""
+    """The columns of two histories that differ in a common epoch, without the times."""
     epochs = [len(each.get("epoch", ())) for each in (first, again)]
     columns = {}
     for name in sorted((first.keys() & again.keys()) - _CLOCKS):
@@ -68,7 +68,7 @@ def compare_histories(
 
 
 def compare_metrics(first: Mapping[str, Any], again: Mapping[str, Any]) -> dict[str, Any]:
-    """The keys of two `metrics` whose values differ, as text, `accuracy` and `loss` among them."""
+    """The keys of two `metrics` with different values, and both values as text."""
     ours, theirs = flat(first), flat(again)
     keys = [*ours, *(key for key in theirs if key not in ours)]
     differing = {
@@ -78,7 +78,7 @@ def compare_metrics(first: Mapping[str, Any], again: Mapping[str, Any]) -> dict[
 
 
 def compare_predictions(first: Predictions, again: Predictions) -> dict[str, Any]:
-    """What two models say about the images that both have seen, found by their names."""
+    """Compare the predictions for the images of both runs, which have the same names."""
     places = {name: i for i, name in enumerate(again.files)}
     ours = [i for i, name in enumerate(first.files) if name in places]
     theirs = [places[first.files[i]] for i in ours]
@@ -94,7 +94,7 @@ def compare_predictions(first: Predictions, again: Predictions) -> dict[str, Any
 
 
 def rows_of(comparison: Mapping[str, Any]) -> list[tuple[str, str, str]]:
-    """A comparison as a person reads it: what, whether it is reproduced, the largest difference."""
+    """The rows of the printed table: what, whether it is reproduced, the largest difference."""
     layers = comparison["weights"]["layers"]
     history, metrics = comparison["history"], comparison["metrics"]
     rows = [("weights", _verdict(comparison["weights"], f"layers that differ: {len(layers)}"), "")]
@@ -104,7 +104,7 @@ def rows_of(comparison: Mapping[str, Any]) -> list[tuple[str, str, str]]:
     rows += [(f"  {name}", "differs", _shown(each)) for name, each in history["columns"].items()]
     rows.append(("metrics", _verdict(metrics, f"values that differ: {len(metrics['values'])}"), ""))
     for split, found in comparison["predictions"].items():
-        changed = f"other answers: {found['num_changed']:,}"
+        changed = f"changed predictions: {found['num_changed']:,}"
         if found["num_others"]:
             changed += f", images in one run only: {found['num_others']:,}"
         what = f"predictions, {found['num_images']:,} {split} images"
@@ -113,7 +113,7 @@ def rows_of(comparison: Mapping[str, Any]) -> list[tuple[str, str, str]]:
 
 
 def _both_predictions(first: Run, again: Run, split: str) -> tuple[Predictions, Predictions] | None:
-    """What both runs said about a split; None where one of them was not measured on it."""
+    """The predictions of both runs for a split; None if one of them has none."""
     paths = [run.path / f"predictions-{split}.csv" for run in (first, again)]
     if not all(path.exists() for path in paths):
         return None
@@ -122,7 +122,7 @@ def _both_predictions(first: Run, again: Run, split: str) -> tuple[Predictions, 
 
 
 def _largest_difference(ours: Sequence[np.ndarray], theirs: Sequence[np.ndarray]) -> float | None:
-    """Of two lists of arrays, value by value; None where their shapes differ."""
+    """The largest absolute difference of two lists of arrays; None if their shapes differ."""
     if [each.shape for each in ours] != [each.shape for each in theirs]:
         return None
     pairs = zip(ours, theirs, strict=True)
