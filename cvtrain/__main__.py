@@ -1,4 +1,4 @@
-"""`cvtrain` and `python -m cvtrain`: the one place where an error becomes text and an exit code."""
+"""`cvtrain` and `python -m cvtrain`: run a command, and print an error with its exit code."""
 
 import contextlib
 import errno
@@ -16,21 +16,21 @@ from cvtrain.errors import CvtrainError, ResourceError
 
 INTERRUPTED = 130
 COMPLETE = "_CVTRAIN_COMPLETE"
-"""What a shell sets when it asks for completions, as click names it."""
+"""The environment variable with which a shell asks click for completions."""
 
 
 def main() -> None:
-    """Run the command line and exit with the code of what happened (see `errors`)."""
-    # Pydantic would look for plugins in every package that is installed; a config needs none.
+    """Run the command line, and exit with the code of its result (see `errors`)."""
+    # Otherwise Pydantic searches all installed packages for plugins.
     os.environ.setdefault("PYDANTIC_DISABLE_PLUGINS", "__all__")
     for stream in (sys.stdout, sys.stderr):
-        _escape_what_it_cannot_say(stream)
+        _escape_unencodable(stream)
     if instruction := os.environ.get(COMPLETE):
         from click.shell_completion import shell_complete
 
         sys.exit(shell_complete(cli, {}, "cvtrain", COMPLETE, instruction))
     if signal.getsignal(signal.SIGTERM) is signal.SIG_DFL:
-        # Where nothing polls yet, it ends as Ctrl-C does, and nothing unfinished is left behind.
+        # Until a command polls for a stop, SIGTERM ends it as Ctrl-C does.
         signal.signal(signal.SIGTERM, signal.default_int_handler)
     meta: dict[str, bool] = {}
     try:
@@ -41,15 +41,15 @@ def main() -> None:
     except click.exceptions.Exit as done:
         sys.exit(done.exit_code)
     except click.ClickException as error:
-        error.message = _harmless(error.message)  # type: ignore[misc]
-        with _as_far_as_possible(sys.stderr):
+        error.message = _escaped(error.message)  # type: ignore[misc]
+        with _ignoring_errors(sys.stderr):
             error.show(sys.stderr)
         sys.exit(error.exit_code)
     except (click.Abort, KeyboardInterrupt):
         _print("interrupted")
         sys.exit(INTERRUPTED)
     except BrokenPipeError:
-        # The reader of our output has what it wanted.
+        # The reader, such as `head`, has closed the pipe.
         _discard(sys.stdout)
         sys.exit(0)
     except Exception as error:
@@ -68,30 +68,30 @@ def _as_known(error: Exception) -> CvtrainError:
     if isinstance(error, MemoryError):
         return ResourceError("out of memory", "Lower fit.batch_size or data.image_size.")
     if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EIO):
-        where = error.filename or "what this command prints"
+        where = error.filename or "the output of this command"
         return ResourceError(f"cannot write {where}: {(error.strerror or '').lower()}")
     kind = type(error).__name__
     return CvtrainError(
         f"unexpected {kind}: {str(error).strip()[:300]}",
-        "This is a defect of cvtrain. Add --debug for the traceback, and please report it.",
+        "This is a defect of cvtrain. Please report it with the traceback that --debug prints.",
     )
 
 
 def _print(text: str) -> None:
-    with _as_far_as_possible(sys.stderr):
-        # Named, because click takes UTF-8 for a stream whose encoding is ASCII.
-        click.echo(_harmless(text), sys.stderr, err=True)
+    with _ignoring_errors(sys.stderr):
+        # The stream is passed, because click replaces an ASCII stream by a UTF-8 one.
+        click.echo(_escaped(text), sys.stderr, err=True)
 
 
-def _escape_what_it_cannot_say(stream: TextIO) -> None:
-    r"""Let a stream write `\U0001f600` where its encoding, a terminal's or not, has no emoji."""
-    if isinstance(stream, io.TextIOWrapper):  # or None, where whoever started us had closed it
+def _escape_unencodable(stream: TextIO) -> None:
+    r"""Let a stream write `\U0001f600` if its encoding has no such character."""
+    if isinstance(stream, io.TextIOWrapper):  # or None, if the parent process closed it
         stream.reconfigure(errors="backslashreplace")
 
 
 @contextlib.contextmanager
-def _as_far_as_possible(stream: TextIO) -> Iterator[None]:
-    """Print to a stream in the block; where that fails, the exit code still says it."""
+def _ignoring_errors(stream: TextIO) -> Iterator[None]:
+    """Ignore errors of printing to a stream in the block; the exit code is kept."""
     try:
         yield
     except OSError:
@@ -99,13 +99,13 @@ def _as_far_as_possible(stream: TextIO) -> Iterator[None]:
 
 
 def _discard(stream: TextIO) -> None:
-    """Let what is printed, or still in a buffer, go nowhere: Python must not fail at its end."""
+    """Redirect a stream to nowhere, so that Python does not fail when it flushes it."""
     with contextlib.suppress(OSError, ValueError):
         os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
 
 
-def _harmless(text: str) -> str:
-    from cvtrain.system.console import escape_lines  # not for --help, which has nothing to escape
+def _escaped(text: str) -> str:
+    from cvtrain.system.console import escape_lines  # lazy, because --help does not need it
 
     return escape_lines(text)
 

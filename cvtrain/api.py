@@ -1,11 +1,11 @@
 """The commands as Python functions, and a run as an object. Imported as `cvtrain`.
 
-Each function takes a config as a path, as a dict in the form of the YAML file, or as a `Config`.
-Relative paths in a dict count from the current folder. Errors are those of `cvtrain.errors`.
+Each function takes a config as a path, as a dict with the keys of the YAML file, or as a `Config`.
+Paths in a dict are relative to the current folder. The exceptions are those of `cvtrain.errors`.
 
-Where logging is configured, as by `logging.basicConfig(level="INFO")`, progress, results and
-warnings are records of the logger `cvtrain`. Otherwise they are printed as by the command line.
-With `quiet=True` there are only warnings.
+If logging is configured, for example by `logging.basicConfig(level="INFO")`, progress, results and
+warnings are logged by the logger `cvtrain`. Otherwise they are printed as by the command line. With
+`quiet=True`, only warnings are logged or printed.
 """
 
 import base64
@@ -86,7 +86,7 @@ class Run:
 
     @property
     def history(self) -> list[dict[str, float]]:
-        """One row for each epoch, with `epoch`, `loss`, `accuracy`, `val_loss` and others.
+        """One row for each epoch, with `epoch`, `loss`, `accuracy`, `val_loss` and other metrics.
 
         Empty for a run that trained no epoch.
         """
@@ -358,7 +358,7 @@ def _train(
 
 
 def _config_of(config: AnyConfig) -> tuple[Config, str]:
-    """The checked config, and what it is called."""
+    """The checked config, and its name."""
     if isinstance(config, Config):
         return config, "config"
     if isinstance(config, str | Path):
@@ -393,7 +393,7 @@ def _as_paths(images: Any) -> list[str]:
 
 
 def _as_png(pixels: Any) -> bytes:
-    """An array as a file, so that it is read as all images are."""
+    """An array as a PNG file, so that the decoder of the run can read it."""
     from PIL import Image
 
     array = np.asarray(pixels)

@@ -184,7 +184,7 @@ def test_a_config_error_exits_2_with_line_and_advice(tmp_path):
         (["fit"], 2, "config.yaml: there is no such file"),
         (["fit", "nothing.yaml"], 2, "nothing.yaml: there is no such file"),
         (["fit", "--resume"], 2, "there is no such file"),
-        (["fit", "--find-lr", "--resume"], 2, "--find-lr leaves nothing to resume"),
+        (["fit", "--find-lr", "--resume"], 2, "--find-lr cannot be resumed"),
         (["evaluate"], 4, "runs: there is no run with a model"),
         (["evaluate", "nothing"], 4, "nothing: there is no such run folder"),
         (["predict", "a.jpg"], 4, "there is no run with a model"),

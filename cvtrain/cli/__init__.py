@@ -1,8 +1,9 @@
 """The command line: parse, load the config, call one function of `commands`.
 
-What a module here imports at its head uses click and the standard library only, so that `--help`
-takes at most 2.5 times as long as `import click`. Imports inside functions need more: `commands`,
-`config` and `runs.run` need pydantic (115 modules), `data.scan` needs `system.files` (20 modules).
+The modules here import only click, the standard library and what uses nothing else at the top, so
+that `--help` takes at most 2.5 times as long as `import click`. Functions import the rest:
+`commands`, `config` and `runs.run` need pydantic (115 modules), and `data.scan` needs
+`system.files` (20 modules).
 """
 
 from collections.abc import Mapping, Sequence

@@ -1,4 +1,4 @@
-"""The commands that use a run or explain it: evaluate, predict, calibrate, visualize, ..."""
+"""The commands that use or explain a run: evaluate, predict, calibrate, visualize, ..."""
 
 from functools import partial
 from pathlib import Path
@@ -122,7 +122,7 @@ def predict(console: Console, paths: tuple[str, ...], output: Path | None, **opt
         )
     if len(paths) == 1 and is_run(Path(paths[0])):
         raise ConfigError(
-            f"predict {paths[0]}: names a run and no images",
+            f"predict {paths[0]}: names a run, but no images",
             f"For example: {typed_with('photos/')(paths[0])}",
         )
     run, images = open_run_for(paths, console)
@@ -138,7 +138,7 @@ Examples:
   cvtrain calibrate RUN --off                    answer every image
 
 \b
-The model stays as it is; `predict` and `evaluate` read RUN/abstention.json.""",
+The model is not changed; `predict` and `evaluate` read RUN/abstention.json.""",
 )
 @click.argument("run", required=False, type=click.Path(path_type=Path))
 @click.option(
@@ -251,8 +251,9 @@ def visualize(
     looks = [name for name in ("cam", "activations", "filters", "depth") if options.pop(name)]
     if len(looks) > 1:
         raise ConfigError(
-            f"visualize: one look at a time; received --{' --'.join(looks)}",
-            "Start the command once for each.",
+            "visualize: takes one of --cam, --activations, --filters and --depth; received "
+            f"--{' --'.join(looks)}",
+            "Run the command once for each.",
         )
     look = VisualizeRequest(looks[0] if looks else VisualizeRequest.what, **options)
     source, images = open_model_for(paths, console)

@@ -1,4 +1,4 @@
-"""What several commands share: options, and the config of a project."""
+"""The options that several commands share."""
 
 import functools
 from collections.abc import Callable, Mapping, Sequence
@@ -19,10 +19,10 @@ if TYPE_CHECKING:
 
 
 class WholeSentences(click.Group):
-    """Lists its commands, in groups if it has any, with the whole first sentence of their help.
+    """A group that lists its commands with the whole first sentence of their help.
 
     Attributes:
-        groups: names of commands by the title of their group; empty: all are `Commands`.
+        groups: the names of the commands by the title of their section; may be empty.
     """
 
     groups: ClassVar[Mapping[str, Sequence[str]]] = {}
@@ -41,7 +41,7 @@ class WholeSentences(click.Group):
 
 
 def common_options(command: Callable[..., None]) -> Callable[..., None]:
-    """--quiet and --debug, and a `console` as first argument."""
+    """Add --quiet and --debug, and pass a `console` as the first argument."""
 
     @click.option("-q", "--quiet", is_flag=True, help="Print only results and warnings.")
     @click.option("--debug", is_flag=True, help="Print the traceback of an error.")
@@ -68,7 +68,7 @@ def _columns_of(_context: click.Context, _option: click.Parameter, text: str | N
         return None
     from cvtrain.config import config_for_source
 
-    # The source is only named in mistakes.
+    # The source is only a name for error messages.
     return config_for_source("--columns", columns=text).data.columns
 
 
@@ -89,14 +89,14 @@ run_dir_option = click.option(
 
 @dataclass(frozen=True)
 class Project:
-    """What a command that trains was asked: the config, its overrides, and the run folder.
+    """The arguments of a command that trains.
 
     Attributes:
-        config: the config file; to continue a run, also its folder.
-        overrides: of --set.
-        run_dir: of --run-dir.
-        resume: continue an unfinished run: `run_dir`, or the newest one.
-        accept_changes: continue it also where something that its results depend on has changed.
+        config: the config file, or a run folder to resume.
+        overrides: the values of --set.
+        run_dir: the value of --run-dir.
+        resume: whether to continue an unfinished run: `run_dir`, or the newest one.
+        accept_changes: whether to continue it although its config, images or machine have changed.
     """
 
     config: Path
@@ -106,7 +106,7 @@ class Project:
     accept_changes: bool
 
     def open(self, command: str) -> tuple["Config", "RunRequest"]:
-        """The checked config, and the run folder to write or to continue."""
+        """Load the config, and choose the run folder to write or to continue."""
         from cvtrain.config import load_config
         from cvtrain.runs.run import Run, RunRequest, check_not_existing, new_run_path, newest_run
 
@@ -140,15 +140,12 @@ class Project:
 
 
 def project_options(command: Callable[..., None]) -> Callable[..., None]:
-    """CONFIG, --set, --run-dir, --resume and --accept-changes: of every command that trains.
-
-    The command gets them as one `project`.
-    """
+    """Add CONFIG, --set, --run-dir, --resume and --accept-changes, and pass them as a `Project`."""
 
     @functools.wraps(command)
     def wrapper(console: Console, **arguments: Any) -> None:
-        asked = {field.name: arguments.pop(field.name) for field in fields(Project)}
-        command(console, Project(**asked), **arguments)
+        options = {field.name: arguments.pop(field.name) for field in fields(Project)}
+        command(console, Project(**options), **arguments)
 
     with_options: Callable[..., None] = wrapper
     for option in (
@@ -169,8 +166,9 @@ def project_options(command: Callable[..., None]) -> Callable[..., None]:
 
 
 def _check_is_config(path: Path) -> None:
-    """Raise RunError where what to resume cannot be meant as a config, so that no run is taken for
-    another: the config in a run folder names all runs that are called `config`.
+    """Raise RunError unless a path to resume can be a config.
+
+    The config.yaml in a run folder would otherwise resume any run with the name `config`.
     """
     is_yaml = path.suffix.lower() in (".yaml", ".yml")
     if run_around(path) or path.is_dir() or model_at(path) or not (is_yaml or path.exists()):

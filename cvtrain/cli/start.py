@@ -1,4 +1,4 @@
-"""The commands for a start: what may a config say, what is in it, what can this machine do?"""
+"""The commands init, doctor, summary and schema."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING

@@ -1,4 +1,4 @@
-"""The commands that train, each into a run folder of its own."""
+"""The commands that train or measure, and write a run folder."""
 
 from pathlib import Path
 
@@ -38,7 +38,7 @@ def fit(console: Console, project: Project, find_lr: bool) -> None:
     """
     if find_lr:
         if project.resume:
-            raise ConfigError("--find-lr leaves nothing to resume", "Leave --resume out.")
+            raise ConfigError("--find-lr cannot be resumed", "Leave --resume out.")
         config, request = project.open("find-lr")
         from cvtrain.commands.find_lr import find_lr as run_find_lr
 

@@ -1,4 +1,4 @@
-"""`cvtrain calibrate`: below which confidence should a run answer "unknown"?"""
+"""`cvtrain calibrate`: set a confidence below which a run answers "unknown"."""
 
 from typing import Any
 
@@ -35,19 +35,19 @@ _COLUMNS = ("coverage", "95 % interval", "risk", "95 % interval")
 def calibrate(
     run: Run, *, coverage: float | None, risk: float | None, off: bool, console: Console
 ) -> None:
-    """Let a run answer "unknown" below a threshold of confidence; the model is not changed.
+    """Set the threshold of a run; the model is not changed.
 
     Args:
-        run: with a saved model and its predictions.
-        coverage: share of images to answer, in 0..1.
-        risk: share of errors to allow among the answers, in 0..1. At most one of the two; with
-            neither the choices are shown.
-        off: answer every image again.
+        run: a run with a saved model and its predictions.
+        coverage: the share of images to answer, in 0..1.
+        risk: the largest share of errors among the answers, in 0..1. Without `coverage` and `risk`,
+            the possible thresholds are shown.
+        off: whether to remove the threshold.
 
     Raises:
-        ConfigError: no share in 0..1, no threshold is known to keep the risk, or a class is called
-            "unknown".
-        RunError: the run is not usable.
+        ConfigError: a share is not in 0..1, no threshold guarantees the risk, or a class has the
+            name "unknown".
+        RunError: the run cannot be used.
     """
     run.require_model()
     target = _target(coverage, risk)
@@ -57,8 +57,8 @@ def calibrate(
     calibration = measure_calibration(validation, test)
     temperature = calibration["temperature"]
     console.result(
-        f"calibration error of the test images: {calibration['error_before']:.4f}, "
-        f"at temperature {temperature:.2f} {calibration['error_after']:.4f}"
+        f"calibration error of the test images: {calibration['error_before']:.4f}, and "
+        f"{calibration['error_after']:.4f} with temperature {temperature:.2f}"
     )
     parts = {
         "validation": apply_temperature(validation, temperature),
@@ -102,8 +102,8 @@ def _target(coverage: float | None, risk: float | None) -> dict[str, float]:
 def _threshold(run: Run, validation: Predictions, target: dict[str, float]) -> float:
     if UNKNOWN in run.record.class_names:
         raise ConfigError(
-            f"{run.path}: has a class '{UNKNOWN}', which is what abstaining answers",
-            "Give the class another name and train again.",
+            f"{run.path}: has a class '{UNKNOWN}', which is the answer below the threshold",
+            "Rename the class and train again.",
         )
     labels, probabilities = validation.labels, validation.probabilities
     if "coverage" in target:
@@ -112,8 +112,8 @@ def _threshold(run: Run, validation: Predictions, target: dict[str, float]) -> f
     if threshold is None:
         least = risk_bounds(labels, probabilities)[1].min()
         raise ConfigError(
-            f"--risk {target['risk']:g}: no threshold is known to keep that; the least risk that "
-            f"{len(labels):,} validation images can promise is {least:.4f}",
+            f"--risk {target['risk']:g}: no threshold guarantees this risk; the smallest risk that "
+            f"{len(labels):,} validation images can guarantee is {least:.4f}",
             "Allow a higher risk, choose a --coverage, or train with more validation images.",
         )
     return threshold
@@ -132,31 +132,33 @@ def _show(record: dict[str, Any], console: Console) -> None:
         chosen_by = record["validation"]
         low, high = coverage_to_come(chosen_by["num_answered"], chosen_by["num_images"])
         console.result(
-            f"of other images like those of validation it answers {100 * low:.0f} % to "
-            f"{100 * high:.0f} %, with {100 * CONFIDENCE:g} % confidence: the threshold was chosen "
-            f"by {chosen_by['num_images']:,} images"
+            f"the coverage of new, similar images will be {100 * low:.0f} % to {100 * high:.0f} % "
+            f"with {100 * CONFIDENCE:g} % confidence, because the threshold was chosen by "
+            f"{chosen_by['num_images']:,} images"
         )
     if target := record["target"].get("risk"):
         console.result(
-            f"for images like those of validation at most {100 * target:g} % of the answers are "
-            f"wrong, with {100 * CONFIDENCE:g} % confidence"
+            f"for images similar to the validation images, at most {100 * target:g} % of the "
+            f"answers are wrong, with {100 * CONFIDENCE:g} % confidence"
         )
         if record["test"]["num_answered"] and record["test"]["risk_interval"][0] > target:
-            console.warn("the test images are beyond that: they are harder than the validation's")
+            console.warn(
+                "the risk of the test images is higher: they are harder than the validation images"
+            )
 
 
 def _show_choices(run: Run, parts: dict[str, Predictions], console: Console) -> None:
     validation, test = parts["validation"], parts["test"]
     thresholds, bounds = risk_bounds(validation.labels, validation.probabilities)
     rows = [
-        (f"{asked:g}", f"{threshold:.4f}", f"{bound:.4f}", *_cells(_at(test, threshold)))
-        for asked, threshold, bound in zip(COVERAGES, thresholds, bounds, strict=True)
+        (f"{coverage:g}", f"{threshold:.4f}", f"{bound:.4f}", *_cells(_at(test, threshold)))
+        for coverage, threshold, bound in zip(COVERAGES, thresholds, bounds, strict=True)
     ]
-    console.table(("--coverage", "threshold", "promised risk", *_COLUMNS), rows)
+    console.table(("--coverage", "threshold", "risk bound", *_COLUMNS), rows)
     console.result(
-        "coverage and risk are those of the test images; the promise is by the validation images, "
-        f"with {100 * CONFIDENCE:g} % confidence\n"
-        f"choose: cvtrain calibrate {shell_quote(run.path)} --coverage 0.9, or --risk 0.05"
+        "coverage and risk are those of the test images; the risk bound is guaranteed by the "
+        f"validation images, with {100 * CONFIDENCE:g} % confidence\n"
+        f"to set one: cvtrain calibrate {shell_quote(run.path)} --coverage 0.9, or --risk 0.05"
     )
 
 

@@ -1,4 +1,4 @@
-"""`cvtrain data check`: every bad or doubtful file by name, with what to do about it."""
+"""`cvtrain data check`: list every damaged or doubtful file, with advice."""
 
 from cvtrain.config import Config
 from cvtrain.data.check import how_to_continue
@@ -10,11 +10,11 @@ from cvtrain.system.text import escape
 
 
 def data_check(config: Config, *, console: Console) -> None:
-    """Check the images of a config and list what is wrong with them.
+    """Check the images of a config, and list all problems.
 
     Raises:
-        DataError: at least one file is bad, or there are too few to be split; everything has been
-            listed before.
+        DataError: at least one file is bad, or there are too few images to be split; all problems
+            have been listed.
     """
     with stop_on_signals() as stop:
         index, unsplit = find_to_look(config, stop, console)

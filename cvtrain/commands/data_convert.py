@@ -1,4 +1,4 @@
-"""`cvtrain data convert`: a folder with images of formats that are not read -> one of PNG files."""
+"""`cvtrain data convert`: convert a folder of images in other formats to PNG."""
 
 import os
 import warnings
@@ -27,7 +27,7 @@ _MOST_LISTED = 20
 
 @dataclass(frozen=True)
 class _Outcome:
-    """What became of one file: its new name, or the error for which it is left out."""
+    """The result for one file: its new name, or the error."""
 
     path: str
     name: str = ""
@@ -37,28 +37,27 @@ class _Outcome:
 
 
 def data_convert(source: str, output: Path | None, *, console: Console) -> None:
-    """Write every image below the folder `source` to the same place below `output`.
+    """Write every image in `source` to the same subfolder of `output`.
 
-    Images that the decoder reads are copied; those of other formats become PNG files, upright, the
-    first picture of each, named like the original with `.png` behind. What is damaged or no image
-    is named and left out.
+    Images that the decoder reads are copied. Of other formats, the first picture becomes an upright
+    PNG file, with the suffix `.png` after the original name. Other files are listed and left out.
 
     Args:
-        source: the folder, which stays as it is.
-        output: the folder to write; None: `SOURCE-png` beside it.
+        source: the folder to read, which is not changed.
+        output: the folder to write (default: `SOURCE-png` beside it).
 
     Raises:
-        ConfigError: one of the folders lies in the other.
-        DataError: the source is no folder, or there is no image in it that can be converted.
-        ResourceError: the folder holds something else, or cannot be written.
-        Stopped: on request; nothing was written.
+        ConfigError: one folder contains the other.
+        DataError: the source is not a folder, or contains no image that can be converted.
+        ResourceError: the folder contains other files, or cannot be written.
+        Stopped: on request; nothing is written.
     """
     folder = Path(os.path.realpath(source))
     if not folder.is_dir():
-        raise DataError(f"{escape(source)}: is no folder", "Name the folder of the images.")
+        raise DataError(f"{escape(source)}: is not a folder", "Name the folder of the images.")
     output = output or _beside(Path(source), folder)
     _check_no_overlap(folder, output)
-    # Pillow's warnings are about resolutions, names and sizes, none of which counts here.
+    # Pillow warns of resolutions, names and sizes, which do not matter here.
     with (
         stop_on_signals() as stop,
         warnings.catch_warnings(action="ignore"),
@@ -75,11 +74,11 @@ def data_convert(source: str, output: Path | None, *, console: Console) -> None:
     console.result(
         f"{escape(output)}: {num_converted:,} images converted to PNG, {num_copied:,} copied"
     )
-    console.remark(f"next: cvtrain init {shell_quote(output)}")
+    console.remark(f"Next: cvtrain init {shell_quote(output)}")
 
 
 def _beside(source: Path, folder: Path) -> Path:
-    """`SOURCE-png` as the person would write it; `folder` is where the source really is."""
+    """`SOURCE-png`, relative if `source` is; `folder` is the resolved path of the source."""
     if source.name in ("", ".."):
         return Path(os.path.relpath(folder.with_name(f"{folder.name}-png")))
     return source.with_name(f"{source.name}-png")
@@ -89,13 +88,13 @@ def _check_no_overlap(folder: Path, output: Path) -> None:
     real = Path(os.path.realpath(output))
     if real.is_relative_to(folder) or folder.is_relative_to(real):
         raise ConfigError(
-            f"--output {escape(output)}: must lie beside the images, not among or above them",
+            f"--output {escape(output)}: must be outside the folder of images, and not contain it",
             "Name another folder.",
         )
 
 
 def _files(folder: Path) -> Iterator[str]:
-    """Regular files below `folder`, by their paths in it; none that are hidden or cvtrain's."""
+    """The relative paths of regular files in `folder`, except hidden files and those of cvtrain."""
     for parent, folders, names in os.walk(folder):
         others = [f for f in folders if f.startswith(".") or read_mark(Path(parent, f))]
         folders[:] = sorted(set(folders) - set(others), key=natural_key)
@@ -108,7 +107,7 @@ def _files(folder: Path) -> Iterator[str]:
 def _convert_all(folder: Path, new: Path, stop: Stop, console: Console) -> list[_Outcome]:
     paths = list(_files(folder))
     if not paths:
-        raise DataError(f"{escape(folder)}: holds no files", "Name the folder of the images.")
+        raise DataError(f"{escape(folder)}: contains no files", "Name the folder of the images.")
     names = _names(paths)
     work = partial(_convert, folder=folder, new=new, stop=stop)
     done = []
@@ -120,7 +119,7 @@ def _convert_all(folder: Path, new: Path, stop: Stop, console: Console) -> list[
 
 
 def _names(paths: Sequence[str]) -> Iterator[str]:
-    """What each file is called when it is converted; no two are called the same."""
+    """A unique name for each converted file."""
     taken = set(paths)
     for path in paths:
         name = f"{path}.png"
@@ -153,7 +152,7 @@ def _write(outcome: _Outcome, content: bytes, new: Path) -> _Outcome:
 
 def _print_result(done: Sequence[_Outcome], source: Path, console: Console) -> None:
     if pages := [each.path for each in done if each.num_pages > 1]:
-        console.warn(f"only the first of several pictures of: {join_names(pages)}")
+        console.warn(f"only the first picture of these files was converted: {join_names(pages)}")
     left_out = [(each.path, each.error) for each in done if each.error]
     for path, error in left_out[:_MOST_LISTED]:
         advice = advice_in(source, error.advice)

@@ -1,4 +1,4 @@
-"""`cvtrain data fetch`: a named data set becomes a folder of images."""
+"""`cvtrain data fetch`: download a named data set as a folder of images."""
 
 from pathlib import Path
 
@@ -21,7 +21,7 @@ def data_fetch(
     """
     folder = folder or DATA_DIR / (f"{name}-{subset}" if subset else name)
     if is_fetched(folder, name, subset):
-        console.result(f"{escape(folder)}: is there already")
+        console.result(f"{escape(folder)}: the data set is already there")
         return
     with stop_on_signals() as stop:
         fetched = fetch(name, folder, subset=subset, local=local, stop=stop, task=console.task)
@@ -31,11 +31,11 @@ def data_fetch(
         else:
             console.warn(
                 f"{escape(copy.path)}: not the published file: its digest is {copy.digest}, "
-                f"not {file.digest}; taken because --file names it"
+                f"not {file.digest}; it is used because --file names it"
             )
     for line in fetched.left_out[:_MOST_LISTED]:
         console.warn(f"left out: {escape(line)}")
     if more := fetched.left_out[_MOST_LISTED:]:
         console.warn(f"left out: {len(more):,} more")
-    console.result(f"{escape(folder)}: is there")
-    console.remark(f"what is in it: cvtrain data stats {shell_quote(folder)}")
+    console.result(f"{escape(folder)}: the data set is complete")
+    console.remark(f"To look at it: cvtrain data stats {shell_quote(folder)}")

@@ -1,4 +1,4 @@
-"""`cvtrain data split`: a split is drawn once, and written to a manifest that says it for good."""
+"""`cvtrain data split`: write a stratified, group-aware split to a CSV manifest."""
 
 import os
 import re
@@ -41,28 +41,27 @@ def data_split(
 ) -> None:
     """Split the images of `source` and write the CSV manifest `output`.
 
-    Without groups it is the split that training draws by the same shares and seed. Splits that the
-    source has are kept. Unusable images are named and left out.
+    Without groups, it is the split that training draws with the same shares and seed. Splits of the
+    source are kept. Unusable images are listed and left out.
 
     Args:
-        source: folder, manifest without splits, or named set.
-        output: the manifest; its paths count from its folder.
-        validation, test: shares of the images of each class, 0 to 1.
-        seed: another seed draws another split.
-        group: pattern that finds the group of each path; a group falls into one split as a whole.
-        label: pattern that finds the class of each path; None: folders or manifest say it.
-        columns: which column of a manifest is what; None: its header says it.
-        console: shows the progress and the counts.
-        force: replace the file that is there.
+        source: a folder, a manifest without splits, or a named set.
+        output: the manifest to write; its paths are relative to its folder.
+        validation, test: the shares of the images of each class, 0 to 1.
+        seed: the random seed of the split.
+        group: a pattern that finds the group in each path; a group is kept in one split.
+        label: a pattern that finds the class in each path (default: folders or manifest).
+        columns: the columns of a manifest (default: from its header).
+        force: whether to replace an existing file.
 
     Raises:
-        ConfigError: shares or patterns are impossible, or `output` is there already.
-        DataError: the source is no data set, or it cannot be split in this way.
+        ConfigError: shares or patterns are invalid, or `output` exists.
+        DataError: the source is not a data set, or cannot be split in this way.
         ResourceError: the manifest cannot be written.
     """
     _check_possible(source, output, validation + test, {"--group": group, "--label": label})
     check_replaceable(output, force=force)
-    # Groups can be drawn when it is known which of them share an image.
+    # Groups are drawn later, when it is known which of them share an image.
     drawn_now = (0.0, 0.0) if group else (validation, test)
     split = SplitShares(validation=drawn_now[0], test=drawn_now[1])
     data = Data(source=source, label_pattern=label, columns=columns, split=split)
@@ -72,7 +71,7 @@ def data_split(
     index, messages = resolve(index, report, on_bad="skip", on_leak="error")
     show_notes(index, messages, console)
     if kept := [name for name in index.splits if name not in index.auto_splits]:
-        console.remark(f"kept as the source has them: {', '.join(kept)}")
+        console.remark(f"splits of the source that are kept: {', '.join(kept)}")
     if group:
         shares = {"test": test, "validation": validation}
         groups = _groups(index, compile_pattern(group), report.images)
@@ -86,7 +85,7 @@ def data_split(
     ]
     console.table(("class", *index.counts), rows)
     console.result(f"{escape(output)}: {summary(index.counts)}")
-    console.remark(f"to train on it: data: {{source: {escape(output)}}}")
+    console.remark(f"To train on this split: data: {{source: {escape(output)}}}")
 
 
 def _check_possible(
@@ -103,14 +102,14 @@ def _check_possible(
 
 
 def _groups(index: Index, pattern: re.Pattern[str], images: Mapping[str, bytes]) -> dict[str, str]:
-    """The group of each path; those that share an image are one group, named after its first."""
+    """The group of each path; groups that share an image are merged."""
     paths = [path for split in index.splits.values() for path in split.paths]
     named = {path: label_in_name(path, pattern) for path in paths}
     if others := [path for path in paths if not named[path]]:
         raise DataError(
             f"{escape(index.root)}: the group pattern {escape(pattern.pattern)} does not "
             f"match {len(others):,} of {len(paths):,} images: {join_names(others, _MOST_LISTED)}",
-            "Let it match the path of every image below the source: each needs a group.",
+            "It must match the path of every image below the source.",
         )
     parent = {group: group for group in named.values()}
 
@@ -134,17 +133,17 @@ def _print_groups(index: Index, groups: Mapping[str, str], console: Console) -> 
     counts = Counter(name for splits in splits_of.values() for name in splits)
     each = ", ".join(f"{counts[name]:,} {name}" for name in index.splits)
     console.remark(f"groups: {len(splits_of):,}: {each}")
-    # Only the source's own splits can do this.
+    # Only splits of the source can divide a group.
     if torn := [group for group, splits in splits_of.items() if len(splits) > 1]:
-        console.warn(f"groups that the source has in two splits: {len(torn):,}: {join_names(torn)}")
+        console.warn(f"groups in two splits of the source: {len(torn):,}: {join_names(torn)}")
     for name, per_class in index.counts.items():
         if missing := [label for label, count in per_class.items() if not count]:
             console.warn(f"{name} has no images of class {join_names(missing)}: too few groups")
 
 
 def _samples(index: Index, output: Path) -> Iterator[tuple[str, str, str]]:
-    """(split, label, path) of each image, its path as it is seen from the manifest's folder."""
-    # Both real, because `..` leads out of where a link leads to.
+    """(split, label, path) of each image; the path is relative to the folder of the manifest."""
+    # Links are resolved, because `..` is relative to the target of a link.
     above = os.path.relpath(os.path.realpath(index.root), os.path.realpath(output.parent))
     for name, split in index.splits.items():
         for path, label in zip(split.paths, split.labels.tolist(), strict=True):

@@ -1,4 +1,4 @@
-"""`cvtrain data stats`: what the images are, before anything is trained on them."""
+"""`cvtrain data stats`: report classes, sizes, colours, duplicates and near duplicates."""
 
 import re
 from collections import Counter
@@ -41,8 +41,8 @@ def data_stats(config: Config, *, output: Path | None, console: Console) -> None
     contact_sheet.png, and near_duplicates.png where there are any.
 
     Raises:
-        DataError: the source is no data set, or none of its images can be decoded.
-        ResourceError: the folder holds something else, or cannot be written.
+        DataError: the source is not a data set, or none of its images can be decoded.
+        ResourceError: the folder contains other files, or cannot be written.
         Stopped: a stop was requested.
     """
     output = output or Path("stats") / _word(config.data.source)
@@ -51,18 +51,18 @@ def data_stats(config: Config, *, output: Path | None, console: Console) -> None
         index, unsplit = find_to_look(config, stop, console)
         if unsplit:
             console.warn(unsplit.message)
-        if config.data.train_per_class is not None:  # copies decide which files these are
+        if config.data.train_per_class is not None:  # the choice depends on copies
             _, report = check(index, decoder_of(config), stop, console, on_leak=config.data.on_leak)
             index = report.index
         paths = [path for split in index.splits.values() for path in split.paths]
-        with console.task("looking at images") as show:
+        with console.task("reading images") as show:
             found = collect_statistics(
                 index.root, paths, decoder_of(config), stop=stop, on_progress=show
             )
     if not found.facts:
         raise DataError(
             f"{escape(index.root)}: none of {len(paths):,} images can be decoded",
-            "`cvtrain data check` says why.",
+            "`cvtrain data check` lists the reasons.",
         )
     images = {path: facts.image for path, facts in found.facts.items()}
     index = index.reassign_splits(images, found.unusable, on_leak=config.data.on_leak)
@@ -89,7 +89,7 @@ def data_stats(config: Config, *, output: Path | None, console: Console) -> None
 def describe(
     index: Index, found: Statistics, places: Mapping[str, _Place], config: Config
 ) -> dict[str, Any]:
-    """All figures, as stats.json has them."""
+    """The content of stats.json."""
     facts = found.facts.values()
     copies = found.copies()
     training = [count for count in index.counts.get("train", {}).values() if count]
@@ -167,7 +167,7 @@ def _show(stats: dict[str, Any], index: Index, console: Console) -> None:
         f"near duplicates, in pairs: {near['pairs']:,}, of these across splits "
         f"{near['across_splits']:,}, across classes {near['across_classes']:,}"
     )
-    reasons = {"small": f"smaller than {SMALLEST} pixels", "plain": "of too little contrast"}
+    reasons = {"small": f"smaller than {SMALLEST} pixels", "plain": "with too little contrast"}
     left_out = [f"{n:,} {reasons[why]}" for why, n in stats["not_compared"].items() if n]
     if left_out:
         console.result(f"images that were not compared: {', '.join(left_out)}")
@@ -180,7 +180,7 @@ def _counted(numbers: Mapping[str, int]) -> str:
 def _print_doubts(found: Statistics, places: Mapping[str, _Place], console: Console) -> None:
     if found.unusable:
         console.warn(
-            f"files that cannot be used, and are left out here: {len(found.unusable):,}; "
+            f"files that cannot be used and are left out: {len(found.unusable):,}; "
             "`cvtrain data check` lists them"
         )
     copied = [group for group in found.copies() if len({places[path] for path in group}) > 1]
@@ -195,11 +195,11 @@ def _print_doubts(found: Statistics, places: Mapping[str, _Place], console: Cons
         if more := pairs[_MOST_LISTED:]:
             lines.append(f"  and {len(more):,} more, in duplicates.csv")
         console.warn(
-            "pairs that look alike in two splits (probably a leak) or in two classes (one label "
-            f"is wrong): {len(pairs):,}\n"
+            "similar pairs in two splits (probably a leak) or in two classes (one label is "
+            f"wrong): {len(pairs):,}\n"
             + "\n".join(lines)
-            + "\n  Look at near_duplicates.png, and remove one of each true pair. Where names tell "
-            "what belongs together, cvtrain data split --group keeps it in one split."
+            + "\n  See near_duplicates.png, and remove one image of each true pair. If the file "
+            "names contain a group, cvtrain data split --group keeps each group in one split."
         )
 
 
@@ -212,7 +212,7 @@ def _named(path: str, places: Mapping[str, _Place]) -> str:
 
 
 def _duplicate_rows(found: Statistics, places: Mapping[str, _Place]) -> Iterable[Sequence[Any]]:
-    """One line a pair: each copy beside the first file of its image, then the look-alikes."""
+    """One row for each pair: copies with the first file of the image, then near duplicates."""
     yield (
         *("kind", "path", "split", "class", "other_path", "other_split", "other_class"),
         *("hash_distance", "pixel_difference"),
@@ -254,5 +254,5 @@ def _draw(
 
 
 def _word(source: str) -> str:
-    """A folder's name made of the name of the source."""
+    """The name of the source as a folder name."""
     return re.sub(r"[^A-Za-z0-9._-]+", "-", Path(source).resolve().stem).strip("-.") or "images"

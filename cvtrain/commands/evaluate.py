@@ -1,4 +1,4 @@
-"""`cvtrain evaluate`: how good is a run, on its own images or on others."""
+"""`cvtrain evaluate`: measure a run on its own images or on others."""
 
 import re
 from collections.abc import Iterator, Sequence
@@ -43,26 +43,25 @@ def evaluate(
     tta: int = 1,
     columns: Columns | None = None,
 ) -> dict[str, Any]:
-    """Measure a run's saved model.
+    """Measure the saved model of a run.
 
     Args:
-        run: with a saved model.
-        source: other images; None for those of the run.
-        split: which images where the source has splits.
-        output: folder for the files, which replaces one of an earlier evaluation as a whole, and
-            nothing else; None for a folder in the run.
-        tta: views of each image that predictions are averaged over, see `steps.tta`.
-        columns: which column of a manifest is what; None: as the run's config has it, where the
-            manifest has such columns.
+        run: a run with a saved model.
+        source: other images (default: those of the run).
+        split: the split to measure, if the source has splits.
+        output: the folder to write, which may replace that of an earlier evaluation (default: a
+            folder in the run).
+        tta: the number of views of each image to average over, see `steps.tta`.
+        columns: the columns of a manifest (default: those of the config, if the manifest has them).
 
     Returns:
         The content of metrics.json: `metrics.classification_report` with the run's metrics, and
         `abstention` (see `calibration.coverage_and_risk`) if the run abstains.
 
     Raises:
-        ConfigError: the run's training did not make so many views.
-        RunError, DataError: the run or the images are not usable.
-        ResourceError: the folder holds something else, or cannot be written.
+        ConfigError: the run has no such views.
+        RunError, DataError: the run or the images cannot be used.
+        ResourceError: the folder contains other files, or cannot be written.
         Stopped: a stop was requested.
     """
     class_names = run.require("class_names").class_names
@@ -100,10 +99,9 @@ def _index_of(
     stop: Stop,
     console: Console,
 ) -> tuple[Index, bool]:
-    """The samples to measure with some others, and whether they are split.
+    """The images of the run or of `source`, and whether the splits are those of the run.
 
-    Those that the run recorded, or those of `source` under the run's class names. Where `source`
-    is not split and holds the run's own images, they are split as they were.
+    If `source` has no splits and contains the images of the run, the recorded split is used.
     """
     class_names = run.record.class_names
     by_class = run.read_json("split.json") if (run.path / "split.json").exists() else {}
@@ -126,23 +124,23 @@ def _index_of(
         return index, False
     recorded = recorded_index(index.root, class_names, by_class)
     others = ", ".join(_not_measured(index, recorded, split))
-    what = f"holds the run's own images: those of {split} are measured, and not {others}"
+    what = f"contains the images of the run: those of {split} are measured, but not {others}"
     console.remark(f"{escape(path)} {what}", always=True)
     return replace(index, splits=recorded.splits), True
 
 
 def _not_measured(index: Index, recorded: Index, split: str) -> Iterator[str]:
-    """How many images of a source are of the other splits of a run, and how many of none."""
+    """The number of images in each other split of the run, and in none."""
     left = {path for part in index.splits.values() for path in part.paths}
     for name, part in recorded.splits.items():
         if name != split:
             yield f"{len(left.intersection(part.paths)):,} of {name}"
         left.difference_update(part.paths)
-    yield f"{len(left):,} that it has not used"
+    yield f"{len(left):,} that the run has not used"
 
 
 def _columns(run: Run, source: Path) -> Columns | None:
-    """What tells the columns of the run's own manifest, for one that has the same columns."""
+    """The columns of the run's own manifest, if the new one has them, too."""
     config = run.path / "config.yaml"
     section = load_config(config).data.columns if config.is_file() else None
     if (columns := columns_of(section)) is None:
@@ -152,7 +150,7 @@ def _columns(run: Run, source: Path) -> Columns | None:
 
 
 def _label_pattern(run: Run, source: Path, class_names: Sequence[str]) -> re.Pattern[str] | None:
-    """What found the labels of the run's own images, for a folder that has none for its classes."""
+    """The label pattern of the run, for a folder without class folders."""
     config = run.path / "config.yaml"
     if not source.is_dir() or not config.is_file():
         return None
@@ -164,7 +162,7 @@ def _label_pattern(run: Run, source: Path, class_names: Sequence[str]) -> re.Pat
 
 
 def _only(index: Index, split: str, *, has_own_splits: bool) -> Index:
-    """The index with one split; a source without splits counts as a whole."""
+    """The index with one split; a source without splits is measured as a whole."""
     if split in index.splits:
         part = {split: index.splits[split]}
     elif not has_own_splits and list(index.splits) == ["train"]:

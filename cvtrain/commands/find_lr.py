@@ -1,4 +1,4 @@
-"""`cvtrain fit --find-lr`: which learning rate, by a short training in which it rises."""
+"""`cvtrain fit --find-lr`: suggest a learning rate by a short training at rising rates."""
 
 import contextlib
 from collections.abc import Callable, Iterator
@@ -20,11 +20,11 @@ from cvtrain.training.optimizers import build_optimizer
 
 
 def find_lr(config: Config, request: RunRequest, console: Console) -> Run:
-    """Raise the learning rate of `fit` from step to step, and suggest one; no model is kept.
+    """Train with a rising learning rate, and suggest one; no model is saved.
 
     Args:
-        config: the checked config; its `fit.optimizer` says which optimizer the rate is for.
-        request: the run folder to write; there is none to continue.
+        config: the checked config; the rate is for its `fit.optimizer`.
+        request: the run folder to write.
 
     Returns:
         The finished run, with `lr.csv` and `figures/find_lr.png`.
@@ -37,7 +37,7 @@ def find_lr(config: Config, request: RunRequest, console: Console) -> Run:
     check_image_size(config)
     with open_session("find-lr", config, request, console) as session:
         with (
-            session.stop.advising("Start it again; a --run-dir must be a new one."),
+            session.stop.advising("Start it again, with a new --run-dir."),
             backend.memory_errors(),
             training_step(session) as step,
             session.watch.phase("train"),
@@ -48,7 +48,7 @@ def find_lr(config: Config, request: RunRequest, console: Console) -> Run:
             except ValueError as error:
                 raise TrainingError(
                     f"find-lr: {error}, at a learning rate of 1e-7",
-                    "Compute in float32 (precision: float32), or take another net (fit.model).",
+                    "Compute in float32 (precision: float32), or use another network (fit.model).",
                 ) from error
         with session.watch.phase("draw"):
             write(session.run, found)
@@ -67,7 +67,7 @@ def find_lr(config: Config, request: RunRequest, console: Console) -> Run:
 
 @contextlib.contextmanager
 def training_step(session: RunSession) -> Iterator[Callable[[float], float]]:
-    """A step of the config's `fit` on the next batch, as a function: rate -> loss before it."""
+    """Yield a function that trains on the next batch: learning rate -> loss before the step."""
     config, stage = session.config, session.config.fit
     build = partial(
         build_network, config, len(session.dataset.index.class_names), for_training=True
@@ -93,7 +93,7 @@ def training_step(session: RunSession) -> Iterator[Callable[[float], float]]:
         yield step
 
 
-def write(run: Run, found: "RangeTest") -> None:
+def write(run: Run, found: RangeTest) -> None:
     """Commit `lr.csv` and the figure."""
     from cvtrain.plots import figures
 
@@ -103,24 +103,25 @@ def write(run: Run, found: "RangeTest") -> None:
     figures.save(figures.draw_find_lr(*columns, found.suggestion), run.figures / "find_lr.png")
 
 
-def show_suggestion(session: RunSession, found: "RangeTest") -> None:
-    """Print the line for the config, or that no rate helped."""
+def show_suggestion(session: RunSession, found: RangeTest) -> None:
+    """Print the line for the config, or warn that there is no good rate."""
     run, optimizer = session.run, session.config.fit.optimizer.name
     if found.suggestion is None:
         session.console.warn(
-            f"find-lr: at no learning rate up to {found.rates[-1]:.2g} does the loss fall by more "
-            "than it differs between batches; they may be too small to show it (fit.batch_size), "
+            f"find-lr: the loss does not fall at any learning rate up to {found.rates[-1]:.2g} by "
+            "more than it differs between batches; the batches may be too small (fit.batch_size), "
             "or the labels may be wrong"
         )
     else:
         session.console.result(
-            f"With {optimizer} half of the fall of the loss is done at a learning rate of "
-            f"{found.suggestion:.1e}, and all of it at {found.lowest:.1e}. In the config:\n\n"
+            f"With {optimizer}, the loss has fallen by half at a learning rate of "
+            f"{found.suggestion:.1e}, and is lowest at {found.lowest:.1e}. Write into the "
+            "config:\n\n"
             f"fit: {{optimizer: {{learning_rate: {found.suggestion:.1e}}}}}\n"
         )
     session.console.result(f"{run.path}/ holds lr.csv and figures/find_lr.png")
 
 
 def rounded(rate: float) -> float:
-    """Two digits: more of them are chance."""
+    """The rate with two digits; more would not be significant."""
     return float(f"{rate:.1e}")

@@ -1,4 +1,4 @@
-"""`cvtrain predict`: what does a run say about these files?"""
+"""`cvtrain predict`: classify image files with a run."""
 
 import contextlib
 import json
@@ -14,7 +14,7 @@ import numpy as np
 
 from cvtrain.data.scan import Found, LeftOut, find_images
 from cvtrain.errors import DataError
-from cvtrain.evaluation.calibration import Abstention, with_temperature
+from cvtrain.evaluation.calibration import with_temperature
 from cvtrain.images.decode import DecodeError, Decoder, read_image
 from cvtrain.runs.run import Run
 from cvtrain.steps.abstention import UNKNOWN, describe_abstention, read_abstention
@@ -29,11 +29,11 @@ from cvtrain.system.signals import Stop, stop_on_signals
 from cvtrain.system.text import csv_text, escape, shell_quote
 
 Answer = Callable[[np.ndarray], tuple[np.ndarray, np.ndarray]]
-"""Images (n, h, w, 3) uint8 -> probabilities (n, classes) and the name of what is answered (n,)."""
+"""Images (n, h, w, 3) uint8 -> probabilities (n, classes) and predicted names (n,)."""
 
 _ROWS_PER_TABLE = 1000
 _COLUMNS = ("file", "prediction", "confidence", "error")
-# The beginnings of what `_csv_writer` and `_json_writer` write.
+# The first bytes of the files that `_csv_writer` and `_json_writer` write.
 _OURS = re.compile(
     rb'\A(file,prediction,confidence,error,p\(|\[\n\{"file": ".*", "(prediction|error)": )'
 )
@@ -68,24 +68,24 @@ def predict(
     tta: int = 1,
     force: bool = False,
 ) -> None:
-    """Classify files, folders and globs; memory holds a few batches, whatever their number.
+    """Classify files, folders and glob patterns, with only a few batches in memory.
 
-    A run for which `cvtrain calibrate` has set a threshold answers "unknown" below it.
+    If `cvtrain calibrate` has set a threshold, the prediction below it is "unknown".
 
     Args:
-        run: with a saved model.
-        paths: what to classify.
-        top: classes a file in the table and in `top` of JSON.
-        output: `.csv` or `.json` file; None prints a table.
-        batch_size: images at once.
-        tta: views of each image that predictions are averaged over, see `steps.tta`.
-        force: let `output` take the place of any file; else only of earlier predictions.
+        run: a run with a saved model.
+        paths: the files, folders and patterns.
+        top: the number of classes for each file in the table and in `top` of JSON.
+        output: the `.csv` or `.json` file to write (default: print a table).
+        batch_size: the number of images in a batch.
+        tta: the number of views of each image to average over, see `steps.tta`.
+        force: whether to replace any file; otherwise only earlier predictions are replaced.
 
     Raises:
-        ConfigError: the run's training did not make so many views, or `output` is somebody's.
-        RunError: the run is not usable.
-        DataError: at least one file could not be read; all others are done.
-        Stopped: on request; nothing is written to `output`.
+        ConfigError: the run has no such views, or `output` may not be replaced.
+        RunError: the run cannot be used.
+        DataError: at least one file could not be read; all others are classified.
+        Stopped: on request; `output` is not written.
     """
     if output is not None:
         check_replaceable(output, force=force, ours=_OURS)
@@ -95,10 +95,10 @@ def predict(
     if abstention:
         console.remark(
             f"{describe_abstention(abstention)} "
-            f"(cvtrain calibrate {shell_quote(run.path)} --off ends that)"
+            f"(to remove the threshold: cvtrain calibrate {shell_quote(run.path)} --off)"
         )
         if tta > 1:
-            console.warn("the threshold was chosen without --tta")
+            console.warn("the threshold was chosen for predictions without --tta")
     num_bad = num_done = 0
     to_write = _writer(output, class_names, top, console, abstains=abstention is not None)
     with stop_on_signals() as stop, to_write as write:
@@ -117,7 +117,7 @@ def predict(
     if output:
         console.result(f"{num_done - num_bad:,} predictions written to {output}")
     if num_bad:
-        rest = ", the rest is done" if num_bad < num_done else ""
+        rest = "; all others are classified" if num_bad < num_done else ""
         raise DataError(f"{num_bad:,} of {num_done:,} files could not be read{rest}")
 
 
@@ -125,25 +125,17 @@ def classifier_of(run: Run, stop: Stop, *, tta: int = 1) -> Answer:
     """The saved model of a run, with its threshold if `cvtrain calibrate` has set one.
 
     Args:
-        run: with a saved model.
-        stop: polled before every pass.
-        tta: views of each image that predictions are averaged over.
+        run: a run with a saved model.
+        stop: the request to stop, which is polled before every batch.
+        tta: the number of views of each image to average over.
 
     Raises:
-        ConfigError: the run's training did not make so many views.
-        RunError: the run is not usable.
+        ConfigError: the run has no such views.
+        RunError: the run cannot be used.
     """
     average, abstention = view_average(run, tta), read_abstention(run)
-    predict = load_predictor(run, stop)
-    return _answer(average(predict), run.record.class_names, abstention)
-
-
-def _answer(
-    infer: Callable[[np.ndarray], np.ndarray],
-    class_names: Sequence[str],
-    abstention: Abstention | None,
-) -> Answer:
-    names = np.array(class_names, dtype=object)
+    infer = average(load_predictor(run, stop))
+    names = np.array(run.record.class_names, dtype=object)
 
     def answer(images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         probabilities = infer(images)
@@ -159,13 +151,13 @@ def _answer(
 def classify_files(
     answer: Answer, decoder: Decoder, found: Iterator[Found], batch_size: int
 ) -> Iterator[list[Prediction]]:
-    """Predictions batch by batch; the next batch is decoded while the model works on this one.
+    """Yield the predictions of each batch; the next batch is decoded meanwhile.
 
     Args:
-        answer: of `classifier_of`.
-        decoder: of the run.
-        found: the files, of `find_images`.
-        batch_size: images at once.
+        answer: the model, from `classifier_of`.
+        decoder: the decoder of the run.
+        found: the files, from `find_images`.
+        batch_size: the number of images in a batch.
     """
 
     def decode(one: Found) -> np.ndarray | str:
@@ -209,13 +201,13 @@ Write = Callable[[list[Prediction]], None]
 def _writer(
     output: Path | None, class_names: Sequence[str], top: int, console: Console, *, abstains: bool
 ) -> Iterator[Write]:
-    """What takes predictions, batch by batch, for a table, a CSV or a JSON file."""
+    """Yield a function that writes batches of predictions to a table, a CSV or a JSON file."""
     if output is None:
         with _table_writer(class_names, top, console, abstains=abstains) as write:
             yield write
         return
     formats = {".csv": _csv_writer, ".json": _json_writer}
-    # A name that is not UTF-8 becomes the escape `\udce9`, in JSON one that reads back as the name.
+    # A name that is not UTF-8 becomes an escape such as `\udce9`, which JSON reads back.
     with (
         committed(output) as temporary,
         temporary.open("w", encoding="utf-8", errors="backslashreplace") as file,
@@ -311,5 +303,5 @@ def _top(
 
 
 def _decimal(p: np.floating) -> float:
-    """The shortest decimal of nine digits, which brings the float32 back exactly."""
+    """A decimal of nine digits, from which the float32 can be restored exactly."""
     return float(f"{p:.9g}")

@@ -1,4 +1,4 @@
-"""`cvtrain summary`: a network of a config layer by layer, before there is an image."""
+"""`cvtrain summary`: show the layers of a network of a config; no image is needed."""
 
 from __future__ import annotations
 
@@ -23,20 +23,22 @@ from cvtrain.steps.network import build_network
 from cvtrain.system.console import Console
 
 _COLUMNS = ("layer", "window", "output", "parameters", "multiply-adds", "sees", "step", "border")
-_FEW = 24  # layers that are shown one by one unless blocks are asked for
+_FEW = 24  # the number of layers up to which each one is shown
 
 
 @dataclass(frozen=True)
 class LayerRow:
-    """A layer, or all layers of a block, whose last one tells what it sees.
+    """A row of the table: a layer, or all layers of a block.
 
     Attributes:
-        name: of the layer or block.
-        window: of a convolution or pooling, in words; "" for other layers.
-        output: shape of the last output, without the batch.
-        parameters: of all its layers; `trained` of them in layers that are trained.
-        multiply_adds: per image.
-        fields: rows and columns of the input that a cell sees; None where that is the whole image.
+        name: the name of the layer or block.
+        window: the window of a convolution or pooling, such as `3 x 3 / 2 same`; "" otherwise.
+        output: the shape of the last output, without the batch.
+        parameters: the number of parameters.
+        trained: the number of parameters in layers that are trained.
+        multiply_adds: the multiply-adds for one image.
+        fields: the receptive fields of the last layer along rows and columns; None if a cell sees
+            the whole image.
     """
 
     name: str
@@ -51,13 +53,13 @@ class LayerRow:
 def summary(
     config: Config, stage: str, *, num_classes: int | None, every_layer: bool, console: Console
 ) -> list[LayerRow]:
-    """Print what each layer of a stage's network makes of an image, costs and sees.
+    """Print the shape, cost and receptive field of each layer of the network of a stage.
 
     Args:
-        config: its data need not be there.
+        config: the checked config; its images need not exist.
         stage: one of `MODEL_COMMANDS`.
-        num_classes: None: those of `data.classes`, or else 10.
-        every_layer: of a large backbone every layer, not a line for each block.
+        num_classes: the number of classes (default: that of `data.classes`, or 10).
+        every_layer: whether to show every layer of a large network instead of its blocks.
 
     Raises:
         ConfigError: the network cannot be built.
@@ -65,7 +67,7 @@ def summary(
     """
     if num_classes is None:
         num_classes = len(config.data.classes or ()) or 10
-        console.remark(f"for {num_classes} classes; --classes for another number")
+        console.remark(f"The network has {num_classes} classes; --classes changes the number.")
 
     with backend.memory_errors():
         model, trained = _network(config, stage, num_classes)
@@ -99,7 +101,7 @@ def _network(config: Config, stage: str, num_classes: int) -> tuple[keras.Model,
 
 
 def _backbone(config: Config) -> keras.Model:
-    """The backbone without its weights, which tell nothing of shapes; or the model of a run."""
+    """The backbone without weights, which are not needed for shapes, or the model of a run."""
     backbone, size = config.extract_features.backbone, config.data.image_size
     if backbone.name is None:
         return open_model(Run.open(Path(backbone.weights)), image_size=size)
@@ -124,7 +126,7 @@ def _layers(model: keras.Model, trained: set[str]) -> Iterator[LayerRow]:
 
 
 def _window(layer: keras.Layer) -> str:
-    """`3 x 3 / 2 same`: window, strides where they are not 1, dilation, padding."""
+    """The window, strides, dilation and padding, such as `3 x 3 / 2 same`."""
     window = getattr(layer, "kernel_size", None) or getattr(layer, "pool_size", None)
     if window is None:
         return ""
@@ -137,7 +139,7 @@ def _window(layer: keras.Layer) -> str:
 
 
 def _by_block(model: keras.Model, rows: list[LayerRow]) -> Iterator[LayerRow]:
-    """One row for each block of the backbone, then the layers of the head as they are."""
+    """One row for each block of the backbone, and one for each layer of the head."""
     ends = {block.layer: block.name for block in blocks(model)}
     part: list[LayerRow] = []
     for row in rows:
@@ -161,7 +163,7 @@ def _cells(row: LayerRow) -> tuple[str, ...]:
     if row.fields is not None:
         sees = _times([field.size for field in row.fields])
         step = _times([f"{field.step:g}" for field in row.fields])
-        # Of a small map all cells may, more than once round.
+        # The border of a small map may be larger than the map.
         sides = zip(row.fields, row.output, strict=False)
         border = _times([min(field.border, side or field.border) for field, side in sides])
     parameters = f"{row.parameters:,}" if row.parameters else ""
@@ -171,9 +173,9 @@ def _cells(row: LayerRow) -> tuple[str, ...]:
 
 
 def _times(numbers: Iterable[object]) -> str:
-    """`3` for a square window or one number, `3 x 5` for others; shapes as they are."""
-    said = [str(number) for number in numbers]
-    return " x ".join(said[:1] if len(said) == 2 and len(set(said)) == 1 else said)
+    """`3` for one number or two equal ones, otherwise `3 x 5`."""
+    texts = [str(number) for number in numbers]
+    return " x ".join(texts[:1] if len(texts) == 2 and len(set(texts)) == 1 else texts)
 
 
 def _print_totals(
@@ -186,10 +188,10 @@ def _print_totals(
     batch = 4 * values * section.batch_size / 1e6
     console.result(
         f"{total:,} parameters, {trained:,} in layers that are trained; "
-        f"{sum(row.multiply_adds for row in rows):,} multiply-adds an image; "
+        f"{sum(row.multiply_adds for row in rows):,} multiply-adds per image; "
         f"{batch:,.0f} MB for all outputs of a batch of {section.batch_size} in float32"
     )
     console.remark(
-        "sees: pixels of the image that one cell sees, its receptive field. step: pixels from one "
-        "cell to the next. border: cells at an edge that see padding."
+        "sees: the receptive field of a cell, in pixels of the image. step: the distance of two "
+        "cells, in pixels. border: the number of cells at an edge that see padding."
     )

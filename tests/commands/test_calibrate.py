@@ -81,14 +81,12 @@ def test_a_coverage_of_one_answers_every_image(tmp_path, capsys):
     assert "now: every image is answered, at temperature" in out
 
 
-@pytest.mark.parametrize(
-    ("num_images", "said"), [(9, "it answers 66 % to 100 %"), (341, "it answers 86 % to 93 %")]
-)
+@pytest.mark.parametrize(("num_images", "said"), [(9, "66 % to 100 %"), (341, "86 % to 93 %")])
 def test_how_many_of_other_images_are_answered_is_said(tmp_path, capsys, num_images, said):
     set_up(make_run(tmp_path / "run", num_images=num_images), coverage=0.9)
     assert (
-        f"of other images like those of validation {said}, with 95 % confidence: the threshold was "
-        f"chosen by {num_images} images"
+        f"the coverage of new, similar images will be {said} with 95 % confidence, because the "
+        f"threshold was chosen by {num_images} images"
     ) in capsys.readouterr().out
 
 
@@ -138,7 +136,7 @@ def test_without_a_target_the_choices_are_shown_and_none_is_made(run, capsys):
     assert set_up(run) == before
     out = capsys.readouterr().out
     table = [line.split("\t") for line in out.splitlines() if "\t" in line]
-    assert table[0][:3] == ["--coverage", "threshold", "promised risk"]
+    assert table[0][:3] == ["--coverage", "threshold", "risk bound"]
     assert len(table) == 11
     coverages = [float(row[3]) for row in table[1:]]
     assert coverages == sorted(coverages, reverse=True)
@@ -148,7 +146,7 @@ def test_without_a_target_the_choices_are_shown_and_none_is_made(run, capsys):
 def test_lines_to_copy_name_the_run_whatever_it_is_called(tmp_path, capsys):
     run = make_run(tmp_path / "my run", num_images=20)
     set_up(run)
-    assert f"choose: cvtrain calibrate '{run.path}' --coverage 0.9" in capsys.readouterr().out
+    assert f"to set one: cvtrain calibrate '{run.path}' --coverage 0.9" in capsys.readouterr().out
     (run.path / "abstention.json").write_text("[]")
     with pytest.raises(RunError) as told:
         read_abstention(run)

@@ -97,7 +97,7 @@ def test_what_is_read_is_copied_and_what_is_damaged_is_named(scans, capsys):
     assert "21 images converted to PNG, 1 copied" in out
     assert "left out: b/broken.jpg: damaged JPEG" in err
     assert "left out: b/notes.txt: no image but text" in err
-    assert "only the first of several pictures of: b/pages.tif" in err
+    assert "only the first picture of these files was converted: b/pages.tif" in err
     assert ".hidden" not in err
     assert len(files_in(converted)) == 22
     assert files_in(scans) == before
@@ -117,10 +117,10 @@ def test_no_two_files_become_one(tmp_path):
 
 
 def test_it_says_what_it_cannot_do(scans, tmp_path, monkeypatch):
-    with pytest.raises(DataError, match="nowhere: is no folder"):
+    with pytest.raises(DataError, match="nowhere: is not a folder"):
         data_convert("nowhere", None, console=QUIET)
     for output in (scans, scans / "inside", scans.parent):
-        with pytest.raises(ConfigError, match="must lie beside the images"):
+        with pytest.raises(ConfigError, match="must be outside the folder of images"):
             data_convert(str(scans), output, console=QUIET)
     with pytest.raises(ResourceError, match="holds something else"):
         data_convert(str(scans), tmp_path / "images", console=QUIET)
@@ -130,7 +130,7 @@ def test_it_says_what_it_cannot_do(scans, tmp_path, monkeypatch):
         data_convert(str(tmp_path / "texts"), None, console=QUIET)
     assert not (tmp_path / "texts-png").exists()
     (tmp_path / "texts/a.txt").unlink()
-    with pytest.raises(DataError, match="holds no files"):
+    with pytest.raises(DataError, match="contains no files"):
         data_convert(str(tmp_path / "texts"), None, console=QUIET)
     monkeypatch.chdir(scans)
     data_convert(".", None, console=QUIET)

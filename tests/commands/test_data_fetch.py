@@ -26,9 +26,9 @@ def fetch(name, folder=None, *, subset=None, local=None):
 def test_digits_become_a_folder_that_a_config_may_name(here, capsys):
     fetch("digits")
     assert (here / "data" / "digits" / "train" / "7").is_dir()
-    assert "data/digits: is there" in capsys.readouterr().out
+    assert "data/digits: the data set is complete" in capsys.readouterr().out
     fetch("digits")
-    assert "is there already" in capsys.readouterr().out
+    assert "the data set is already there" in capsys.readouterr().out
     data_check(config_for_source("digits"), console=Console())
     assert "1,797 files checked" in capsys.readouterr().out
 
@@ -56,6 +56,6 @@ def test_the_books_subset_from_a_local_archive(here, monkeypatch, capsys):
     out, err = capsys.readouterr()
     assert "left out: PetImages/Cat/0.jpg: empty file" in err
     assert "pets.zip: not the published file: its digest is sha256:" in err
-    assert "data/cats_vs_dogs-book2: is there" in out
+    assert "data/cats_vs_dogs-book2: the data set is complete" in out
     data_check(config_for_source("data/cats_vs_dogs-book2"), console=Console())
     assert "2 classes, 6 train, 2 validation, 4 test images" in capsys.readouterr().out

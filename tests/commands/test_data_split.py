@@ -120,11 +120,11 @@ def test_splits_of_the_source_are_kept_without_leaks(tmp_path, capsys):
     for name in "ab":
         assert (counts["test", name], counts["train", name] + counts["validation", name]) == (5, 20)
     assert "x/train/a/copy.png" not in manifest
-    assert "kept as the source has them: test" in capsys.readouterr().err
+    assert "splits of the source that are kept: test" in capsys.readouterr().err
     split(root, tmp_path / "m.csv", force=True, group=r"(\d|copy)\.png")
     err = capsys.readouterr().err
-    assert "kept as the source has them: test" in err
-    assert "groups that the source has in two splits: " in err
+    assert "splits of the source that are kept: test" in err
+    assert "groups in two splits of the source: " in err
 
 
 def test_a_manifest_that_is_there_is_replaced_by_force_alone(photos, tmp_path):

@@ -160,4 +160,4 @@ def test_the_table_of_a_run_that_abstains_has_its_answers(abstaining, image_fold
     assert {answer for _, answer, _, _ in rows} - {"unknown"} <= set(run.content["class_names"])
     assert all(answer in ("unknown", best) for _, answer, best, _ in rows)
     assert "'unknown' below a confidence of" in shown.err
-    assert f"(cvtrain calibrate '{run.path}' --off ends that)" in shown.err
+    assert f"(to remove the threshold: cvtrain calibrate '{run.path}' --off)" in shown.err

@@ -82,9 +82,10 @@ def test_moved_images_are_measured_as_they_were_split(moved, tmp_path, capsys):
         for name in ("num_images", "accuracy", "loss"):
             assert metrics[name] == pytest.approx(run.content["metrics"][split][name]), name
     what = (
-        "those of test are measured, and not 24 of train, 6 of validation, 0 that it has not used"
+        "those of test are measured, but not 24 of train, 6 of validation, "
+        "0 that the run has not used"
     )
-    assert f"holds the run's own images: {what}\n" in capsys.readouterr().err
+    assert f"contains the images of the run: {what}\n" in capsys.readouterr().err
     # A manifest of the same files, without splits, is no way round that.
     rows = "".join(f"{p.parent.name}/{p.name},{p.parent.name}\n" for p in folder.glob("*/*"))
     (folder / "all.csv").write_text(f"path,label\n{rows}")
