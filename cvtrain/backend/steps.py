@@ -8,6 +8,7 @@ optimizer alone: on processors its convolutions are half as fast. Any other engi
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any, Protocol
 
 import numpy as np
@@ -132,10 +133,11 @@ class _TensorFlowStep:
         # An optimizer is many small operations on large arrays: XLA fuses them, on processors too.
         on_cpu = not tf.config.get_visible_devices("GPU")
 
-        @tf.function(jit_compile=on_cpu, autograph=False)
-        def update(*gradients: tf.Tensor) -> None:
-            before = [tf.identity(variable.value) for variable, _ in slowed]
-            optimizer.apply(gradients, model.trainable_variables)
+        compiled = partial(tf.function, jit_compile=on_cpu, autograph=False)
+        apply = compiled(optimizer.apply)
+
+        @compiled
+        def slow_down(before: list[tf.Tensor]) -> None:
             for (variable, rate), old in zip(slowed, before, strict=True):
                 variable.assign(old + rate * (variable.value - old))
 
@@ -150,7 +152,10 @@ class _TensorFlowStep:
                     losses *= tf.linalg.matvec(rows, weights)
                 scaled = optimizer.scale_loss(tf.reduce_mean(losses))
             gradients = tape.gradient(scaled, model.trainable_variables)
-            update(*gradients)
+            before = [tf.identity(variable.value) for variable, _ in slowed]
+            apply(gradients)
+            if slowed:
+                slow_down(before)
             hits = tf.argmax(logits, axis=1) == tf.argmax(rows, axis=1)
             sums = {
                 "loss": tf.reduce_sum(losses),
