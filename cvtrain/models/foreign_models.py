@@ -119,19 +119,8 @@ def nested_base(path: Path) -> list[str]:
     Args:
         path: a `.keras` or `.h5` file. Of one that cannot be read nothing is known: empty, too.
     """
-    config = _json_in(path, "config.json") or _hdf5_config(path)
-    with contextlib.suppress(Exception):  # A stranger's: any value may be of any type.
-        models = dict(_models_in(config, ()))
-        return list(max(models, key=models.__getitem__, default=()))
-    return []
-
-
-def _holds_models(path: Path) -> bool:
-    """Whether a model contains another model."""
-    config = _json_in(path, "config.json") or _hdf5_config(path)
-    with contextlib.suppress(Exception):  # A stranger's: any value may be of any type.
-        return len(dict(_models_in(config, ()))) > 1
-    return False
+    models = _models_of(path)
+    return list(max(models.items(), key=lambda each: each[1], default=((), 0))[0])
 
 
 def is_of_cvtrain(path: Path) -> bool:
@@ -147,13 +136,12 @@ def is_of_cvtrain(path: Path) -> bool:
 def how_to_open(path: Path) -> str:
     """How to make a `.keras` file of Keras 3 from what is at `path`."""
     what = model_at(path)
-    has_depthwise = _has_depthwise(path)
     if operators := _operators_in(path):
         return (
             f"Keras 3 opens no such model that has operators in its graph ({operators}): build it "
             "in Keras 3 where it was made, and save that with model.save('NAME.keras')."
         )
-    if keras2_version(path) and _holds_models(path):
+    if keras2_version(path) and len(_models_of(path)) > 1:
         return (
             "Keras 3 opens no model of Keras 2 that has a model inside it: "
             "build it anew in Keras 3, and save that with model.save('NAME.keras')."
@@ -162,12 +150,12 @@ def how_to_open(path: Path) -> str:
         first, middle = _loading(path, ".keras"), path.with_suffix(".h5")
         wanted = path.with_name(f"{path.stem}-keras3.keras")
         old = _python(f"import tf_keras; {first}.save({escape(middle)!r})")
-        second = _loading_h5(middle, has_depthwise=has_depthwise)
+        second = _loading_h5(middle, described_in=path)
         new = _python(f"import keras; {second}.save({escape(wanted)!r})")
         return f"{_TRUST}: pip install tf-keras; {old}; {new}"
     if what == MODELS[".h5"]:
         wanted, named = path.with_suffix(".keras"), _named(path, ".h5")
-        opening = _loading_h5(named, has_depthwise=has_depthwise)
+        opening = _loading_h5(named, described_in=path)
         line = _python(f"import keras; {opening}.save({escape(wanted)!r})")
         return f"{_TRUST}: {_renaming(path, '.h5')}{line}"
     if is_packed(path):
@@ -270,18 +258,20 @@ def _loading(path: Path, suffix: str) -> str:
     """The call that opens a model whose suffix fits its content."""
     named = _named(path, suffix)
     if suffix == ".h5" and not keras2_version(path):
-        return _loading_h5(named, has_depthwise=_has_depthwise(path))
+        return _loading_h5(named, described_in=path)
     call = "tf_keras.models.load_model" if keras2_version(path) else "keras.saving.load_model"
     return f"{call}({escape(named)!r}, compile=False)"
 
 
-def _loading_h5(path: Path, *, has_depthwise: bool) -> str:
-    # Keras 2 wrote an argument that Keras 3 has no longer.
-    without = (
-        ", custom_objects={'DepthwiseConv2D': "
-        "lambda groups=1, **k: keras.layers.DepthwiseConv2D(**k)}"
-    )
-    return f"keras.saving.load_model({escape(path)!r}, compile=False{without * has_depthwise})"
+def _loading_h5(path: Path, *, described_in: Path) -> str:
+    without = ""
+    if _mentions(described_in, b'"DepthwiseConv2D"'):
+        # Keras 2 wrote an argument that Keras 3 has no longer.
+        without = (
+            ", custom_objects={'DepthwiseConv2D': "
+            "lambda groups=1, **k: keras.layers.DepthwiseConv2D(**k)}"
+        )
+    return f"keras.saving.load_model({escape(path)!r}, compile=False{without})"
 
 
 def _python(code: str) -> str:
@@ -329,11 +319,17 @@ def is_packed(path: Path) -> bool:
     return False
 
 
-def _has_depthwise(path: Path) -> bool:
-    return _mentions(path, b'"DepthwiseConv2D"')
+def _models_of(path: Path) -> dict[tuple[str, ...], int]:
+    """The models in the model at `path`, itself first, as `_models_in` has them."""
+    config = _json_in(path, "config.json") or _hdf5_config(path)
+    with contextlib.suppress(Exception):  # A stranger's: any value may be of any type.
+        return dict(_models_in(config, ()))
+    return {}
 
 
-def _models_in(model: Mapping[str, Any], above: tuple[str, ...]) -> Iterator[tuple[Any, int]]:
+def _models_in(
+    model: Mapping[str, Any], above: tuple[str, ...]
+) -> Iterator[tuple[tuple[str, ...], int]]:
     """Paths of names to the models in a model, and how many layers each has; first its own."""
     layers = model.get("config", {}).get("layers", ())
     yield above, len(layers)
