@@ -1,14 +1,13 @@
-"""Maps from one layer's activation: which places in it speak for a class.
+"""Class-activation maps: which regions of a layer's activation support a class.
 
 A is the activation (h, w, channels) of a layer, z the logit of a class, g = dz/dA. Maps have the
-size of the layer and are raw: whoever shows them applies the relu that the papers end with. One
+size of the layer and are raw: the relu that the papers end with is applied when they are shown. One
 pass gives A and the scores of all classes, by which the classes may be chosen, so the layers up to
 A run once for each image. The methods by gradients then run the layers above it forwards and
 backwards for each class.
 
 Every function takes an opened model, the name of a layer whose output has a height and a width, and
-the number of rows computed at once, and returns what explains images; one that is kept compiles
-once.
+the batch size, and returns a function that explains images and is compiled once.
 """
 
 from __future__ import annotations
@@ -85,45 +84,42 @@ def scorecam(opened: FlatModel, layer: str, *, batch_size: int = 32) -> Explain:
     through the whole network for every channel; only `batch_size` of them are in memory at once.
     Wang et al. (2020), Score-CAM, algorithm 1.
     """
-    forward = _forward(opened, [opened.layers[layer]], batch_size)
     score = opened.inference(opened.network)
 
-    def explain(images: np.ndarray, classes: Classes) -> Explanation:
-        a, scores = forward(images)
-        asked = resolve_classes(classes, scores)
-        box = field_box(opened, layer, a.shape[1:3], images.shape[1:3])
+    def make_maps(
+        images: np.ndarray, tensors: list[np.ndarray], classes: np.ndarray, box: Box | None
+    ) -> np.ndarray:
         maps = []
-        for channels, image, wanted in zip(a, images, asked, strict=True):
+        for channels, image, wanted in zip(*tensors, images, classes, strict=True):
             rows = ((each,) for each in _seen_through(channels, image, box))
             seen = np.stack(list(by_batches(score, rows, batch_size)))
             weights = softmax(seen[:, wanted], axis=0)
             maps.append(np.moveaxis(channels @ weights, -1, 0))
-        return explanation(np.stack(maps), asked, scores, box=box)
+        return np.stack(maps)
 
-    return explain
+    return _by_layer(opened, layer, [opened.layers[layer]], batch_size, make_maps)
 
 
 def eigencam(opened: FlatModel, layer: str, *, batch_size: int = 32) -> Explain:
-    """The channels' first principal component, not centred: what the layer sees, of no class.
+    """The first principal component of the channels, not centred; it is the same for every class.
 
     Its sign is the one with which the map sums to more than zero. Muhammad and Yeasin (2020),
     Eigen-CAM, section III.
     """
-    forward = _forward(opened, [opened.layers[layer]], batch_size)
 
-    def explain(images: np.ndarray, classes: Classes) -> Explanation:
-        a, scores = forward(images)
-        asked = resolve_classes(classes, scores)
+    def make_maps(
+        _images: np.ndarray, tensors: list[np.ndarray], classes: np.ndarray, _box: Box | None
+    ) -> np.ndarray:
         maps = []
-        for channels in a:
+        for channels in tensors[0]:
             places = np.nan_to_num(channels).reshape(-1, channels.shape[-1])
             _, _, directions = np.linalg.svd(places, full_matrices=False)
             projection = channels @ directions[0]
             sign = np.where(projection.sum() < 0, -1, 1)
-            maps.append(np.repeat(sign * projection[None], asked.shape[1], axis=0))
-        return _placed_explanation(opened, layer, images, np.stack(maps), asked, scores)
+            maps.append(np.repeat(sign * projection[None], classes.shape[1], axis=0))
+        return np.stack(maps)
 
-    return explain
+    return _by_layer(opened, layer, [opened.layers[layer]], batch_size, make_maps)
 
 
 def ablation(opened: FlatModel, layer: str, *, batch_size: int = 32) -> Explain:
@@ -134,21 +130,21 @@ def ablation(opened: FlatModel, layer: str, *, batch_size: int = 32) -> Explain:
     Desai and Ramaswamy (2020), Ablation-CAM, equation 3.
     """
     body, head = split_at(opened, layer)
-    forward, run_head = _forward(opened, body.outputs, batch_size), opened.inference(head)
+    run_head = opened.inference(head)
 
-    def explain(images: np.ndarray, classes: Classes) -> Explanation:
-        *tensors, scores = forward(images)
-        asked = resolve_classes(classes, scores)
+    def make_maps(
+        _images: np.ndarray, tensors: list[np.ndarray], classes: np.ndarray, _box: Box | None
+    ) -> np.ndarray:
         maps = []
-        for a, *rest, wanted in zip(*tensors, asked, strict=True):
+        for a, *rest, wanted in zip(*tensors, classes, strict=True):
             rows = ((each, *rest) for each in _whole_and_ablated(a))
             results = list(by_batches(lambda *batch: run_head(list(batch)), rows, batch_size))
             whole, ablated = results[0][wanted], np.stack(results[1:])[:, wanted]
             size = np.where(np.abs(whole) > _EPSILON, np.abs(whole), 1)
             maps.append(np.moveaxis(a @ ((whole - ablated) / size), -1, 0))
-        return _placed_explanation(opened, layer, images, np.stack(maps), asked, scores)
+        return np.stack(maps)
 
-    return explain
+    return _by_layer(opened, layer, body.outputs, batch_size, make_maps)
 
 
 def _by_gradients(
@@ -166,53 +162,51 @@ def _by_gradients(
         wanted = keras.ops.one_hot(classes, num_classes, dtype="float32")
         return keras.ops.sum(head([a, *rest], training=False) * wanted, axis=-1)
 
-    forward = _forward(opened, body.outputs, batch_size)
     run_head = opened.value_and_gradient(score, head)
 
-    def explain(images: np.ndarray, classes: Classes) -> Explanation:
-        *tensors, scores = forward(images)
-        asked = resolve_classes(classes, scores)
-        maps = np.empty((*asked.shape, *tensors[0].shape[1:3]), np.float32)
+    def make_maps(
+        _images: np.ndarray, tensors: list[np.ndarray], classes: np.ndarray, _box: Box | None
+    ) -> np.ndarray:
+        maps = np.empty((*classes.shape, *tensors[0].shape[1:3]), np.float32)
         for rows, (*batch, wanted) in padded_batches(
-            *tensors, asked.astype(np.int32), batch_size=batch_size
+            *tensors, classes.astype(np.int32), batch_size=batch_size
         ):
             for j, each in enumerate(wanted.T):
                 _, g = run_head(*batch, each)
                 maps[rows, j] = combine(batch[0], g)[: rows.stop - rows.start]
-        return _placed_explanation(opened, layer, images, maps, asked, scores)
+        return maps
+
+    return _by_layer(opened, layer, body.outputs, batch_size, make_maps)
+
+
+def _by_layer(
+    opened: FlatModel,
+    layer: str,
+    tensors: Sequence[keras.KerasTensor],
+    batch_size: int,
+    make_maps: Callable[[np.ndarray, list[np.ndarray], np.ndarray, Box | None], np.ndarray],
+) -> Explain:
+    """A method that makes maps (n, k, h, w) of images, tensors, classes (n, k) and their box.
+
+    Args:
+        tensors: outputs inside the network; the first one is the activation of the layer.
+    """
+    run = opened.inference(keras.Model(opened.network.input, [*tensors, opened.network.output]))
+
+    def explain(images: np.ndarray, classes: Classes) -> Explanation:
+        rows = ((image,) for image in images)
+        size = min(batch_size, len(images))
+        results = by_batches(lambda batch: tuple(run(batch)), rows, size)
+        *values, scores = (np.stack(each) for each in zip(*results, strict=True))
+        chosen = resolve_classes(classes, scores)
+        box = field_box(opened, layer, values[0].shape[1:3], images.shape[1:3])
+        return explanation(make_maps(images, values, chosen, box), chosen, scores, box=box)
 
     return explain
 
 
-def _placed_explanation(
-    opened: FlatModel,
-    layer: str,
-    images: np.ndarray,
-    maps: np.ndarray,
-    asked: np.ndarray,
-    scores: np.ndarray,
-) -> Explanation:
-    box = field_box(opened, layer, maps.shape[2:], images.shape[1:3])
-    return explanation(maps, asked, scores, box=box)
-
-
 def _weighted(a: np.ndarray, weights: np.ndarray) -> np.ndarray:
     return np.einsum("nhwk,nk->nhw", a, weights)
-
-
-def _forward(
-    opened: FlatModel, tensors: Sequence[keras.KerasTensor], batch_size: int
-) -> Callable[[np.ndarray], list[np.ndarray]]:
-    """Compile one pass: images (n, ...) -> the tensors, and the scores of all classes."""
-    run = opened.inference(keras.Model(opened.network.input, [*tensors, opened.network.output]))
-
-    def forward(images: np.ndarray) -> list[np.ndarray]:
-        rows = ((image,) for image in images)
-        size = min(batch_size, len(images))
-        results = by_batches(lambda batch: tuple(run(batch)), rows, size)
-        return [np.stack(each) for each in zip(*results, strict=True)]
-
-    return forward
 
 
 def _seen_through(a: np.ndarray, image: np.ndarray, box: Box | None) -> Iterator[np.ndarray]:

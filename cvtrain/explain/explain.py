@@ -1,53 +1,44 @@
-"""The methods of explaining by name."""
+"""The methods of explaining, by name."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
 
 from cvtrain.errors import ConfigError
 from cvtrain.explain import attributions, cams
-from cvtrain.explain.explanation import Explain, Explanation
+from cvtrain.explain.explanation import Explain
 from cvtrain.explain.flat_model import FlatModel, find_spatial_layer, last_spatial_layer
-
-__all__ = ["METHODS", "Explain", "Explanation", "Method", "explainer"]
 
 
 @dataclass(frozen=True)
 class Method:
-    """A way of explaining.
+    """A method of explaining.
 
     Attributes:
-        name: what the command line calls it.
-        function: makes what explains images; see `cams` and `attributions`.
-        needs_layer: its maps come from a layer's activation; else they come from the pixels.
-        many_passes: it takes tens of passes for an image, or thousands; else a few.
+        function: function of `cams` or `attributions` that returns an `Explain`.
+        needs_layer: whether maps come from the activation of a layer; else from the pixels.
+        many_passes: whether an image takes tens or thousands of passes; else a few.
     """
 
-    name: str
     function: Callable[..., Explain]
     needs_layer: bool = True
     many_passes: bool = False
 
 
-def _by_pixels(name: str, function: Callable[..., Explain], *, many_passes: bool = True) -> Method:
-    return Method(name, function, needs_layer=False, many_passes=many_passes)
-
-
-METHODS: dict[str, Method] = {
-    method.name: method
-    for method in (
-        Method("gradcam", cams.gradcam),
-        Method("gradcam++", cams.gradcam_plus_plus),
-        Method("hirescam", cams.hirescam),
-        Method("layercam", cams.layercam),
-        Method("scorecam", cams.scorecam, many_passes=True),
-        Method("eigencam", cams.eigencam),
-        Method("ablation", cams.ablation, many_passes=True),
-        _by_pixels("saliency", attributions.saliency, many_passes=False),
-        _by_pixels("smoothgrad", attributions.smoothgrad),
-        _by_pixels("integrated-gradients", attributions.integrated_gradients),
-        _by_pixels("occlusion", attributions.occlusion),
-        _by_pixels("rise", attributions.rise),
-    )
+METHODS = {
+    "gradcam": Method(cams.gradcam),
+    "gradcam++": Method(cams.gradcam_plus_plus),
+    "hirescam": Method(cams.hirescam),
+    "layercam": Method(cams.layercam),
+    "scorecam": Method(cams.scorecam, many_passes=True),
+    "eigencam": Method(cams.eigencam),
+    "ablation": Method(cams.ablation, many_passes=True),
+    "saliency": Method(attributions.saliency, needs_layer=False),
+    "smoothgrad": Method(attributions.smoothgrad, needs_layer=False, many_passes=True),
+    "integrated-gradients": Method(
+        attributions.integrated_gradients, needs_layer=False, many_passes=True
+    ),
+    "occlusion": Method(attributions.occlusion, needs_layer=False, many_passes=True),
+    "rise": Method(attributions.rise, needs_layer=False, many_passes=True),
 }
 
 
@@ -59,14 +50,14 @@ def explainer(
     batch_size: int = 32,
     seed: int = 0,
 ) -> Explain:
-    """Make what explains images by a method; it compiles once.
+    """Build the function that explains images by a method; it compiles once.
 
     Args:
-        opened: the model.
-        method: one of `METHODS`.
-        layer: of `FlatModel.layers`, for a method that needs one; None: `last_spatial_layer`.
-        batch_size: rows computed at once.
-        seed: of what a method draws.
+        opened: model to explain.
+        method: key of `METHODS`.
+        layer: key of `FlatModel.layers`, for a method that needs one; None: `last_spatial_layer`.
+        batch_size: images in one pass.
+        seed: seed of the random numbers of a method.
 
     Raises:
         ConfigError: there is no such method or layer, the layer's output has no height and width,
@@ -80,8 +71,8 @@ def explainer(
         return chosen.function(opened, layer, batch_size=batch_size)
     if layer:
         raise ConfigError(
-            f"{method} explains by the pixels, and a layer was given: {layer}",
+            f"{method} works on the pixels and takes no layer, received {layer}",
             "Leave it out, or choose one of "
-            f"{', '.join(each.name for each in METHODS.values() if each.needs_layer)}.",
+            f"{', '.join(name for name, each in METHODS.items() if each.needs_layer)}.",
         )
     return chosen.function(opened, batch_size=batch_size, seed=seed)

@@ -217,7 +217,7 @@ def _counting(monkeypatch):
 def test_the_body_sees_every_image_once_whatever_the_number_of_classes(name, k, monkeypatch):
     counts = _counting(monkeypatch)
     _explained(flat(), name, images(8), np.tile(np.arange(k), (8, 1)), batch_size=4)
-    assert counts == [[4, 4], [4] * 2 * k]
+    assert sorted(counts, key=len) == [[4, 4], [4] * 2 * k]
 
 
 @pytest.mark.parametrize("name", CAMS)

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from cvtrain.commands.visualize.output import ResultPage
-from cvtrain.explain.explain import Explain
+from cvtrain.explain.explanation import Explain
 from cvtrain.explain.faithfulness import Measure, evaluate, probabilities_of, random_maps
 from cvtrain.explain.flat_model import FlatModel
 from cvtrain.explain.page import Table
