@@ -234,7 +234,7 @@ def test_a_full_disk_under_what_is_printed_ends_no_run(closed, setup, code, tmp_
     assert done.returncode == code
     assert (tmp_path / "done").exists() == (code == 0)
     if code:
-        message = "error: cannot write what this command prints: no space left on device\n"
+        message = "error: cannot write the output of this command: no space left on device\n"
         assert done.stderr.endswith(message)
 
 
