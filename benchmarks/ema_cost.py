@@ -49,7 +49,7 @@ def main() -> None:
 
     def seconds(number: int, *, averaged: bool) -> float:
         started = time.perf_counter()
-        step(images, labels, LEARNING_RATE)
+        step.run(images, labels, LEARNING_RATE)
         if averaged:
             average.update(number)
             average.variables[-1].numpy()  # waits for the device, as `totals` does

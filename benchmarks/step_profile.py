@@ -73,7 +73,7 @@ def main() -> None:
     labels = rng.integers(0, 10, options.batch)
 
     def step() -> None:
-        train_step(images, labels, LEARNING_RATE)
+        train_step.run(images, labels, LEARNING_RATE)
         train_step.totals  # noqa: B018 - reading waits for the device
 
     best_rate = best_convolution_rate(options.precision)

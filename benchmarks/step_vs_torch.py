@@ -173,7 +173,7 @@ def cvtrain_step(size: int, *, precision: str) -> Callable[[np.ndarray, np.ndarr
     train_step = backend.train_step(logits_model(model), optimizer)
 
     def step(images: np.ndarray, labels: np.ndarray) -> None:
-        train_step(images, labels, LEARNING_RATE)
+        train_step.run(images, labels, LEARNING_RATE)
         train_step.totals  # noqa: B018 - reading waits for the device
 
     return step

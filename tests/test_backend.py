@@ -121,7 +121,7 @@ def test_the_compiled_step_is_kerass_own(batch, class_weights, label_smoothing, 
         optimizer.build(model.trainable_variables)
         step = step_type(model, optimizer, class_weights, label_smoothing, rates)
         for n in (6, 6, 4):
-            step(*batch(n), 1e-3)
+            step.run(*batch(n), 1e-3)
         results.append((step.totals, model.get_weights()))
     (totals, weights), (keras_totals, keras_weights) = results
     assert totals == pytest.approx(keras_totals, rel=1e-5)
@@ -143,11 +143,11 @@ def test_totals_are_sums_over_images_and_can_be_set(step_type):
     loss = -np.log(shares[np.arange(6), labels]).sum()
     hits = (logits.argmax(axis=1) == labels).sum()
     step.totals = {"loss": 1.0, "accuracy": 2.0, "images": 3.0}
-    step(images, labels, 0.0)
+    step.run(images, labels, 0.0)
     expected = {"loss": 1 + loss, "accuracy": 2 + hits, "images": 9}
     assert step.totals == pytest.approx(expected, rel=1e-5)
     step.totals = backend.NO_TOTALS
-    step(images, labels, 0.0)
+    step.run(images, labels, 0.0)
     assert step.totals == pytest.approx({"loss": loss, "accuracy": hits, "images": 6}, rel=1e-5)
 
 
@@ -165,7 +165,7 @@ def test_the_loss_of_smoothed_and_mixed_labels_is_keras_with_the_mean_class_weig
     images, labels = batch()
     rows = labels if labels.ndim == 2 else np.eye(3)[labels]
     logits = keras.ops.convert_to_numpy(model(images, training=True))
-    step(images, labels, 0.0)
+    step.run(images, labels, 0.0)
     loss = keras.losses.CategoricalCrossentropy(
         from_logits=True, label_smoothing=0.3, reduction="none"
     )
@@ -183,7 +183,7 @@ def test_integers_and_rows_of_one_class_train_alike():
         step = backend.train_step(model, keras.optimizers.SGD(0.1))
         for n in (6, 4):
             images, labels = _batch(n)
-            step(images, np.eye(3, dtype=np.float32)[labels] if as_rows else labels, 0.1)
+            step.run(images, np.eye(3, dtype=np.float32)[labels] if as_rows else labels, 0.1)
         results.append(model.get_weights())
     for ours, theirs in zip(*results, strict=True):
         np.testing.assert_array_equal(ours, theirs)

@@ -102,6 +102,6 @@ def train_top(model, images):
         before = layer_digests(model)
         trained = in_precision(suffix_of(model, unfrozen.split), precision)
         step = backend.train_step(logits_model(trained), keras.optimizers.Adam(1e-3))
-        step(features, LABELS, 1e-3)
+        step.run(features, LABELS, 1e-3)
         copy_weights(trained, model)
         prove_freeze(before, layer_digests(model), unfrozen.layers)

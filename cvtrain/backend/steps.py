@@ -30,13 +30,18 @@ class TrainStep(Protocol):
 
     totals: dict[str, float]
 
-    def __call__(self, images: np.ndarray, labels: np.ndarray, learning_rate: float) -> None:
-        """Update the weights by the batch: images as the model takes them, labels (n,) integers or,
-        of mixed images, (n, classes) shares that sum to 1.
+    def run(self, images: np.ndarray, labels: np.ndarray, learning_rate: np.float32, /) -> None:
+        """Update the weights by the batch.
 
         The loss is the mean over images of class weight times cross-entropy, as in Keras. The
         weight of a mixed image is the mean of its classes' by their shares; it is classified
         correctly as the class with the largest share.
+
+        Args:
+            images: as the model takes them.
+            labels: (n,) integers or, of mixed images, (n, classes) shares that sum to 1.
+            learning_rate: a NumPy scalar, because TensorFlow compiles a graph for each value of a
+                plain number.
         """
 
 
@@ -106,16 +111,9 @@ def _slowed(model: keras.Model, rates: Sequence[float]) -> list[tuple[keras.Vari
     return [(variable, rate) for variable, rate in pairs if rate != 1.0]
 
 
-def _rows(labels: np.ndarray, num_classes: int) -> np.ndarray:
-    """Labels as shares of the classes, float32 (n, classes)."""
-    if labels.ndim == 2:
-        return labels.astype(np.float32, copy=False)
-    rows = np.zeros((len(labels), num_classes), np.float32)
-    rows[np.arange(len(labels)), labels] = 1.0
-    return rows
-
-
 class _TensorFlowStep:
+    run: Callable[[np.ndarray, np.ndarray, np.float32], None]
+
     def __init__(
         self,
         model: keras.Model,
@@ -125,10 +123,8 @@ class _TensorFlowStep:
         rates: Sequence[float],
     ):
         self._sums = tf.Variable([*NO_TOTALS.values()], dtype=tf.float64)
-        self._num_classes = model.output_shape[-1]
+        num_classes = model.output_shape[-1]
         weights = None if class_weights is None else tf.constant(class_weights, tf.float32)
-        spread = label_smoothing / self._num_classes
-
         slowed = _slowed(model, rates)
         # An optimizer is many small operations on large arrays: XLA fuses them, on processors too.
         on_cpu = not tf.config.get_visible_devices("GPU")
@@ -142,11 +138,13 @@ class _TensorFlowStep:
                 variable.assign(old + rate * (variable.value - old))
 
         @tf.function(jit_compile=False, reduce_retracing=True, autograph=False)
-        def step(images: tf.Tensor, rows: tf.Tensor, learning_rate: tf.Tensor) -> None:
+        def run(images: tf.Tensor, labels: tf.Tensor, learning_rate: tf.Tensor) -> None:
             optimizer.learning_rate.assign(learning_rate)
+            is_mixed = labels.shape.rank == 2
+            rows = tf.cast(labels, tf.float32) if is_mixed else tf.one_hot(labels, num_classes)
             with tf.GradientTape() as tape:
                 logits = tf.cast(model(images, training=True), tf.float32)
-                targets = (1.0 - label_smoothing) * rows + spread
+                targets = (1.0 - label_smoothing) * rows + label_smoothing / num_classes
                 losses = tf.nn.softmax_cross_entropy_with_logits(targets, logits)
                 if weights is not None:
                     losses *= tf.linalg.matvec(rows, weights)
@@ -164,14 +162,7 @@ class _TensorFlowStep:
             }
             self._sums.assign_add(tf.stack([tf.cast(sums[name], tf.float64) for name in NO_TOTALS]))
 
-        self._step = step
-
-    def __call__(self, images: np.ndarray, labels: np.ndarray, learning_rate: float) -> None:
-        # Arrays, because a graph is compiled for each value of a plain number.
-        rows = _rows(labels, self._num_classes)
-        with np.errstate(over="ignore"):  # an infinite rate is told of by what it leads to
-            rate = np.asarray(learning_rate, np.float32)
-        self._step(images, rows, rate)
+        self.run = run
 
     @property
     def totals(self) -> dict[str, float]:
@@ -200,9 +191,11 @@ class _KerasStep:
         self._slowed = _slowed(model, rates)
         self.totals = NO_TOTALS
 
-    def __call__(self, images: np.ndarray, labels: np.ndarray, learning_rate: float) -> None:
+    def run(self, images: np.ndarray, labels: np.ndarray, learning_rate: np.float32, /) -> None:
         self._model.optimizer.learning_rate = learning_rate
-        rows = _rows(labels, self._model.output_shape[-1])
+        rows = labels
+        if labels.ndim == 1:
+            rows = np.eye(self._model.output_shape[-1], dtype=np.float32)[labels]
         weights = None if self._class_weights is None else rows @ self._class_weights
         # Keras' metrics run on from batch to batch and cannot be set: read each batch's own.
         self._model.reset_metrics()

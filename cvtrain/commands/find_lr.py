@@ -4,6 +4,8 @@ import contextlib
 from collections.abc import Callable, Iterator
 from functools import partial
 
+import numpy as np
+
 from cvtrain import backend
 from cvtrain.config import Config
 from cvtrain.errors import TrainingError
@@ -86,7 +88,7 @@ def training_step(session: RunSession) -> Iterator[Callable[[float], float]]:
             session.stop.raise_if_stopped("the learning rate was raised")
             images, labels = next(stream)
             train.totals = backend.NO_TOTALS
-            train(images, labels, rate)
+            train.run(images, labels, np.float32(rate))
             totals = train.totals
             return totals["loss"] / totals["images"]
 

@@ -22,7 +22,7 @@ from cvtrain.models.heads import FEATURES
 from cvtrain.models.saved_model import copy_weights, logits_model
 from cvtrain.sections import Unfreeze
 
-_ENORMOUS = 1e6
+_ENORMOUS = np.float32(1e6)
 """A learning rate that shows a gradient of 1e-13 in a weight of 1."""
 
 
@@ -177,7 +177,7 @@ def without_gradient(
     for inputs, labels in batches:
         copy_weights(model, probe)
         before = {name: _trainable(layer) for name, layer in unmoved.items()}
-        step(inputs, labels, _ENORMOUS)
+        step.run(inputs, labels, _ENORMOUS)
         unmoved = {
             name: layer for name, layer in unmoved.items() if _trainable(layer) == before[name]
         }

@@ -170,7 +170,7 @@ def _step(
     step = backend.train_step(logits_model(model), optimizer)
 
     def train() -> dict[str, float]:
-        step(images, labels, 0.0)
+        step.run(images, labels, np.float32(0.0))
         return step.totals  # reading waits for the device
 
     return train

@@ -5,7 +5,8 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from cvtrain.training.schedules import PlateauState
+from cvtrain.sections import Training
+from cvtrain.training.schedules import PlateauState, update_plateau
 
 Batches = Generator[tuple[np.ndarray, np.ndarray], None, None]
 """Images uint8 (n, height, width, 3) and labels integer (n,), batch by batch; the labels of mixed
@@ -86,3 +87,42 @@ class State:
     best_value: float = 0.0
     start: Validated | None = None
     plateau: PlateauState = field(default_factory=PlateauState)
+
+    def outcome(self, stage: Training, epochs: int) -> str:
+        """`finished` after `epochs`, `early_stopped` if the patience is used up, else empty."""
+        if self.epoch >= epochs:
+            return "finished"
+        stale, patience = self.epoch - self.best_epoch, stage.early_stopping
+        return "early_stopped" if patience and stale >= patience else ""
+
+    def end_epoch(self, row: Row, stage: Training) -> bool:
+        """Start the next epoch; return whether the weights of this one are the best so far."""
+        self.history.append(row)
+        self.epoch, self.step, self.seconds = self.epoch + 1, 0, 0.0
+        value, higher = row[stage.monitor], _is_higher_better(stage)
+        self.plateau = update_plateau(self.plateau, stage.schedule, value, higher=higher)
+        if self.best_epoch and not _is_better(value, self.best_value, stage):
+            return False
+        self.best_epoch, self.best_value = self.epoch, value
+        return self._beats_start(stage)
+
+    def kept_epoch(self, stage: Training) -> int:
+        """The epoch whose weights are kept; 0 for the start."""
+        return self.best_epoch if self.best_epoch and self._beats_start(stage) else 0
+
+    def position(self, steps_per_epoch: int) -> str:
+        """The epoch and step, for messages."""
+        if not self.epoch and not self.step:
+            return "before the first step"
+        return f"epoch {self.epoch + 1}, step {self.step} of {steps_per_epoch}"
+
+    def _beats_start(self, stage: Training) -> bool:
+        return self.start is None or _is_better(self.best_value, self.start[stage.monitor], stage)
+
+
+def _is_better(value: float, than: float, stage: Training) -> bool:
+    return value > than if _is_higher_better(stage) else value < than
+
+
+def _is_higher_better(stage: Training) -> bool:
+    return stage.monitor != "val_loss"

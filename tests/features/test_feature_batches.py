@@ -104,6 +104,6 @@ def test_a_training_step_and_inference_take_them_as_they_are(rows, policy):
         np.testing.assert_array_equal(infer(features), expected)
     step = backend.train_step(model, keras.optimizers.SGD(0.1))
     for features, labels in batches:
-        step(features, labels, 0.1)
+        step.run(features, labels, 0.1)
     assert step.totals["images"] == 8
     assert rows.dtype in (ml_dtypes.bfloat16, np.float32)

@@ -93,7 +93,7 @@ def test_frozen_normalization_keeps_its_statistics(model):
     step = backend.train_step(
         keras.Model(model.input, model.get_layer("logits").output), keras.optimizers.SGD(0.1)
     )
-    step(IMAGES, LABELS, 0.1)
+    step.run(IMAGES, LABELS, 0.1)
     proof = prove_freeze(before, layer_digests(model), unfrozen.layers)
     assert proof["conv3"]["trained"]
     assert not proof["conv3_norm"]["trained"]
@@ -181,7 +181,7 @@ def test_a_slowed_layer_moves_in_proportion():
         logits = keras.Model(trained.input, trained.get_layer("logits").output)
         rates = variable_rates(trained, unfrozen)
         step = backend.train_step(logits, keras.optimizers.SGD(0.1), rates=rates)
-        step(IMAGES, LABELS, 0.1)
+        step.run(IMAGES, LABELS, 0.1)
         moves[decay] = {
             name: trained.get_layer(name).get_weights()[0] - before[name][0] for name in before
         }

@@ -423,7 +423,7 @@ def test_a_start_that_an_epoch_beats_is_not_kept(good):
 def test_patience_counts_epochs_that_improve_on_each_other_though_not_on_the_start(monkeypatch):
     losses = itertools.chain([1.0], [4.0, 3.0, 2.0, 2.5])  # the start's, then those of epochs
     mean = {"val_accuracy": 0.5}
-    monkeypatch.setattr(loop._Loop, "_validate", lambda *_: mean | {"val_loss": next(losses)})
+    monkeypatch.setattr(loop, "_validate", lambda *_: mean | {"val_loss": next(losses)})
     trained = train_small(small_model(), epochs=9, early_stopping=1, keep_start=True)
     assert (trained.outcome, len(trained.history)) == ("early_stopped", 4)
     assert (trained.best_epoch, trained.start["val_loss"]) == (0, 1.0)

@@ -31,7 +31,7 @@ _PHASES = (
     ("checkpoint", "training/checkpoint.py", "save"),
     ("model file", "models/saved_model.py", "save_model"),
     ("restoring", "training/checkpoint.py", "load"),
-    ("restoring", "training/loop.py", "restore"),
+    ("restoring", "training/loop.py", "_restore"),
     ("validation", "training/loop.py", "_validate"),
     ("training", "training/loop.py", "train"),
     ("precision", "training/precision.py", "choose_precision"),
