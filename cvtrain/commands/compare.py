@@ -12,10 +12,11 @@ from cvtrain.errors import ConfigError
 from cvtrain.evaluation.metrics import mcnemar
 from cvtrain.reports import text as words
 from cvtrain.reports.plots import plot_validation_curves
-from cvtrain.reports.run_files import flat, measured_record, read_history, read_settings
+from cvtrain.reports.run_files import measured_record, read_history, read_settings
 from cvtrain.runs.predictions import Predictions, read_predictions
 from cvtrain.runs.record import RunRecord
 from cvtrain.runs.run import Run
+from cvtrain.runs.settings import flat_settings
 from cvtrain.system.console import Console
 from cvtrain.system.files import commit_text
 from cvtrain.system.html import render
@@ -225,7 +226,7 @@ def _contender(run: Run, name: str) -> ComparedRun:
     record = measured_record(run)
     predictions = read_predictions(run.path / "predictions-test.csv", record.class_names)
     answers = _answers(predictions, record.class_names)
-    return ComparedRun(name, record, flat(read_settings(run)), read_history(run), answers)
+    return ComparedRun(name, record, flat_settings(read_settings(run)), read_history(run), answers)
 
 
 def _answers(predictions: Predictions, class_names: Sequence[str]) -> Answers:

@@ -22,7 +22,6 @@ from cvtrain.reports.mistakes import explained_cards, plain_cards
 from cvtrain.reports.plots import Plot, plot_calibration, plot_curves
 from cvtrain.reports.run_files import (
     Abstaining,
-    flat,
     image_paths,
     measured_record,
     read_abstention,
@@ -37,6 +36,7 @@ from cvtrain.runs.moved_images import MOVED, folder_of
 from cvtrain.runs.predictions import Predictions, read_predictions
 from cvtrain.runs.record import RunRecord
 from cvtrain.runs.run import Run
+from cvtrain.runs.settings import flat_settings
 from cvtrain.system.console import Console, duration
 from cvtrain.system.files import commit_text
 from cvtrain.system.html import render
@@ -130,7 +130,7 @@ def render_report(
         mistakes = plain_cards(worst, predictions, class_names, pictures)
     start = record.start.model_dump() if record.start else None
     config, history, phases = read_settings(run), read_history(run), words.phases(record)
-    settings, abstention = flat(config), read_abstention(run)
+    settings, abstention = flat_settings(config), read_abstention(run)
     return render(
         "cvtrain.reports",
         "report.html.j2",

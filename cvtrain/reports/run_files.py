@@ -2,9 +2,8 @@
 
 import csv
 import itertools
-import json
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -161,11 +160,6 @@ def read_settings(run: Run) -> dict[str, Any]:
     return sections
 
 
-def flat(settings: Mapping[str, Any]) -> dict[str, str]:
-    """Every key that is set by its full name, with its value as text: `fit.epochs`: `30`."""
-    return dict(_flat(settings))
-
-
 def image_paths(run: Run, root: Path) -> dict[str, Path]:
     """Where the image is that a CSV file of the run names, by that name.
 
@@ -194,15 +188,6 @@ class _Loader(yaml.SafeLoader):
 def _csv_rows(path: Path) -> list[dict[str, str]]:
     with _readable(path), path.open(encoding="utf-8", newline="") as file:
         return list(csv.DictReader(file, strict=True))
-
-
-def _flat(value: Any, name: str = "") -> Iterator[tuple[str, str]]:
-    if isinstance(value, Mapping):
-        for key, inner in value.items():
-            yield from _flat(inner, f"{name}.{key}" if name else str(key))
-    elif value is not None:
-        shown = value if isinstance(value, str) else json.dumps(value, default=str)
-        yield name, shown
 
 
 _UNREADABLE = (

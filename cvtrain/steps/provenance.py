@@ -13,9 +13,9 @@ from typing import Any, NamedTuple
 from cvtrain.config import Config, config_values, load_config
 from cvtrain.config.project import makes_new_run
 from cvtrain.errors import RunError
-from cvtrain.reports.run_files import flat
 from cvtrain.runs.commands import RUN_COMMANDS
 from cvtrain.runs.run import Run
+from cvtrain.runs.settings import flat_settings
 from cvtrain.steps.environment import (
     differences,
     environment,
@@ -127,8 +127,8 @@ def config_changes(run: Run, config: Config) -> Iterator[Change]:
     path, before = run.path / "config.yaml", run.record
     if not path.exists():
         return
-    old = flat(config_values(load_config(path), before.command))
-    new = flat(config_values(config, before.command))
+    old = flat_settings(config_values(load_config(path), before.command))
+    new = flat_settings(config_values(config, before.command))
     if was_edited(run):
         yield Change("config.yaml: edited in the run folder since the run was started")
     compared_by_content = _WITHOUT_EFFECT | set(before.identity.weights)

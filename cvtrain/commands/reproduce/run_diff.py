@@ -8,9 +8,10 @@ from typing import Any
 import numpy as np
 
 from cvtrain.backend import keras
-from cvtrain.reports.run_files import flat, read_history
+from cvtrain.reports.run_files import read_history
 from cvtrain.runs.predictions import Predictions, read_predictions
 from cvtrain.runs.run import Run
+from cvtrain.runs.settings import flat_settings
 from cvtrain.steps.inference import load_saved
 
 _CLOCKS = {"images_per_second", "seconds", "val_seconds"}
@@ -69,7 +70,7 @@ def compare_histories(
 
 def compare_metrics(first: Mapping[str, Any], again: Mapping[str, Any]) -> dict[str, Any]:
     """The keys of two `metrics` with different values, and both values as text."""
-    ours, theirs = flat(first), flat(again)
+    ours, theirs = flat_settings(first), flat_settings(again)
     keys = [*ours, *(key for key in theirs if key not in ours)]
     differing = {
         key: [ours.get(key), theirs.get(key)] for key in keys if ours.get(key) != theirs.get(key)

@@ -6,7 +6,6 @@ from pathlib import Path
 from cvtrain.commands.compare import all_pairs, open_runs, render_comparison
 from cvtrain.commands.report import read_suspects, render_report
 from cvtrain.reports.run_files import (
-    flat,
     image_paths,
     measured_record,
     read_abstention,
@@ -17,6 +16,7 @@ from cvtrain.reports.run_files import (
 )
 from cvtrain.runs.predictions import read_predictions
 from cvtrain.runs.run import Run
+from cvtrain.runs.settings import flat_settings
 from cvtrain.system.signals import Stop
 
 
@@ -38,7 +38,7 @@ def read_all(run: Run) -> None:
     assert all(0 <= one.p_true <= 1 for one in read_mistakes(run) or [])
     read_abstention(run)
     read_measurements(run)
-    assert all(isinstance(value, str) for value in flat(read_settings(run)).values())
+    assert all(isinstance(value, str) for value in flat_settings(read_settings(run)).values())
     assert all(isinstance(path, Path) for path in image_paths(run, Path(record.data.root)).values())
 
 
