@@ -13,7 +13,7 @@ from cvtrain.backend import keras
 from cvtrain.config import Config
 from cvtrain.errors import ConfigError
 from cvtrain.features.store import Rows
-from cvtrain.models.heads import attach_logistic, fit_logistic, pool
+from cvtrain.models.heads import attach_logistic, pool
 from cvtrain.models.transfer import (
     in_precision,
     layer_digests,
@@ -46,6 +46,7 @@ from cvtrain.steps.training_outcome import TrainingResult
 from cvtrain.system.console import Console
 from cvtrain.system.files import commit_bytes, commit_text, committed
 from cvtrain.system.text import csv_text
+from cvtrain.training.linear_probe import fit_logistic
 
 
 def extract_features(

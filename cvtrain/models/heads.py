@@ -1,12 +1,10 @@
 """Heads on the features of a backbone: dense layers to train, or logistic regression.
 
-Each head ends in the layers `logits` and `probabilities`, as every model of a run does, and is made
-of stock Keras layers and operations.
+Each head ends in the layers `logits` and `probabilities`, like the model of every run, and consists
+of built-in Keras layers and operations.
 """
 
 from __future__ import annotations
-
-from collections.abc import Callable
 
 import numpy as np
 
@@ -82,46 +80,6 @@ def attach_logistic(
     model = attach_dense(backbone, cut, linear, num_classes=len(intercepts))
     model.get_layer("logits").set_weights([coefficients, intercepts])
     return model
-
-
-def fit_logistic(
-    train: tuple[np.ndarray, np.ndarray],
-    validation: tuple[np.ndarray, np.ndarray],
-    *,
-    raise_if_stopped: Callable[[], object] = lambda: None,
-) -> tuple[np.ndarray, np.ndarray, float]:
-    """Logistic regression on standardised features, with the L2 penalty that validates best.
-
-    Args:
-        train, validation: features (n, channels) and labels (n,).
-        raise_if_stopped: called before every fit; may raise to stop.
-
-    Returns:
-        Coefficients (channels, classes) and intercepts (classes,) for the features before
-        standardisation, and the inverse penalty C that was chosen by the validation loss.
-    """
-    from sklearn.linear_model import LogisticRegression
-    from sklearn.metrics import log_loss
-    from sklearn.preprocessing import StandardScaler
-
-    scaler = StandardScaler().fit(train[0])
-    features, held_out = scaler.transform(train[0]), scaler.transform(validation[0])
-    model = LogisticRegression(max_iter=1000, warm_start=True)
-    best_loss, best = np.inf, None
-    for strength in (1e-4, 1e-3, 1e-2, 1e-1, 1.0):
-        raise_if_stopped()
-        model.set_params(C=strength).fit(features, train[1])
-        loss = log_loss(validation[1], model.predict_proba(held_out), labels=model.classes_)
-        if loss < best_loss:
-            best_loss, best = loss, (model.coef_.copy(), model.intercept_.copy(), strength)
-    assert best is not None
-    coefficients, intercepts, strength = best
-    if len(coefficients) == 1:  # of two classes: the log-odds z of the second; softmax of -z/2, z/2
-        coefficients = np.concatenate([-coefficients, coefficients]) / 2
-        intercepts = np.concatenate([-intercepts, intercepts]) / 2
-    coefficients = coefficients / scaler.scale_
-    intercepts = intercepts - coefficients @ scaler.mean_
-    return coefficients.T.astype(np.float32), intercepts.astype(np.float32), strength
 
 
 def pool(maps: np.ndarray, pooling: str) -> np.ndarray:

@@ -1,4 +1,4 @@
-"""What a linear classifier says of features, how well it does, and which to choose by that.
+"""Logistic regression on features: its accuracy, its predictions, and the block that it recommends.
 
 G. Alain and Y. Bengio, Understanding intermediate layers using linear classifier probes,
 arXiv:1610.01644; L. Breiman et al. (1984), Classification and Regression Trees.
@@ -9,17 +9,21 @@ import itertools
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from cvtrain.evaluation.metrics import log_losses
 from cvtrain.system.machine import num_threads
 
+if TYPE_CHECKING:
+    from sklearn.linear_model import LogisticRegression
+
 Row = dict[str, Any]
-"""One block: where it is, what it costs and how well it tells the classes apart, as in run.json."""
+"""One block: its position, its cost and its accuracy, as in run.json."""
 
 _STRENGTHS = (1e-4, 1e-3, 1e-2, 1e-1, 1.0)
+"""The inverse penalties C among which each function here chooses."""
 _MAX_ITERATIONS, _TOLERANCE = 200, 1e-3
 
 
@@ -32,17 +36,17 @@ def linear_accuracy(
     groups: Sequence[bytes | str] | np.ndarray | None = None,
     raise_if_stopped: Callable[[], object] = lambda: None,
 ) -> Row:
-    """How well logistic regression on standardised features does.
+    """The accuracy of logistic regression on standardised features.
 
-    Each training image is classified by the fit on the folds that it is not in. The L2 penalty is
-    the best of a few for all folds together: the right one depends on the number of channels.
+    Each training image is classified by the model that was fitted on the other folds. The L2
+    penalty is the best of a few for all folds together: it depends on the number of channels.
 
     Args:
         train, validation: features (n, channels) float32 and labels (n,).
-        folds: parts of the cross-validation, each with its share of every class; the same parts
-            for the same labels and seed, so that blocks are compared on equal terms.
-        groups: (n,); training images of one group, such as copies, share a fold. None: each is its
-            own.
+        folds: number of stratified folds; equal for equal labels and seed, so that blocks are
+            compared on the same folds.
+        groups: (n,); training images of one group, such as copies, share a fold. None: every image
+            is a group of its own.
         raise_if_stopped: called before every fit, from any thread; may raise to stop.
 
     Returns:
@@ -82,18 +86,19 @@ def out_of_fold(
     groups: Sequence[bytes | str] | np.ndarray | None = None,
     raise_if_stopped: Callable[[], object] = lambda: None,
 ) -> tuple[np.ndarray, float]:
-    """What logistic regression says of each image when it has not learnt it.
+    """The out-of-fold probabilities of each image by logistic regression on standardised features.
 
-    The L2 penalty is the one of a few whose cross-entropy is the least for all folds together: from
-    the strongest on, the first after which it rises.
+    The L2 penalty is the one of a few with the lowest cross-entropy over all folds. The search
+    begins with the strongest penalty and ends when the cross-entropy rises.
 
     Args:
         features, labels: (n, channels) float32 and (n,).
-        folds: parts of the cross-validation, each with its share of every class; fewer where no
-            class has so many groups, and of two groups at least one class must be. A fit that has
-            no image of a class gives it 0.
+        folds: number of stratified folds; reduced to the number of groups in the class with the
+            most groups, which must be at least two. A class without an image in a fit gets the
+            probability 0.
         seed: of the folds.
-        groups: (n,); images of one group, such as copies, share a fold. None: each is its own.
+        groups: (n,); images of one group, such as copies, share a fold. None: every image is a
+            group of its own.
         raise_if_stopped: called before every fit, from any thread; may raise to stop.
 
     Returns:
@@ -154,7 +159,7 @@ def held_out(
 def _parts(
     labels: np.ndarray, groups: Sequence[bytes | str] | np.ndarray | None, folds: int, seed: int
 ) -> list[np.ndarray]:
-    """Masks (n,) bool, one a fold: what is held out. At most as many as a class has groups."""
+    """The mask (n,) of the held-out images of each fold."""
     from sklearn.model_selection import StratifiedKFold
 
     first = group = np.arange(len(labels))
@@ -167,7 +172,7 @@ def _parts(
 
 @contextlib.contextmanager
 def _fits_side_by_side() -> Iterator[ThreadPoolExecutor]:
-    """Threads for fits, one a fit: within products this small, threads wait more than they work."""
+    """A pool with one thread per fit: parallel products of this size would be slower."""
     from sklearn.exceptions import ConvergenceWarning
     from threadpoolctl import threadpool_limits
 
@@ -187,7 +192,7 @@ def _at(
     others: np.ndarray,
     raise_if_stopped: Callable[[], object],
 ) -> np.ndarray:
-    """The probabilities of `_path` at one of the penalties."""
+    """The probabilities of `_path` for one penalty."""
     steps = _STRENGTHS.index(strength)
     return next(
         itertools.islice(_path(*train, others, raise_if_stopped=raise_if_stopped), steps, None)
@@ -202,29 +207,91 @@ def _path(
     *,
     raise_if_stopped: Callable[[], object],
 ) -> Iterator[np.ndarray]:
-    """Probabilities (len(others), classes) float32, for weaker and weaker penalties.
-
-    Each fit starts from the one before, which makes the path hardly dearer than its last point.
-    """
-    from sklearn.linear_model import LogisticRegression
+    """Probabilities (len(others), classes) float32 for each penalty, from strong to weak."""
     from sklearn.preprocessing import StandardScaler
 
     scaler = StandardScaler().fit(features)
     features, others = scaler.transform(features), scaler.transform(others)
-    model = LogisticRegression(max_iter=_MAX_ITERATIONS, tol=_TOLERANCE, warm_start=True)
-    for strength in _STRENGTHS:
-        raise_if_stopped()
-        model.set_params(C=strength).fit(features, labels)
+    fits = _fits(
+        features,
+        labels,
+        max_iterations=_MAX_ITERATIONS,
+        tolerance=_TOLERANCE,
+        raise_if_stopped=raise_if_stopped,
+    )
+    for model in fits:
         found = np.zeros((len(others), num_classes or int(labels.max()) + 1), np.float32)
         found[:, model.classes_] = model.predict_proba(others)
         yield found
 
 
-def recommend(rows: Sequence[Row]) -> tuple[Row, Row]:
-    """The best block, and the cheapest one that is within one standard error of it.
+def _fits(
+    features: np.ndarray,
+    labels: np.ndarray,
+    *,
+    max_iterations: int,
+    tolerance: float,
+    raise_if_stopped: Callable[[], object],
+) -> Iterator["LogisticRegression"]:
+    """One model, fitted again for each penalty from strong to weak.
 
-    Breiman et al. (1984), 3.4.3: what lies within one standard error is as good, so take the
-    simplest.
+    Each fit starts from the one before, so all of them take little more time than the last.
+    """
+    from sklearn.linear_model import LogisticRegression
+
+    model = LogisticRegression(max_iter=max_iterations, tol=tolerance, warm_start=True)
+    for strength in _STRENGTHS:
+        raise_if_stopped()
+        yield model.set_params(C=strength).fit(features, labels)
+
+
+def fit_logistic(
+    train: tuple[np.ndarray, np.ndarray],
+    validation: tuple[np.ndarray, np.ndarray],
+    *,
+    raise_if_stopped: Callable[[], object] = lambda: None,
+) -> tuple[np.ndarray, np.ndarray, float]:
+    """Fit logistic regression on standardised features, with the L2 penalty that validates best.
+
+    Args:
+        train, validation: features (n, channels) and labels (n,).
+        raise_if_stopped: called before every fit; may raise to stop.
+
+    Returns:
+        Coefficients (channels, classes) and intercepts (classes,) for unscaled features, and the
+        inverse penalty C with the lowest validation loss.
+    """
+    from sklearn.metrics import log_loss
+    from sklearn.preprocessing import StandardScaler
+
+    scaler = StandardScaler().fit(train[0])
+    features, held_out = scaler.transform(train[0]), scaler.transform(validation[0])
+    best_loss, best = np.inf, None
+    fits = _fits(
+        features,
+        train[1],
+        max_iterations=1000,
+        tolerance=1e-4,
+        raise_if_stopped=raise_if_stopped,
+    )
+    for model in fits:
+        loss = log_loss(validation[1], model.predict_proba(held_out), labels=model.classes_)
+        if loss < best_loss:
+            best_loss, best = loss, (model.coef_.copy(), model.intercept_.copy(), model.C)
+    assert best is not None
+    coefficients, intercepts, strength = best
+    if len(coefficients) == 1:  # of two classes: the log-odds z of the second; softmax of -z/2, z/2
+        coefficients = np.concatenate([-coefficients, coefficients]) / 2
+        intercepts = np.concatenate([-intercepts, intercepts]) / 2
+    coefficients = coefficients / scaler.scale_
+    intercepts = intercepts - coefficients @ scaler.mean_
+    return coefficients.T.astype(np.float32), intercepts.astype(np.float32), strength
+
+
+def recommend(rows: Sequence[Row]) -> tuple[Row, Row]:
+    """The best block, and the cheapest one within one standard error of it.
+
+    This is the one-standard-error rule of Breiman et al. (1984), 3.4.3.
     """
     best = max(rows, key=lambda row: (row["accuracy"], -row["multiply_adds"]))
     as_good = [row for row in rows if row["accuracy"] >= least_accuracy(best)]
@@ -232,5 +299,5 @@ def recommend(rows: Sequence[Row]) -> tuple[Row, Row]:
 
 
 def least_accuracy(best: Row) -> float:
-    """The accuracy from which on a block counts as good as the best."""
+    """The lowest accuracy that counts as equal to that of the best block."""
     return best["accuracy"] - best["standard_error"]

@@ -8,9 +8,10 @@ from sklearn.preprocessing import StandardScaler
 from cvtrain.backend import keras
 from cvtrain.errors import ConfigError
 from cvtrain.models.convnet import build_convnet
-from cvtrain.models.heads import attach_dense, attach_logistic, fit_logistic, pool
+from cvtrain.models.heads import attach_dense, attach_logistic, pool
 from cvtrain.models.transfer import layers_above
 from cvtrain.sections import Convnet, Head
+from cvtrain.training.linear_probe import fit_logistic
 
 RNG = np.random.default_rng(0)
 

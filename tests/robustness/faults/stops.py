@@ -100,7 +100,7 @@ COMMANDS = {
     "logistic head": Command(
         "extract-features tiny.yaml --set extract_features.head.name=logistic "
         "--set extract_features.views=1 --run-dir logistic",
-        FEATURES | {"heads"},
+        FEATURES | {"linear_probe"},
         "base",
         run="logistic",
     ),
