@@ -102,8 +102,8 @@ def extract_features(
             judged = NO_SEARCH
             predict, parts = image_predictor(session, model), session.dataset.index.splits
         else:
-            rows, parts = frozen.training_rows(), evaluation_parts(session.dataset)
-            exact = frozen.exact_rows(parts)
+            rows, parts = frozen.extract_training_features(), evaluation_parts(session.dataset)
+            exact = frozen.extract_evaluation_features(parts)
             if stage.head.name == "dense":
                 session.run.update(precision="float32")
                 feed = feature_feed(
@@ -163,9 +163,9 @@ def write_features(session: RunSession, frozen: CachedPrefix) -> None:
     """
     has_pyarrow, folder = find_spec("pyarrow") is not None, session.run.path / "features"
     head, index = session.config.extract_features.head, session.dataset.index
-    rows = frozen.exact_rows(index.splits)
+    rows = frozen.extract_evaluation_features(index.splits)
     if frozen.changes_images:
-        rows["train"] = frozen.training_rows()
+        rows["train"] = frozen.extract_training_features()
     for name, split in index.splits.items():
         num_views = len(rows[name]) // len(split.paths)
         features = pool(rows[name].take(np.arange(len(rows[name]))), head.pooling)

@@ -80,8 +80,8 @@ def finetune(config: Config, request: RunRequest, console: Console, *, source: R
             if unfrozen.split and views != "unlimited":
                 frozen = CachedPrefix(session, model, unfrozen.split, augmentation, views)
                 parts = evaluation_parts(session.dataset)
-                exact = frozen.exact_rows(parts)
-                rows = frozen.training_rows()
+                exact = frozen.extract_evaluation_features(parts)
+                rows = frozen.extract_training_features()
                 feed = feature_feed(session, step, rows, exact["validation"], num_views=views)
                 upper = suffix_of(model, frozen.layer)
                 predict = feature_predictor(session, upper, exact)

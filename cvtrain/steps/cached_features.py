@@ -145,7 +145,7 @@ class CachedPrefix:
         """Is a view another than the image?"""
         return self.augmentation is not None and bool(self.augmentation.image_changes)
 
-    def training_rows(self) -> Rows:
+    def extract_training_features(self) -> Rows:
         """The features of the training images, view by view, in the fastest precision."""
         session, prefix = self.session, self._prefix()
         features = session.run.record.features
@@ -184,7 +184,7 @@ class CachedPrefix:
         session.run.update(features=features | computed)
         return rows
 
-    def exact_rows(self, parts: Mapping[str, Split]) -> dict[str, Rows]:
+    def extract_evaluation_features(self, parts: Mapping[str, Split]) -> dict[str, Rows]:
         """The features of images as they are, in float32, by part."""
         views = [views_of(self.session.dataset, split) for split in parts.values()]
         rows, _ = self._extract(self._prefix(), views, "float32")
