@@ -1,7 +1,7 @@
-"""What learning curves and the saved model say, in words, and what to change in the config.
+"""Diagnose learning curves and the saved model, and propose changes of the config.
 
-A rule speaks only of what is larger than chance: accuracies are binomial, and losses have the
-spread that validation images of this number give them. Where no rule speaks, nothing is said.
+A rule reports only effects that are larger than chance, for the number of validation images:
+accuracies are taken as binomial, and the losses of single images as spread as widely as their mean.
 """
 
 from collections.abc import Mapping, Sequence
@@ -12,7 +12,7 @@ import numpy as np
 
 from cvtrain.evaluation.remedies import Stage, Start, against_over_fitting, against_under_fitting
 
-_FEWEST_EPOCHS = 4  # from fewer no trend can be told
+_FEWEST_EPOCHS = 4  # fewer show no trend
 _Z = 2.0  # standard errors beyond which a difference is not chance
 _CHANCE = 0.05  # of taking a flat curve for one that falls
 _FELL = 0.05  # training loss that fell by this share since an epoch is still being fitted
@@ -20,20 +20,20 @@ _BARELY = 0.1  # training loss that fell by less than this share has barely move
 _JUMP = 0.15  # share by which training loss rises in an epoch that was thrown back
 _FITTED = 0.05  # nats: below, jumps of the training loss mean nothing
 _LOST = 0.25  # of its last training loss, by which a collapsed training was better once
-_FEWEST_TO_LEVEL = 5  # values from which a level can be told from a slope
+_FEWEST_TO_LEVEL = 5  # values; fewer do not distinguish a level from a slope
 _UNDERFITTED = 0.9  # training accuracy below which a larger model may pay
 _GAP = 0.05  # of accuracy, between training and validation, below which nothing is over-fitted
 _FAR = 0.1  # of the usual learning rate, below which one is far too low
 _FAR_ABOVE = 1.5  # times the loss of guessing
-_WIDE = 0.05  # half of the interval of validation accuracy that hides most of what one tries
+_WIDE = 0.05  # half width of the interval of validation accuracy from which on it is reported
 
 
 @dataclass(frozen=True)
 class Diagnosis:
-    """One thing that the curves say.
+    """One finding.
 
     Attributes:
-        finding: its kind, such as `over-fitting`.
+        finding: the kind of finding, such as `over-fitting`.
         detail: one or two sentences with the numbers.
         proposal: YAML to put into the config, or "".
     """
@@ -44,20 +44,20 @@ class Diagnosis:
 
 
 def read_curves(history: Mapping[str, Sequence[float]], stage: Stage) -> list[Diagnosis]:
-    """What one training says, the most important first; empty if nothing.
+    """Diagnose one training, the most important finding first; empty if there is none.
 
     Args:
-        history: columns of `history.csv`: `loss`, `accuracy`, `val_loss`, `val_accuracy`, one value
-            an epoch; training values are means over the epoch, as the images were augmented. Empty
-            where nothing was trained by epochs.
-        stage: how it was trained.
+        history: the columns `loss`, `accuracy`, `val_loss` and `val_accuracy` of `history.csv`, one
+            value per epoch; training values are means over the epoch, on augmented images. Empty
+            if nothing was trained by epochs.
+        stage: the settings of the training and the evaluation of its saved model.
     """
     curves = _Curves(*(np.asarray(history.get(key, ()), float) for key in _COLUMNS))
-    # What is true of the training makes what it seems to say of the data meaningless.
+    # A failed training says nothing about the data, so each of these findings stands alone.
     for rule in (_never_learnt, _lost, _rate_is_absurd):
         if found := rule(curves, stage):
             return [found]
-    # The curves of several steps of fine-tuning follow each other, and are no one curve.
+    # The curves of several steps of fine-tuning are not one curve.
     if len(curves.loss) < _FEWEST_EPOCHS or stage.settings.get("then"):
         return []
     for rule in (_collapsed, _rate_too_high, _rate_too_low):
@@ -72,7 +72,7 @@ _COLUMNS = ("loss", "accuracy", "val_loss", "val_accuracy")
 
 @dataclass(frozen=True, eq=False)
 class _Curves:
-    """One value an epoch, (n,) each."""
+    """Arrays (n,) with one value per epoch."""
 
     loss: np.ndarray
     accuracy: np.ndarray
@@ -81,17 +81,17 @@ class _Curves:
 
     @property
     def last(self) -> int:
-        """How many epochs stand for the end: a fifth of them, at least two."""
+        """Number of epochs that count as the end: a fifth of them, at least two."""
         return max(2, len(self.loss) // 5)
 
     @property
     def end_losses(self) -> tuple[float, float]:
-        """Of training and of validation, means over the end."""
+        """Mean training and validation loss at the end."""
         return self.loss[-self.last :].mean(), self.val_loss[-self.last :].mean()
 
     @property
     def end_accuracies(self) -> tuple[float, float]:
-        """Of training and of validation, means over the end."""
+        """Mean training and validation accuracy at the end."""
         return self.accuracy[-self.last :].mean(), self.val_accuracy[-self.last :].mean()
 
 
@@ -102,11 +102,11 @@ def _never_learnt(curves: _Curves, stage: Stage) -> Diagnosis | None:
     why, proposal = _why_never_learnt(curves, stage)
     return Diagnosis(
         "never-learnt",
-        f"Never learnt: on the {model.num_images:,} validation and test images the saved model is "
-        f"not significantly better than guessing. Its accuracy is {model.accuracy:.0%}, and the "
-        f"most frequent class would have {model.most_frequent:.0%}; its loss is "
-        f"{_nats(model.loss)}, and the shares of the classes would have {_nats(model.entropy)}. "
-        f"{why}",
+        f"The model has not learnt: on the {model.num_images:,} validation and test images the "
+        "saved model is not significantly better than guessing. Its accuracy is "
+        f"{model.accuracy:.0%} (always guessing the most frequent class: "
+        f"{model.most_frequent:.0%}); its loss is {_nats(model.loss)} (guessing by class "
+        f"frequency: {_nats(model.entropy)}). {why}",
         proposal,
     )
 
@@ -117,14 +117,14 @@ def _why_never_learnt(curves: _Curves, stage: Stage) -> tuple[str, str]:
         return _dead(stage), ""
     if not len(curves.loss):
         return (
-            "The features do not tell the classes apart: cut the backbone elsewhere "
-            "(`cvtrain probe` measures where), or take another one."
+            "The features do not separate the classes: cut the backbone at another layer "
+            "(`cvtrain probe` compares layers), or use another backbone."
         ), ""
     end, val_end = curves.end_losses
     if end < (1 - _FELL) * stage.guessing and val_end > (1 + _BARELY) * end:
         return (
-            f"It has learnt something about the training images (their loss ends at {_nats(end)}), "
-            "but nothing that generalizes to others."
+            f"It has fitted the training images (their loss ends at {_nats(end)}), but does not "
+            "generalize to other images."
         ), against_over_fitting(stage)
     said = f"The training loss ends at {_nats(end)} (guessing: {_nats(stage.guessing)})"
     why, proposal = _why_not_fitted(curves, stage)
@@ -132,9 +132,9 @@ def _why_never_learnt(curves: _Curves, stage: Stage) -> tuple[str, str]:
 
 
 def _why_not_fitted(curves: _Curves, stage: Stage) -> tuple[str, str]:
-    """As above, of a network that has not even learnt the training images."""
+    """The likely reason why a network does not fit its training images, and what to try."""
     end, _ = curves.end_losses
-    measured = " `cvtrain fit --find-lr` measures which one is right." * (stage.name == "fit")
+    measured = " `cvtrain fit --find-lr` measures a suitable one." * (stage.name == "fit")
     optimizer = stage.settings["optimizer"]["name"]
     has_risen = end > (1 + _FELL) * max(stage.guessing, curves.loss[0])
     if stage.rate < _FAR * stage.usual_rate and not has_risen:
@@ -142,7 +142,7 @@ def _why_not_fitted(curves: _Curves, stage: Stage) -> tuple[str, str]:
         return said, stage.higher_rate(3)
     is_below = end < (1 - _FELL / 5) * stage.guessing
     if is_below and len(curves.loss) >= _FEWEST_EPOCHS and _fall(curves.loss):
-        return ", and still falls: train longer.", stage.propose(
+        return " and was still falling: train longer.", stage.propose(
             epochs=2 * stage.settings["epochs"]
         )
     too_high = "is far too high" if stage.is_absurd_rate else "may be too high"
@@ -151,21 +151,21 @@ def _why_not_fitted(curves: _Curves, stage: Stage) -> tuple[str, str]:
 
 
 def _dead(stage: Stage) -> str:
-    """What gives the same for all images, and what to take instead."""
+    """What is constant for all images, and what to change."""
     what = (
-        f"What {', '.join(stage.without_gradient)} read or give is zero for all images, so no "
-        "gradient reaches their weights."
+        f"The inputs or outputs of {', '.join(stage.without_gradient)} are zero for all images, so "
+        "no gradient reaches their weights."
     )
     if stage.constant:
         what = (
-            f"The frozen backbone gives the same at {', '.join(stage.constant)} for all images: "
-            "there is nothing in it to learn from."
+            f"The output of the frozen backbone at {', '.join(stage.constant)} is the same for all "
+            "images, so nothing can be learnt from it."
         )
     ways = {
-        "fit": "Train again from another seed.",
-        "extract_features": "Cut the backbone lower (`cvtrain probe` measures where), or give it "
-        "trained weights.",
-        "finetune": "Start from another run (`--from`), whose base has trained weights.",
+        "fit": "Train again with another seed.",
+        "extract_features": "Cut the backbone at an earlier layer (`cvtrain probe` compares "
+        "layers), or use trained weights.",
+        "finetune": "Start from a run (`--from`) whose backbone has trained weights.",
     }
     return f"{what} {ways[stage.name]}"
 
@@ -181,45 +181,49 @@ def _lost(curves: _Curves, stage: Stage) -> Diagnosis | None:
         return None
     return Diagnosis(
         "fine-tuning-lost",
-        f"Fine-tuning did harm on the test images: {start.test_accuracy:.0%} of them were "
-        f"recognised before, and {start.test_accuracy_now:.0%} are now, which is more than chance "
-        f"(p = {start.p:.2g}).",
+        f"Fine-tuning made the model worse on the test images: accuracy fell from "
+        f"{start.test_accuracy:.0%} to {start.test_accuracy_now:.0%}, which is significant "
+        f"(McNemar's test, p = {start.p:.2g}).",
         stage.lower_rate(0.1),
     )
 
 
 def _no_epoch_was_better(curves: _Curves, stage: Stage, start: Start) -> Diagnosis:
     detail = (
-        "No epoch of fine-tuning was better on the validation images than the model that it "
-        "started from; that one is kept."
+        "No epoch of fine-tuning was better on the validation images than the model from which it "
+        "started, so that model is kept."
     )
     if np.allclose(curves.val_loss, start.val_loss, rtol=1e-6, atol=0):
-        said = f"{detail} Nothing changed there: a learning rate of {stage.rate:g} is too low."
+        said = (
+            f"{detail} The validation loss did not change: a learning rate of {stage.rate:g} is "
+            "too low."
+        )
         return Diagnosis("fine-tuning-lost", said, stage.higher_rate(10))
     detail += (
-        f" Its loss was {_nats(start.val_loss)} and its accuracy {start.val_accuracy:.0%}; "
-        f"training ended at {_nats(curves.val_loss[-1])} and {curves.val_accuracy[-1]:.0%}."
+        f" Its validation loss was {_nats(start.val_loss)} and its accuracy "
+        f"{start.val_accuracy:.0%}; fine-tuning ended at {_nats(curves.val_loss[-1])} and "
+        f"{curves.val_accuracy[-1]:.0%}."
     )
     gained = curves.val_accuracy.max() - start.val_accuracy
     if gained > _Z * _standard_error(start.val_accuracy, stage.num_validation):
         detail += (
-            f" Accuracy rose to {curves.val_accuracy.max():.0%} meanwhile: what grew worse is the "
-            "confidence."
+            f" Accuracy rose to {curves.val_accuracy.max():.0%}, so only the calibration of the "
+            "confidences became worse."
         )
         return Diagnosis("fine-tuning-lost", detail, stage.propose(monitor="val_accuracy"))
-    detail += " Most often the learning rate is too high for weights that have learnt something."
+    detail += " The usual reason is a learning rate that is too high for pretrained weights."
     return Diagnosis("fine-tuning-lost", detail, stage.lower_rate(0.1))
 
 
 def _rate_is_absurd(curves: _Curves, stage: Stage) -> Diagnosis | None:
-    """Right answers may come of weights so large that no probability means anything."""
+    """Losses far above guessing; the accuracy may still be high, with meaningless probabilities."""
     least = min(curves.loss.min(initial=np.inf), curves.val_loss.min(initial=np.inf))
     if not len(curves.loss) or not stage.is_absurd_rate or least < _FAR_ABOVE * stage.guessing:
         return None
     return Diagnosis(
         "learning-rate-too-high",
-        f"In every epoch the losses were far above guessing, which has {_nats(stage.guessing)}, "
-        f"and end at {_nats(curves.loss[-1])} (validation: {_nats(curves.val_loss[-1])}): a "
+        f"In every epoch the losses were far above that of guessing ({_nats(stage.guessing)}). "
+        f"They end at {_nats(curves.loss[-1])} (validation: {_nats(curves.val_loss[-1])}): a "
         f"learning rate of {stage.rate:g} is far too high for "
         f"{stage.settings['optimizer']['name']}.",
         stage.lower_rate(0.1),
@@ -239,8 +243,8 @@ def _collapsed(curves: _Curves, stage: Stage) -> Diagnosis | None:
     return Diagnosis(
         "collapsed",
         f"Training collapsed at epoch {epoch}: its loss was {least:.2f} and ends at {_nats(end)}, "
-        f"which is that of guessing among {stage.num_classes} classes ({guessing:.2f}). The usual "
-        "reason is a step that was too large. The best epoch was kept.",
+        f"the loss of guessing among {stage.num_classes} classes ({guessing:.2f}). The usual "
+        "reason is a learning rate that is too high. The best epoch was kept.",
         stage.lower_rate(1 / 3),
     )
 
@@ -254,7 +258,7 @@ def _rate_too_high(curves: _Curves, stage: Stage) -> Diagnosis | None:
     epochs = ", ".join(str(epoch) for epoch in np.flatnonzero(jumps)[:4] + 3)
     return Diagnosis(
         "learning-rate-too-high",
-        f"The training loss jumps up again and again (epochs {epochs}): steps are too large.",
+        f"The training loss jumps up repeatedly (epochs {epochs}): the learning rate is too high.",
         stage.lower_rate(1 / 3),
     )
 
@@ -268,7 +272,7 @@ def _rate_too_low(curves: _Curves, stage: Stage) -> Diagnosis | None:
         return None
     return Diagnosis(
         "learning-rate-too-low",
-        f"The training loss {'falls steadily and ' * bool(falls)}barely moves: "
+        f"The training loss {'falls steadily, but ' * bool(falls)}barely changes: from "
         f"{_nats(curves.loss[0])} to {_nats(curves.loss[-1])} in {len(curves.loss)} epochs.",
         stage.higher_rate(3),
     )
@@ -294,12 +298,12 @@ def _over_fitting(curves: _Curves, stage: Stage) -> Diagnosis | None:
     )
     gained = curves.val_accuracy[-last:].mean() - curves.val_accuracy[best]
     if gained > _Z * _standard_error(curves.val_accuracy[best], stage.num_validation):
-        detail += " Accuracy still rose: what grew worse is the confidence"
+        detail += " Accuracy still rose, so only the calibration became worse"
         detail += _MONITOR if stage.settings.get("monitor", "val_loss") == "val_loss" else "."
     return Diagnosis("over-fitting", detail, against_over_fitting(stage))
 
 
-_MONITOR = " (`monitor: val_accuracy`)."
+_MONITOR = "; `monitor: val_accuracy` keeps the most accurate epoch."
 
 
 def _still_improving(curves: _Curves, stage: Stage) -> Diagnosis | None:
@@ -312,16 +316,16 @@ def _still_improving(curves: _Curves, stage: Stage) -> Diagnosis | None:
     key = "early_stopping" if was_stopped and stage.settings.get("early_stopping") else "epochs"
     return Diagnosis(
         "still-improving",
-        f"Validation loss still fell when training ended ({end[0]:.2f} to {end[-1]:.2f} in the "
-        f"last {len(end)} epochs): train longer.",
+        f"Validation loss was still falling when training ended (from {end[0]:.2f} to "
+        f"{end[-1]:.2f} in the last {len(end)} epochs): train longer.",
         stage.propose(**{key: 2 * stage.settings[key]}),
     )
 
 
 def _under_fitting(curves: _Curves, stage: Stage) -> Diagnosis | None:
     training, validation = curves.end_accuracies
-    # Accuracy of training that is below validation, or of less than whole images, tells not how
-    # well the network fits them.
+    # Training accuracy below validation accuracy, or on parts of images, does not measure how well
+    # the network fits them.
     is_measure = not stage.is_hampered and not _below(curves, stage)
     is_low = training < _UNDERFITTED and training - validation < _GAP
     if not (is_measure and is_low and _is_level(curves.loss[len(curves.loss) // 2 :])):
@@ -330,8 +334,8 @@ def _under_fitting(curves: _Curves, stage: Stage) -> Diagnosis | None:
         return None
     return Diagnosis(
         "under-fitting",
-        f"Training loss hardly falls any more, with an accuracy of {training:.0%} (validation: "
-        f"{validation:.0%}): the network does not fit even what it sees.",
+        f"Training loss has stopped falling at an accuracy of {training:.0%} (validation: "
+        f"{validation:.0%}): the network does not fit its own training images.",
         against_under_fitting(stage),
     )
 
@@ -355,19 +359,19 @@ def _below(curves: _Curves, stage: Stage) -> Diagnosis | None:
         return None
     return Diagnosis(
         "training-below-validation",
-        f"Training accuracy ({training:.0%}) lies below validation ({validation:.0%}): that is "
-        "normal where training images are changed or mixed, or values dropped out.",
+        f"Training accuracy ({training:.0%}) is below validation accuracy ({validation:.0%}): this "
+        "is normal with augmentation, mixed images or dropout.",
     )
 
 
 def _standard_error(share: float, number: int) -> float:
-    """Of a share among so many images; never zero, as none of few is not none of all."""
+    """The standard error of a proportion in `number` images; never zero."""
     share = min(max(share, 1 / (number + 2)), 1 - 1 / (number + 2))
     return sqrt(share * (1 - share) / number)
 
 
 def _fall(values: np.ndarray) -> float:
-    """By how much a straight line through the values falls; 0 where it may as well be flat."""
+    """The fall of a straight line through the values; 0 if it is not significant."""
     from scipy.stats import linregress
 
     line = linregress(np.arange(len(values)), values, alternative="less")
@@ -375,9 +379,9 @@ def _fall(values: np.ndarray) -> float:
 
 
 def _is_level(values: np.ndarray) -> bool:
-    """Does a straight line through them change by little or by chance, and surely not by much?
+    """Is a change of more than 10 % ruled out, and any smaller change due to chance?
 
-    Of few values, or of values that scatter widely, nobody knows: that is no level.
+    Few values, or values with a large variance, never count as level.
     """
     from scipy.stats import linregress, t
 
@@ -390,11 +394,11 @@ def _is_level(values: np.ndarray) -> bool:
 
 
 def _median_of_three(values: np.ndarray) -> np.ndarray:
-    """The median of each value and its two neighbours: one lucky epoch is no minimum."""
+    """The median of each value and its two neighbours, so that one outlier is no minimum."""
     padded = np.pad(values, 1, mode="edge")
     return np.median(np.stack([padded[:-2], padded[1:-1], padded[2:]]), axis=0)
 
 
 def _nats(loss: float) -> str:
-    """A loss of any size."""
+    """A loss as text, short for any size."""
     return f"{loss:.2f}" if loss < 1000 else f"{loss:.1e}"

@@ -1,4 +1,4 @@
-"""How a network was trained, and what to write into the config to train it otherwise."""
+"""The settings of a training, and changes of the config that may improve it."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -11,25 +11,23 @@ import yaml
 from cvtrain.evaluation.metrics import AgainstGuessing, scores_against_guessing
 from cvtrain.sections.images import MIXING_KEYS
 
-_TUNING = (
-    0.01  # of it, for weights that know something already: 1e-5 of adam's, as Keras' guide has
-)
+_TUNING = 0.01  # factor for pretrained weights: 1e-5 for adam, as in Keras' guide to fine-tuning
 _ABSURD = 10  # times the usual rate
 _LEVEL = 0.05  # of McNemar's test
 _AUGMENT = """\
 augment: {rotate: 20, shift: 0.1, zoom: 0.1}
-# and flip: horizontal, where a mirrored image is still of its class
+# and flip: horizontal, if a mirrored image keeps its class
 """
 
 
 @dataclass(frozen=True)
 class Start:
-    """The model that fine-tuning started from, and what became of it.
+    """The model that fine-tuning started from, compared with the one that it led to.
 
     Attributes:
-        val_loss, val_accuracy: its own, on the validation images.
-        test_accuracy, test_accuracy_now: on the test images, before and after.
-        p: of McNemar's exact test of these two; 1 where they are of the same weights.
+        val_loss, val_accuracy: the metrics before fine-tuning on the validation images.
+        test_accuracy, test_accuracy_now: the accuracy on the test images before and after.
+        p: the p-value of McNemar's exact test of these two; 1 if the weights are the same.
     """
 
     val_loss: float
@@ -40,23 +38,23 @@ class Start:
 
     @property
     def was_better(self) -> bool:
-        """Did the test images get worse, by more than chance?"""
+        """Is the test accuracy significantly lower than before?"""
         return self.test_accuracy_now < self.test_accuracy and self.p < _LEVEL
 
 
 @dataclass(frozen=True)
 class Stage:
-    """How a network was trained, and how its saved model does.
+    """The settings of a training, and the evaluation of its saved model.
 
     Attributes:
-        name: section of the config: `fit`, `extract_features` or `finetune`.
-        config: the whole of it, as in `config.yaml`; older ones lack keys.
+        name: the section of the config: `fit`, `extract_features` or `finetune`.
+        config: the whole config, as in `config.yaml`; those of older runs lack keys.
         counts: (classes,) images of each class, by split.
-        held_out: the saved model on the validation and test images; None where nobody knows.
-        best_epoch: whose weights were kept; 0 for those of the start.
-        start: of fine-tuning; None where it was not measured.
-        constant: layers of the frozen backbone that give the same for all images.
-        without_gradient: layers that were to be trained, and that the loss does not depend on.
+        held_out: the saved model on the validation and test images; None if not measured.
+        best_epoch: the epoch whose weights were kept; 0 for those of the start.
+        start: the model that fine-tuning started from; None if it was not measured.
+        constant: layers of the frozen backbone whose output is the same for all images.
+        without_gradient: layers to be trained that get no gradient from the loss.
     """
 
     name: str
@@ -70,17 +68,17 @@ class Stage:
 
     @property
     def num_classes(self) -> int:
-        """How many classes there are."""
+        """Number of classes."""
         return len(self.counts["train"])
 
     @property
     def num_validation(self) -> int:
-        """How many validation images there are."""
+        """Number of validation images."""
         return sum(self.counts["validation"])
 
     @property
     def guessing(self) -> float:
-        """Training loss of the best answer that is the same for all images, in nats."""
+        """The training loss of the best constant prediction, in nats."""
         if self.settings.get("class_weights") == "balanced":
             return log(self.num_classes)
         return scores_against_guessing(self.counts["train"], 0.0).entropy
@@ -92,12 +90,12 @@ class Stage:
 
     @property
     def augment(self) -> Mapping[str, Any] | None:
-        """How the config says that images may change; None: it does not."""
+        """The section `augment` of the config; None if there is none."""
         return self.config.get("augment")
 
     @property
     def is_augmented(self) -> bool:
-        """Do training images change from epoch to epoch?"""
+        """Are the training images augmented?"""
         views = self.settings.get("views")
         if self.name == "finetune" and views is None:
             views = self.config.get("extract_features", {}).get("views")
@@ -105,23 +103,23 @@ class Stage:
 
     @property
     def mixes(self) -> bool:
-        """Does the config mix images with others?"""
+        """Does the config use mixup or CutMix?"""
         return any((self.augment or {}).get(key) for key in MIXING_KEYS)
 
     @property
     def net(self) -> tuple[str, str]:
-        """Section and key of the network, or of the head that is trained or trained on."""
+        """The section and key of the network or of the head."""
         return ("fit", "model") if self.name == "fit" else ("extract_features", "head")
 
     @property
     def dropout(self) -> float:
-        """Share of the values that is dropped before the classifier."""
+        """The dropout rate before the classifier."""
         section, key = self.net
         return self.config.get(section, {}).get(key, {}).get("dropout", 0.0)
 
     @property
     def is_hampered(self) -> bool:
-        """Is training accuracy of values dropped out, or of parts of images?"""
+        """Do dropout or augmentation lower the training accuracy?"""
         hides = self.mixes or bool((self.augment or {}).get("erase"))
         return self.dropout > 0 or (self.is_augmented and hides)
 
@@ -132,53 +130,50 @@ class Stage:
 
     @property
     def usual_rate(self) -> float:
-        """A learning rate that suits this optimizer in this stage more often than not."""
+        """The usual learning rate of this optimizer in this stage."""
         return usual_rate(self.settings["optimizer"]["name"], self.name)
 
     @property
     def is_absurd_rate(self) -> bool:
-        """Is the learning rate far above what is usual?"""
+        """Is the learning rate far above the usual one?"""
         return is_absurd_rate(self.settings["optimizer"], self.name)
 
     def propose(self, **settings: Any) -> str:
-        """YAML of settings of this stage."""
+        """Settings of this stage as YAML."""
         return _yaml({self.name: settings})
 
     def lower_rate(self, factor: float) -> str:
-        """YAML of the learning rate times `factor`, and no more than is usual."""
+        """The learning rate times `factor`, at most the usual one, as YAML."""
         rate = lower_rate(self.settings["optimizer"], self.name, factor)
         return self.propose(optimizer={"learning_rate": rate})
 
     def higher_rate(self, factor: float) -> str:
-        """YAML of the learning rate times `factor`, and no less than is usual."""
+        """The learning rate times `factor`, at least the usual one, as YAML."""
         rate = max(self.rate * factor, self.usual_rate)
         return self.propose(optimizer={"learning_rate": _two_digits(rate)})
 
 
 def usual_rate(optimizer: str, stage: str) -> float:
-    """The learning rate that suits an optimizer in a stage more often than not: Keras' default."""
+    """The usual learning rate of an optimizer in a stage: the default of Keras."""
     default = 1e-2 if optimizer == "sgd" else 1e-3
     return default * (_TUNING if stage == "finetune" else 1)
 
 
 def is_absurd_rate(optimizer: Mapping[str, Any], stage: str) -> bool:
-    """Is the learning rate of a section `optimizer` far above what is usual?"""
+    """Is the learning rate of a section `optimizer` far above the usual one?"""
     return optimizer["learning_rate"] > _ABSURD * usual_rate(optimizer["name"], stage)
 
 
 def lower_rate(optimizer: Mapping[str, Any], stage: str, factor: float) -> float:
-    """The learning rate of a section `optimizer` times `factor`, and no more than is usual.
-
-    A third of an absurd rate is absurd, too.
-    """
+    """The learning rate of a section `optimizer` times `factor`, at most the usual one."""
     usual = usual_rate(optimizer["name"], stage)
     return _two_digits(min(optimizer["learning_rate"] * factor, usual))
 
 
 def against_over_fitting(stage: Stage) -> str:
-    """First augmentation, then dropout, then fewer trained weights: the order of the book."""
+    """Propose augmentation, else dropout, else fewer weights: the order of Chollet's book."""
     if not stage.is_augmented:
-        # A cached view is of one image, which mixing needs another for.
+        # Mixing needs two images, and a cached view has the features of one.
         views = "unlimited" if stage.mixes else 4
         wanted = "" if stage.name == "fit" else stage.propose(views=views)
         return wanted if stage.augment is not None else f"{_AUGMENT}{wanted}"
@@ -195,28 +190,28 @@ def against_over_fitting(stage: Stage) -> str:
 
 
 def against_under_fitting(stage: Stage) -> str:
-    """A network that can fit more; empty where it is fine-tuning that comes next."""
+    """Propose a larger network or more trained layers; empty if fine-tuning is configured."""
     if stage.name == "fit":
         filters = stage.settings["model"]["filters"]
         return stage.propose(model={"filters": [2 * number for number in filters]})
     if stage.name == "extract_features" and stage.config.get("finetune") is None:
         return _yaml({"finetune": {"unfreeze_blocks": 2}})
-    return ""  # fine-tuning comes next; of which layers, the freeze proof of a run says
+    return ""
 
 
 def _yaml(values: Mapping[str, Any]) -> str:
-    """Sections and their keys as YAML to put into a config."""
+    """Sections of a config as YAML."""
     return yaml.safe_dump(dict(values), default_flow_style=None, sort_keys=False)
 
 
 def held_out_of(
     counts: Mapping[str, Sequence[int]], metrics: Mapping[str, Mapping[str, Any]]
 ) -> AgainstGuessing:
-    """A saved model on its validation and test images together, by its scores on each.
+    """Compare a saved model with guessing on its validation and test images together.
 
     Args:
         counts: (classes,) images of each class, by split.
-        metrics: as run.json has them: `accuracy` and `loss`, by split.
+        metrics: `accuracy` and `loss` by split, as in run.json.
     """
     names = ("validation", "test")
     number = np.sum([counts[name] for name in names], axis=0)

@@ -193,8 +193,9 @@ class CachedPrefix:
             known = self.session.run.record.constant_features
             self.session.run.update(constant_features=[*dict.fromkeys([*known, self.layer])])
             self.session.console.warn(
-                f"the backbone gives the same at {self.layer} for all images; there is nothing in "
-                "it to learn from. Cut it lower, or give it trained weights (backbone.weights)"
+                f"the output of the frozen backbone at {self.layer} is the same for all images, so "
+                "nothing can be learnt from it. Cut it at an earlier layer, or use trained weights "
+                "(backbone.weights)"
             )
         return found
 

@@ -210,8 +210,8 @@ def _idle(
         known = session.run.record.without_gradient
         session.run.update(without_gradient=[*dict.fromkeys([*known, *names])])
         session.console.warn(
-            f"training did not change {', '.join(names)}: the loss does not depend on these "
-            "weights, because what the layers read or give is zero for all images"
+            f"training did not change {', '.join(names)}: their inputs or outputs are zero for all "
+            "images, so the loss does not depend on their weights"
         )
     return frozenset(idle)
 

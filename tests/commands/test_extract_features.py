@@ -330,9 +330,11 @@ def test_features_that_are_all_zero_are_no_freeze_failure(extract, dead_base, tm
     assert proof["logits"]["before"] != proof["logits"]["after"]
     assert run.content["learnt"] is False
     (reading,) = run.content["reading"]
-    assert "The frozen backbone gives the same at pool2 for all images" in reading["detail"]
+    assert (
+        "The output of the frozen backbone at pool2 is the same for all images" in reading["detail"]
+    )
     log = (run.path / "log.txt").read_text()
-    assert "warning: the backbone gives the same at pool2 for all images" in log
+    assert "warning: the output of the frozen backbone at pool2 is the same for all images" in log
     assert "warning: training did not change dense1" in log
     # Nobody says of such features which labels are wrong, in fine-tuning either.
     config = load_config(run.path / "config.yaml", ["finetune.unfreeze_blocks=1"])
@@ -341,7 +343,7 @@ def test_features_that_are_all_zero_are_no_freeze_failure(extract, dead_base, tm
     assert tuned.content["mislabels"]["judged"] == run.content["mislabels"]["judged"] == {}
     assert tuned.content["without_gradient"] == ["conv2", "dense1"]
     (reading,) = tuned.content["reading"]
-    assert "conv2, dense1 read or give is zero for all images" in reading["detail"]
+    assert "The inputs or outputs of conv2, dense1 are zero for all images" in reading["detail"]
     config = load_config(run.path / "config.yaml", ["learning_curve={shares: [1.0], seeds: 1}"])
     curve = learning_curve(config, RunRequest(tmp_path / "curve", "tiny"), Console(quiet=True))
     assert "no better than guessing (0.3333)" in (curve.path / "log.txt").read_text()

@@ -386,11 +386,11 @@ def test_a_rate_that_learns_nothing_is_told_and_its_mistakes_are_not(train, tmp_
     assert not (run.path / "mistakes").exists()
     assert not (run.figures / "worst_mistakes.png").exists()
     said = capsys.readouterr().out
-    assert "Never learnt: on the 27 validation and test images" in said
+    assert "The model has not learnt: on the 27 validation and test images" in said
     assert "No validation or test images are listed as likely mislabels or worst mist" in said
     assert "worst_mistakes.png" not in said
     page = render_report(run, Stop())
-    assert "Never learnt" in page
+    assert "The model has not learnt" in page
     assert "They are left out" in page
     assert "Validation and test images are left out" in page
     contenders = open_runs([run])

@@ -265,11 +265,11 @@ class TestWhatARunMayLack:
             assert words in text
         assert "Freeze proof" not in text
         # Its curves are read now.
-        assert "Validation loss still fell when training ended" in text
+        assert "Validation loss was still falling when training ended" in text
 
     def test_that_an_older_run_never_learnt_is_found_out_now(self, tmp_path):
         text = text_of(render_report(make_run(tmp_path / "run", sharpness=0.0), Stop()))
-        assert "Never learnt: on the 72 validation and test images" in text
+        assert "The model has not learnt: on the 72 validation and test images" in text
 
     def test_new_fields_are_shown(self, tmp_path):
         text = text_of(render_report(make_run(tmp_path / "run", **NEW_FIELDS), Stop()))
