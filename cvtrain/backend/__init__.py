@@ -1,4 +1,4 @@
-"""All that knows which engine Keras runs on: devices, compiled steps, memory errors.
+"""Everything that depends on the engine of Keras: devices, compiled steps, memory errors.
 
 Every other module imports Keras from here (`from cvtrain.backend import keras`): it is loaded at
 its first use, without the log messages of its engine.

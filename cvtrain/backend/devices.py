@@ -1,4 +1,4 @@
-"""On which device an engine computes, its versions, and when its memory did not suffice."""
+"""The device of the engine, its versions, and its memory errors."""
 
 import contextlib
 import platform
@@ -24,10 +24,10 @@ def set_up(*, seed: int, device: str = "auto") -> str:
         device: `auto` (a GPU if there is one), `cpu` or `gpu`.
 
     Returns:
-        The device in words: `cpu: AMD EPYC 7B13, 8 threads` or `gpu: NVIDIA H200`.
+        The device as text: `cpu: AMD EPYC 7B13, 8 threads` or `gpu: NVIDIA H200`.
 
     Raises:
-        ResourceError: a GPU was asked for and there is none, or the device cannot be changed.
+        ResourceError: a GPU was requested and there is none, or the device cannot be changed.
     """
     keras.utils.set_random_seed(seed)
     with quiet():
@@ -42,7 +42,7 @@ def set_up(*, seed: int, device: str = "auto") -> str:
             gpus = []
         if engine_name() == "tensorflow":
             for gpu in tf.config.get_visible_devices("GPU"):
-                # Not growing means that TensorFlow takes the whole memory from every other process.
+                # Otherwise TensorFlow reserves the whole memory of the GPU.
                 if not tf.config.experimental.get_memory_growth(gpu):
                     tf.config.experimental.set_memory_growth(gpu, True)
             tf.config.experimental.enable_op_determinism()
@@ -63,14 +63,14 @@ def versions() -> dict[str, str]:
 
 
 def has_gpu_build() -> bool:
-    """Could this build of the engine use a GPU, if there were one? True where it does not tell."""
+    """Can this build of the engine use a GPU? True if it does not report that."""
     if engine_name() == "tensorflow":
         return bool(tf.test.is_built_with_gpu_support())
     return True
 
 
 def is_out_of_memory(error: BaseException) -> bool:
-    """Does `error`, from any engine or from NumPy, say that memory did not suffice?"""
+    """Is `error`, from any engine or from NumPy, an out-of-memory error?"""
     words = f"{type(error).__name__} {error}".lower().replace("_", "")
     marks = ("resourceexhausted", "outofmemory", "out of memory", "oom when allocating")
     return isinstance(error, MemoryError) or any(mark in words for mark in marks)
@@ -78,7 +78,7 @@ def is_out_of_memory(error: BaseException) -> bool:
 
 @contextlib.contextmanager
 def memory_errors() -> Iterator[None]:
-    """Turn an engine's running out of memory inside the block into a ResourceError."""
+    """Turn an out-of-memory error of the engine inside the block into a ResourceError."""
     try:
         yield
     except Exception as error:  # Engines have no class in common for this; any other goes on.

@@ -1,4 +1,4 @@
-"""Event files, which TensorBoard reads: TensorFlow writes them, whatever engine Keras runs on."""
+"""Event files for TensorBoard; TensorFlow writes them for every engine."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ class EventFile:
     Not `tf.summary`, which needs TensorBoard for scalars and the engine's device for writing.
 
     Args:
-        path: has `tfevents` in its name, by which TensorBoard knows it.
+        path: the file; TensorBoard finds it by `tfevents` in its name.
     """
 
     def __init__(self, path: Path):

@@ -1,4 +1,4 @@
-"""Models as compiled functions: what they answer, how that changes with their input, its shapes."""
+"""Models as compiled functions: predictions, gradients and shapes."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def inference(
 
     Args:
         model: with one input or a list of them, one output or a list of them.
-        dtype: of the arrays that come out: `float32` or `bfloat16`.
+        dtype: the dtype of the output arrays: `float32` or `bfloat16`.
     """
     convert = keras.tree.map_structure
     if engine_name() != "tensorflow":
@@ -43,15 +43,15 @@ def inference(
 def value_and_gradient(
     function: _Function, model: keras.Model
 ) -> Callable[..., tuple[np.ndarray, np.ndarray]]:
-    """Compile one value for each row of a batch, and how it changes with the batch.
+    """Compile one value for each row of a batch, and its gradient by the batch.
 
-    Compiled once for each shape, so whoever has a last, smaller batch fills it up. The variables of
-    `model` are read anew at every call.
+    The function is compiled once for each shape, so callers pad a last, smaller batch. The current
+    variables of `model` are used in every call.
 
     Args:
         function: (x, *others) -> values (n,), one for each row of x, in operations of `keras.ops`
             and calls of `model` with `training=False`. Rows do not depend on each other.
-        model: whose variables the function reads.
+        model: the model whose variables the function reads.
 
     Returns:
         A function of float32 x and arrays of anything else -> values (n,) and their gradient, the
@@ -115,7 +115,7 @@ def _torch_gradient(function: _Function, _model: keras.Model) -> _Gradient:
 
 @contextlib.contextmanager
 def drawing() -> Iterator[None]:
-    """Inside the block, models are made without memory: they have shapes, and no numbers."""
+    """Inside the block, models are built with shapes only, without memory for weights."""
     graph = tf.Graph().as_default() if engine_name() == "tensorflow" else contextlib.nullcontext()
     with keras.StatelessScope(initialize_variables=False), graph:
         yield

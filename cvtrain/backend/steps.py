@@ -16,7 +16,7 @@ import numpy as np
 from cvtrain.backend.engine import engine_name, keras, tf
 
 NO_TOTALS = {"loss": 0.0, "accuracy": 0.0, "images": 0.0}
-"""What the sums of a training step are before the first."""
+"""The sums before the first step."""
 
 
 class TrainStep(Protocol):
@@ -56,8 +56,8 @@ def train_step(
     """Compile the training step of `model`, which returns logits, for the engine.
 
     Args:
-        model: from a batch of images to logits (n, classes).
-        optimizer: updates `model.trainable_variables`; built here if it is not yet.
+        model: a model from a batch of images to logits (n, classes).
+        optimizer: the optimizer of `model.trainable_variables`; built here if it is not yet.
         class_weights: (classes,) factors of the loss; None for ones.
         label_smoothing: share of each label, in [0, 1), that is spread evenly over all classes
             (Szegedy et al. 2016, arXiv:1512.00567, section 7).
@@ -78,8 +78,8 @@ def moving_average(
     """Compile one update of exponential moving averages.
 
     Returns:
-        A function of the decay d in 0..1: each average a goes on to a + (1 - d) (v - a), with its
-        variable v. Where the two are equal, a stays as it is to the last bit.
+        A function of the decay d in 0..1: it sets each average a to a + (1 - d) (v - a), with its
+        variable v. If the two are equal, a does not change by a single bit.
     """
 
     def update(share: Any) -> None:
@@ -95,7 +95,7 @@ def moving_average(
 
 
 def not_finite(variables: Sequence[keras.Variable]) -> list[keras.Variable]:
-    """Those with values that are not finite; the device reads the values, and is asked once."""
+    """The variables with non-finite values; the check waits for the device only once."""
     ops = keras.ops
     known = [each for each in variables if keras.backend.is_float_dtype(each.dtype)]
     if not known:

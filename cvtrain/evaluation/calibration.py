@@ -1,8 +1,7 @@
-"""How far a confidence can be trusted, and below which one it is better to answer nothing.
+"""Calibration of confidences, and thresholds below which a classifier abstains.
 
-A temperature makes confidences honest, a threshold on them makes a classifier that abstains. Both
-are chosen on validation images, from labels and probabilities alone: the model is not needed, and
-not changed.
+A temperature calibrates the confidences; a threshold on them makes the classifier abstain. Both
+are chosen on validation images from labels and probabilities alone; the model is not needed.
 """
 
 from dataclasses import dataclass
@@ -14,39 +13,39 @@ from cvtrain.evaluation.metrics import accuracy_interval
 
 LOWEST_TEMPERATURE, HIGHEST_TEMPERATURE = 0.1, 10.0
 CONFIDENCE = 0.95
-"""How sure a promised risk is."""
+"""The confidence level of a guaranteed risk."""
 
 COVERAGES = (1.0, 0.95, 0.9, 0.85, 0.8, 0.75, 0.7, 0.6, 0.5, 0.4)
-"""The coverages among which a promised risk is looked for."""
+"""The coverages among which a guaranteed risk is searched."""
 
 _SMALLEST = float(np.finfo(np.float32).tiny)
 
 
 @dataclass(frozen=True)
 class Abstention:
-    """When to answer.
+    """The rule that decides which images are answered.
 
     Attributes:
-        temperature: that the probabilities are given first.
-        threshold: the least confidence that is an answer, in 0..1; 0 answers everything.
+        temperature: the temperature with which the probabilities are calibrated first.
+        threshold: the lowest confidence that is an answer, in 0..1; 0 answers everything.
     """
 
     temperature: float
     threshold: float
 
     def answers(self, probabilities: np.ndarray) -> np.ndarray:
-        """(n,) bool: is the image answered? `probabilities` (n, classes) have the temperature."""
+        """(n,) bool: is the image answered? `probabilities` (n, classes) are calibrated."""
         return probabilities.max(axis=1) >= self.threshold
 
 
 @dataclass(frozen=True, eq=False)
 class RiskCoverage:
-    """What every threshold would do, from the strictest to the one that answers everything.
+    """Coverage and risk of every threshold, from the strictest to the one that answers all images.
 
     Attributes:
         thresholds: (k,) the distinct confidences, falling.
         coverage: (k,) share of the images that are answered, in 0..1.
-        risk: (k,) share of errors among those, in 0..1.
+        risk: (k,) error rate among the answered images, in 0..1.
     """
 
     thresholds: np.ndarray
@@ -65,8 +64,8 @@ def fit_temperature(labels: np.ndarray, probabilities: np.ndarray) -> float:
     """The temperature in 0.1..10 that gives `with_temperature` the least mean log loss.
 
     Guo et al. (2017), On Calibration of Modern Neural Networks, section 4.2. The loss is convex in
-    1/T, so its slope has one root. Where every image is right the loss falls forever as T does,
-    and nothing says how wrong a confidence can be: the temperature is then 1.
+    1/T, so its slope has one root. If every image is classified correctly, the loss has no minimum
+    and the temperature is 1.
 
     Args:
         labels: (n,) true class indices of images that the model was not trained on.
@@ -91,10 +90,10 @@ def fit_temperature(labels: np.ndarray, probabilities: np.ndarray) -> float:
 
 
 def with_temperature(probabilities: np.ndarray, temperature: float) -> np.ndarray:
-    """softmax(log p / T), (n, classes) float64; the most probable class stays that.
+    """softmax(log p / T), (n, classes) float64; the most probable class stays the same.
 
     Guo et al. (2017), equation 9: the logarithm of a probability is its logit, up to a constant
-    that the softmax does not see.
+    that does not change the softmax.
     """
     return softmax(_logits(probabilities) / temperature)
 
@@ -123,7 +122,7 @@ def risk_coverage(labels: np.ndarray, probabilities: np.ndarray) -> RiskCoverage
 def threshold_for_coverage(probabilities: np.ndarray, coverage: float) -> float:
     """The highest threshold that answers at least the share `coverage` (0..1] of the images.
 
-    Of a coverage of 1 it is 0: other images may be less sure than all of these, and are answered.
+    It is 0 for a coverage of 1, so that new images with a lower confidence are answered as well.
     """
     if coverage == 1:
         return 0.0
@@ -134,13 +133,13 @@ def threshold_for_coverage(probabilities: np.ndarray, coverage: float) -> float:
 
 
 def coverage_to_come(num_answered: int, num_images: int) -> tuple[float, float]:
-    """95 % interval of the coverage on other images, of a threshold that was chosen by some.
+    """95 % interval of the coverage of a threshold on images other than those it was chosen on.
 
     Above the k-th highest of n confidences lies a share of all images that is distributed as
-    Beta(k, n + 1 - k), whatever the confidences are (Wilks, 1941).
+    Beta(k, n + 1 - k), for any distribution of the confidences (Wilks, 1941).
 
     Args:
-        num_answered: k, of those that it was chosen by.
+        num_answered: k, the number of answered images among those it was chosen on.
         num_images: n.
 
     Returns:
@@ -153,13 +152,13 @@ def coverage_to_come(num_answered: int, num_images: int) -> tuple[float, float]:
 
 
 def risk_bounds(labels: np.ndarray, probabilities: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Thresholds of ten coverages, 100 % to 40 %, and what bounds the risk of each.
+    """Thresholds of ten coverages, 100 % to 40 %, and an upper bound of the risk of each.
 
     With probability 0.95 over the draw of the images *all* ten true risks are below their bounds,
     so the best of them may be picked: each is the binomial tail bound (Clopper and Pearson, 1934)
     with a tenth of the 0.05. After Geifman and El-Yaniv (2017), Selective Classification for Deep
-    Neural Networks, algorithm 1. Their bisection makes about as many tests, and its promise needs a
-    risk that rises with coverage; that of ten coverages fixed beforehand does not.
+    Neural Networks, algorithm 1. Their bisection makes about as many tests, but its guarantee needs
+    a risk that rises with coverage; ten coverages fixed beforehand do not.
 
     Args:
         labels: (n,) true class indices of images like those to come, none of them trained on.
@@ -182,10 +181,10 @@ def risk_bounds(labels: np.ndarray, probabilities: np.ndarray) -> tuple[np.ndarr
 
 
 def threshold_for_risk(labels: np.ndarray, probabilities: np.ndarray, risk: float) -> float | None:
-    """The threshold of most coverage whose risk is at most `risk`, with a confidence of 0.95.
+    """The threshold of highest coverage whose risk is at most `risk`, with a confidence of 0.95.
 
-    None where no threshold of `risk_bounds` shows that: the model is not good enough, or there are
-    too few images to tell.
+    None if no threshold of `risk_bounds` guarantees that: the model is not good enough, or there
+    are too few images.
     """
     thresholds, bounds = risk_bounds(labels, probabilities)
     shown = np.flatnonzero(bounds <= risk)
@@ -195,16 +194,16 @@ def threshold_for_risk(labels: np.ndarray, probabilities: np.ndarray, risk: floa
 def coverage_and_risk(
     labels: np.ndarray, probabilities: np.ndarray, threshold: float
 ) -> dict[str, Any]:
-    """What a threshold does to these images, ready for JSON.
+    """Coverage and risk of a threshold on these images, ready for JSON.
 
     Args:
         labels: (n,) true class indices.
-        probabilities: (n, classes), with the temperature.
-        threshold: the least confidence that is an answer.
+        probabilities: (n, classes), calibrated.
+        threshold: the lowest confidence that is an answer.
 
     Returns:
         `num_images`, `num_answered`, `num_wrong` of those, `coverage` and `risk` with Wilson's 95 %
-        intervals (`coverage_interval`, `risk_interval`); risks are None where nothing is answered.
+        intervals (`coverage_interval`, `risk_interval`); risks are None if nothing is answered.
     """
     answered = probabilities.max(axis=1) >= threshold
     num_answered = int(answered.sum())
@@ -221,7 +220,7 @@ def coverage_and_risk(
 
 
 def _logits(probabilities: np.ndarray) -> np.ndarray:
-    """Their logarithms, float64; a probability that underflowed counts as the least float32."""
+    """Logarithms, float64; a probability that underflowed counts as the smallest float32."""
     return np.log(np.maximum(probabilities.astype(np.float64), _SMALLEST))
 
 

@@ -1,4 +1,4 @@
-"""How errors fall with the number of training images, and where that leads.
+"""Fit how errors fall with the number of training images, and extrapolate.
 
 Errors of classifiers follow a power law with a floor, e(n) = a + b n^-c: J. Hestness et al. (2017),
 Deep Learning Scaling is Predictable, Empirically, arXiv:1712.00409; C. Cortes et al. (1993),
@@ -8,24 +8,23 @@ Learning Curves: Asymptotic Values and Rate of Convergence.
 import numpy as np
 
 FARTHEST = 4
-"""How many times the data that were measured the law is followed: beyond it is guessing."""
+"""The largest extrapolation, as a multiple of the largest measured size."""
 
 FEWEST_SIZES = 4
-"""The law has three parameters, and three points always lie on such a curve."""
+"""The fewest sizes to fit: the law has three parameters, so three points always fit."""
 
-# From hardly better with ten times the data to ten times better, steeper than any was measured.
+# Ten times the data lowers the error by a tenth (0.05) to a factor of ten (1.0).
 _EXPONENTS = np.geomspace(0.05, 1.0, 100)
 
 
 def resampled_errors(correct: np.ndarray, *, num_draws: int = 1000, seed: int = 0) -> np.ndarray:
-    """Errors as they might have come out with other training subsets and other test images.
+    """Bootstrap the errors over training subsets and test images (B. Efron, 1979).
 
-    The bootstrap of B. Efron (1979), of both at once: a draw takes as many subsets, each with all
-    its sizes, and as many images as there are.
+    A draw resamples both with replacement; a subset keeps all its sizes.
 
     Args:
-        correct: (sizes, subsets, images) bool: was the image classified right after training on
-            that subset of that size?
+        correct: (sizes, subsets, images) bool: whether the image was classified correctly after
+            training on that subset of that size.
 
     Returns:
         (draws, sizes), in 0..1.
@@ -44,9 +43,9 @@ def resampled_errors(correct: np.ndarray, *, num_draws: int = 1000, seed: int = 
 
 
 def extrapolate(sizes: np.ndarray, errors: np.ndarray, targets: np.ndarray) -> np.ndarray:
-    """Fit the law to each row of errors, and follow it.
+    """Fit the law to each row of errors, and extrapolate it.
 
-    Least squares weighted by the size, because what happens next is told by the end of the curve
+    Least squares are weighted by the size, because the end of the curve matters most
     (R. L. Figueroa et al., 2012, Predicting sample size required for classification performance);
     a >= 0, b >= 0 and c in 0.05..1.
 

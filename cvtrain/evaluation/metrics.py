@@ -1,7 +1,7 @@
-"""Probabilities and true labels -> the numbers that are reported.
+"""Metrics of probabilities and true labels.
 
-Computed once, written to `run.json`, and read from there by whoever shows them. Each can be
-recomputed from the predictions CSV with scikit-learn.
+They are computed once, written to `run.json`, and read from there by every page and table. Each can
+be recomputed from the predictions CSV with scikit-learn.
 """
 
 from collections.abc import Callable, Container, Iterable, Sequence
@@ -14,24 +14,24 @@ import numpy as np
 NUM_CALIBRATION_BINS = 15
 
 NUM_MISTAKES = 24
-"""So many of the worst are shown."""
+"""The number of worst mistakes that are shown."""
 
 _Z_95 = 1.959963984540054  # standard errors between which 95 % of a normal distribution lie
 _CHANCE_ERRORS = 2.0  # standard errors beyond which a difference is not chance
-_LEAST_GAIN = 0.05  # share of the loss of guessing that is worth a word
+_LEAST_GAIN = 0.05  # share of the loss of guessing; a smaller gain does not count
 
 
 @dataclass(frozen=True)
 class AgainstGuessing:
-    """What a model says of images that it has not learnt, and what one can say without looking.
+    """Scores of a model on images that it was not trained on, and those of guessing.
 
     Attributes:
-        num_images: of all classes.
-        accuracy, loss: of the model, in 0..1 and in nats; a loss that is not known is infinite.
-        most_frequent: accuracy of answering the most frequent class each time.
-        entropy: of the shares of the classes, in nats: no answer that is the same for all images
-            has a smaller cross-entropy (Gibbs' inequality).
-        loss_error: standard error of the difference of the two losses; 0 where it is not known.
+        num_images: number of images of all classes.
+        accuracy, loss: the scores of the model, in 0..1 and in nats; an unknown loss is infinite.
+        most_frequent: accuracy of always predicting the most frequent class.
+        entropy: entropy of the class frequencies in nats: no constant prediction has a smaller
+            cross-entropy (Gibbs' inequality).
+        loss_error: standard error of the difference of the two losses; 0 if it is not known.
     """
 
     num_images: int
@@ -43,9 +43,9 @@ class AgainstGuessing:
 
     @property
     def is_better(self) -> bool:
-        """Does the model know more than nothing, by its accuracy or its loss, beyond chance?
+        """Is the model significantly better than guessing, by its accuracy or its loss?
 
-        Of images of one class nobody can tell: True.
+        True if all images are of one class, where this cannot be measured.
         """
         if not self.entropy:
             return True
@@ -56,7 +56,7 @@ class AgainstGuessing:
 
 
 def against_guessing(labels: np.ndarray, probabilities: np.ndarray) -> AgainstGuessing:
-    """Hold what a model says of images that it has not learnt against guessing.
+    """Compare a model with guessing on images that it was not trained on.
 
     Args:
         labels: (n,) true class indices.
@@ -77,11 +77,11 @@ def against_guessing(labels: np.ndarray, probabilities: np.ndarray) -> AgainstGu
 def scores_against_guessing(
     counts: Sequence[int], accuracy: float, loss: float = float("inf"), loss_error: float = 0.0
 ) -> AgainstGuessing:
-    """The same, where no more is known than scores.
+    """Compare a model with guessing by its scores alone.
 
     Args:
-        counts: (classes,) images of each class, among those that it was measured on.
-        accuracy, loss, loss_error: as `AgainstGuessing` has them.
+        counts: (classes,) images of each class among those that were evaluated.
+        accuracy, loss, loss_error: the scores, as in `AgainstGuessing`.
     """
     shares = np.asarray(counts, float) / max(1, np.sum(counts))
     known = shares[shares > 0]
@@ -93,8 +93,8 @@ def scores_against_guessing(
 def accuracy_interval(num_correct: int, num_images: int) -> tuple[float, float]:
     """Wilson's 95 % confidence interval of an accuracy, both ends in 0..1.
 
-    Wilson (1927), JASA 22, 209-212; it stays inside 0..1 and is fair near 1, where the usual
-    plus-minus is not.
+    Wilson (1927), JASA 22, 209-212; it stays inside 0..1 and is accurate near 1,
+    where the normal approximation is not.
     """
     # In closed form, because a report would wait a second for scipy.stats.
     share, z = num_correct / num_images, _Z_95
@@ -107,7 +107,7 @@ def accuracy_interval(num_correct: int, num_images: int) -> tuple[float, float]:
 
 
 class CalibrationBin(TypedDict):
-    """Images of nearly one confidence; the mean confidence and the accuracy are in 0..1."""
+    """Images of similar confidence; the mean confidence and the accuracy are in 0..1."""
 
     num_images: int
     num_correct: int
@@ -157,16 +157,16 @@ def calibration_error(labels: np.ndarray, probabilities: np.ndarray) -> float:
 def mcnemar(correct_a: np.ndarray, correct_b: np.ndarray) -> dict[str, Any]:
     """McNemar's exact test of two classifiers on the same images: are they equally accurate?
 
-    Only images that one of them has right and the other wrong can tell; if both are as good, each
-    of these is a fair coin. McNemar (1947), Psychometrika 12, 153-157, with the binomial itself in
-    place of its approximation.
+    Only images that exactly one of them classifies correctly are counted; under the null hypothesis
+    each of the two is equally likely to be the correct one. McNemar (1947), Psychometrika 12,
+    153-157, with the binomial distribution in place of its approximation.
 
     Args:
-        correct_a, correct_b: (n,) bool, one entry an image, in the same order.
+        correct_a, correct_b: (n,) bool, one entry per image, in the same order.
 
     Returns:
-        `only_a` and `only_b`, the images that one alone has right, and `p`, the two-sided
-        probability of a difference at least as large by chance; 1.0 where no image differs.
+        `only_a` and `only_b`, the numbers of images that only one of them classifies correctly, and
+        the two-sided p-value `p`; 1.0 if there is no such image.
     """
     from scipy.stats import binomtest
 
@@ -180,9 +180,9 @@ def mcnemar(correct_a: np.ndarray, correct_b: np.ndarray) -> dict[str, Any]:
 def auc(labels: np.ndarray, probabilities: np.ndarray) -> float:
     """Area under the ROC curve of each class against all others, mean over the classes.
 
-    The probability that an image of the class has more of it than one of another class, ties half
-    (Hanley and McNeil 1982, Radiology 143, 29-36). Classes with no images or with all of them are
-    left out; 0.5, that of guessing, where no class is left.
+    The probability that an image of the class is ranked above an image of another class; ties count
+    half (Hanley and McNeil 1982, Radiology 143, 29-36). Classes with no images or with all of them
+    are left out; 0.5, the value of guessing, if no class is left.
     """
     from scipy.stats import rankdata
 
@@ -204,9 +204,9 @@ def balanced_accuracy(labels: np.ndarray, probabilities: np.ndarray) -> float:
 
 
 def macro_f1(labels: np.ndarray, probabilities: np.ndarray) -> float:
-    """Mean F1 of the classes, each 2 TP / (2 TP + FP + FN), as `sklearn.metrics.f1_score` has it.
+    """Mean F1 of the classes, each 2 TP / (2 TP + FP + FN), as in `sklearn.metrics.f1_score`.
 
-    Classes that no image has or is taken for are left out.
+    Classes without images and predictions are left out.
     """
     predicted, num_classes = probabilities.argmax(axis=1), probabilities.shape[1]
     hits = np.bincount(labels[predicted == labels], minlength=num_classes)
@@ -227,7 +227,7 @@ def top_5(labels: np.ndarray, probabilities: np.ndarray) -> float:
 METRICS: dict[str, Callable[[np.ndarray, np.ndarray], float]] = {
     function.__name__: function for function in (auc, balanced_accuracy, macro_f1, top_5)
 }
-"""Metrics that a config can ask for (`sections.stages.Metric` has their names): true class indices
+"""Metrics that a config can name (`sections.stages.Metric` has their names): true class indices
 (n,) and probabilities (n, classes), n > 0 -> a number in 0..1, the higher the better."""
 
 
@@ -243,7 +243,7 @@ def log_losses(labels: np.ndarray, probabilities: np.ndarray) -> np.ndarray:
 
 
 def worst_mistakes(labels: np.ndarray, probabilities: np.ndarray) -> list[int]:
-    """Positions of the images that are taken for another class, the greatest loss first.
+    """Positions of the misclassified images, the highest loss first.
 
     At most `NUM_MISTAKES` of them.
 
@@ -259,8 +259,8 @@ def worst_mistakes(labels: np.ndarray, probabilities: np.ndarray) -> list[int]:
 def summarize(
     labels: np.ndarray, probabilities: np.ndarray, metrics: Iterable[str] = ()
 ) -> dict[str, Any]:
-    """The short form for `run.json`: num_images, accuracy, accuracy_interval, loss, and those of
-    `METRICS` that are named."""
+    """The short form for `run.json`: num_images, accuracy, accuracy_interval, loss, and the named
+    `METRICS`."""
     num_correct = int((probabilities.argmax(axis=1) == labels).sum())
     return {
         "num_images": len(labels),

@@ -1,4 +1,4 @@
-"""Which labels are likely wrong, by what a classifier says that has not learnt them.
+"""Find labels that are likely wrong, by the predictions of a classifier not trained on them.
 
 C. G. Northcutt, L. Jiang and I. L. Chuang (2021), Confident Learning: Estimating Uncertainty in
 Dataset Labels, arXiv:1911.00068.
@@ -15,13 +15,13 @@ from cvtrain.errors import RunError
 from cvtrain.system.text import csv_text, escape
 
 MOST_LISTED = 500
-"""So many lines has the list at most: nobody looks at more."""
+"""The largest number of lines in the list."""
 
 LEAST_ODDS = 10
-"""How many times as probable as the label the suggestion has to be.
+"""The least odds of the suggestion against the label.
 
-Where a model is weak, the confident joint alone accuses a third of all images. On photographs with
-swapped labels, this doubles the share of the list that is wrong, and costs a tenth of those found
+With a weak model, the confident joint alone lists a third of all images. On photographs with
+swapped labels, this limit doubles the precision of the list and lowers its recall by a tenth
 (benchmarks/planted_mislabels.py).
 """
 
@@ -31,11 +31,11 @@ class LikelyMislabel:
     """An image whose label is likely wrong.
 
     Attributes:
-        file: its name.
-        split: which it is in.
-        label: the class that it is said to be of.
-        suggestion: the class that it looks like.
-        p_label, p_suggestion: probabilities of the two, in 0..1.
+        file: the name of the file.
+        split: the split of the image.
+        label: the given class.
+        suggestion: the predicted class.
+        p_label, p_suggestion: the probabilities of the two classes, in 0..1.
     """
 
     file: str
@@ -49,26 +49,26 @@ class LikelyMislabel:
 def likely_mislabels(
     labels: np.ndarray, probabilities: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Images that are confidently of another class than their label says.
+    """Find images that are confidently predicted as another class than their label.
 
-    How confident is confident, each class says itself: at least as probable as it is on average for
-    the images with its label (equation 2). Where several classes are, the most probable one counts.
-    That is off the diagonal of the paper's confident joint; besides, the odds have to be high.
+    A prediction is confident if its class is at least as probable as it is on average for the
+    images with that label (equation 2); of several such classes the most probable one counts. These
+    images are off the diagonal of the paper's confident joint. In addition, the odds must be high.
 
     Args:
-        labels: (n,) class indices, as they are given.
+        labels: (n,) given class indices.
         probabilities: (n, classes) of a classifier that was not trained on these images.
 
     Returns:
-        Positions (k,) of the images, the likeliest first: by the odds of the suggestion against the
-        label. And the suggestions, (k,) class indices.
+        Positions (k,) of the images, by falling odds of the suggestion against the label, and the
+        suggestions, (k,) class indices.
     """
     everyone = np.arange(len(labels))
     own = probabilities[everyone, labels].astype(np.float64)
     num_classes = probabilities.shape[1]
     counts = np.bincount(labels, minlength=num_classes)
     sums = np.bincount(labels, weights=own, minlength=num_classes)
-    # Nobody knows how confident is confident in a class without images, so it is never suggested.
+    # A class without images has no average probability, so it is never suggested.
     thresholds = np.where(counts > 0, sums / np.maximum(counts, 1), np.inf)
     confident = np.where(probabilities >= thresholds, probabilities, 0.0)
     suggestions = confident.argmax(axis=1)
@@ -113,7 +113,7 @@ def rank(found: Sequence[LikelyMislabel]) -> list[LikelyMislabel]:
 
 
 def mislabels_csv(found: Sequence[LikelyMislabel]) -> str:
-    """The first `MOST_LISTED` as `mislabels.csv`: one line an image, a column for each field."""
+    """The first `MOST_LISTED` as `mislabels.csv`: one line per image, one column per field."""
     columns = [field.name for field in fields(LikelyMislabel)]
     lines = [
         [f"{value:.4g}" if isinstance(value, float) else value for value in astuple(suspect)]
@@ -123,7 +123,7 @@ def mislabels_csv(found: Sequence[LikelyMislabel]) -> str:
 
 
 def read_mislabels(path: Path) -> list[LikelyMislabel]:
-    """Read what `mislabels_csv` wrote; names are as `text.csv_cell` leaves them.
+    """Read the file that `mislabels_csv` wrote; names are escaped by `text.csv_cell`.
 
     Raises:
         RunError: the file is missing or damaged.

@@ -1,4 +1,4 @@
-"""What a training and its saved model say: told when it ends, and kept in `run.json`."""
+"""Diagnose a training and its saved model: printed at its end and recorded in `run.json`."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
@@ -12,7 +12,7 @@ from cvtrain.steps.session import RunSession
 from cvtrain.steps.training_outcome import TrainingResult
 from cvtrain.system.console import Console
 
-_MOST_TOLD = 2
+_MOST_PRINTED = 2
 
 
 def diagnose(
@@ -21,11 +21,11 @@ def diagnose(
     metrics: Mapping[str, Any],
     held_out: AgainstGuessing,
 ) -> list[dict[str, str]]:
-    """`reading` of run.json, the most important first.
+    """The findings for `reading` of run.json, the most important first.
 
     Args:
-        course: what the training has led to.
-        metrics: as run.json will have them.
+        result: the result of the training.
+        metrics: the metrics for run.json.
         held_out: the saved model on the validation and test images.
     """
     record, counts = session.run.record, session.dataset.index.counts
@@ -45,8 +45,8 @@ def diagnose(
 
 
 def print_diagnosis(readings: Sequence[Mapping[str, str]], console: Console) -> None:
-    """Print the most important ones, with the YAML to try."""
-    for reading in readings[:_MOST_TOLD]:
+    """Print the two most important findings, with the YAML to try."""
+    for reading in readings[:_MOST_PRINTED]:
         console.result(f"\n{reading['detail']}")
         if reading["proposal"]:
             console.result(f"To try:\n{indent(reading['proposal'].rstrip(), '  ')}")

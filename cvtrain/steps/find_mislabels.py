@@ -1,8 +1,8 @@
-"""Which images are likely labelled wrongly: asked at the end of every command that trains.
+"""Find images that are likely labelled wrongly, at the end of every command that trains.
 
-Validation and test images are judged by the model itself, which has not learnt them. Training
-images are judged where a frozen backbone has features of them, by classifiers that are fitted on
-the other images; a network that was trained on an image knows its label, right or wrong.
+Validation and test images are judged by the model itself, which was not trained on them. Training
+images are judged by classifiers that were fitted to the features of other images, if a frozen
+backbone gave features: a network that was trained on an image reproduces its label, right or wrong.
 """
 
 from collections.abc import Mapping, Sequence
@@ -39,11 +39,11 @@ _MOST_SHOWN = 3
 
 @dataclass(frozen=True)
 class MislabelSearch:
-    """Training images that were judged.
+    """The search for mislabels among training images.
 
     Attributes:
-        num_images: how many.
-        suspects: those of them that are likely labelled wrongly.
+        num_images: number of images that were judged.
+        suspects: the images among them that are likely labelled wrongly.
     """
 
     num_images: int = 0
@@ -51,21 +51,20 @@ class MislabelSearch:
 
 
 NO_SEARCH = MislabelSearch()
-"""Where there are no features, or nobody was asked."""
+"""The result if no training image was judged."""
 
 
 def search_training_images(session: RunSession, rows: "Rows") -> MislabelSearch:
-    """Ask of each training image what logistic regression on the others' features makes of it.
+    """Judge each training image by a logistic regression on the features of the others.
 
-    Copies of an image are in one fold. Classes with fewer images than there are folds are left out:
-    of one or two images a classifier learns little. A backbone that was itself trained on these
-    images has learnt their labels, and finds less.
-
-    Of classifiers that are no better than guessing nothing is asked.
+    Copies of an image are in one fold. Classes with fewer images than folds are left out, because a
+    classifier learns little from one or two images. A backbone that was itself trained on these
+    images has learnt their labels, so fewer mislabels are found with it. Classifiers that are no
+    better than guessing judge nothing.
 
     Args:
-        rows: maps (n, height, width, channels) of the training images; of several views the first
-            counts.
+        rows: maps (n, height, width, channels) of the training images; only the first of several
+            views is used.
     """
     index = session.dataset.index
     split = index.splits["train"]
@@ -95,7 +94,7 @@ def search_training_images(session: RunSession, rows: "Rows") -> MislabelSearch:
 
 
 def judged_before(source: Run, session: RunSession) -> MislabelSearch:
-    """What the run that this one goes on from found about the same training images."""
+    """The mislabels that the source run found among the same training images."""
     if source.record.data.digest != session.dataset.digest:
         return NO_SEARCH
     mislabels = source.record.mislabels
@@ -119,12 +118,12 @@ def find_mislabels(
     *,
     left_out: str = "",
 ) -> tuple[list[LikelyMislabel], dict[str, Any]]:
-    """Commit `mislabels.csv`; its lines, and `mislabels` of run.json.
+    """Commit `mislabels.csv`; return its entries and the field `mislabels` of run.json.
 
     Args:
-        probabilities: (n, classes) of the saved model, by split; validation and test count.
-        training: what is known of the training images.
-        left_out: why that model judges nothing, where it does not.
+        probabilities: (n, classes) of the saved model by split; validation and test are used.
+        training: the result for the training images.
+        left_out: the reason for which the model judges nothing; empty if it does.
     """
     found, judged = list(training.suspects), {"train": training.num_images}
     if not left_out:
@@ -148,7 +147,7 @@ def find_mislabels(
 def print_mislabels(
     run: Run, found: Sequence[LikelyMislabel], record: Mapping[str, Any], console: Console
 ) -> None:
-    """Print how many images are likely labelled wrongly, and the likeliest of them.
+    """Print the number of likely mislabels, and the most likely ones.
 
     Args:
         found, record: as `find_mislabels` returns them.

@@ -35,7 +35,7 @@ _UNLEARNT = (
     "the saved model is not significantly better than guessing on images that it has not learnt, "
     "so its mistakes say nothing about them"
 )
-"""Why some lists are left out."""
+"""The reason for which the lists of mistakes and mislabels are left out."""
 
 
 def finish(
@@ -51,23 +51,25 @@ def finish(
     """Measure the saved model, draw, and complete `run.json`.
 
     Args:
-        model: as it was saved.
-        course: what its training has led to.
-        parts: the samples to measure it on: train (all or some of them), validation, test.
-        predict: name of a part -> probabilities (n, classes) of the model as it was saved.
-        training: what is known about the labels of the training images.
-        untuned: (n, classes) of the test images by the model that fine-tuning started from.
+        model: the saved model.
+        result: the result of its training.
+        parts: the samples of each split on which it is evaluated: train (all or some of them),
+            validation, test.
+        predict: a function from the name of a part to the probabilities (n, classes) of the model.
+        training: the likely mislabels among the training images.
+        untuned: probabilities (n, classes) of the test images by the model that fine-tuning started
+            from.
 
     Raises:
-        TrainingError: the saved model gives probabilities that are not finite; it is removed.
-        Stopped: on request; the model is saved, `--resume` measures it.
+        TrainingError: the probabilities of the saved model are not finite; it is removed.
+        Stopped: on request; the model is saved, and `--resume` evaluates it.
     """
     run, watch = session.run, session.watch
     with watch.phase("evaluate"):
         probabilities = {name: predict(name) for name in parts}
     check_finite(run, probabilities)
     metrics = measure(session, parts, probabilities)
-    # Runs that an earlier version began do not know how that model validated.
+    # Runs of earlier versions lack the validation metrics of that model.
     if untuned is not None and result.start is not None:
         before = _against_start(parts["test"].labels, untuned, probabilities["test"])
         run.update(start={**result.start, **before})
@@ -108,7 +110,7 @@ def finish(
 def measure(
     session: RunSession, parts: Mapping[str, Split], probabilities: Mapping[str, np.ndarray]
 ) -> dict[str, dict[str, Any]]:
-    """`metrics` of run.json; arguments as in `finish`."""
+    """The field `metrics` of run.json; arguments as in `finish`."""
     chosen = getattr(session.config, session.run.record.command.replace("-", "_")).metrics
     metrics = {
         name: summarize(split.labels, probabilities[name], chosen) for name, split in parts.items()
@@ -118,7 +120,7 @@ def measure(
 
 
 def tell_next(run: Run, seconds: float, console: Console) -> None:
-    """Print where everything is, and what one can do with it."""
+    """Print the contents of the run folder and the next commands."""
     console.result(
         f"\n{run.path}/ holds model.keras, run.json, history.csv, predictions-*.csv and figures/ "
         f"({duration(seconds)})"
@@ -138,7 +140,7 @@ def tell_next(run: Run, seconds: float, console: Console) -> None:
 
 
 def check_finite(run: Run, probabilities: Mapping[str, np.ndarray]) -> None:
-    """Raise TrainingError where a saved model has finite weights, and sums of them are not.
+    """Raise TrainingError if the probabilities of a saved model are not finite.
 
     The model is removed, because no later command could use it.
     """
@@ -156,13 +158,13 @@ def check_finite(run: Run, probabilities: Mapping[str, np.ndarray]) -> None:
 def _against_start(
     labels: np.ndarray, untuned: np.ndarray, probabilities: np.ndarray
 ) -> dict[str, float]:
-    """Of `start` in run.json, what the test images say of the model before and of the two."""
+    """The fields of `start` in run.json that are measured on the test images."""
     before, now = (rows.argmax(axis=1) == labels for rows in (untuned, probabilities))
     return {"test_accuracy": float(before.mean()), "p": mcnemar(before, now)["p"]}
 
 
 def draw_worst_mistakes(session: RunSession, probabilities: np.ndarray) -> None:
-    """Draw the test images that cost the most, with true and predicted class."""
+    """Draw the test images with the highest loss, with true and predicted class."""
     from cvtrain.plots import figures
 
     index, pixels = session.dataset.index, session.dataset.pixels

@@ -1,4 +1,4 @@
-"""A backbone that is cut for a head, and the head on it."""
+"""Cut a backbone at a layer, and attach a head to it."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from cvtrain.steps.session import RunSession
 
 
 def cut_backbone(session: RunSession, config: Config) -> tuple[keras.Model, str]:
-    """The backbone that a config names, and the layer where it is cut."""
+    """Open the backbone that a config names; return it and the layer where it is cut."""
     section = config.extract_features.backbone
     backbone = open_backbone(
         section, image_size=config.data.image_size, seed=config.seed, dataset=session.dataset
@@ -21,7 +21,7 @@ def cut_backbone(session: RunSession, config: Config) -> tuple[keras.Model, str]
 
 
 def finetuning_splits(config: Config, model: keras.Model) -> tuple[str, ...]:
-    """Layers whose outputs `finetune` of the same config will need of the same views."""
+    """Names of layers whose outputs `finetune` of the same config reads for the same views."""
     section = config.finetune
     if section is None or section.views not in (None, config.extract_features.views):
         return ()
@@ -30,7 +30,7 @@ def finetuning_splits(config: Config, model: keras.Model) -> tuple[str, ...]:
 
 
 def attach_dense_head(session: RunSession, backbone: keras.Model, cut: str) -> keras.Model:
-    """The backbone up to its cut, and new dense layers."""
+    """Attach new dense layers to the backbone at its cut."""
     config = session.config
     num_classes = len(session.dataset.index.class_names)
     head = config.extract_features.head

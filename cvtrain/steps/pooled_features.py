@@ -57,7 +57,7 @@ def pooled_features(
 
 
 def copies(index: Index) -> list[str] | None:
-    """What image each training file is of, to keep copies in one fold; None where all differ."""
+    """The group of copies of each training file, to keep them in one fold; None if all differ."""
     image_of = {
         path: image
         for images in index.different_images().values()

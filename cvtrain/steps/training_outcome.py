@@ -1,4 +1,4 @@
-"""What training has led to: its epochs, the one that was kept, and what it started from."""
+"""The result of training: its history, the epoch that was kept, and the start."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -11,20 +11,20 @@ from cvtrain.system.files import commit_text
 from cvtrain.system.text import csv_text
 from cvtrain.training.state import Row, Trained
 
-_MOST_DECAY = 0.1  # of a weight that decay may take away in a step
+_MOST_DECAY = 0.1  # share of a weight that decay may remove in a step
 
 
 @dataclass(frozen=True)
 class TrainingResult:
-    """What one stage of training, or several after one another, have led to.
+    """The result of one stage of training, or of several in a row.
 
     Attributes:
-        history: the rows of all of them, as one.
-        best_epoch: whose weights the model has, in that history; 0 for those of the start, None
-            for those of the last step.
-        start: val_loss and val_accuracy of the start, where it counts as an epoch.
+        history: the rows of all stages, numbered as one training.
+        best_epoch: the epoch of `history` whose weights the model has; 0 for those of the start,
+            None for those of the last step.
+        start: val_loss and val_accuracy of the start, if it counts as an epoch.
         moved: whether this stage changed the model.
-        idle: layers that were to be trained, and whose weights the loss does not depend on.
+        idle: names of layers to be trained whose weights get no gradient from the loss.
     """
 
     history: "Sequence[Row]" = ()
@@ -34,13 +34,13 @@ class TrainingResult:
     idle: frozenset[str] = frozenset()
 
     def by_column(self) -> dict[str, list[float]]:
-        """The history by column, one value an epoch; empty where nothing was trained by epochs."""
+        """The columns of the history, one value per epoch; empty if there are no epochs."""
         names = self.history[0] if self.history else ()
         return {name: [row[name] for row in self.history] for name in names}
 
 
 def continued(earlier: TrainingResult | None, trained: "Trained") -> TrainingResult:
-    """The course of the stages before and of one more."""
+    """The result of the stages before and of one more."""
     before = earlier or TrainingResult()
     history, best_epoch = concat_history(before.history, trained.history), trained.best_epoch
     if best_epoch:
@@ -52,7 +52,7 @@ def continued(earlier: TrainingResult | None, trained: "Trained") -> TrainingRes
 
 
 def record_result(run: Run, result: TrainingResult, outcome: str) -> None:
-    """Commit how training went: curves, and its part of run.json."""
+    """Commit the history, its curves and the outcome."""
     write_history(run, result.history)
     draw_history(run, result)
     run.update(outcome=outcome, epochs=len(result.history), best_epoch=result.best_epoch)
@@ -67,13 +67,13 @@ def against_overflow(
     precision: str,
     from_start: bool,
 ) -> str:
-    """What to do where numbers grew beyond all bounds, and what is left.
+    """Advice after a training that diverged, and which model is left.
 
     Args:
-        stage, number: its section, and which it is in its run, from 1.
-        course: up to there.
-        precision: that it computed in.
-        from_start: whether it was so before the first step.
+        stage, number: the section of the stage, and its number in the run, from 1.
+        result: the result up to there.
+        precision: the precision in which the model computed.
+        from_start: whether the first loss was already not finite.
     """
     kept = {
         None: "No epoch ended before that, and there is no model.",
@@ -94,12 +94,7 @@ def against_overflow(
 
 
 def _slower(optimizer: Mapping[str, Any], section: str, key: str) -> list[str]:
-    """Ways to take smaller steps.
-
-    Args:
-        optimizer, section: of the config.
-        key: of the stage in it.
-    """
+    """Ways to take smaller steps; `key` is the key of the stage in the config."""
     rate, lower = optimizer["learning_rate"], lower_rate(optimizer, section, 0.1)
     if rate * (optimizer["weight_decay"] or 0) > _MOST_DECAY:
         return [f"Lower {key}.optimizer.weight_decay from {optimizer['weight_decay']:g} to 0.01"]
@@ -110,14 +105,14 @@ def _slower(optimizer: Mapping[str, Any], section: str, key: str) -> list[str]:
 
 
 def concat_history(earlier: "Sequence[Row]", rows: "Sequence[Row]") -> "list[Row]":
-    """The rows of a stage after those of the stages before it; epochs and steps go on counting."""
+    """The rows of earlier stages and of one more; epochs and steps are counted through."""
     epochs, steps = (earlier[-1]["epoch"], earlier[-1]["step"]) if earlier else (0, 0)
     later = [row | {"epoch": row["epoch"] + epochs, "step": row["step"] + steps} for row in rows]
     return [*earlier, *later]
 
 
 def write_history(run: Run, rows: "Sequence[Row]") -> None:
-    """Commit `history.csv`: one line an epoch."""
+    """Commit `history.csv` with one line per epoch."""
     if rows:
         lines = [[f"{v:.7g}" if isinstance(v, float) else v for v in row.values()] for row in rows]
         commit_text(run.path / "history.csv", csv_text([list(rows[0]), *lines]))
@@ -128,6 +123,5 @@ def draw_history(run: Run, result: TrainingResult) -> None:
     from cvtrain.plots import figures
 
     if result.history:
-        columns = {key: [row[key] for row in result.history] for key in result.history[0]}
-        panels = figures.curve_panels(columns, result.best_epoch, result.start)
+        panels = figures.curve_panels(result.by_column(), result.best_epoch, result.start)
         figures.save(figures.draw_panels(panels), run.figures / "curves.png")

@@ -16,17 +16,17 @@ Predict = Callable[[np.ndarray], np.ndarray]
 
 
 def view_average(run: Run, num_views: int) -> Callable[[Predict], Predict]:
-    """How a model is asked about several views of each image, as the run's training made them.
+    """Average the predictions of a model over several views of each image.
 
     Args:
-        run: whose config says what training changed; its seed draws the views.
-        num_views: of each image, the image itself among them; 1 is that alone.
+        run: the run whose augmentation makes the views and whose seed draws them.
+        num_views: number of views of each image, including the image itself.
 
     Returns:
-        predict -> the mean of its probabilities over the views.
+        A function from `predict` to one that returns the mean of its probabilities over the views.
 
     Raises:
-        ConfigError: training did not change images in so many ways.
+        ConfigError: the augmentation of the run makes fewer different views.
         RunError: the run has no config.
     """
     if num_views == 1:

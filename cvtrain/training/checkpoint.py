@@ -1,7 +1,7 @@
-"""Checkpoints: everything that a training is at one moment, one atomic file each.
+"""Checkpoints: the complete state of a training, each in one atomic file.
 
 A file is an npz of plain arrays and one JSON text, followed by the SHA-256 of all that in 64
-hexadecimal digits; `numpy.load` reads it as it is. Nothing in it can run code.
+hexadecimal digits; `numpy.load` can read it. Nothing in it can run code.
 """
 
 import io
@@ -27,7 +27,7 @@ _SPACING = 50
 
 @dataclass(frozen=True)
 class Snapshot:
-    """What one checkpoint holds: JSON values, and arrays by name."""
+    """The content of one checkpoint: JSON values, and arrays by name."""
 
     values: dict[str, Any]
     arrays: dict[str, np.ndarray]
@@ -37,10 +37,10 @@ class Checkpoints:
     """The checkpoints in one folder; the newest two are kept.
 
     Args:
-        folder: where they lie; made when the first is saved.
-        every_seconds: how often to save, whatever it costs; None for once a minute and at the end
-            of epochs, and never so often that saving takes more than 3 % of the time.
-        warn: called with one line for each damaged checkpoint that is passed over.
+        folder: the folder; created when the first checkpoint is saved.
+        every_seconds: a fixed interval; None for once a minute and at the end of epochs, but so
+            rarely that saving takes at most 3 % of the time.
+        warn: called with one line for each damaged checkpoint that is skipped.
     """
 
     def __init__(
@@ -109,7 +109,7 @@ class Checkpoints:
 
 
 def _snapshot(path: Path) -> Snapshot | None:
-    """What a checkpoint holds; None where it is damaged, or nothing that `save` wrote."""
+    """The content of a checkpoint; None if it is damaged or was not written by `save`."""
     content = read_checksummed(path)
     if content is None:
         return None

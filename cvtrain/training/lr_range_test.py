@@ -1,7 +1,7 @@
-"""Which learning rate? The range test: train while the rate rises, and watch the loss.
+"""The learning rate range test: train while the rate rises, and record the loss.
 
 L. N. Smith, *Cyclical Learning Rates for Training Neural Networks*, section 3.3, arXiv:1506.01186,
-with the exponential rise and the early end that fastai gave it.
+with the exponential rise and the early end of fastai.
 """
 
 import math
@@ -20,12 +20,12 @@ _CHANCE = 1.5
 
 @dataclass(frozen=True)
 class RangeTest:
-    """What the losses were while the rate rose.
+    """The losses while the rate rose.
 
     Attributes:
-        rates: (n,) the learning rate of each step, rising.
-        losses: (n,) of its batch, before the step changed the weights; all finite.
-        smoothed: (n,) averaged over some steps before and after, so that nothing is moved sideways.
+        rates: (n,) rising learning rates of the steps.
+        losses: (n,) losses of the batches before each step; all finite.
+        smoothed: (n,) losses averaged symmetrically over the steps before and after.
     """
 
     rates: np.ndarray
@@ -39,12 +39,11 @@ class RangeTest:
 
     @property
     def suggestion(self) -> float | None:
-        """The rate at which half of the fall is done; None when the loss falls by less than 5 %, or
-        by no more than batches differ.
+        """The rate at which the loss has fallen by half of its whole fall; None if it falls by less
+        than 5 %, or by no more than batches differ.
 
-        In the middle of the fall it is steep, whatever its shape, and the loss is far from turning.
-        The steepest place itself, or the longest descent (fastai's `steep` and `valley`), would
-        often be that of a few lucky batches.
+        In the middle of the fall the curve is steep and far from its minimum. The steepest point,
+        or the longest descent (fastai's `steep` and `valley`), depends too much on single batches.
         """
         start = self.smoothed[: max(1, len(self.rates) // 8)].mean()
         end = int(self.smoothed.argmin())
@@ -59,7 +58,7 @@ class RangeTest:
     def noise(self) -> float:
         """Standard deviation of the logarithm of the loss from batch to batch, before it rises.
 
-        By the median difference of neighbours, which neither a slope nor a jump changes much.
+        It is estimated by the median difference of neighbours, which is robust to slopes and jumps.
         """
         before = np.log(
             np.maximum(self.losses, 1e-30)[
@@ -77,15 +76,15 @@ def range_test(
     num_steps: int = 100,
     on_step: Callable[[int, int], None] = lambda _done, _total: None,
 ) -> RangeTest:
-    """Take steps at rates that rise by a constant factor, until the loss has clearly diverged.
+    """Train with a rate that rises by a constant factor, until the loss diverges.
 
-    It ends early when the mean of three losses is four times the lowest such mean, or when a loss
-    is not finite.
+    The test ends early if the mean of three losses is four times the lowest such mean, or if a
+    loss is not finite.
 
     Args:
-        step: trains for one step at the rate it is given; the loss of its batch before that.
-        lowest, highest: the first rate and the last.
-        num_steps: how many there are, at least 3.
+        step: a function that trains one step at a given rate and returns the loss before it.
+        lowest, highest: the first and the last rate.
+        num_steps: the number of steps, at least 3.
         on_step: called after each step with (done, total).
 
     Raises:
@@ -111,10 +110,7 @@ def range_test(
 
 
 def _smoothed(losses: np.ndarray) -> np.ndarray:
-    """Means with weights that fall off on either side; at the ends, over the steps that there are.
-
-    In logarithms, because a loss that diverges would cover what was before it.
-    """
+    """Symmetric weighted means of the logarithms, so that a diverging loss does not dominate."""
     weights = 1.0 - np.abs(np.arange(-_REACH, _REACH + 1)) / (_REACH + 1)
     sums = np.convolve(np.log(np.maximum(losses, 1e-30)), weights)
     norms = np.convolve(np.ones(len(losses)), weights)

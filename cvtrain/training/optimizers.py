@@ -1,4 +1,4 @@
-"""Stock Keras optimizers, as a config names them."""
+"""Keras optimizers by their names in a config."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ _OPTIMIZERS = {
 def build_optimizer(
     optimizer: Optimizer, *, precision: str = "float32"
 ) -> keras.optimizers.Optimizer:
-    """Build an optimizer; what is None stays as Keras has it.
+    """Build an optimizer; settings that are None keep the defaults of Keras.
 
     Args:
-        optimizer: which one; a schedule overrides its learning rate step by step. Weight decay is
-            decoupled from the gradient (Loshchilov & Hutter, arXiv:1711.05101).
+        optimizer: the section of the config; a schedule overrides its learning rate in every
+            step. Weight decay is decoupled (Loshchilov & Hutter, arXiv:1711.05101).
         precision: `float16` adds dynamic loss scaling, without which small gradients vanish.
     """
     options = {

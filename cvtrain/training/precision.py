@@ -1,7 +1,7 @@
-"""Which precision computes this model fastest on this machine: measured once, then remembered.
+"""Choose the precision in which a model is fastest on this machine; measured once and remembered.
 
 bfloat16 is 1.5 to 1.9 times as fast as float32 on processors with AMX or avx512_bf16 and slower on
-others, and for some nets slower everywhere; so nothing is assumed.
+others, and slower everywhere for some networks, so it is measured.
 """
 
 from __future__ import annotations
@@ -32,12 +32,12 @@ _LEAST_GAIN = 1.05
 
 @dataclass(frozen=True)
 class Choice:
-    """A precision and why.
+    """A precision and the reason for it.
 
     Attributes:
         precision: `float32`, `bfloat16` or `float16`.
-        reason: one line for a person.
-        images_per_second: measured, by precision; empty when nothing was measured.
+        reason: the reason as one line of text.
+        images_per_second: the measured speed by precision; empty if nothing was measured.
     """
 
     precision: str
@@ -55,17 +55,17 @@ def choose_precision(
     training: bool = True,
     raise_if_stopped: Callable[[], object] = lambda: None,
 ) -> Choice:
-    """Take the precision asked for; for `auto` the fastest, if it wins by more than 5 %.
+    """Return the requested precision; for `auto`, the fastest if it gains more than 5 %.
 
-    Measures a few steps of each candidate, two seconds or so for each, and remembers the choice for
-    this machine, these versions, this model and batch in `files.cache_dir()`.
+    A few steps of each candidate are measured, for about two seconds each. The choice is remembered
+    in `files.cache_dir()` for this machine, these versions, this model and batch size.
 
     Args:
         requested: `auto`, `float32`, `bfloat16` or `float16`.
         build: precision -> a new model; for training it ends in `logits` and `probabilities`.
         batch_size: images in a batch.
-        device: as `backend.set_up` returned it; float16 is a candidate on GPUs only.
-        training: measure training steps; else the forward pass.
+        device: the device as returned by `backend.set_up`; float16 is a candidate on GPUs only.
+        training: whether to measure training steps, or else the forward pass.
         raise_if_stopped: called before every step that is measured; may raise to stop.
 
     Raises:
@@ -81,7 +81,7 @@ def choose_precision(
     on_gpu = device.startswith("gpu")
     candidates = ["float32", "bfloat16", "float16"] if on_gpu else ["float32", "bfloat16"]
     choice = _choose(_measure(build, candidates, batch_size, training, raise_if_stopped))
-    # A help and never a need: where it cannot be kept, the next command measures again.
+    # The store is optional: without it, the next command measures again.
     with contextlib.suppress(ResourceError):
         files.commit_json(store, _read(store) | {key: asdict(choice)})
     return choice
@@ -96,7 +96,7 @@ def images_per_second(
     training: bool = True,
     raise_if_stopped: Callable[[], object] = lambda: None,
 ) -> float:
-    """How fast the precision is that `choose_precision` takes; arguments and errors as there."""
+    """The speed in the precision that `choose_precision` takes; arguments and errors as there."""
     choice = choose_precision(
         requested,
         build=build,
@@ -112,7 +112,7 @@ def images_per_second(
 
 
 def remembered_choices() -> list[Choice]:
-    """What was chosen on this machine before, one choice for each model, batch and kind of step."""
+    """The remembered choices of this machine, one for each model, batch size and kind of step."""
     remembered = _read(files.cache_dir() / "precision.json")
     here = platform.node()
     return [Choice(**choice) for key, choice in remembered.items() if json.loads(key)[0] == here]
@@ -133,7 +133,7 @@ def _measure(
     training: bool,
     raise_if_stopped: Callable[[], object],
 ) -> dict[str, float]:
-    """Images per second of a step in each precision, at its fastest."""
+    """Images per second of the fastest step in each precision."""
     steps = {
         precision: _step(build(precision), batch_size, precision, training)
         for precision in candidates
@@ -142,8 +142,8 @@ def _measure(
         raise_if_stopped()
         step()  # compiles
     best = dict.fromkeys(candidates, float("inf"))
-    # In turns, so that whatever else the machine does hits all of them; the fastest counts, because
-    # noise only ever adds.
+    # In turns, so that other load of the machine affects all of them. The fastest counts, because
+    # noise only makes steps slower.
     ends = time.perf_counter() + _SECONDS * len(candidates)
     for _ in range(_ROUNDS):
         for precision, step in steps.items():
@@ -159,7 +159,7 @@ def _measure(
 def _step(
     model: keras.Model, batch_size: int, precision: str, training: bool
 ) -> Callable[[], object]:
-    """One step on random values that waits for the device."""
+    """A function that runs one step on random values and waits for the device."""
     shape = (batch_size, *model.input_shape[1:])
     images = np.random.default_rng(0).integers(0, 256, shape, dtype=np.uint8)
     if not training:
@@ -188,7 +188,7 @@ def _key(model: keras.Model, batch_size: int, device: str, training: bool) -> st
 
 
 def _read(store: Path) -> dict[str, dict]:
-    """What is remembered; nothing if the file is missing or not what was written."""
+    """The remembered choices; none if the file is missing or damaged."""
     try:
         remembered = json.loads(store.read_text(encoding="utf-8"))
         return {

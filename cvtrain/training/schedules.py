@@ -1,4 +1,4 @@
-"""The learning rate: a pure function of the step, or a reaction to how validation goes."""
+"""Learning rate schedules: functions of the step, and the reaction to a plateau."""
 
 import math
 from collections.abc import Callable
@@ -10,7 +10,7 @@ LearningRate = Callable[[int], float]
 """Optimizer steps done so far -> learning rate of the next one."""
 
 _MIN_DELTA = 1e-4
-"""The least change of the monitored value that counts as progress, as in Keras."""
+"""The smallest change of the monitored value that counts as an improvement, as in Keras."""
 
 
 def build_schedule(
@@ -19,18 +19,18 @@ def build_schedule(
     """Build a schedule; with r the base rate and t the steps since the warm-up:
 
     - `constant` and `plateau`: r, which `update_plateau` lowers.
-    - `cosine`: from r to 0 along half a cosine over the steps that are left (Loshchilov & Hutter,
+    - `cosine`: from r to 0 along half a cosine over the remaining steps (Loshchilov & Hutter,
       arXiv:1608.03983).
     - `step`: r `factor`^floor(t / steps in `every` epochs).
     - `exponential`: r `factor`^(t / `steps_per_epoch`).
 
-    During the warm-up the rate rises linearly, r (t + 1) / steps of the warm-up, so that no step is
-    lost at rate zero (Goyal et al., arXiv:1706.02677).
+    During the warm-up the rate rises linearly, r (t + 1) / steps of the warm-up, so that no step
+    has a rate of zero (Goyal et al., arXiv:1706.02677).
 
     Args:
-        schedule: which one; its times are in epochs.
+        schedule: the section of the config; its times are in epochs.
         learning_rate: the base rate r.
-        epochs, steps_per_epoch: of the whole training, warm-up included.
+        epochs, steps_per_epoch: the length of the whole training, including the warm-up.
     """
     factor, warmup = schedule.factor, round(schedule.warmup_epochs * steps_per_epoch)
     period = schedule.every * steps_per_epoch
@@ -57,7 +57,7 @@ def _cosine(share: float) -> float:
 
 @dataclass(frozen=True)
 class PlateauState:
-    """Factor of the learning rate now, best value so far, epochs since then."""
+    """The current factor of the learning rate, the best value so far, and the epochs since then."""
 
     scale: float = 1.0
     best: float | None = None
@@ -67,16 +67,16 @@ class PlateauState:
 def update_plateau(
     state: PlateauState, schedule: Schedule, value: float, *, higher: bool
 ) -> PlateauState:
-    """Lower the rate when the monitored value has not improved for some epochs.
+    """Lower the rate if the monitored value has not improved for some epochs.
 
-    The rule of Keras' ReduceLROnPlateau, with the state outside, so that it can be committed.
+    The rule of Keras' ReduceLROnPlateau, with its state as a value that a checkpoint can contain.
 
     Args:
-        state: before the epoch.
-        schedule: its `patience` is epochs without improvement before the rate is lowered, its
-            `factor` what the rate is then multiplied by; those of other names lower nothing.
-        value: that the epoch ended with.
-        higher: is a higher value better?
+        state: the state before the epoch.
+        schedule: the section of the config; its `patience` is the number of epochs without
+            improvement before the rate is multiplied by its `factor`. Only `plateau` lowers it.
+        value: the monitored value of the epoch.
+        higher: whether a higher value is better.
 
     Returns:
         The state after the epoch.

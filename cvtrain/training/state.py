@@ -1,4 +1,4 @@
-"""What a training is at one moment, and how it ended; plain values."""
+"""The state and the outcome of a training, as plain values."""
 
 from collections.abc import Generator
 from dataclasses import dataclass, field
@@ -14,18 +14,18 @@ images, which only training sees, are float32 (n, classes), rows sum to 1."""
 
 Row = dict[str, float]
 """One epoch: epoch (from 1), step (optimizer steps in all), learning_rate (of its last step), loss,
-accuracy, val_loss, val_accuracy, what else validation measured, images_per_second, seconds (of
+accuracy, val_loss, val_accuracy, further validation metrics, images_per_second, seconds (of
 training), val_seconds."""
 
 Validated = dict[str, float]
-"""What a validation finds: val_loss, the mean cross-entropy in nats, val_accuracy and further
+"""The metrics of a validation: val_loss, the mean cross-entropy in nats, val_accuracy and further
 metrics, in 0..1."""
 
 
 @dataclass
 class Progress:
-    """Where a training is. Epochs and steps count from 1; the metrics are means over the epoch so
-    far, of `loss` and `accuracy`."""
+    """The progress of a training. Epochs and steps count from 1; the metrics `loss` and `accuracy`
+    are means over the epoch so far."""
 
     epoch: int
     epochs: int
@@ -38,19 +38,19 @@ class Progress:
 
 @dataclass(frozen=True)
 class Trained:
-    """How a training ended.
+    """The result of a training.
 
     Attributes:
         history: one row per epoch.
-        best_epoch: whose weights the model has, from 1; 0 if no epoch was better than the start,
-            which was to be kept then; None if it ended before there was anything to keep, and the
-            model has the weights of the last step.
+        best_epoch: the epoch, from 1, whose weights the model has; 0 for the weights of the start,
+            if no epoch was better; None if no weights were kept, and the model has those of the
+            last step.
         outcome: `finished`, `early_stopped`, `stopped` (on request; it can be resumed) or
-            `diverged` (a loss, weights or what the optimizer keeps are no longer finite).
-        seconds: of training and validation, those before a resume included.
-        start: how the model did before the first step, where that was asked for.
-        reason: where it diverged, and what was not finite; else empty.
-        from_start: whether that was so before the first step had changed a weight.
+            `diverged` (a loss, the weights or the optimizer's state are no longer finite).
+        seconds: time of training and validation, including that before a resume.
+        start: the metrics of the model before the first step, if they were measured.
+        reason: the position at which training diverged, and what was not finite; else empty.
+        from_start: whether the loss was not finite before any weight had changed.
     """
 
     history: list[Row]
@@ -64,18 +64,18 @@ class Trained:
 
 @dataclass
 class State:
-    """The plain values of a training; a checkpoint holds them beside the arrays.
+    """The plain values of a training; a checkpoint contains them and the arrays.
 
     Attributes:
-        epoch: epochs done.
-        step: steps done of the epoch that runs.
-        totals: of the epoch that runs, as `backend.TrainStep` has them.
-        seconds: spent on the steps of the epoch that runs.
-        history: rows of the epochs done.
+        epoch: number of complete epochs.
+        step: number of steps done in the current epoch.
+        totals: sums of `backend.TrainStep` over the current epoch.
+        seconds: time spent on the steps of the current epoch.
+        history: rows of the complete epochs.
         best_epoch: the epoch with the best monitored value so far; 0 before the first ended.
-        best_value: that value.
-        start: how the model did before the first step, where the start may be what is kept.
-        plateau: what a plateau schedule remembers.
+        best_value: the monitored value of that epoch.
+        start: the metrics of the model before the first step, if its weights may be kept.
+        plateau: the state of a plateau schedule.
     """
 
     epoch: int = 0
