@@ -1,4 +1,4 @@
-"""The commands that start a run: what each one reads of a config, and what it ends in."""
+"""The commands that start a run: the sections of the config and the kind of result of each."""
 
 from typing import Literal, NamedTuple
 
@@ -7,8 +7,8 @@ class RunCommand(NamedTuple):
     """One command.
 
     Attributes:
-        sections: of the config that it reads besides the shared ones.
-        result: what a run of it ends in; the rows of a table are all of the same images.
+        sections: the sections of the config that it reads, in addition to the shared ones.
+        result: the kind of result; all rows of a table are measured on the same images.
     """
 
     sections: set[str]
@@ -26,7 +26,7 @@ RUN_COMMANDS = {
 }
 
 MODEL_COMMANDS = tuple(name for name, each in RUN_COMMANDS.items() if each.result == "model")
-"""Those that train a model, in the order in which a project needs them."""
+"""The commands that train a model, in the usual order."""
 
 NAME_A_MODEL_RUN = f"Name a run of {', '.join(MODEL_COMMANDS[:-1])} or {MODEL_COMMANDS[-1]}."
-"""The advice where a run has no model."""
+"""The advice for a run without a model."""

@@ -1,6 +1,6 @@
-"""One writer of a folder: a lock of the kernel's, which goes with the process, also by a kill.
+"""A lock for the only writer of a folder; the kernel releases it when the process ends.
 
-`system.locks` says why it is not one of filelock's.
+`system.locks` explains why filelock is not used.
 """
 
 import contextlib
@@ -22,10 +22,10 @@ _PID_BYTES = 20
 
 @contextlib.contextmanager
 def folder_lock(path: Path) -> Iterator[None]:
-    """Be the only writer of a folder while the block runs, and begin by tidying up.
+    """Lock a folder while the block runs, and remove abandoned temporary files first.
 
     Raises:
-        RunError: another process is; it is named.
+        RunError: another process has the lock; it is named.
         ResourceError: the folder cannot be written.
     """
     with _locked(path) as handle:
@@ -36,7 +36,7 @@ def folder_lock(path: Path) -> Iterator[None]:
 
 
 def raise_if_locked(path: Path) -> None:
-    """Raise RunError when a process is the writer of a folder; it is named."""
+    """Raise RunError if a process has the lock of a folder; it is named."""
     if (path / LOCK).is_file():
         with contextlib.suppress(ResourceError), _locked(path, shared=True):
             pass

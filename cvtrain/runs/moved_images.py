@@ -10,7 +10,7 @@ from cvtrain.runs.run import Run
 from cvtrain.system.text import escape
 
 MOVED = "If they have moved, add where they are now: --data FOLDER"
-"""What to do about images of a run that are gone."""
+"""The advice for missing images of a run."""
 
 
 def recorded_root(
@@ -20,13 +20,13 @@ def recorded_root(
     data: Path | None = None,
     warn: Callable[[str], None],
 ) -> Path:
-    """The folder that the paths of a run's images count from now.
+    """The current root folder of the images of a run.
 
     Args:
-        run: that was trained on them.
-        paths: those that are to be read.
-        data: the folder, or the manifest, where a person says that they are; None: where they were.
-        warn: told where some of them are gone.
+        run: the run that was trained on them.
+        paths: the paths of the images to read, relative to the root.
+        data: the new folder or manifest; None for the recorded root.
+        warn: called with a line if some of them are missing.
 
     Raises:
         DataError: all of them are gone.
@@ -46,7 +46,7 @@ def recorded_root(
 
 
 def require_images(source: str, advice: str) -> None:
-    """Raise DataError where nothing is at the `data.source` of a run any more."""
+    """Raise DataError if the `data.source` of a run no longer exists."""
     if source not in NAMED_SETS and not os.path.exists(source):  # noqa: PTH110 - as above
         raise DataError(f"{escape(source)} is gone", advice)
 
@@ -54,10 +54,10 @@ def require_images(source: str, advice: str) -> None:
 def holds_recorded(root: Path, by_class: Mapping[str, Mapping[str, Collection[str]]]) -> bool:
     """Whether most of the images that a run recorded are below `root`, under the same paths.
 
-    Then they are its own, or made of them: those that it was trained on must not measure it.
+    Such images include those on which the run was trained, so they must not be used to evaluate it.
 
     Args:
-        by_class: {split: {class: [path, ...]}}, as split.json has it.
+        by_class: {split: {class: [path, ...]}}, as in split.json.
     """
     paths = [path for classes in by_class.values() for each in classes.values() for path in each]
     num_there = sum(os.path.exists(root / path) for path in paths)  # noqa: PTH110 - long names
@@ -65,5 +65,5 @@ def holds_recorded(root: Path, by_class: Mapping[str, Mapping[str, Collection[st
 
 
 def folder_of(source: Path) -> Path:
-    """The folder that the paths in a folder, or in a manifest, count from."""
+    """The folder to which the paths in a folder or in a manifest are relative."""
     return source.parent if source.is_file() else source

@@ -1,6 +1,6 @@
-"""Every prediction with its file, `predictions-*.csv`: written and read in one place.
+"""Write and read `predictions-*.csv`, with the file name of each prediction.
 
-All that is reported of a run's predictions can be recomputed from these files.
+Every reported metric can be recomputed from these files.
 """
 
 import csv
@@ -21,10 +21,10 @@ _COLUMNS = ["file", "label", "prediction", "confidence", "correct", "loss"]
 
 @dataclass(frozen=True, eq=False)
 class Predictions:
-    """What a model said about labelled images.
+    """Predictions for labelled images.
 
     Attributes:
-        files: name of each image as the file has it (see `text.csv_cell`).
+        files: name of each image, escaped by `text.csv_cell`.
         labels: int32 (n,), positions in the class names.
         probabilities: float32 (n, classes).
     """
@@ -40,9 +40,9 @@ class Predictions:
 
 
 def predictions_csv(split: Split, probabilities: np.ndarray, class_names: Sequence[str]) -> str:
-    """One line an image: file, label, prediction, confidence, correct, loss, and every probability.
+    """One line per image: file, label, prediction, confidence, correct, loss, all probabilities.
 
-    Nine digits bring a float32 back exactly, so that each reported number can be recomputed.
+    Nine digits represent a float32 exactly, so that each reported metric can be recomputed.
     """
     predicted = probabilities.argmax(axis=1)
     losses = log_losses(split.labels, probabilities)
@@ -63,7 +63,7 @@ def predictions_csv(split: Split, probabilities: np.ndarray, class_names: Sequen
 
 
 def read_predictions(path: Path, class_names: Sequence[str]) -> Predictions:
-    """Read what `predictions_csv` wrote.
+    """Read a file that `predictions_csv` wrote.
 
     Raises:
         RunError: the file is missing, damaged, or of other classes.

@@ -1,7 +1,7 @@
-"""A Run: one output folder. Everything a command learns goes into it.
+"""A Run: one output folder with all results of a command.
 
-`run.json` is its contract: `runs.record`. It is written when the run starts, and again whenever
-something in it becomes known, each time as one atomic commit.
+`run.json` has the schema of `runs.record`. It is written when the run starts and after each update,
+each time as one atomic commit.
 """
 
 import contextlib
@@ -32,21 +32,22 @@ from cvtrain.system.text import escape
 
 _MAX_BYTES = 64_000_000
 FIRST_FILES = "config.yaml", "split.json"
-"""What a run folder has before it has `run.json`, which makes it a run."""
+"""The files that are written before `run.json`, which makes a folder a run."""
 
 _SEAL = "sha256"
 
 
 @dataclass(frozen=True)
 class RunRequest:
-    """The run folder that a person asked a command to write.
+    """A request for a run folder to write or to resume.
 
     Attributes:
-        path: of the folder.
-        name: of the config, for the record.
-        resume: continue the run at `path`, from where it stopped.
-        accept_changes: continue it also with another config, other images or on another machine.
-        config: the file that a person keeps; None where a run is continued by its folder.
+        path: the path of the folder.
+        name: the name of the config, for the record.
+        resume: whether to continue the run at `path`.
+        accept_changes: whether to continue it with another config, other images or on another
+            machine.
+        config: the config file; None if a run is resumed by its folder.
     """
 
     path: Path
@@ -61,8 +62,8 @@ class Run:
 
     Attributes:
         path: the folder.
-        content: what `run.json` says, as JSON has it, with keys of later versions.
-        record: the same, checked.
+        content: the content of `run.json` as JSON values, with keys of later versions.
+        record: the same content, checked.
     """
 
     def __init__(self, path: Path, content: dict[str, Any]):
@@ -75,20 +76,20 @@ class Run:
     def begin(
         cls, path: Path, command: str, *, files: Mapping[str, str] | None = None, **fields: Any
     ) -> Iterator["Run"]:
-        """Make a new run folder, and hold it against other writers while the block runs.
+        """Create a run folder, and lock it while the block runs.
 
-        Of several that begin in one folder at once, one makes the run. A folder where that was
-        killed before there was a run counts as empty.
+        If several processes create one folder at once, one of them succeeds. A folder whose
+        creation was interrupted counts as empty.
 
         Args:
-            path: the folder; it is not there, or empty.
-            command: that makes it.
-            files: text by name, of `FIRST_FILES`, that it has from its first moment on.
-            fields: of its record, likewise.
+            path: the folder; it must not exist, or be empty.
+            command: the command that creates it.
+            files: the text of each of `FIRST_FILES`, by name.
+            fields: the first fields of its record.
 
         Raises:
-            RunError: `path` is there and not empty, or another process is making a run in it.
-            ResourceError: it cannot be made.
+            RunError: `path` exists and is not empty, or another process creates a run in it.
+            ResourceError: the folder cannot be created.
         """
         check_not_existing(path)
         with disk_errors(path):
@@ -107,26 +108,26 @@ class Run:
     def create(
         cls, path: Path, command: str, *, files: Mapping[str, str] | None = None, **fields: Any
     ) -> "Run":
-        """Make a new run folder as `begin` does, without holding it."""
+        """Create a run folder as `begin` does, without keeping the lock."""
         with cls.begin(path, command, files=files, **fields) as run:
             return run
 
     @classmethod
     def open(cls, path: Path) -> "Run":
-        """Open a run folder that a command has made.
+        """Open an existing run folder.
 
         Raises:
-            RunError: there is none, or its `run.json` is damaged or of a later version.
+            RunError: there is no run, or its `run.json` is damaged or of a later version.
         """
         return cls(path, _read_content(path))
 
     @property
     def model_path(self) -> Path:
-        """Where the saved model is, or will be."""
+        """The path of the saved model, whether it exists or not."""
         return self.path / "model.keras"
 
     def require_model(self) -> Path:
-        """Where the saved model is; RunError when the run has none."""
+        """The path of the saved model; RunError if the run has none."""
         if self.model_path.exists():
             return self.model_path
         inside = [str(each.parent) for each in sorted(self.path.glob("*/model.keras"))]
@@ -145,17 +146,17 @@ class Run:
 
     @property
     def has_diverged(self) -> bool:
-        """Whether its training ended because something was no longer finite: to resume is vain."""
+        """Whether training diverged, so that the run cannot be resumed."""
         return self.record.status == "failed" and self.record.outcome == "diverged"
 
     @property
     def figures(self) -> Path:
-        """The folder of the pictures."""
+        """The folder of the figures."""
         return self.path / "figures"
 
     @property
     def checkpoints(self) -> Path:
-        """The folder of what a resumed run continues from."""
+        """The folder of the checkpoints."""
         return self.path / "checkpoints"
 
     def update(self, **fields: Any) -> None:
@@ -165,7 +166,7 @@ class Run:
         commit_json(self.path / "run.json", {_SEAL: _digest(self.content)} | self.content)
 
     def require(self, *names: str) -> RunRecord:
-        """The record; RunError where `run.json` lacks one of these fields."""
+        """The record; RunError if `run.json` lacks one of these fields."""
         for name in names:
             if name not in self.content:
                 raise RunError(
@@ -176,13 +177,13 @@ class Run:
         return self.record
 
     def require_source(self) -> Source:
-        """The run that fine-tuning started from; RunError where `run.json` lacks it."""
+        """The run that fine-tuning started from; RunError if `run.json` lacks it."""
         source = self.require("source").source
         assert source is not None
         return source
 
     def read_json(self, name: str) -> Any:
-        """The content of another JSON file of the run; RunError when it cannot be used."""
+        """The content of another JSON file of the run; RunError if it is damaged."""
         content = _read_json(self.path / name)
         if name == "split.json":
             check_split(content, escape(self.path / name))
@@ -190,13 +191,13 @@ class Run:
 
     @contextlib.contextmanager
     def recording_failure(self, stopwatch: Stopwatch) -> Iterator[None]:
-        """Record how the block ends when it does not end well: `stopped` or `failed`, and why."""
+        """Record an error of the block as `stopped` or `failed`, with its message."""
         try:
             yield
         except BaseException as error:
             is_stop = isinstance(error, Stopped | KeyboardInterrupt)
             message = error.message if isinstance(error, CvtrainError) else repr(error)
-            # The first error is the one that a person must see.
+            # The user must see the first error.
             with contextlib.suppress(ResourceError):
                 self.update(
                     status="stopped" if is_stop else "failed",
@@ -207,9 +208,9 @@ class Run:
 
     @contextlib.contextmanager
     def locked(self) -> Iterator["Run"]:
-        """Hold the folder against other writers; the kernel frees it when the process ends.
+        """Lock the folder while the block runs; the kernel releases it when the process ends.
 
-        The record is read anew: whoever held the folder before may have changed it.
+        The record is read again, because another process may have changed it.
 
         Raises:
             RunError: another process holds it, or `run.json` is not what cvtrain wrote.
@@ -221,15 +222,15 @@ class Run:
 
 
 def begun(command: str) -> dict[str, Any]:
-    """What `run.json` of a run of `command` that starts now has to say."""
+    """The first fields of `run.json` of a run that starts now."""
     now = datetime.now(UTC).isoformat(timespec="seconds")
     return {"format": FORMAT, "command": command, "status": "running", "started": now}
 
 
 def check_not_existing(path: Path) -> None:
-    """Raise RunError when `path` is there and is anything but an empty folder.
+    """Raise RunError if `path` exists and is not an empty folder.
 
-    A folder where a run was being made when that was killed counts as empty.
+    A folder whose creation was interrupted counts as empty.
     """
     if _is_free(path):
         return
@@ -266,10 +267,10 @@ def new_run_path(runs_dir: Path, command: str, name: str) -> Path:
 
 
 def newest_run(runs_dir: Path, **wanted: Any) -> Run:
-    """The run in `runs_dir` that started last, of those whose record has the `wanted` fields.
+    """The newest run in `runs_dir` whose record has the `wanted` fields.
 
-    `has_model=True` asks for a saved model, `unfinished=True` for one that `--resume` can continue
-    where there is one: a kill may have come when all was done. Damaged folders are passed over.
+    `has_model=True` requires a saved model. `unfinished=True` prefers runs that are not finished.
+    Damaged folders are skipped.
 
     Raises:
         RunError: there is none.
@@ -309,7 +310,7 @@ def _read_content(path: Path, *, is_trusted: bool = True) -> dict[str, Any]:
         )
     content = _read_json(path / "run.json")
     seal = content.pop(_SEAL, None) if isinstance(content, dict) else None
-    # Earlier versions did not seal. Who only reads may read what a person has edited.
+    # Earlier versions have no seal. A run that is only read may have been edited.
     if not is_trusted and seal not in (None, _digest(content)):
         raise RunError(
             f"{shown}/run.json: damaged or edited, it is not what cvtrain wrote",

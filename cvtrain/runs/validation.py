@@ -1,8 +1,7 @@
-"""A run folder may be a stranger's: what must hold of it before a command uses anything in it.
+"""Validate a run folder, which may come from someone else, before a command uses it.
 
-Files in it are read and written by their names. So none may be a link that leads elsewhere, or a
-pipe that waits for ever; and what commands take out of `run.json` must be of the types that
-docs/run-folder.md gives.
+Files in it are read and written by their names. So none may be a link that leads elsewhere or a
+pipe that blocks, and the fields of `run.json` must have the types in docs/run-folder.md.
 """
 
 import os
@@ -47,7 +46,7 @@ _SPLIT = TypeAdapter(
 
 
 class JsonObject(BaseModel):
-    """An object in a JSON file of a run folder; keys that nothing here uses are passed over."""
+    """An object in a JSON file of a run folder; unknown keys are ignored."""
 
     model_config = ConfigDict(frozen=True, strict=True, allow_inf_nan=False)
 
@@ -56,9 +55,9 @@ Kind = TypeVar("Kind", bound=JsonObject)
 
 
 def check_no_links(folder: Path) -> None:
-    """Raise RunError where a run folder holds anything but regular files and folders of its own.
+    """Raise RunError if a run folder contains anything but regular files and folders.
 
-    The folder itself may be a link: whoever names it knows where it leads.
+    The folder itself may be a link, because the user named it.
     """
     waiting = [os.fspath(folder)]
     while waiting:
@@ -76,7 +75,7 @@ def check_no_links(folder: Path) -> None:
 
 
 def check_split(content: object, shown: str) -> None:
-    """Check the content of a `split.json`; RunError says what is wrong with it, and where."""
+    """Check the content of a `split.json`; RunError names the first mistake."""
     try:
         _SPLIT.validate_python(content)
     except ValidationError as error:
@@ -84,10 +83,10 @@ def check_split(content: object, shown: str) -> None:
 
 
 def checked(kind: type[Kind], content: object, shown: str) -> Kind:
-    """What a JSON file says, as `kind`; RunError says what is wrong with it, and where.
+    """The content of a JSON file as `kind`; RunError names the first mistake.
 
     Args:
-        shown: how the file is called in an error.
+        shown: the name of the file in an error.
     """
     try:
         return kind.model_validate(content)

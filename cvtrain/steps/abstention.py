@@ -1,4 +1,4 @@
-"""Temperature and threshold of a run: measured when it ends, read where it answers."""
+"""Temperature and threshold of a run: fitted at its end, used by predictions."""
 
 from collections.abc import Mapping
 from dataclasses import asdict, replace
@@ -23,7 +23,7 @@ from cvtrain.system.text import escape, shell_quote
 
 FORMAT = 1
 UNKNOWN = "unknown"
-"""What is answered below the threshold."""
+"""The answer below the threshold."""
 ABSTENTION_FILE = "abstention.json"
 
 
@@ -50,7 +50,7 @@ def record_calibration(
 
 
 def read_abstention(run: Run) -> Abstention | None:
-    """When the run answers, as `calibrate` has set it; None when it always does.
+    """The rule for answers that `calibrate` has set; None if every image is answered.
 
     Raises:
         RunError: its abstention.json is damaged or of a later version.
@@ -78,14 +78,14 @@ def read_abstention(run: Run) -> Abstention | None:
 def measure_abstention(
     run: Run, labels: np.ndarray, probabilities: np.ndarray
 ) -> dict[str, dict[str, Any]]:
-    """The part of metrics.json on how often a run abstains; empty for one that never does.
+    """The field `abstention` of metrics.json; empty if the run answers every image.
 
     Args:
         labels: (n,) true class indices.
         probabilities: (n, classes) of the model.
 
     Returns:
-        `abstention`: temperature, threshold and what `coverage_and_risk` says.
+        `abstention`: the temperature, the threshold and the result of `coverage_and_risk`.
     """
     abstention = read_abstention(run)
     if abstention is None:
@@ -96,7 +96,7 @@ def measure_abstention(
 
 
 def describe_abstention(abstention: Abstention | None) -> str:
-    """What `predict` will do, for a person."""
+    """The rule as text for the user."""
     if abstention is None:
         return "every image is answered"
     if abstention.threshold == 0:
@@ -108,7 +108,7 @@ def describe_abstention(abstention: Abstention | None) -> str:
 
 
 def describe_coverage(part: dict[str, Any]) -> str:
-    """What `calibration.coverage_and_risk` returned, for a person."""
+    """The result of `calibration.coverage_and_risk` as text for the user."""
     answered, wrong = (
         round(100 * part[key] / part["num_images"]) for key in ("num_answered", "num_wrong")
     )
@@ -119,7 +119,7 @@ def describe_coverage(part: dict[str, Any]) -> str:
 
 
 def measure_calibration(validation: Predictions, test: Predictions) -> dict[str, float]:
-    """Fit a temperature on `validation`; calibration error of `test` without and with it."""
+    """Fit a temperature on `validation`; return it and the calibration errors of `test`."""
     temperature = fit_temperature(validation.labels, validation.probabilities)
     tempered = apply_temperature(test, temperature)
     return {
@@ -130,7 +130,7 @@ def measure_calibration(validation: Predictions, test: Predictions) -> dict[str,
 
 
 def apply_temperature(predictions: Predictions, temperature: float) -> Predictions:
-    """The same predictions, their probabilities at another temperature."""
+    """The predictions with probabilities at another temperature."""
     tempered = with_temperature(predictions.probabilities, temperature)
     return replace(predictions, probabilities=tempered)
 
@@ -141,9 +141,9 @@ def draw_reliability(
     """Draw `figures/calibration.png`: accuracy by confidence, risk by coverage.
 
     Args:
-        run: gets the figure.
+        run: the run in which the figure is saved.
         test, tempered: predictions of the test images, without and with temperature.
-        now: when the run answers; None where it always does.
+        now: the current rule for answers; None if every image is answered.
     """
     from cvtrain.plots import figures
     from cvtrain.plots.calibration import calibration_panels

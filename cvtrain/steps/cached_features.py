@@ -1,7 +1,7 @@
-"""The middle of every command with a frozen base: what it gives for the images, from the cache.
+"""Cached features of a frozen backbone, for training and evaluation.
 
-Evaluation reads features that were computed and are kept in float32, because the numbers of a run
-are those of its saved model. Training reads them in the precision that is fastest here.
+Evaluation reads features that were computed and stored in float32, because the metrics of a run are
+those of its saved model. Training reads features in the precision that is fastest here.
 """
 
 from __future__ import annotations
@@ -39,17 +39,18 @@ MOST_TRAIN_IMAGES = 1000
 def open_backbone(
     section: Backbone, *, image_size: tuple[int, int], seed: int, dataset: Dataset
 ) -> keras.Model:
-    """The backbone that a config names, flat and in float32: RGB pixels 0..255 in.
+    """Open the backbone that a config names, flat and in float32, with RGB pixels 0..255 as input.
 
     Args:
-        section: a network with Keras' ImageNet weights, those of a file, or random ones; or a run.
+        section: the section of the config: a network with ImageNet weights of Keras, weights of a
+            file or random weights; or a run.
         image_size: height, width in pixels.
-        seed: of random weights.
-        dataset: what it will be used on.
+        seed: the seed of random weights.
+        dataset: the images on which it will be used.
 
     Raises:
         ConfigError: the section contradicts itself, or the network cannot be built like that.
-        DataError: the run was trained on images that would now validate or test.
+        DataError: the run was trained on images that are now in validation or test.
         ResourceError: weights could not be fetched.
         RunError: the file or the run is unusable.
     """
@@ -79,7 +80,7 @@ def open_backbone(
 
 
 def open_model(run: Run, *, image_size: tuple[int, int]) -> keras.Model:
-    """The saved model of a run, to go on from.
+    """Load the saved model of a run as the start of another.
 
     Raises:
         ConfigError: the images of the config have another size.
@@ -95,10 +96,10 @@ def open_model(run: Run, *, image_size: tuple[int, int]) -> keras.Model:
 
 
 def check_unseen_images(run: Run, dataset: Dataset) -> None:
-    """Raise DataError when images that `run` was trained on would now validate or test.
+    """Raise DataError if images on which `run` was trained are now in validation or test.
 
-    Its weights know them: whatever is measured on them is too good. Files are compared by where
-    they are, whichever folder or manifest names them; a copy elsewhere is not recognised.
+    Metrics on such images would be too optimistic. Files are compared by their paths, whichever
+    folder or manifest names them; a copy elsewhere is not recognised.
     """
     by_class = run.read_json("split.json").get("train", {})
     of_run = _places(run.require("data").data.root)
@@ -115,22 +116,22 @@ def check_unseen_images(run: Run, dataset: Dataset) -> None:
 
 
 def _places(root: str | Path) -> Callable[[str], str]:
-    """Path of an image -> where it is. Links below `root` are not followed: that takes seconds."""
+    """A function from the path of an image to its absolute path; it does not follow links."""
     start = os.path.realpath(root)
     return lambda path: os.path.normpath(os.path.join(start, path))  # noqa: PTH118 - many
 
 
 @dataclass(frozen=True)
 class CachedPrefix:
-    """The frozen part of a model, and which views of the training images are wanted.
+    """The frozen part of a model, and the views of the training images to extract.
 
     Attributes:
-        session: whose images they are.
-        model: flat and in float32.
-        layer: whose output is the feature.
-        augmentation: by which views differ from the image; without it a view is the image.
-        num_views: of each training image.
-        also: layers whose outputs are computed and kept on the way, for later.
+        session: the session with the images.
+        model: the whole model, flat and in float32.
+        layer: the layer whose output is the feature.
+        augmentation: the augmentation of the views; without it a view is the image itself.
+        num_views: the number of views of each training image.
+        also: further layers whose outputs are computed and cached in the same pass.
     """
 
     session: RunSession
@@ -142,11 +143,11 @@ class CachedPrefix:
 
     @property
     def changes_images(self) -> bool:
-        """Is a view another than the image?"""
+        """Do the views differ from the image?"""
         return self.augmentation is not None and bool(self.augmentation.image_changes)
 
     def extract_training_features(self) -> Rows:
-        """The features of the training images, view by view, in the fastest precision."""
+        """Extract the features of the training images, view by view, in the fastest precision."""
         session, prefix = self.session, self._prefix()
         features = session.run.record.features
         recorded = features.get(self.layer, {}).get("precision", session.config.precision)
@@ -185,7 +186,7 @@ class CachedPrefix:
         return rows
 
     def extract_evaluation_features(self, parts: Mapping[str, Split]) -> dict[str, Rows]:
-        """The features of images as they are, in float32, by part."""
+        """Extract the features of unchanged images in float32, by part."""
         views = [views_of(self.session.dataset, split) for split in parts.values()]
         rows, _ = self._extract(self._prefix(), views, "float32")
         found = dict(zip(parts, rows, strict=True))
@@ -209,7 +210,7 @@ class CachedPrefix:
         dtype: str,
         images_per_second: float | None = None,
     ) -> tuple[list[Rows], int]:
-        """The rows of each of `views`, and how many images had to be computed for them."""
+        """Return the rows of each of `views`, and the number of images that were computed."""
         session = self.session
         stores = open_stores(prefix, dtype=dtype, warn=session.console.warn)
         total = sum(len(view.keys) for view in views)
@@ -227,7 +228,7 @@ class CachedPrefix:
 
 
 def are_constant(rows: Rows) -> bool:
-    """Are the features of all images the same? The first one that differs ends the search."""
+    """Are the features of all images the same?"""
     first = rows.take(np.array([0]))
     parts = range(0, len(rows), BATCH_SIZE)
     return len(rows) > 1 and all(
@@ -236,7 +237,7 @@ def are_constant(rows: Rows) -> bool:
 
 
 def views_of(dataset: Dataset, split: Split) -> CachedViews:
-    """The images of a split as they are."""
+    """The unchanged images of a split."""
     return CachedViews(split.paths, [dataset.pixels.digests[path] for path in split.paths])
 
 
@@ -263,10 +264,10 @@ def feature_feed(
 
 
 def evaluation_parts(dataset: Dataset) -> dict[str, Split]:
-    """What a run with a frozen backbone is measured on: of train at most a thousand images.
+    """The splits for evaluation with a frozen backbone, with at most a thousand training images.
 
-    Each class has its share of them. That is enough to see over-fitting, and spares a float32 pass
-    over all.
+    They are spread evenly over the classes. They suffice to see over-fitting, and avoid a float32
+    pass over all training images.
     """
     splits = dict(dataset.index.splits)
     train = splits["train"]
@@ -279,7 +280,7 @@ def evaluation_parts(dataset: Dataset) -> dict[str, Split]:
 def feature_predictor(
     session: RunSession, suffix: keras.Model, rows: Mapping[str, Rows]
 ) -> Callable[[str], np.ndarray]:
-    """The saved model as `finish` takes it, from the features of each part."""
+    """A function from the name of a part to probabilities, computed from its features."""
     predict = inference(suffix)
 
     def predict_part(name: str) -> np.ndarray:
@@ -301,10 +302,7 @@ def record_proof(
     trained: Collection[str],
     excused: Collection[str] = (),
 ) -> None:
-    """Prove what was frozen and what was trained, in run.json and for the person.
-
-    Arguments and errors as of `models.transfer.prove_freeze`.
-    """
+    """Record and print which layers changed; arguments and errors as in `prove_freeze`."""
     proof = prove_freeze(before, after, trained, excused)
     session.run.update(freeze_proof=proof)
     layers = [layer for layer in proof.values() if layer["trained"]]

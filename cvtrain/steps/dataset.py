@@ -1,4 +1,4 @@
-"""The start of every command that reads images: find them, check them, refuse what is unusable."""
+"""Open the images of a config: find them, check them, and refuse or skip unusable ones."""
 
 import contextlib
 from collections.abc import Iterable, Mapping, Sequence
@@ -31,9 +31,9 @@ class Dataset:
     """Images that have passed the check.
 
     Attributes:
-        index: which images, which class, which split.
+        index: the images of each class and split.
         pixels: their decoded pixels, by path.
-        report: what the check has found.
+        report: the result of the check.
     """
 
     index: Index
@@ -55,7 +55,7 @@ class Dataset:
         }
 
     def _describe_check(self) -> dict[str, Any]:
-        """What a reader of the run should know of its files; counts are of files."""
+        """The result of the check for run.json; counts are of files."""
         problems = self.report.problems
         bad = [problem for problem in problems if problem.severity == "bad"]
         doubtful = [problem for problem in problems if problem.severity != "bad"]
@@ -77,7 +77,7 @@ def scan(config: Config, stop: Stop, console: Console) -> tuple[Index, PixelCach
     """Find and check the images of a config.
 
     Raises:
-        DataError: the source is no data set.
+        DataError: the source is not a data set.
         Stopped: a stop was requested while checking.
     """
     index = find(config, stop, console)
@@ -89,7 +89,7 @@ def find(config: Config, stop: Stop, console: Console) -> Index:
     """Find the images of a config; a named set is fetched at its first use.
 
     Raises:
-        DataError: the source is no data set.
+        DataError: the source is not a data set.
         Stopped: a stop was requested while fetching.
     """
     source = locate_source(config.data.source, data_dir=DATA_DIR, stop=stop, task=console.task)
@@ -107,14 +107,14 @@ def find(config: Config, stop: Stop, console: Console) -> Index:
 
 
 def columns_of(section: sections.Columns | None) -> Columns | None:
-    """`data.columns` as those who read manifests take it."""
+    """The section `data.columns` as the columns of a manifest."""
     if section is None:
         return None
     return Columns(**section.model_dump())
 
 
 def find_to_look(config: Config, stop: Stop, console: Console) -> tuple[Index, DataError | None]:
-    """The images of a config, not split where they cannot be, and then why; else as `find`."""
+    """Find images as `find` does; if they cannot be split, return them unsplit, and the error."""
     try:
         return find(config, stop, console), None
     except DataError as error:
@@ -126,7 +126,7 @@ def find_to_look(config: Config, stop: Stop, console: Console) -> tuple[Index, D
 
 
 def show_notes(index: Index, messages: Iterable[str], console: Console) -> None:
-    """Print how the source was read, what else there is to know, and what was left out of it."""
+    """Print notes about the source, further messages, and the files that were left out."""
     for message in (*index.notes, *messages):
         console.warn(message)
     show_left_out(index.left_out, console)
@@ -142,7 +142,7 @@ def show_left_out(left_out: Mapping[str, Sequence[str]], console: Console) -> No
 def check(
     index: Index, decoder: Decoder, stop: Stop, console: Console, *, on_leak: str = "error"
 ) -> tuple[PixelCache, CheckReport]:
-    """Check every file of `index` while a bar shows how far it is."""
+    """Check every file of `index` with a progress bar."""
     pixels = PixelCache(index.root, decoder)
     with console.task("checking images") as show:
         report = check_index(index, pixels, on_leak=on_leak, stop=stop, on_progress=show)
@@ -154,8 +154,8 @@ def open_dataset(config: Config, stop: Stop, console: Console) -> Dataset:
 
     Raises:
         ConfigError: the config leaves no images for a split that the source does not have.
-        DataError: no data set, bad files or leaks (unless the config says to go on), or a split
-            that training needs is missing.
+        DataError: the source is not a data set, files are bad or leak (unless the config allows
+            that), or a split is missing.
         Stopped: a stop was requested while checking.
     """
     index = find(config, stop, console)
@@ -178,7 +178,7 @@ def open_dataset(config: Config, stop: Stop, console: Console) -> Dataset:
 
 
 def _check_split_shares(index: Index, config: Config) -> None:
-    """Raise ConfigError where a split has no share in the images, and none of its own."""
+    """Raise ConfigError if a split gets no images from the config or the source."""
     shares = config.data.split.model_dump()
     missing = [split for split, share in shares.items() if not share and split not in index.splits]
     if missing:

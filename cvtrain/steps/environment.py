@@ -1,6 +1,6 @@
-"""What numbers depend on besides config and images: versions, processor, threads, variables.
+"""The environment that affects results: versions, processor, threads and variables.
 
-Read without loading the engine, so that a run that must not go on is refused at once.
+It is read without loading the engine, so that a run that must not be resumed is refused at once.
 """
 
 import os
@@ -32,9 +32,9 @@ def environment() -> dict[str, Any]:
     """The field `environment` of run.json.
 
     Returns:
-        `instructions`: of the processor, those by which engines choose their kernels, sorted; None
-        where the system does not tell. `threads`: how many this process may run (`available`), and
-        how many OpenCV does (`opencv`). `variables`: of the process, those that change numbers.
+        `instructions`: the sorted instruction sets by which engines choose their kernels; None if
+        the system does not report them. `threads`: the number for this process (`available`) and
+        for OpenCV (`opencv`). `variables`: the environment variables that affect results.
     """
     return {
         "instructions": machine.instructions(),
@@ -46,7 +46,7 @@ def environment() -> dict[str, Any]:
 
 
 def library_versions() -> dict[str, str]:
-    """Versions of what decodes images and fits linear heads; `backend.versions` has the others."""
+    """Versions of the libraries that decode images and fit linear heads."""
     return {
         "opencv": cv2.__version__,
         "pillow": PIL.__version__,
@@ -55,16 +55,13 @@ def library_versions() -> dict[str, str]:
 
 
 def installed_versions(names: Iterable[str]) -> dict[str, str]:
-    """The versions that are installed of what a run's `versions` names, as far as that is known
-    before the engine is loaded.
-    """
+    """The installed versions of `names`, as far as they are known without loading the engine."""
     known = library_versions() | {"python": platform.python_version(), "cvtrain": __version__}
     return {name: version for name in names if (version := known.get(name) or _installed(name))}
 
 
 def processor_as_device(recorded: str, wanted: str) -> str:
-    """What a run on a processor would record as its `device` here; `recorded` where only the
-    engine knows.
+    """The `device` that a run on a processor would record here; else `recorded`.
 
     Args:
         recorded: `device` of the run.
@@ -79,9 +76,8 @@ def differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
     """One line for each difference of two environments: `tensorflow: 2.20.0 -> 2.21.0`.
 
     Args:
-        before: `versions`, `environment` and `device` as run.json has them; what is missing is not
+        before, now: `versions`, `environment` and `device` as in run.json; missing fields are not
             compared.
-        now: the same.
     """
     versions = now.get("versions", {})
     lines = [

@@ -18,8 +18,8 @@ from cvtrain.training.precision import images_per_second
 
 _DOING = "measuring the steps"
 _OVERHEAD_SECONDS = 10.0
-"""What a stage takes besides its images, seen on two cores: compiling, saving, drawing, explaining
-mistakes. 5 s with images of 8 x 8 pixels, 14 s with photographs."""
+"""The time for compiling, saving, drawing and explaining mistakes, measured on two cores:
+5 s with images of 8 x 8 pixels, 14 s with photographs."""
 
 
 def estimate_fit(session: RunSession, config: Config) -> float:
@@ -71,9 +71,7 @@ def _seconds_of_upper(
     stage: Training,
     counts: dict[str, int],
 ) -> float:
-    """Of training the upper part of a network on features: its steps, validation after each
-    epoch.
-    """
+    """Seconds of training on features: the steps, and validation after each epoch."""
     trained = _images_trained(stage, counts["train"]) / _speed(session, build, stage.batch_size)
     return trained + stage.epochs * counts["validation"] / _forward_speed(session, build)
 

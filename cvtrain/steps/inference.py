@@ -1,4 +1,4 @@
-"""The saved model of a run as a function of pixels, and what it says of a split."""
+"""Predictions of saved models for images and splits."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def load_saved(run: Run) -> keras.Model:
 def load_predictor(run: Run, stop: Stop) -> Callable[[np.ndarray], np.ndarray]:
     """The saved model of a run, compiled: images (n, h, w, 3) uint8 -> probabilities (n, classes).
 
-    `stop` is polled before every pass, of which views of images take many; Stopped is raised then.
+    `stop` is polled before every batch; Stopped is raised on request.
 
     Raises:
         RunError: the model is damaged, or not the one that the run recorded.
@@ -69,14 +69,14 @@ def load_predictor(run: Run, stop: Stop) -> Callable[[np.ndarray], np.ndarray]:
 
 
 def decoder_of_run(run: Run) -> Decoder:
-    """The decoder that made the pixels a run was trained on."""
+    """The decoder with which a run was trained."""
     record = run.require("image_size", "decoder")
     assert record.decoder is not None
     return Decoder.recorded(record.image_size, record.decoder.model_dump())
 
 
 def image_predictor(session: RunSession, model: keras.Model) -> Callable[[str], np.ndarray]:
-    """The saved model as `finish` takes it: name of a split -> probabilities."""
+    """A function from the name of a split to the probabilities of its images."""
     predict, dataset = inference(model), session.dataset
     return lambda name: predict_split(
         predict, dataset.pixels, dataset.index.splits[name], session.stop, session.console

@@ -14,11 +14,11 @@ NETWORKS: dict[str, tuple[Callable[..., keras.Model], Callable[..., _Sizes]]] = 
     "convnet": (convnet.build_convnet, convnet.output_sizes),
     "separable": (separable.build_separable, separable.output_sizes),
 }
-"""`fit.model.name` -> how it is built, and how large its maps are."""
+"""`fit.model.name` -> the functions that build it and return its output sizes."""
 
 
 def check_image_size(config: Config) -> None:
-    """Raise ConfigError where the images are too small for the net; TensorFlow is not needed."""
+    """Raise ConfigError where the images are too small for the network, without TensorFlow."""
     net = config.fit.model
     _, output_sizes = NETWORKS[net.name]
     output_sizes(net, config.data.image_size)
@@ -27,7 +27,7 @@ def check_image_size(config: Config) -> None:
 def build_network(
     config: Config, num_classes: int, precision: str, *, for_training: bool = False
 ) -> keras.Model:
-    """Build the net of a config; arguments as of `models.convnet.build_convnet`."""
+    """Build the network of a config; arguments as of `models.convnet.build_convnet`."""
     net = config.fit.model
     build, _ = NETWORKS[net.name]
     return build(

@@ -1,7 +1,8 @@
-"""What a run's results depend on, and what of that is no longer as it was when the run was started.
+"""The inputs on which a run depends, and their changes since the run was started.
 
-A run goes on bit by bit as if it had never been interrupted, or it is refused with every
-difference, or a person accepts those, and then `run.json` says that the run is not exact.
+A run is resumed only if its inputs are the same, so that its results are those of an uninterrupted
+run. Otherwise it is refused with a list of the changes. The user can accept them; `run.json` then
+records that the run is not exact.
 """
 
 import hashlib
@@ -34,11 +35,12 @@ _WITHOUT_EFFECT = {"log", "data.source"}  # the content of images is compared, n
 
 
 class Change(NamedTuple):
-    """One thing that is not as it was.
+    """One changed input.
 
     Attributes:
-        what: one line: `fit.epochs: 10 -> 20`.
-        is_other_run: nobody can accept it: what was computed so far is of no use with it.
+        what: the change as one line: `fit.epochs: 10 -> 20`.
+        is_other_run: whether the change cannot be accepted, because the results so far are useless
+            with it.
     """
 
     what: str
@@ -51,9 +53,9 @@ def identity_of(
     """The field `identity` of run.json.
 
     Args:
-        config_text: content of config.yaml.
-        data_digest: of the images, as `data.digest`.
-        weights: as `weights_digests` has them.
+        config_text: the content of config.yaml.
+        data_digest: the digest of the images, as in `data.digest`.
+        weights: the digests of weights, as returned by `weights_digests`.
     """
     config = hashlib.sha256(config_text.encode()).hexdigest()
     return {"config": config, "data": data_digest, "weights": dict(weights)}
@@ -63,7 +65,7 @@ def weights_digests(config: Config, command: str, source: Run | None = None) -> 
     """SHA-256 of each file of weights that a run starts from, by the key of the config that names
     it; `source` is the model of the run that fine-tuning starts from.
 
-    A file that is missing is left out: who opens it says so best.
+    A missing file is left out; opening it later raises a clear error.
     """
     named = dict(_weights_in(config_values(config, command)))
     if source is not None:
@@ -80,14 +82,14 @@ def changes_since_start(
     data_digest: str,
     weights: Mapping[str, str],
 ) -> list[Change]:
-    """All that is known before the engine is loaded; what the run did not record is not compared.
+    """The changes that are found before the engine is loaded, compared with the record of the run.
 
     Args:
-        run: to go on with.
-        config: to go on with.
-        places: which images are of which split and class now.
-        data_digest: of those images.
-        weights: of what the run starts from, as `weights_digests` has them.
+        run: the run to resume.
+        config: the config to resume it with.
+        places: the current images of each split and class.
+        data_digest: the digest of these images.
+        weights: the digests of the initial weights, as returned by `weights_digests`.
 
     Raises:
         RunError: its split.json is damaged.
@@ -105,17 +107,17 @@ def changes_since_start(
 
 
 def weights_changes(before: Mapping[str, str], now: Mapping[str, str]) -> Iterator[str]:
-    """A line for each file of weights, as `weights_digests` has them, that is another now."""
+    """A line for each changed file of weights."""
     for key, digest in before.items():
         if now.get(key, digest) != digest:
             yield f"{key}: other weights than at the start"
 
 
 def engine_changes(run: Run, engine: Mapping[str, Any], known: Sequence[Change]) -> list[Change]:
-    """What is known once the engine is loaded, besides what was `known` before.
+    """The changes that are found once the engine is loaded, without those already `known`.
 
     Args:
-        engine: `versions` and `device` as run.json has them.
+        engine: `versions` and `device` as in run.json.
     """
     versions = dict.fromkeys(run.record.versions, "not used") | engine["versions"]
     lines = differences(run.record.model_dump(), {**engine, "versions": versions})
@@ -123,7 +125,7 @@ def engine_changes(run: Run, engine: Mapping[str, Any], known: Sequence[Change])
 
 
 def config_changes(run: Run, config: Config) -> Iterator[Change]:
-    """The keys whose values differ from those in the run's config.yaml, where it has one."""
+    """The keys whose values differ from those in config.yaml of the run."""
     path, before = run.path / "config.yaml", run.record
     if not path.exists():
         return
@@ -139,13 +141,13 @@ def config_changes(run: Run, config: Config) -> Iterator[Change]:
 
 
 def was_edited(run: Run) -> bool:
-    """Is config.yaml in the run folder another than the run wrote, as far as it recorded that?"""
+    """Does config.yaml in the run folder differ from the recorded digest?"""
     recorded = run.record.identity.config
     return recorded not in ("", file_digest(run.path / "config.yaml"))
 
 
 def data_changes(run: Run, places: Places, data_digest: str) -> list[Change]:
-    """What can be said about images that are not those that the run was started with.
+    """The changes of images and classes since the run was started.
 
     Raises:
         RunError: split.json is missing or damaged.
@@ -182,15 +184,15 @@ def data_changes(run: Run, places: Places, data_digest: str) -> list[Change]:
 def accept(
     run: Run, changes: Sequence[Change], *, accepted: bool, warn: Callable[[str], None]
 ) -> None:
-    """Refuse changes, or record in `run.content` that the run goes on in spite of them.
+    """Refuse changes, or record in `run.content` that they were accepted.
 
     Args:
-        run: whose `run.json` is committed by the next update.
-        accepted: a person asked for it.
-        warn: told of each change that is accepted.
+        run: the run; its `run.json` is committed by the next update.
+        accepted: whether the user accepts changes.
+        warn: called with a line for each accepted change.
 
     Raises:
-        RunError: with every change, one a line; nothing was written.
+        RunError: changes are refused; it lists one per line, and nothing was written.
     """
     if not changes:
         return

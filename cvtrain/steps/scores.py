@@ -1,4 +1,4 @@
-"""Metrics of a model as a person sees them: a table, a figure and a CSV file."""
+"""Metrics of a model for the user: a table, a figure and a CSV file."""
 
 from collections.abc import Sequence
 from pathlib import Path

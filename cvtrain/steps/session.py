@@ -1,4 +1,4 @@
-"""A command at work: its config, its images, its run folder, and how it is watched and stopped."""
+"""The session of a command that writes a run: config, images, run folder, time and signals."""
 
 import contextlib
 import shutil
@@ -30,16 +30,16 @@ from cvtrain.tracking import Tracking, require_trackers, tracked
 
 @dataclass(frozen=True)
 class RunSession:
-    """What every step of a command that writes a run needs.
+    """The objects that every step of a command that writes a run needs.
 
     Attributes:
-        config: checked.
-        dataset: the images, which have passed the check.
-        run: the folder, locked by this process.
-        watch: adds up where the time goes.
-        stop: polled by long phases.
-        console: what the person sees.
-        tracking: what keeps each epoch elsewhere, too.
+        config: the checked config.
+        dataset: the checked images.
+        run: the run folder, locked by this process.
+        watch: the stopwatch that sums the time of each phase.
+        stop: the request to stop, polled by long phases.
+        console: the output for the user.
+        tracking: the trackers, such as TensorBoard, that record each epoch.
     """
 
     config: Config
@@ -52,7 +52,7 @@ class RunSession:
 
 
 def finished_run(request: RunRequest, console: Console) -> Run | None:
-    """The run that is to be resumed, where it is finished: there is nothing to do then."""
+    """The run to resume if it is already finished, else None."""
     if not request.resume:
         return None
     run = Run.open(request.path)
@@ -66,7 +66,7 @@ def finished_run(request: RunRequest, console: Console) -> Run | None:
 
 
 def check_command_of_run(run: Run, command: str) -> None:
-    """Raise RunError when there is nothing that `command` could go on with."""
+    """Raise RunError if `command` cannot resume the run."""
     started_by = escape(run.record.command)
     if started_by != command:
         raise RunError(
@@ -90,11 +90,11 @@ def open_session(
 ) -> Iterator[RunSession]:
     """Check the images, make or reopen the run, record what is known, and load the engine.
 
-    An error inside the block is recorded in the run before it goes on. A run that cannot be
-    continued as it was started is left as it is.
+    An error inside the block is recorded in the run and raised again. A run that cannot be resumed
+    is not changed.
 
     Args:
-        command: of the command line.
+        command: the name of the command.
         config: the checked config.
         request: the run folder to write, or to continue.
         source: the run whose model is the start.
@@ -102,9 +102,9 @@ def open_session(
     Raises:
         ConfigError: a tracker is not installed; no run was made.
         DataError: the images are unusable; no run was made.
-        ResourceError: the device is not there; no run was made.
-        RunError: the folder is another run's, another process writes it, or the run was started
-            with something else.
+        ResourceError: the device is not available; no run was made.
+        RunError: the folder belongs to another run, another process writes it, or the inputs of
+            the run have changed.
         Stopped: on request.
     """
     require_trackers(config.log)
@@ -164,7 +164,7 @@ def open_session(
 
 
 def description(config: Config, dataset: Dataset) -> dict[str, Any]:
-    """What `run.json` says about the images, and how they are read."""
+    """The fields of `run.json` about the images and their decoder."""
     return {
         "seed": config.seed,
         "class_names": list(dataset.index.class_names),

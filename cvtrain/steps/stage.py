@@ -1,4 +1,4 @@
-"""The middle of every command that trains on images: a run is started, a model trained in it."""
+"""One stage of training: its batches, its precision, and the model that it saves."""
 
 from __future__ import annotations
 
@@ -37,17 +37,17 @@ from cvtrain.training.precision import choose_precision
 from cvtrain.training.state import Batches, Row, Trained
 
 VALIDATION_BATCH_SIZE = 64
-_MOST_ASKED = 4  # batches, whether a layer gets a gradient
+_MOST_TRIED = 4  # batches with which is measured whether a layer gets a gradient
 
 
 @dataclass(frozen=True)
 class Feed:
-    """What a training reads.
+    """The batches that a training reads.
 
     Attributes:
-        batches: from a global step on, the endless training batches, mixed ones too.
-        validation: the validation batches, once through.
-        labels: (n,) of the training samples.
+        batches: a function from a global step to the endless training batches from there on.
+        validation: a function that returns the validation batches of one pass.
+        labels: labels (n,) of the training samples.
     """
 
     batches: Callable[[int], Batches]
@@ -56,7 +56,7 @@ class Feed:
 
 
 def image_feed(session: RunSession, stage: Training, augmentation: Augment | None) -> Feed:
-    """Batches of pixels; the training images are augmented and mixed anew in every pass."""
+    """Batches of pixels; the training images are augmented and mixed differently in every pass."""
     pixels, splits = session.dataset.pixels, session.dataset.index.splits
     samples, validation = splits["train"], splits["validation"]
 
@@ -99,25 +99,26 @@ def train_stage(
     number: int = 1,
     earlier: TrainingResult | None = None,
 ) -> TrainingResult:
-    """Train a model, carry its best weights into the one that is saved, save and record that.
+    """Train a model, copy its best weights into the model that is saved, and record the result.
 
     Args:
-        model: what is trained, whole or the upper part.
-        saved: the whole, computing in float32, with layers of the same names.
-        stage: how to train.
-        precision: that `model` computes in.
+        model: the model to train: the whole network or its upper part.
+        saved: the whole network in float32, with layers of the same names.
+        stage: the section of the config.
+        feed: the batches.
+        precision: the precision in which `model` computes.
         rates: factor of the learning rate of each trainable variable; None for ones.
-        number: of the stage in its run, from 1.
-        earlier: what the stages before have led to, of a model that was good before the first of
-            them: where no epoch is better, it stays as it is. None for a model that knows nothing.
+        number: the number of the stage in its run, from 1.
+        earlier: the result of the stages before, for a trained model: if no epoch is better, its
+            weights stay the same. None for a model that was not trained before.
 
     Returns:
-        What all stages up to this one have led to.
+        The result of all stages up to this one.
 
     Raises:
-        TrainingError: something is not finite any more. What was learnt before is saved.
-        ResourceError, RunError: as `training.loop.train` does.
-        Stopped: on request. What was learnt is saved.
+        TrainingError: a loss or weights are not finite; the best model before that is saved.
+        ResourceError, RunError: as in `training.loop.train`.
+        Stopped: on request; the best model so far is saved.
     """
     run, digests = session.run, _trainable_digests(model)
     with session.watch.phase("train"), session.console.training(stage.epochs) as view:
@@ -163,9 +164,7 @@ def _save_and_record(
     trained: Trained,
     result: TrainingResult,
 ) -> None:
-    """Keep what a stage has led to; raise where that is not its end. Arguments and errors as of
-    `train_stage`.
-    """
+    """Save and record the result of a stage; raise if it diverged or was stopped."""
     has_diverged = trained.outcome == "diverged"
     # Without an epoch there are only the weights of the last step, which may not be finite.
     if not has_diverged or result.best_epoch is not None:
@@ -194,17 +193,13 @@ def _save_and_record(
 def _idle(
     session: RunSession, model: keras.Model, feed: Feed, digests: Mapping[str, str]
 ) -> frozenset[str]:
-    """The layers that were trained in vain, as no gradient reaches them; told to the person.
-
-    Args:
-        digests: of the layers, before training.
-    """
+    """The layers that no gradient reaches, with a warning; `digests` are those before training."""
     now = _trainable_digests(model)
     still = {name for name in now if now[name] == digests[name]}
     if not still:
         return frozenset()
     with contextlib.closing(feed.batches(0)) as stream:
-        idle = still & without_gradient(model, itertools.islice(stream, _MOST_ASKED))
+        idle = still & without_gradient(model, itertools.islice(stream, _MOST_TRIED))
     if idle:
         names = [layer.name for layer in model.layers if layer.name in idle]
         known = session.run.record.without_gradient
@@ -221,7 +216,7 @@ def _trainable_digests(model: keras.Model) -> dict[str, str]:
 
 
 def steps_of(stage: Training, feed: Feed) -> int:
-    """Batches in an epoch."""
+    """Number of batches in an epoch."""
     return stage.steps_per_epoch or num_steps(len(feed.labels), stage.batch_size)
 
 
@@ -231,13 +226,13 @@ def in_best_precision(
     stage: Training,
     feed: Feed | None = None,
 ) -> tuple[keras.Model, str]:
-    """Choose the precision, record it, say how long training will take, and build the model.
+    """Choose the precision, record it, print the expected duration, and build the model.
 
-    A run that is continued keeps its precision, whatever would be measured today.
+    A resumed run keeps its precision.
 
     Args:
-        build: precision -> model.
-        feed: what the whole stage will read; None where its time is not of interest.
+        build: a function from a precision to a model.
+        feed: the batches of the stage; None if no duration is to be printed.
 
     Returns:
         The model and its precision.
@@ -263,7 +258,7 @@ def in_best_precision(
 
 
 def save(run: Run, saved: keras.Model, trained: keras.Model) -> None:
-    """Carry the trained weights over to the model that is saved, and commit that."""
+    """Copy the trained weights to the model that is saved, and commit it."""
     copy_weights(trained, saved)
     about = {key: run.content[key] for key in ("class_names", "image_size", "decoder")}
     save_model(saved, run.model_path, about=about)
@@ -275,14 +270,14 @@ def draw_augmentation(
     augmentation: Augment | None,
     views: int | str = "unlimited",
 ) -> None:
-    """Draw one image of each class (eight at most) as the first passes of training see it.
+    """Draw one image of each class (at most eight) as augmented in the first passes of training.
 
-    Nothing is drawn where nothing is changed.
+    Nothing is drawn without augmentation.
 
     Args:
-        augmentation: of each image; those that stand in one column are mixed, as training mixes
-            those of a batch.
-        views: how many there are of each image; seven at most are drawn.
+        augmentation: the section of the config; images in one column are mixed with each other, as
+            those of a batch are in training.
+        views: the number of views of each image; at most seven are drawn.
     """
     if augmentation is None or not (augmentation.image_changes or augmentation.mixes):
         return
@@ -318,7 +313,7 @@ def draw_augmentation(
 
 
 def class_weights_of(stage: Training, labels: np.ndarray) -> np.ndarray | None:
-    """Weights (classes,) by which every class counts the same in the loss; None for no weights.
+    """Weights (classes,) that give every class the same total weight; None for no weights.
 
     n / (classes * n_c), the heuristic of King and Zeng (2001) that scikit-learn calls balanced.
     """

@@ -1,4 +1,4 @@
-"""The worst mistakes and where the model looked when it made them, `mistakes/` of a run."""
+"""The worst mistakes with class-activation maps, in `mistakes/` of a run."""
 
 from __future__ import annotations
 
@@ -34,16 +34,16 @@ def explain_mistakes(
 ) -> dict[str, Any]:
     """Write the worst mistakes among the test images, each with two class-activation maps.
 
-    The maps are Grad-CAM's, of the true and of the predicted class. They are made with a copy of
-    the model. Whatever goes wrong is told and costs the pictures alone.
+    The maps are those of Grad-CAM for the true and the predicted class, computed with a copy of the
+    model. An error becomes a warning and only the pictures are missing.
 
     Args:
-        model: as it was saved.
-        probabilities: (n, classes) of the test images, of the saved model.
+        model: the saved model.
+        probabilities: (n, classes) of the saved model for the test images.
 
     Returns:
-        `mistakes` of run.json: `num`, `method`, and `layer` or `without_maps`, which says why there
-        are none.
+        The field `mistakes` of run.json: `num`, `method`, and `layer` or `without_maps`, the reason
+        for which there are no maps.
 
     Raises:
         ResourceError: the disk is full.
@@ -70,7 +70,7 @@ def _write(
     worst: Sequence[int],
     probabilities: np.ndarray,
 ) -> dict[str, Any]:
-    """Commit the folder `mistakes/`, and return which layer the maps are of, or why none is."""
+    """Commit the folder `mistakes/`; return the layer of the maps, or why there are none."""
     names = session.dataset.index.class_names
     predicted = probabilities.argmax(axis=1)
     classes = np.stack([split.labels, predicted], axis=1)[worst]
@@ -104,7 +104,7 @@ def _write(
 def _maps(
     session: RunSession, model: keras.Model, pixels: Sequence[np.ndarray], classes: np.ndarray
 ) -> tuple[np.ndarray | None, dict[str, Any]]:
-    """Maps (n, 2, height, width) at the size of the model's input, and the layer they are of."""
+    """Maps (n, 2, height, width) at the size of the model's input, and their layer."""
     opened = replace(
         open_model(model), raise_if_stopped=partial(session.stop.raise_if_stopped, _DOING)
     )
@@ -139,11 +139,11 @@ def _pictures(
 
 
 def _photograph(path: Path, decoder: Decoder) -> np.ndarray:
-    """RGB uint8 in the photograph's own proportions, at a size that one can look at."""
+    """RGB uint8 in the proportions of the photograph, enlarged if it is tiny."""
     content = read_image(path)
     decoded = decoder(content)
     scale = min(1.0, _MOST_PIXELS / max(decoded.height, decoded.width))
     size = [max(1, round(side * scale)) for side in (decoded.height, decoded.width)]
     pixels = replace(decoder, size=(size[0], size[1]), resize="stretch")(content).pixels
-    times = -(-_FEWEST_PIXELS // max(size))  # whole ones, so that pixels stay squares
+    times = -(-_FEWEST_PIXELS // max(size))  # an integer, so that pixels stay squares
     return pixels.repeat(times, axis=0).repeat(times, axis=1)
