@@ -145,7 +145,7 @@ class Looks:
 
     Attributes:
         stop_at: the look that is the first to find a request, from 1; 0 for none.
-        places: function of each look, as `loop.run_steps`.
+        places: function of each look, as `loop.train`.
         times: of each, in seconds.
     """
 
