@@ -60,7 +60,7 @@ def test_a_dict_may_hold_paths_and_its_mistakes_are_told(image_folder):
         cvtrain.fit({"data": {"source": image_folder}, "fit": {"epoch": 3}})
     assert "fit.epoch: there is no such key" in error.value.message
     assert "config has 1 mistake" in error.value.advice
-    with pytest.raises(cvtrain.ConfigError, match="set is no value of YAML"):
+    with pytest.raises(cvtrain.ConfigError, match="set is not a type that YAML has"):
         cvtrain.fit({"data": {"source": {1}}})
 
 

@@ -82,7 +82,7 @@ def config_from_values(values: Mapping[str, Any]) -> Config:
 def _plain(value: object) -> object:
     if isinstance(value, Path):
         return str(value)
-    raise TypeError(f"{type(value).__name__} is no value of YAML")
+    raise TypeError(f"{type(value).__name__} is not a type that YAML has")
 
 
 def dump_config(config: Config, command: str | None = None) -> str:

@@ -80,12 +80,12 @@ def what_is(path: Path) -> str:
         is_saved = (path / "saved_model.pb").is_file()
         return "is a TensorFlow SavedModel, which is a folder" if is_saved else "is a folder"
     if not _is_file(path):
-        return "is no regular file" if path.exists() else "there is no such file"
+        return "is not a regular file" if path.exists() else "there is no such file"
     if _is_cut_off(path):
         return "is the beginning of a Keras model, whose end is missing"
-    kind = _no_model(beginning(path)) or model_at(path) or "no file of a model"
+    kind = _no_model(beginning(path)) or model_at(path) or "not a file of a model"
     if kind == MODELS[".keras"] and not zipfile.is_zipfile(path):
-        kind = "no archive, despite its name"
+        kind = "not an archive, despite its name"
     inside = nested_base(path)
     within = f" with the model {escape(inside[-1])} inside it" if inside else ""
     packed = f" with {escape(_packed_model(path))} in it" if _packed_model(path) else ""
@@ -138,13 +138,13 @@ def how_to_open(path: Path) -> str:
     what = model_at(path)
     if operators := _operators_in(path):
         return (
-            f"Keras 3 opens no such model that has operators in its graph ({operators}): build it "
+            f"Keras 3 cannot open a model with these operators in its graph: {operators}. Build it "
             "in Keras 3 where it was made, and save that with model.save('NAME.keras')."
         )
     if keras2_version(path) and len(_models_of(path)) > 1:
         return (
-            "Keras 3 opens no model of Keras 2 that has a model inside it: "
-            "build it anew in Keras 3, and save that with model.save('NAME.keras')."
+            "Keras 3 cannot open a model of Keras 2 that contains another model. "
+            "Build it in Keras 3, and save that with model.save('NAME.keras')."
         )
     if keras2_version(path) and what == MODELS[".keras"]:
         first, middle = _loading(path, ".keras"), path.with_suffix(".h5")

@@ -138,7 +138,7 @@ def check_array(array: object) -> None:
         or not (array.dtype.kind in "fiub" or array.dtype == "V2")
         or array.shape is None
     ):
-        raise ValueError(f"{getattr(array, 'name', 'something')} is no array of numbers")
+        raise ValueError(f"{getattr(array, 'name', 'something')} is not an array of numbers")
     # As Keras writes them. Chunks and compression could unpack to anything, and virtual and
     # external storage is in other files.
     layouts = h5py.h5d.CONTIGUOUS, h5py.h5d.COMPACT

@@ -179,7 +179,7 @@ def _config_in(archive: zipfile.ZipFile) -> dict[str, Any]:
     # Losses and optimizers: Keras passes them over, too.
     model = {key: value for key, value in config.items() if key != "compile_config"}
     if model.get("class_name") not in _MODELS:
-        raise ValueError("it is no functional or sequential model")
+        raise ValueError("it is not a functional or sequential model")
     _check(model)
     return model
 

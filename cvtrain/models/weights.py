@@ -178,7 +178,7 @@ def _names(group: h5py.Group, key: str) -> list[str]:
         size = math.prod(attribute.shape)
         if size:  # a list of none has no type
             if size > _MOST_NAMES or not h5py.check_string_dtype(attribute.dtype):
-                raise ValueError(f"{each} is no list of names")
+                raise ValueError(f"{each} is not a list of names")
             found = group.attrs[each]
             names += [name.decode() if isinstance(name, bytes) else name for name in found]
     return names
@@ -189,7 +189,7 @@ def _read(group: h5py.Group, path: str, shape: tuple[int, ...], layer: str) -> n
 
     array = child(group, path)
     if not isinstance(array, h5py.Dataset) or array.dtype.kind not in "fiu":
-        raise ValueError(f"{path} of layer {layer} is no array of numbers")
+        raise ValueError(f"{path} of layer {layer} is not an array of numbers")
     if array.shape != shape:
         raise ValueError(f"layer {layer}: {path} is {array.shape} and should be {shape}")
     check_array(array)

@@ -257,12 +257,12 @@ def test_values_that_are_not_finite(value, file, refused):
 @pytest.mark.parametrize("dtype", ["S8", "complex64", h5py.string_dtype()])
 def test_arrays_of_anything_but_numbers(dtype, file, refused):
     spoil(file, lambda group, name, x: group.create_dataset(name, x.shape, dtype))
-    refused(file, "no array of numbers")
+    refused(file, "not an array of numbers")
 
 
 def test_a_group_in_the_place_of_an_array(file, refused):
     spoil(file, lambda group, name, _: group.create_group(name))
-    refused(file, "no array of numbers")
+    refused(file, "not an array of numbers")
 
 
 def test_a_group_that_contains_itself(files, tmp_path, refused):

@@ -461,9 +461,9 @@ MODELS: dict[str, Hostile] = {
     "too many objects": of_config(lambda _: many_layers(30_000), "larger or deeper"),
     "circle": of_config(in_a_circle, "cannot be opened"),
     "after itself": of_config(after_itself, "cannot be opened"),
-    "no model": of_config(lambda _: images(), "no functional or sequential model"),
+    "no model": of_config(lambda _: images(), "not a functional or sequential model"),
     "a function": of_config(
-        lambda _: function("keras.models", "load_model"), "no functional or sequential model"
+        lambda _: function("keras.models", "load_model"), "not a functional or sequential model"
     ),
     "no object": of_config(lambda _: [], "cannot be opened"),
     "not UTF-8": of_config(lambda _: b"\xff\xfe\x00{", "cannot be opened"),
@@ -476,8 +476,8 @@ MODELS: dict[str, Hostile] = {
     "virtual": of_weights(an_array(virtual), "not stored as a plain array", "2026-1669"),
     "shape bomb": of_weights(an_array(never_written), "was never written", "2026-0897"),
     "packed numbers": of_weights(an_array(packed_bomb), "not stored as a plain array"),
-    "texts": of_weights(an_array(texts), "no array of numbers"),
-    "references": of_weights(an_array(references), "no array of numbers"),
+    "texts": of_weights(an_array(texts), "not an array of numbers"),
+    "references": of_weights(an_array(references), "not an array of numbers"),
     "links in circles": of_weights(an_array(in_circles), "stands in it twice"),
     "no weights": of_weights(
         lambda _: weights(**{"layers/dense/vars/0": None, "layers/dense/vars/1": None}),
@@ -506,10 +506,10 @@ MODELS: dict[str, Hostile] = {
     "two archives": Hostile(a_second_archive_behind, "it holds config.json"),
     "cut off": Hostile(cut_off, "whose end is missing"),
     "h5": Hostile(old_h5, "a Keras model in HDF5", "2025-9905"),
-    "pickle": Hostile(a_pickle, "no archive"),
+    "pickle": Hostile(a_pickle, "not an archive"),
     "torch file": Hostile(of_torch, "a PyTorch model"),
     "saved model folder": Hostile(saved_model, "a TensorFlow SavedModel"),
-    "onnx": Hostile(onnx, "no archive"),
+    "onnx": Hostile(onnx, "not an archive"),
 }
 """What is refused, and in which words."""
 

@@ -201,7 +201,7 @@ def test_a_pipe_is_not_waited_for(tmp_path):
     import os
 
     os.mkfifo(tmp_path / "x.keras")
-    with pytest.raises(RunError, match="is no regular file"):
+    with pytest.raises(RunError, match="is not a regular file"):
         check_keras_file(tmp_path / "x.keras")
 
 
