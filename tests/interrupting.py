@@ -13,8 +13,8 @@ class InterruptingConsole(Console):
         super().__init__(quiet=True)
         self.beginning = beginning
 
-    def remark(self, text, **options):
-        super().remark(text, **options)
+    def info(self, text, **options):
+        super().info(text, **options)
         if self.beginning and text.startswith(self.beginning):
             self.beginning = None
             os.kill(os.getpid(), signal.SIGINT)

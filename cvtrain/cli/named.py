@@ -50,7 +50,7 @@ def open_run(
 
     if path is None:
         run = newest_run(RUNS_DIR, has_model=True)
-        console.remark(f"run: {run.path} (the newest)", always=True)
+        console.info(f"run: {run.path} (the newest)", always=True)
         return run
     if not is_run(path):
         raise refusal(path, typed or typed_with())

@@ -29,7 +29,7 @@ def schema(console: Console) -> None:
 
     from cvtrain.config.schema import config_schema
 
-    console.result(json.dumps(config_schema(), indent=2))
+    console.print(json.dumps(config_schema(), indent=2))
 
 
 @click.command(

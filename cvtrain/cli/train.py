@@ -162,7 +162,7 @@ def finetune(console: Console, project: Project, source: Path | None) -> None:
         source = Path(Run.open(request.path).require_source().run)
     if source is None:
         start = newest_run(RUNS_DIR, command="extract-features", has_model=True)
-        console.remark(f"from: {start.path} (the newest extract-features run)", always=True)
+        console.info(f"from: {start.path} (the newest extract-features run)", always=True)
     else:
         start = open_run(source, console, typed=lambda run: f"--from {run}", needs_model=True)
     from cvtrain.commands.finetune import finetune as run_finetune

@@ -56,7 +56,7 @@ def calibrate(
     test = read_predictions(run.path / "predictions-test.csv", names)
     calibration = measure_calibration(validation, test)
     temperature = calibration["temperature"]
-    console.result(
+    console.print(
         f"calibration error of the test images: {calibration['error_before']:.4f}, and "
         f"{calibration['error_after']:.4f} with temperature {temperature:.2f}"
     )
@@ -82,7 +82,7 @@ def calibrate(
         else:
             _show_choices(run, parts, console)
         abstention = read_abstention(run)
-        console.result(f"now: {describe_abstention(abstention)}")
+        console.print(f"now: {describe_abstention(abstention)}")
         draw_reliability(run, test, parts["test"], abstention)
         run.update(calibration=calibration)
 
@@ -127,22 +127,22 @@ def _show(record: dict[str, Any], console: Console) -> None:
     parts = {name: record[name] for name in ("validation", "test")}
     rows = [(name, f"{part['num_images']:,}", *_cells(part)) for name, part in parts.items()]
     console.table(("split", "images", *_COLUMNS), rows)
-    console.result(describe_coverage(record["test"]))
+    console.print(describe_coverage(record["test"]))
     if record["threshold"] and "coverage" in record["target"]:
         chosen_by = record["validation"]
         low, high = coverage_to_come(chosen_by["num_answered"], chosen_by["num_images"])
-        console.result(
+        console.print(
             f"the coverage of new, similar images will be {100 * low:.0f} % to {100 * high:.0f} % "
             f"with {100 * CONFIDENCE:g} % confidence, because the threshold was chosen by "
             f"{chosen_by['num_images']:,} images"
         )
     if target := record["target"].get("risk"):
-        console.result(
+        console.print(
             f"for images similar to the validation images, at most {100 * target:g} % of the "
             f"answers are wrong, with {100 * CONFIDENCE:g} % confidence"
         )
         if record["test"]["num_answered"] and record["test"]["risk_interval"][0] > target:
-            console.warn(
+            console.warning(
                 "the risk of the test images is higher: they are harder than the validation images"
             )
 
@@ -155,7 +155,7 @@ def _show_choices(run: Run, parts: dict[str, Predictions], console: Console) -> 
         for coverage, threshold, bound in zip(COVERAGES, thresholds, bounds, strict=True)
     ]
     console.table(("--coverage", "threshold", "risk bound", *_COLUMNS), rows)
-    console.result(
+    console.print(
         "coverage and risk are those of the test images; the risk bound is guaranteed by the "
         f"validation images, with {100 * CONFIDENCE:g} % confidence\n"
         f"to set one: cvtrain calibrate {shell_quote(run.path)} --coverage 0.9, or --risk 0.05"

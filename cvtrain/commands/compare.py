@@ -95,7 +95,7 @@ def compare(runs: Sequence[Run], *, output: Path, console: Console, force: bool 
     pairs = all_pairs(contenders)
     show(contenders, pairs, console)
     commit_text(output, render_comparison(contenders, pairs))
-    console.result(f"written to {output}")
+    console.print(f"written to {output}")
 
 
 def open_runs(runs: Sequence[Run]) -> list[ComparedRun]:
@@ -170,15 +170,15 @@ def show(
     console.table(columns, rows)
     for one in contenders:
         if said := words.what_it_learnt(one.record):
-            console.warn(f"{escape(one.name)}: {said[0].lower()}{said[1:]}")
+            console.warning(f"{escape(one.name)}: {said[0].lower()}{said[1:]}")
     others = [name for (one, name), pair in pairs.items() if one == first and pair is None]
     if others:
-        console.warn(
+        console.warning(
             f"not compared with {escape(first)}, because the test images or labels differ: "
             f"{', '.join(map(escape, others))}"
         )
     if len(others) < len(contenders) - 1:
-        console.result(
+        console.print(
             f"p: McNemar's exact test against {escape(first)} on the same test images; above "
             f"{LEVEL} the difference may be chance. agreement: share of images with the same "
             "predicted class."

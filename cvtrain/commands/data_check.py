@@ -25,17 +25,17 @@ def data_check(config: Config, *, console: Console) -> None:
     if problems:
         rows = [(escape(p.path), p.severity, p.what, p.advice) for p in problems]
         console.table(("file", "is", "because", "advice"), rows)
-    console.result(f"{report.num_files:,} files checked: {summary(index.counts)}")
+    console.print(f"{report.num_files:,} files checked: {summary(index.counts)}")
     paths: dict[str, set[str]] = {severity: set() for severity in ("bad", "doubtful")}
     for problem in problems:
         paths[problem.severity].add(problem.path)
     num_bad = len(paths["bad"])
-    console.result(f"{num_bad:,} bad, {len(paths['doubtful']):,} doubtful")
+    console.print(f"{num_bad:,} bad, {len(paths['doubtful']):,} doubtful")
     if report.same_classes:
         raise report.same_classes
     too_few = unsplit or report.too_few
     if num_bad and too_few:
-        console.warn(too_few.message)
+        console.warning(too_few.message)
     if num_bad:
         bad = [problem for problem in problems if problem.severity == "bad"]
         raise DataError(f"files that cannot be used: {num_bad:,}", how_to_continue(bad, too_few))

@@ -71,10 +71,10 @@ def data_convert(source: str, output: Path | None, *, console: Console) -> None:
     _print_result(done, Path(source), console)
     num_converted = sum(each.is_converted for each in done)
     num_copied = sum(bool(each.name) for each in done) - num_converted
-    console.result(
+    console.print(
         f"{escape(output)}: {num_converted:,} images converted to PNG, {num_copied:,} copied"
     )
-    console.remark(f"Next: cvtrain init {shell_quote(output)}")
+    console.info(f"Next: cvtrain init {shell_quote(output)}")
 
 
 def _beside(source: Path, folder: Path) -> Path:
@@ -152,10 +152,10 @@ def _write(outcome: _Outcome, content: bytes, new: Path) -> _Outcome:
 
 def _print_result(done: Sequence[_Outcome], source: Path, console: Console) -> None:
     if pages := [each.path for each in done if each.num_pages > 1]:
-        console.warn(f"only the first picture of these files was converted: {join_names(pages)}")
+        console.warning(f"only the first picture of these files was converted: {join_names(pages)}")
     left_out = [(each.path, each.error) for each in done if each.error]
     for path, error in left_out[:_MOST_LISTED]:
         advice = advice_in(source, error.advice)
-        console.warn(f"left out: {escape(path)}: {error.message}\n  {advice}")
+        console.warning(f"left out: {escape(path)}: {error.message}\n  {advice}")
     if more := left_out[_MOST_LISTED:]:
-        console.warn(f"left out: {len(more):,} more")
+        console.warning(f"left out: {len(more):,} more")

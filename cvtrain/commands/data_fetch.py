@@ -21,21 +21,21 @@ def data_fetch(
     """
     folder = folder or DATA_DIR / (f"{name}-{subset}" if subset else name)
     if is_fetched(folder, name, subset):
-        console.result(f"{escape(folder)}: the data set is already there")
+        console.print(f"{escape(folder)}: the data set is already there")
         return
     with stop_on_signals() as stop:
         fetched = fetch(name, folder, subset=subset, local=local, stop=stop, task=console.task)
     for file, copy in zip(NAMED_SETS[name].files, fetched.files, strict=True):
         if copy.is_published:
-            console.remark(f"{escape(copy.path)}: the published file ({copy.digest})")
+            console.info(f"{escape(copy.path)}: the published file ({copy.digest})")
         else:
-            console.warn(
+            console.warning(
                 f"{escape(copy.path)}: not the published file: its digest is {copy.digest}, "
                 f"not {file.digest}; it is used because --file names it"
             )
     for line in fetched.left_out[:_MOST_LISTED]:
-        console.warn(f"left out: {escape(line)}")
+        console.warning(f"left out: {escape(line)}")
     if more := fetched.left_out[_MOST_LISTED:]:
-        console.warn(f"left out: {len(more):,} more")
-    console.result(f"{escape(folder)}: the data set is complete")
-    console.remark(f"To look at it: cvtrain data stats {shell_quote(folder)}")
+        console.warning(f"left out: {len(more):,} more")
+    console.print(f"{escape(folder)}: the data set is complete")
+    console.info(f"To look at it: cvtrain data stats {shell_quote(folder)}")

@@ -71,7 +71,7 @@ def data_split(
     index, messages = resolve(index, report, on_bad="skip", on_leak="error")
     show_notes(index, messages, console)
     if kept := [name for name in index.splits if name not in index.auto_splits]:
-        console.remark(f"splits of the source that are kept: {', '.join(kept)}")
+        console.info(f"splits of the source that are kept: {', '.join(kept)}")
     if group:
         shares = {"test": test, "validation": validation}
         groups = _groups(index, compile_pattern(group), report.images)
@@ -84,8 +84,8 @@ def data_split(
         for name in index.class_names
     ]
     console.table(("class", *index.counts), rows)
-    console.result(f"{escape(output)}: {summary(index.counts)}")
-    console.remark(f"To train on this split: data: {{source: {escape(output)}}}")
+    console.print(f"{escape(output)}: {summary(index.counts)}")
+    console.info(f"To train on this split: data: {{source: {escape(output)}}}")
 
 
 def _check_possible(
@@ -132,13 +132,13 @@ def _print_groups(index: Index, groups: Mapping[str, str], console: Console) -> 
             splits_of.setdefault(groups[path], {})[name] = None
     counts = Counter(name for splits in splits_of.values() for name in splits)
     each = ", ".join(f"{counts[name]:,} {name}" for name in index.splits)
-    console.remark(f"groups: {len(splits_of):,}: {each}")
+    console.info(f"groups: {len(splits_of):,}: {each}")
     # Only splits of the source can divide a group.
     if torn := [group for group, splits in splits_of.items() if len(splits) > 1]:
-        console.warn(f"groups in two splits of the source: {len(torn):,}: {join_names(torn)}")
+        console.warning(f"groups in two splits of the source: {len(torn):,}: {join_names(torn)}")
     for name, per_class in index.counts.items():
         if missing := [label for label, count in per_class.items() if not count]:
-            console.warn(f"{name} has no images of class {join_names(missing)}: too few groups")
+            console.warning(f"{name} has no images of class {join_names(missing)}: too few groups")
 
 
 def _samples(index: Index, output: Path) -> Iterator[tuple[str, str, str]]:

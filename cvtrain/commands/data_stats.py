@@ -50,7 +50,7 @@ def data_stats(config: Config, *, output: Path | None, console: Console) -> None
     with stop_on_signals() as stop:
         index, unsplit = find_to_look(config, stop, console)
         if unsplit:
-            console.warn(unsplit.message)
+            console.warning(unsplit.message)
         if config.data.train_per_class is not None:  # the choice depends on copies
             _, report = check(index, decoder_of(config), stop, console, on_leak=config.data.on_leak)
             index = report.index
@@ -67,7 +67,7 @@ def data_stats(config: Config, *, output: Path | None, console: Console) -> None
     images = {path: facts.image for path, facts in found.facts.items()}
     index = index.reassign_splits(images, found.unusable, on_leak=config.data.on_leak)
     if error := same_classes(index, images) or too_few_different(index, ()):
-        console.warn(error.message)
+        console.warning(error.message)
     index = index.without(found.unusable)
     places = {
         path: (name, index.class_names[label])
@@ -82,8 +82,8 @@ def data_stats(config: Config, *, output: Path | None, console: Console) -> None
         _draw(index, found, places, folder, config)
         commit_mark(folder, _MARK, stats)
     if len(index.class_names) > _MOST_CLASSES:
-        console.remark(f"contact_sheet.png shows the first {_MOST_CLASSES} classes")
-    console.result(f"{escape(output)}: stats.json, duplicates.csv and pictures")
+        console.info(f"contact_sheet.png shows the first {_MOST_CLASSES} classes")
+    console.print(f"{escape(output)}: stats.json, duplicates.csv and pictures")
 
 
 def describe(
@@ -141,17 +141,17 @@ def _show(stats: dict[str, Any], index: Index, console: Console) -> None:
     ]
     console.table(("class", *index.counts), rows)
     if stats["imbalance"] is not None:
-        console.result(
+        console.print(
             f"imbalance: the largest class has {stats['imbalance']:.1f} times the training images "
             "of the smallest"
         )
     width, height, aspect = stats["width"], stats["height"], stats["aspect"]
-    console.result(
+    console.print(
         f"size: {width['min']} to {width['max']} wide (median {width['median']:g}), "
         f"{height['min']} to {height['max']} high (median {height['median']:g}), "
         f"width / height {aspect['min']:.2f} to {aspect['max']:.2f} (median {aspect['median']:.2f})"
     )
-    console.result(
+    console.print(
         f"stored: {_counted(stats['formats'])}; {_counted(stats['modes'])}; "
         f"{stats['bytes'] / 1e6:,.1f} MB"
     )
@@ -160,17 +160,17 @@ def _show(stats: dict[str, Any], index: Index, console: Console) -> None:
         ", ".join(f"{value:.1f}" for value in pixels[key]) for key in ("mean", "standard_deviation")
     )
     size = "x".join(map(str, pixels["image_size"]))
-    console.result(f"red, green, blue at {size}: mean {means}, standard deviation {deviations}")
+    console.print(f"red, green, blue at {size}: mean {means}, standard deviation {deviations}")
     exact, near = stats["exact_duplicates"], stats["near_duplicates"]
-    console.result(f"exact duplicates: {exact['files'] - exact['images']:,} copies of other files")
-    console.result(
+    console.print(f"exact duplicates: {exact['files'] - exact['images']:,} copies of other files")
+    console.print(
         f"near duplicates, in pairs: {near['pairs']:,}, of these across splits "
         f"{near['across_splits']:,}, across classes {near['across_classes']:,}"
     )
     reasons = {"small": f"smaller than {SMALLEST} pixels", "plain": "with too little contrast"}
     left_out = [f"{n:,} {reasons[why]}" for why, n in stats["not_compared"].items() if n]
     if left_out:
-        console.result(f"images that were not compared: {', '.join(left_out)}")
+        console.print(f"images that were not compared: {', '.join(left_out)}")
 
 
 def _counted(numbers: Mapping[str, int]) -> str:
@@ -179,13 +179,13 @@ def _counted(numbers: Mapping[str, int]) -> str:
 
 def _print_doubts(found: Statistics, places: Mapping[str, _Place], console: Console) -> None:
     if found.unusable:
-        console.warn(
+        console.warning(
             f"files that cannot be used and are left out: {len(found.unusable):,}; "
             "`cvtrain data check` lists them"
         )
     copied = [group for group in found.copies() if len({places[path] for path in group}) > 1]
     if copied:
-        console.warn(
+        console.warning(
             "images that are in two splits or under two labels: "
             f"{len(copied):,}; `cvtrain data check` lists them"
         )
@@ -194,7 +194,7 @@ def _print_doubts(found: Statistics, places: Mapping[str, _Place], console: Cons
         lines = [f"  {_named(a, places)} and {_named(b, places)}" for a, b in pairs[:_MOST_LISTED]]
         if more := pairs[_MOST_LISTED:]:
             lines.append(f"  and {len(more):,} more, in duplicates.csv")
-        console.warn(
+        console.warning(
             "similar pairs in two splits (probably a leak) or in two classes (one label is "
             f"wrong): {len(pairs):,}\n"
             + "\n".join(lines)

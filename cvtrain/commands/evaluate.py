@@ -87,7 +87,7 @@ def evaluate(
         write_confusion_matrix(new, metrics["confusion_matrix"], class_names)
         commit_mark(new, _MARK, described | metrics)
     show_metrics(metrics, console)
-    console.result(f"written to {folder}/")
+    console.print(f"written to {folder}/")
     return metrics
 
 
@@ -107,7 +107,7 @@ def _index_of(
     by_class = run.read_json("split.json") if (run.path / "split.json").exists() else {}
     if source is None:
         paths = [path for each in by_class.get(split, {}).values() for path in each]
-        root = recorded_root(run, paths, warn=console.warn)
+        root = recorded_root(run, paths, warn=console.warning)
         return recorded_index(root, class_names, run.read_json("split.json")), True
     path = locate_source(source, data_dir=DATA_DIR, stop=stop, task=console.task)
     index = build_index(
@@ -125,7 +125,7 @@ def _index_of(
     recorded = recorded_index(index.root, class_names, by_class)
     others = ", ".join(_not_measured(index, recorded, split))
     what = f"contains the images of the run: those of {split} are measured, but not {others}"
-    console.remark(f"{escape(path)} {what}", always=True)
+    console.info(f"{escape(path)} {what}", always=True)
     return replace(index, splits=recorded.splits), True
 
 

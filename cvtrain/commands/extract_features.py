@@ -139,7 +139,7 @@ def with_closed_head(
             raise_if_stopped=partial(session.stop.raise_if_stopped, "fitting the head"),
         )
     session.run.update(inverse_penalty=strength)
-    session.console.remark(
+    session.console.info(
         f"logistic regression: C = {strength:g}, the best of five on the validation images"
     )
     return attach_logistic(base, cut, head, coefficients=coefficients, intercepts=intercepts)
@@ -183,13 +183,13 @@ def write_features(session: RunSession, frozen: CachedPrefix) -> None:
         else:
             lines = zip(*columns.values(), strict=True)
             commit_text(folder / f"{name}.csv", csv_text([list(columns), *lines]))
-        session.console.result(
+        session.console.print(
             f"{name}: {features.shape[0]:,} rows of {features.shape[1]:,} features"
         )
     session.run.update(status="finished", seconds=session.watch.seconds)
-    session.console.result(f"written to {folder}/")
+    session.console.print(f"written to {folder}/")
     if not has_pyarrow:
-        session.console.result("for .parquet files instead of .csv: pip install 'cvtrain[parquet]'")
+        session.console.print("for .parquet files instead of .csv: pip install 'cvtrain[parquet]'")
 
 
 def _parquet(columns: Mapping[str, Sequence[Any] | np.ndarray], features: np.ndarray) -> bytes:

@@ -109,19 +109,19 @@ def show_suggestion(session: RunSession, found: RangeTest) -> None:
     """Print the line for the config, or warn that there is no good rate."""
     run, optimizer = session.run, session.config.fit.optimizer.name
     if found.suggestion is None:
-        session.console.warn(
+        session.console.warning(
             f"find-lr: the loss does not fall at any learning rate up to {found.rates[-1]:.2g} by "
             "more than it differs between batches; the batches may be too small (fit.batch_size), "
             "or the labels may be wrong"
         )
     else:
-        session.console.result(
+        session.console.print(
             f"With {optimizer}, the loss has fallen by half at a learning rate of "
             f"{found.suggestion:.1e}, and is lowest at {found.lowest:.1e}. Write into the "
             "config:\n\n"
             f"fit: {{optimizer: {{learning_rate: {found.suggestion:.1e}}}}}\n"
         )
-    session.console.result(f"{run.path}/ holds lr.csv and figures/find_lr.png")
+    session.console.print(f"{run.path}/ holds lr.csv and figures/find_lr.png")
 
 
 def rounded(rate: float) -> float:

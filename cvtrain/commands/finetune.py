@@ -91,7 +91,7 @@ def finetune(config: Config, request: RunRequest, console: Console, *, source: R
                 upper, predict = model, image_predictor(session, model)
             if untuned is None:
                 untuned = predict("test")
-            console.remark(
+            console.info(
                 f"step {number}: {len(unfrozen.layers)} layers are trained, from "
                 f"{unfrozen.layers[0]} on, reading "
                 + ("the images" if upper is model else f"the cached features of {unfrozen.split}")
@@ -112,7 +112,7 @@ def finetune(config: Config, request: RunRequest, console: Console, *, source: R
             if result.moved:
                 changed.update(set(unfrozen.layers) - result.idle)
             elif section.then:
-                console.remark(f"step {number}: no epoch was better; the model before it is kept")
+                console.info(f"step {number}: no epoch was better; the model before it is kept")
         record_proof(session, before, layer_digests(model), trained, excused=trained - changed)
         known = judged_before(source, session)
         finish(session, model, result, parts, predict, known, untuned=untuned)

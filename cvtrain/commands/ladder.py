@@ -128,7 +128,7 @@ def folder(path: Path, rung: Stage) -> Path:
 def run_stage(session: RunSession, rung: Stage, request: RunRequest) -> Run:
     """Train a stage or continue it; a finished stage is only opened."""
     path = folder(session.run.path, rung)
-    session.console.remark(f"\n{rung.name}")
+    session.console.info(f"\n{rung.name}")
     try:
         with session.console.part_of_a_whole():
             is_begun = (path / "run.json").is_file()
@@ -151,7 +151,7 @@ def show_estimates(
 ) -> None:
     """Print the estimated time of each stage."""
     parts = ", ".join(f"{rung.name} {duration(estimates[rung.name])}" for rung in rungs)
-    session.console.result(
+    session.console.print(
         f"{len(rungs)} stages, estimated to take {duration(sum(estimates.values()))} on this "
         f"machine: {parts}"
     )
@@ -207,17 +207,17 @@ def show(session: RunSession, rows: Sequence[dict[str, Any]]) -> None:
         interval = f"{low} to {high}"
         cells.append((name, accuracy, interval, p, minutes, estimated, f"{parameters:,}"))
     session.console.table(columns, cells)
-    session.console.result(
+    session.console.print(
         "p: McNemar's exact test against the rung below, on the same test images; "
         "a difference with p above 0.05 may be chance."
     )
     if unlearnt := [row["name"] for row in rows if not row.get("learnt", True)]:
-        session.console.warn(
+        session.console.warning(
             f"no better than guessing: {', '.join(unlearnt)}; their logs suggest what to change"
         )
     actual = sum(row["minutes"] for row in rows)
     estimated = sum(row["estimated_minutes"] for row in rows)
-    session.console.result(
+    session.console.print(
         f"{actual:.1f} minutes in all, {actual / estimated:.2f} times the estimate\n"
         f"{session.run.path}/ holds ladder.csv, figures/ladder.png and a run folder for each rung\n"
         f"Next: cvtrain compare {shell_quote(session.run.path)}"

@@ -101,7 +101,7 @@ def measure(session: RunSession) -> tuple[list[Point], np.ndarray]:
     points: list[Point] = list(session.run.record.points)
     correct = [*_recorded(session.run, len(points))]
     if len(correct) < len(points):
-        session.console.warn(f"{_CORRECT} is damaged; all subsets are measured again")
+        session.console.warning(f"{_CORRECT} is damaged; all subsets are measured again")
         points, correct = [], []
     wanted, groups = subsets(session), copies(session.dataset.index)
     with session.console.task("training heads") as on_progress:
@@ -239,33 +239,33 @@ def show(run: Run, console: Console) -> None:
     console.table(("share", "images", "accuracy", "95 % interval"), rows)
     _warn_of_guessing(run, curve[-1]["accuracy"], console)
     if run.record.verdict == "unknown":
-        console.result(
+        console.print(
             f"\nno forecast: at least {FEWEST_SIZES} different sizes are needed "
             "(learning_curve.shares)"
         )
     elif run.record.verdict == "flat":
         gain = forecast[_TWICE]["gain_interval"][1]
-        console.result(
+        console.print(
             "\nflat: more data of this kind will hardly help; twice as much gains less than "
             f"{100 * gain:.1f} points. Another backbone, fine-tuning or cleaner labels may help "
             "more."
         )
     else:
         now = curve[-1]
-        console.result(
+        console.print(
             f"\nnow {now['accuracy']:.1%} ({_on_others(now)}), with {now['num_images']:,} images"
         )
         for row in forecast[_TWICE], forecast[-1]:
             least, most = (100 * gain for gain in row["gain_interval"])
-            console.result(
+            console.print(
                 f"{'twice' if row['factor'] == 2 else 'four times'} the data: about {least:.1f} to "
                 f"{most:.1f} points more ({_on_others(row)})"
             )
-        console.result(
+        console.print(
             "The gain is estimated on the same test images. On new images the accuracy itself is "
             "less certain, because they may be easier or harder."
         )
-    console.result(
+    console.print(
         f"\n{run.path}/ holds learning_curve.csv, run.json and figures/learning_curve.png "
         f"({duration(run.record.seconds['total'])})"
     )
@@ -276,7 +276,7 @@ def _warn_of_guessing(run: Run, accuracy: float, console: Console) -> None:
     counts = [list(run.record.data.counts[name].values()) for name in SPLITS[1:]]
     against = scores_against_guessing(np.sum(counts, axis=0).tolist(), accuracy)
     if not against.is_better:
-        console.warn(
+        console.warning(
             "even with all images, the head is no better than guessing "
             f"({against.most_frequent:.4f}), because the features of this backbone do not separate "
             "the classes; compare backbones with cvtrain probe"

@@ -93,12 +93,12 @@ def predict(
     decoder = decoder_of_run(run)
     abstention = read_abstention(run)
     if abstention:
-        console.remark(
+        console.info(
             f"{describe_abstention(abstention)} "
             f"(to remove the threshold: cvtrain calibrate {shell_quote(run.path)} --off)"
         )
         if tta > 1:
-            console.warn("the threshold was chosen for predictions without --tta")
+            console.warning("the threshold was chosen for predictions without --tta")
     num_bad = num_done = 0
     to_write = _writer(output, class_names, top, console, abstains=abstention is not None)
     with stop_on_signals() as stop, to_write as write:
@@ -112,10 +112,10 @@ def predict(
                 num_done += 1
                 if prediction.problem:
                     num_bad += 1
-                    console.warn(f"{escape(prediction.path)}: {prediction.problem}")
+                    console.warning(f"{escape(prediction.path)}: {prediction.problem}")
     show_left_out(left_out, console)
     if output:
-        console.result(f"{num_done - num_bad:,} predictions written to {output}")
+        console.print(f"{num_done - num_bad:,} predictions written to {output}")
     if num_bad:
         rest = "; all others are classified" if num_bad < num_done else ""
         raise DataError(f"{num_bad:,} of {num_done:,} files could not be read{rest}")

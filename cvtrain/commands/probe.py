@@ -198,21 +198,21 @@ def show(run: Run, backbone: Backbone, config: Path | None, console: Console) ->
     console.table(
         (*columns, "validation", ""), [(*_words(row), "<- cut here" * (row == cut)) for row in rows]
     )
-    console.result(f"\nbest: {_in_words(best)}")
+    console.print(f"\nbest: {_in_words(best)}")
     if cut == best:
-        console.result(
+        console.print(
             "recommended cut: the same block; no cheaper one is within one standard error of it"
         )
     else:
         spared = 1 - cut["multiply_adds"] / best["multiply_adds"]
-        console.result(
+        console.print(
             f"recommended cut: {_in_words(cut)}; the cheapest block within one standard error "
             f"of the best, with {spared:.0%} less computation"
         )
     _warn_of_guessing(run, best["accuracy"], console)
     last = [row for row in rows if _series(row) == _series(cut)][-1]
     if last["accuracy"] < least_accuracy(best):
-        console.result(
+        console.print(
             f"Later blocks are less accurate ({last['accuracy']:.4f} after the last), because they "
             "are specialized to the pretraining classes."
         )
@@ -223,19 +223,19 @@ def show(run: Run, backbone: Backbone, config: Path | None, console: Console) ->
         },
     }
     text = yaml.safe_dump(settings, default_flow_style=None, sort_keys=False, width=1000)
-    console.result(f"\nWrite into the config:\n{text}")
-    console.result(
+    console.print(f"\nWrite into the config:\n{text}")
+    console.print(
         f"{run.path}/ holds probe.csv, run.json and figures/probe.png "
         f"({duration(run.record.seconds['total'])})"
     )
-    console.result(f"Next:\n  train on these features   {_next_command(config)}")
+    console.print(f"Next:\n  train on these features   {_next_command(config)}")
 
 
 def _warn_of_guessing(run: Run, accuracy: float, console: Console) -> None:
     """Warn if even the best block is not better than guessing."""
     against = scores_against_guessing([*run.record.data.counts["train"].values()], accuracy)
     if not against.is_better:
-        console.warn(
+        console.warning(
             f"no block is better than guessing ({against.most_frequent:.4f}): "
             "use another backbone, or pretrained weights"
         )

@@ -91,9 +91,9 @@ def report(
     path = output or run.path / "report.html"
     check_replaceable(path, force=force, ours=PAGE)
     with stop_on_signals() as stop:
-        page = render_report(run, stop, data=data, warn=console.warn)
+        page = render_report(run, stop, data=data, warn=console.warning)
     commit_text(path, page)
-    console.result(f"written to {path} ({len(page) / 1e6:.1f} MB)")
+    console.print(f"written to {path} ({len(page) / 1e6:.1f} MB)")
     return path
 
 

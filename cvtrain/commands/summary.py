@@ -67,7 +67,7 @@ def summary(
     """
     if num_classes is None:
         num_classes = len(config.data.classes or ()) or 10
-        console.remark(f"The network has {num_classes} classes; --classes changes the number.")
+        console.info(f"The network has {num_classes} classes; --classes changes the number.")
 
     with backend.memory_errors():
         model, trained = _network(config, stage, num_classes)
@@ -186,12 +186,12 @@ def _print_totals(
     values = sum(math.prod(layer.output.shape[1:]) for layer in model.layers)
     section = getattr(config, stage.replace("-", "_")) or FineTune()
     batch = 4 * values * section.batch_size / 1e6
-    console.result(
+    console.print(
         f"{total:,} parameters, {trained:,} in layers that are trained; "
         f"{sum(row.multiply_adds for row in rows):,} multiply-adds per image; "
         f"{batch:,.0f} MB for all outputs of a batch of {section.batch_size} in float32"
     )
-    console.remark(
+    console.info(
         "sees: the receptive field of a cell, in pixels of the image. step: the distance of two "
         "cells, in pixels. border: the number of cells at an edge that see padding."
     )

@@ -193,7 +193,7 @@ class CachedPrefix:
         if are_constant(found["train"]):
             known = self.session.run.record.constant_features
             self.session.run.update(constant_features=[*dict.fromkeys([*known, self.layer])])
-            self.session.console.warn(
+            self.session.console.warning(
                 f"the output of the frozen backbone at {self.layer} is the same for all images, so "
                 "nothing can be learnt from it. Cut it at an earlier layer, or use trained weights "
                 "(backbone.weights)"
@@ -212,12 +212,12 @@ class CachedPrefix:
     ) -> tuple[list[Rows], int]:
         """Return the rows of each of `views`, and the number of images that were computed."""
         session = self.session
-        stores = open_stores(prefix, dtype=dtype, warn=session.console.warn)
+        stores = open_stores(prefix, dtype=dtype, warn=session.console.warning)
         total = sum(len(view.keys) for view in views)
         missing = sum(len(stores[0].missing(view.keys)) for view in views)
         speed = images_per_second
         time = f", about {duration(missing / speed)}" if speed and missing else ""
-        session.console.remark(
+        session.console.info(
             f"features of {self.layer}: {missing:,} of {total:,} images to compute{time}"
         )
         with session.watch.phase("extract"), session.console.task("extracting features") as show:
@@ -308,7 +308,7 @@ def record_proof(
     layers = [layer for layer in proof.values() if layer["trained"]]
     num_changed = sum(layer["before"] != layer["after"] for layer in layers)
     kept = f", {len(layers) - num_changed} trained and kept as they were"
-    session.console.result(
+    session.console.print(
         f"freeze proof: {len(proof) - len(layers)} layers frozen and unchanged, "
         f"{num_changed} trained and changed{kept * (num_changed < len(layers))}"
     )

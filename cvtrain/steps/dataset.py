@@ -128,14 +128,14 @@ def find_to_look(config: Config, stop: Stop, console: Console) -> tuple[Index, D
 def show_notes(index: Index, messages: Iterable[str], console: Console) -> None:
     """Print notes about the source, further messages, and the files that were left out."""
     for message in (*index.notes, *messages):
-        console.warn(message)
+        console.warning(message)
     show_left_out(index.left_out, console)
 
 
 def show_left_out(left_out: Mapping[str, Sequence[str]], console: Console) -> None:
     """Print in one line which files and folders were left out and why."""
     if text := describe_left_out(left_out):
-        show = console.remark if is_ordinary(left_out) else console.warn
+        show = console.info if is_ordinary(left_out) else console.warning
         show(f"left out: {text}")
 
 
@@ -166,14 +166,14 @@ def open_dataset(config: Config, stop: Stop, console: Console) -> Dataset:
     )
     show_notes(index, messages, console)
     if doubtful := {p.path for p in report.problems if p.severity == "doubtful"}:
-        console.warn(f"doubtful files: {len(doubtful):,}; `cvtrain data check` lists them")
+        console.warning(f"doubtful files: {len(doubtful):,}; `cvtrain data check` lists them")
     for split in ("train", "validation", "test"):
         if split not in index.splits:
             raise DataError(
                 f"{index.root}: there are no images for {split}",
                 f"Add a {split} folder, or set data.split.{split} above 0.",
             )
-    console.remark(f"data: {summary(index.counts)}")
+    console.info(f"data: {summary(index.counts)}")
     return Dataset(index, pixels, report)
 
 

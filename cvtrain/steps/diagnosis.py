@@ -47,6 +47,6 @@ def diagnose(
 def print_diagnosis(readings: Sequence[Mapping[str, str]], console: Console) -> None:
     """Print the two most important findings, with the YAML to try."""
     for reading in readings[:_MOST_PRINTED]:
-        console.result(f"\n{reading['detail']}")
+        console.print(f"\n{reading['detail']}")
         if reading["proposal"]:
-            console.result(f"To try:\n{indent(reading['proposal'].rstrip(), '  ')}")
+            console.print(f"To try:\n{indent(reading['proposal'].rstrip(), '  ')}")

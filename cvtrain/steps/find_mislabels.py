@@ -104,7 +104,7 @@ def judged_before(source: Run, session: RunSession) -> MislabelSearch:
     try:
         found = read_mislabels(source.path / FILE)
     except RunError as error:
-        session.console.warn(f"{error.message}: the training images are not judged")
+        session.console.warning(f"{error.message}: the training images are not judged")
         return NO_SEARCH
     return MislabelSearch(
         num_images, tuple(suspect for suspect in found if suspect.split == "train")
@@ -154,19 +154,19 @@ def print_mislabels(
     """
     num, judged = record["num"], record["judged"]
     if left_out := record.get("left_out"):
-        console.result(
+        console.print(
             f"\nNo validation or test images are listed as likely mislabels or worst mistakes: "
             f"{left_out}."
         )
     if not num:
         return
-    console.result(
+    console.print(
         f"\n{num:,} of {sum(judged.values()):,} images may be labelled wrongly; the likeliest "
         f"first: {run.path / FILE}"
     )
     for each in found[:_MOST_SHOWN]:
         file, label, suggestion = map(escape, (each.file, each.label, each.suggestion))
-        console.result(f"  {file}: labelled {label}, looks like {suggestion}")
+        console.print(f"  {file}: labelled {label}, looks like {suggestion}")
 
 
 def _num_different(digests: np.ndarray, labels: np.ndarray) -> np.ndarray:

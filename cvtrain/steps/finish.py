@@ -121,7 +121,7 @@ def measure(
 
 def tell_next(run: Run, seconds: float, console: Console) -> None:
     """Print the contents of the run folder and the next commands."""
-    console.result(
+    console.print(
         f"\n{run.path}/ holds model.keras, run.json, history.csv, predictions-*.csv and figures/ "
         f"({duration(seconds)})"
     )
@@ -129,7 +129,7 @@ def tell_next(run: Run, seconds: float, console: Console) -> None:
     figures = [run.figures / f"{name}.png" for name in ("curves", "worst_mistakes")]
     drawn = [figure.name for figure in figures if figure.exists()]
     look = f"  look at      {run.figures}/{', '.join(drawn)}\n" if drawn else ""
-    console.result(
+    console.print(
         "Next:\n"
         f"  everything   cvtrain report {path}\n"
         f"{look}"

@@ -166,9 +166,9 @@ def open_model_file(
         )
     names, decoder = _recorded_in(path, (height, width), opened.network.output.shape[-1])
     if doubt := _doubt_of_pixels(opened, pixel_range):
-        console.remark(doubt)
+        console.info(doubt)
     if None in model.inputs[0].shape[1:3]:
-        console.remark(f"the model takes images of any size, and gets {height} x {width}")
+        console.info(f"the model takes images of any size, and gets {height} x {width}")
     return InspectedModel(
         name=str(path),
         digest=weights_digest(model),
@@ -271,7 +271,7 @@ class ImageReader:
 
     def _pass_over(self, name: str, problem: str) -> None:
         self.unreadable[name] = problem
-        self._console.warn(f"{escape(name)}: {problem}")
+        self._console.warning(f"{escape(name)}: {problem}")
 
 
 def named_images(paths: Sequence[str], console: Console) -> ImageReader:
@@ -327,7 +327,7 @@ def from_every_class(
 
 def root_of_test_images(run: Run, data: Path | None, console: Console) -> Path:
     """The folder that the paths of a run's test images count from now, see `recorded_root`."""
-    return recorded_root(run, _test_split(run)[0].paths, data=data, warn=console.warn)
+    return recorded_root(run, _test_split(run)[0].paths, data=data, warn=console.warning)
 
 
 def _test_split(run: Run, root: Path | None = None) -> tuple[Split, Path]:

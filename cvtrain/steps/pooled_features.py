@@ -49,7 +49,7 @@ def pooled_features(
     pool = keras.layers.GlobalAveragePooling2D
     outputs = [pool(name=f"{layer}_average")(backbone.get_layer(layer).output) for layer in layers]
     taps = keras.Model(backbone.input, outputs)
-    stores = open_stores(taps, dtype="float32", warn=session.console.warn)
+    stores = open_stores(taps, dtype="float32", warn=session.console.warning)
     views = [views_of(dataset, dataset.index.splits[name]) for name in splits]
     with session.watch.phase("extract"), session.console.task("extracting features") as on_progress:
         extract(taps, stores, dataset.pixels, views, stop=session.stop, on_progress=on_progress)

@@ -38,15 +38,15 @@ def show_metrics(metrics: dict[str, Any], console: Console) -> None:
         for name, row in metrics["per_class"].items()
     ]
     console.table(("class", "images", "precision", "recall", "F1"), rows)
-    console.result(
+    console.print(
         f"accuracy {metrics['accuracy']:.4f} (95 % interval {low:.4f} to {high:.4f}) "
         f"on {metrics['num_images']:,} images, loss {metrics['loss']:.4f}, "
         f"calibration error {metrics['calibration_error']:.4f}"
     )
     if chosen := [f"{name} {metrics[name]:.4f}" for name in METRICS if name in metrics]:
-        console.result(", ".join(chosen))
+        console.print(", ".join(chosen))
     if abstention := metrics.get("abstention"):
-        console.result(describe_coverage(abstention))
+        console.print(describe_coverage(abstention))
 
 
 def _share(value: float | None) -> str:

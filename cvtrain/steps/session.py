@@ -61,7 +61,7 @@ def finished_run(request: RunRequest, console: Console) -> Run | None:
     if run.checkpoints.exists():
         with run.locked():  # A kill as soon as it was finished may have left them.
             shutil.rmtree(run.checkpoints, ignore_errors=True)
-    console.result(f"{run.path} is finished; there is nothing to resume")
+    console.print(f"{run.path} is finished; there is nothing to resume")
     return run
 
 
@@ -122,15 +122,15 @@ def open_session(
         known = changes_since_start(run, config, places, dataset.digest, weights) if run else []
         if run:
             if "exact" not in run.content:
-                console.remark(f"{run.path} was begun by an earlier version: not all is comparable")
-            accept(run, known, accepted=request.accept_changes, warn=console.warn)
+                console.info(f"{run.path} was begun by an earlier version: not all is comparable")
+            accept(run, known, accepted=request.accept_changes, warn=console.warning)
         with watch.phase("import"):
             backend.load()
         device = backend.set_up(seed=config.seed, device=config.device)
         engine = {"device": device, "versions": backend.versions() | library_versions()}
         if run:
             new = engine_changes(run, engine, known)
-            accept(run, new, accepted=request.accept_changes, warn=console.warn)
+            accept(run, new, accepted=request.accept_changes, warn=console.warning)
         fields = engine | {
             "name": request.name,
             **description(config, dataset),
@@ -150,11 +150,11 @@ def open_session(
             stop.advising(f"Go on: cvtrain {command} {shell_quote(run.path)} --resume")
         )
         with (
-            tracked(config.log, run, config_values(config, command), console.warn) as tracking,
+            tracked(config.log, run, config_values(config, command), console.warning) as tracking,
             run.recording_failure(watch),
         ):
             console.log_to(run.path / "log.txt")
-            console.remark(f"run: {run.path}")
+            console.info(f"run: {run.path}")
             if request.resume:
                 run.content.pop("error", None)
                 for file, content in files.items():

@@ -142,7 +142,7 @@ def train_stage(
             checkpoints=Checkpoints(
                 run.checkpoints / str(number),
                 every_seconds=commit_interval(),
-                warn=session.console.warn,
+                warn=session.console.warning,
             ),
             stop=session.stop,
             on_start=view.start,
@@ -204,7 +204,7 @@ def _idle(
         names = [layer.name for layer in model.layers if layer.name in idle]
         known = session.run.record.without_gradient
         session.run.update(without_gradient=[*dict.fromkeys([*known, *names])])
-        session.console.warn(
+        session.console.warning(
             f"training did not change {', '.join(names)}: their inputs or outputs are zero for all "
             "images, so the loss does not depend on their weights"
         )
@@ -249,11 +249,11 @@ def in_best_precision(
         model = build(choice.precision)
     session.run.update(precision=choice.precision)
     size = model.count_params()
-    session.console.remark(f"{size:,} parameters, {choice.precision} ({choice.reason}), {device}")
+    session.console.info(f"{size:,} parameters, {choice.precision} ({choice.reason}), {device}")
     if feed and (speed := choice.images_per_second.get(choice.precision)):
         steps = steps_of(stage, feed)
         seconds = stage.epochs * steps * stage.batch_size / speed
-        session.console.remark(f"{stage.epochs} epochs of {steps} steps: about {duration(seconds)}")
+        session.console.info(f"{stage.epochs} epochs of {steps} steps: about {duration(seconds)}")
     return model, choice.precision
 
 

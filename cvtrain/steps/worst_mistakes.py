@@ -59,7 +59,7 @@ def explain_mistakes(
         raise
     except Exception as error:  # Hours of training must not be lost for pictures.
         reason = error.message if isinstance(error, CvtrainError) else repr(error)
-        session.console.warn(f"the worst mistakes are not explained: {reason}")
+        session.console.warning(f"the worst mistakes are not explained: {reason}")
         return record | {"without_maps": reason}
 
 
@@ -78,7 +78,7 @@ def _write(
     try:
         found, how = _maps(session, model, pixels, classes) if worst else (None, {})
     except ResourceError as error:  # too little memory; a full disk is met below
-        session.console.warn(f"no maps of the worst mistakes: {error.message}")
+        session.console.warning(f"no maps of the worst mistakes: {error.message}")
         found, how = None, {"without_maps": error.message}
     entries = []
     with committed_folder(session.run.path / "mistakes", mark=LIST) as folder:
@@ -111,7 +111,7 @@ def _maps(
     try:
         layer = last_spatial_layer(opened)
     except ConfigError as error:
-        session.console.remark(f"no maps of the worst mistakes: {error.message}")
+        session.console.info(f"no maps of the worst mistakes: {error.message}")
         return None, {"without_maps": error.message}
     explain = explainer(opened, METHOD, layer=layer, batch_size=_BATCH_SIZE)
     images = np.stack(pixels).astype(np.float32)

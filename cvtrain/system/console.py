@@ -60,14 +60,14 @@ class Console:
         self._log = path
         self._write_log()
 
-    def result(self, text: str) -> None:
+    def print(self, text: str) -> None:
         """Print a result to standard output, also when quiet."""
         self._write_log(text)
         if not self._part:
             self._out.print(escape_lines(text), markup=False)
 
-    def remark(self, text: str, *, always: bool = False) -> None:
-        """Print a remark to standard error, not when quiet.
+    def info(self, text: str, *, always: bool = False) -> None:
+        """Print a message to standard error, not when quiet.
 
         Args:
             always: print it also when quiet, such as a choice made for the user.
@@ -76,7 +76,7 @@ class Console:
         if always or not self.quiet:
             self._err.print(escape_lines(text), markup=False)
 
-    def warn(self, text: str) -> None:
+    def warning(self, text: str) -> None:
         """Print a warning to standard error, also when quiet."""
         self._write_log(f"warning: {text}")
         from rich.text import Text
@@ -202,19 +202,19 @@ class LoggingConsole(Console):
         super().__init__(quiet)
         self._logger = logger
 
-    def result(self, text: str) -> None:
+    def print(self, text: str) -> None:
         """Log a result."""
         self._write_log(text)
         if not (self._part or self.quiet):
             self._logger.info("%s", escape_lines(text))
 
-    def remark(self, text: str, *, always: bool = False) -> None:
-        """Log a remark."""
+    def info(self, text: str, *, always: bool = False) -> None:
+        """Log a message."""
         self._write_log(text)
         if always or not self.quiet:
             self._logger.info("%s", escape_lines(text))
 
-    def warn(self, text: str) -> None:
+    def warning(self, text: str) -> None:
         """Log a warning."""
         self._write_log(f"warning: {text}")
         self._logger.warning("%s", escape_lines(text))
@@ -222,7 +222,7 @@ class LoggingConsole(Console):
     def table(self, columns: Sequence[str], rows: Sequence[Sequence[str]], title: str = "") -> None:
         """Log the title, the columns and each row as one record each."""
         for line in filter(None, (title, "  ".join(columns), *map("  ".join, rows))):
-            self.result(line)
+            self.print(line)
 
     @property
     def _is_live(self) -> bool:
@@ -302,7 +302,7 @@ class TrainingView:
 
     def start(self, validated: Mapping[str, float]) -> None:
         """Print the metrics of the model before training."""
-        self._console.remark(f"before: {_described(validated)}")
+        self._console.info(f"before: {_described(validated)}")
 
     def step(self, now: ProgressOfTraining) -> None:
         """Show the current progress."""
@@ -325,7 +325,7 @@ class TrainingView:
     def epoch(self, row: Mapping[str, Any]) -> None:
         """Print the line of a finished epoch."""
         metrics = {name: value for name, value in row.items() if name not in _NOT_METRICS}
-        self._console.remark(
+        self._console.info(
             f"epoch {row['epoch']:>{len(str(self._epochs))}}/{self._epochs}  "
             f"{_described(metrics)}  "
             f"{row['images_per_second']:,.0f} images/s  {duration(self._seconds_left)} left"

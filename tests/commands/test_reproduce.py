@@ -239,7 +239,7 @@ class Listening(Console):
         super().__init__(quiet=True)
         self.warnings = []
 
-    def warn(self, text):
+    def warning(self, text):
         self.warnings.append(text)
 
 

@@ -29,10 +29,10 @@ class Listening(Console):
         super().__init__(quiet=True)
         self.lines = []
 
-    def remark(self, text):
+    def info(self, text):
         self.lines.append(text)
 
-    warn = remark
+    warning = info
 
 
 @pytest.fixture

@@ -33,9 +33,9 @@ def test_durations(seconds, text):
 
 def test_results_and_remarks_go_apart(capsys):
     console = Console()
-    console.result("the result")
-    console.remark("a remark")
-    console.warn("careful")
+    console.print("the result")
+    console.info("a remark")
+    console.warning("careful")
     captured = capsys.readouterr()
     assert captured.out == "the result\n"
     assert captured.err == "a remark\nwarning: careful\n"
@@ -43,9 +43,9 @@ def test_results_and_remarks_go_apart(capsys):
 
 def test_quiet_leaves_results_and_warnings(capsys):
     console = Console(quiet=True)
-    console.result("the result")
-    console.remark("a remark")
-    console.warn("careful")
+    console.print("the result")
+    console.info("a remark")
+    console.warning("careful")
     captured = capsys.readouterr()
     assert captured.out == "the result\n"
     assert captured.err == "warning: careful\n"
@@ -56,10 +56,10 @@ def test_lines_become_records(caplog, capsys, tmp_path):
     for quiet in (False, True):
         console = LoggingConsole(logging.getLogger("lines"), quiet)
         console.log_to(tmp_path / "log.txt")
-        console.result("the result")
-        console.remark("a remark\x1b")
-        console.remark("chosen", always=True)
-        console.warn("careful")
+        console.print("the result")
+        console.info("a remark\x1b")
+        console.info("chosen", always=True)
+        console.warning("careful")
         console.table(("class", "images"), [("a", "3")], title="by class")
         with console.training(2) as view, console.task("drawing") as show:
             show(1, 2)
@@ -83,8 +83,8 @@ def test_lines_become_records(caplog, capsys, tmp_path):
 
 def test_names_are_no_markup(capsys):
     for text in ("[red]name[/red] [/]", ":smile:.jpg"):
-        Console().result(text)
-        Console().warn(text)
+        Console().print(text)
+        Console().warning(text)
         captured = capsys.readouterr()
         assert captured.out == f"{text}\n"
         assert captured.err == f"warning: {text}\n"
@@ -94,7 +94,7 @@ def test_what_a_terminal_would_obey_is_escaped(capsys, tmp_path):
     name = "\x1b]52;c;eA==\x07a\tb\u202e\r\x9b1m\udce9"
     console = Console()
     console.log_to(tmp_path / "log.txt")
-    for say in (console.result, console.remark, console.warn):
+    for say in (console.print, console.info, console.warning):
         say(f"one {name}\ntwo")
     console.table(("file", name), [(name, "1")])
     shown = capsys.readouterr()
@@ -170,7 +170,7 @@ def test_a_bar_is_drawn_in_what_the_terminal_has():
 def test_the_log_has_every_line_with_the_time(tmp_path):
     console = Console(quiet=True)
     console.log_to(tmp_path / "log.txt")
-    console.remark("one\ntwo")
+    console.info("one\ntwo")
     console.table(("a",), [("three",)])
     lines = (tmp_path / "log.txt").read_text(encoding="utf-8").splitlines()
     assert [line[21:] for line in lines] == ["one", "two", "three"]
@@ -179,7 +179,7 @@ def test_the_log_has_every_line_with_the_time(tmp_path):
 
 def test_what_was_said_before_there_was_a_log_is_in_it(tmp_path):
     console = Console(quiet=True)
-    console.remark("early")
+    console.info("early")
     console.log_to(tmp_path / "log.txt")
     assert "early" in (tmp_path / "log.txt").read_text(encoding="utf-8")
 
@@ -187,7 +187,7 @@ def test_what_was_said_before_there_was_a_log_is_in_it(tmp_path):
 def test_a_log_that_cannot_be_written_ends_nothing(tmp_path, capsys):
     console = Console()
     console.log_to(tmp_path / "no" / "such" / "folder" / "log.txt")
-    console.result("still here")
+    console.print("still here")
     assert capsys.readouterr().out == "still here\n"
 
 
@@ -200,7 +200,7 @@ def test_a_run_goes_on_when_nobody_reads_of_it_any_more(closed, setup, goes_on, 
     reader, writer = os.pipe()
     os.close(reader)
     imports = "from pathlib import Path; from cvtrain.system.console import Console; "
-    work = "[c.remark(str(i)) or c.result(str(i)) for i in range(9)]; Path('done').touch()"
+    work = "[c.info(str(i)) or c.print(str(i)) for i in range(9)]; Path('done').touch()"
     command = [sys.executable, "-c", f"{imports}c = Console(); {setup}{work}"]
     streams = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL, closed: writer}
     done = subprocess.run(command, cwd=tmp_path, **streams)
@@ -222,7 +222,7 @@ def test_a_full_disk_under_what_is_printed_ends_no_run(closed, setup, code, tmp_
         from cvtrain.system.console import Console
         def work():
             c = Console(); {setup}
-            [c.remark(str(i)) or c.result(str(i)) for i in range(9)]
+            [c.info(str(i)) or c.print(str(i)) for i in range(9)]
             c.table(("a", "b"), [("1", "2")])
             Path("done").touch()
         program.cli = click.Command("work", callback=work)
@@ -243,7 +243,7 @@ def test_a_terminal_that_is_gone_ends_no_work():
 console = Console()
 with console.task("working") as show:
     for i in range(200):
-        console.remark(str(i))
+        console.info(str(i))
         show(i, 200)
         if i == 10:
             with contextlib.suppress(OSError):

@@ -57,17 +57,17 @@ def doctor(*, as_json: bool, console: Console) -> None:
     Raises:
         ResourceError: a check failed; all results have been printed.
     """
-    console.remark("checking and measuring, for at most half a minute")
+    console.info("checking and measuring, for at most half a minute")
     checks = (software, processor, memory, engine, input_path, disks, weights)
     findings = [finding for check in checks for finding in check()]
     if as_json:
         listed = [finding._asdict() for finding in findings]
-        console.result(json.dumps({"findings": listed}, indent=2))
+        console.print(json.dumps({"findings": listed}, indent=2))
     else:
         for finding in findings:
-            console.result(f"{finding.state:<4}  {finding.what:<15}  {escape(finding.found)}")
+            console.print(f"{finding.state:<4}  {finding.what:<15}  {escape(finding.found)}")
             if finding.advice:
-                console.result(f"{'':<23}{escape(finding.advice)}")
+                console.print(f"{'':<23}{escape(finding.advice)}")
     if bad := [finding.what for finding in findings if finding.state == "bad"]:
         raise ResourceError(f"failed: {', '.join(bad)}", "The advice is printed below each check.")
 

@@ -93,7 +93,7 @@ def init(
     _write(recipe)
     _print_findings(recipe, console)
     if estimate:
-        console.remark(f"measuring each stage, for at most {duration(_MOST_SECONDS)}")
+        console.info(f"measuring each stage, for at most {duration(_MOST_SECONDS)}")
         recipe = _measured(recipe)
         _write(recipe)
     _print_next(recipe, console)
@@ -220,15 +220,15 @@ def _print_findings(recipe: ConfigTemplate, console: Console) -> None:
     rows.append(("weights", escape(recipe.weights.value), f"backbone: {backbones}"))
     wide = min(50, max(len(seen) for _, seen, _ in rows))
     for what, seen, chosen in rows:
-        console.result(f"{what:<17}  {seen:<{wide}}  -> {chosen}")
+        console.print(f"{what:<17}  {seen:<{wide}}  -> {chosen}")
     show_notes(found.index, (), console)
     if found.num_bad:
-        console.warn(
+        console.warning(
             f"{found.num_bad:,} files cannot be used: `cvtrain data check "
             f"{shell_quote(recipe.output)}` lists them"
         )
     if recipe.weights.value == "none":
-        console.warn(recipe.weights.remark)
+        console.warning(recipe.weights.remark)
 
 
 def _what_says_labels(found: DatasetProfile) -> str:
@@ -246,8 +246,8 @@ def _ends(counts: Mapping[str, int]) -> tuple[str, str]:
 
 def _print_next(recipe: ConfigTemplate, console: Console) -> None:
     timing = recipe.timing
-    console.result(f"written: {escape(recipe.output)}, with {recipe.backbone} as backbone. Next:")
+    console.print(f"written: {escape(recipe.output)}, with {recipe.backbone} as backbone. Next:")
     for stage, command in recipe.commands.items():
-        console.result(f"  {command:<32}  {timing.of(stage)}".rstrip())
+        console.print(f"  {command:<32}  {timing.of(stage)}".rstrip())
     if not timing.seconds:
-        console.remark(timing.remark)
+        console.info(timing.remark)

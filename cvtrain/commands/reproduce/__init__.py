@@ -218,7 +218,7 @@ def print_changes(first: Run, config: Config, *, accept_changes: bool, console: 
         *weights_changes(start.identity.weights, weights),
         *differences(start.model_dump(), now),
     ):
-        console.warn(line)
+        console.warning(line)
     with stop_on_signals() as stop:
         dataset = open_dataset(config, stop, console)
     changes = [
@@ -230,7 +230,7 @@ def print_changes(first: Run, config: Config, *, accept_changes: bool, console: 
             "Name their folder with --data. Or train on these images with --accept-changes.",
         )
     for line in changes:
-        console.warn(line)
+        console.warning(line)
 
 
 def changes_between(first: Run, again: Run) -> list[str]:
@@ -272,7 +272,7 @@ def show(
     """Print the comparison, and raise NotReproduced if anything differs."""
     console.table(("what", "reproduced", "largest difference"), rows_of(comparison))
     if comparison["identical"]:
-        console.result(f"{first.path} is reproduced bit for bit by {again.path}")
+        console.print(f"{first.path} is reproduced bit for bit by {again.path}")
         return
     because = f"; changed since then: {'; '.join(changed)}" if changed else ""
     raise NotReproduced(

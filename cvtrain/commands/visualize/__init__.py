@@ -97,7 +97,7 @@ def visualize(
         opened = replace(subject.opened, raise_if_stopped=partial(stop.raise_if_stopped, "looking"))
         subject = replace(subject, opened=opened)
         _LOOKS[look.what](subject, images, look, temporary, console=console)
-    console.result(f"look at {folder / 'index.html'}")
+    console.print(f"look at {folder / 'index.html'}")
     if images.unreadable:
         number = len(images.unreadable)
         raise DataError(f"images that could not be read: {number:,}; the rest is done")

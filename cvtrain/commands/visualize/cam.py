@@ -53,7 +53,7 @@ def explain_images(
     layer = look.layer
     if METHODS[method].needs_layer and not layer:
         layer = last_spatial_layer(opened)
-        console.remark(f"layer: {layer} (the last one with maps; choose another with --layer)")
+        console.info(f"layer: {layer} (the last one with maps; choose another with --layer)")
     faithfulness = Faithfulness(opened, BATCH_SIZE) if look.evaluate else None
 
     output = _Output(subject, folder)
@@ -218,10 +218,10 @@ def _role(c: int, predicted: int, true: int | None) -> str:
 def _print_summary(records: Sequence[dict[str, Any]], console: Console) -> None:
     notes = [entry["note"] for record in records for entry in record["classes"]]
     if blank := sum(note.startswith("all negative") for note in notes):
-        console.warn(
+        console.warning(
             f"{blank} of {len(notes)} maps are empty: every region counts against the class"
         )
     known = [record for record in records if record["true"] is not None]
     wrong = sum(record["true"] != record["predicted"] for record in known)
     what = f", {wrong} of them misclassified" if known else ""
-    console.result(f"{len(records)} images{what}")
+    console.print(f"{len(records)} images{what}")

@@ -100,7 +100,7 @@ def draw_filters(
         page.draw(draw(found), f"{file}.png", f"{layer}: {len(found.images)} filters")
         np.save(folder / f"{file}.npy", found.images)
         if found.dead.any():
-            console.remark(f"{layer}: {found.dead.sum()} of {len(found.dead)} filters are dead")
+            console.info(f"{layer}: {found.dead.sum()} of {len(found.dead)} filters are dead")
         records.append(
             {
                 "layer": layer,

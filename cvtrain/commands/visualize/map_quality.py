@@ -92,7 +92,7 @@ def check_sanity(
         name: randomise(opened, each, images, classes, seed=seed) for name, each in methods.items()
     }
     for name, cascade in cascades.items():
-        console.result(f"sanity check: {name} {cascade.verdict}")
+        console.print(f"sanity check: {name} {cascade.verdict}")
     page.draw(draw_cascades(cascades), "sanity.png", "sanity check: cascading randomisation")
     return {
         name: {

@@ -140,7 +140,7 @@ def verdict(command: Command, place: Path, refused: Outcome, expected: dict[str,
     """What is wrong after a command that was refused something; empty when nothing is."""
     if refused.ended not in ("0", str(_REFUSED)):
         return f"exit code {refused.ended}: {refused.said[-600:]}"
-    for noise in ("Traceback", "Exception ignored", "this is a defect"):
+    for noise in ("Traceback", "Exception ignored", "This is a defect"):
         if noise in refused.said:
             return f"says more than a person wants to know: {refused.said[-1500:]}"
     if refused.ended == str(_REFUSED) and "cannot write" not in refused.said:
