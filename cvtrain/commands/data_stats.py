@@ -180,7 +180,7 @@ def _counted(numbers: Mapping[str, int]) -> str:
 def _print_doubts(found: Statistics, places: Mapping[str, _Place], console: Console) -> None:
     if found.unusable:
         console.warning(
-            f"files that cannot be used and are left out: {len(found.unusable):,}; "
+            f"files that cannot be used, and are left out here: {len(found.unusable):,}; "
             "`cvtrain data check` lists them"
         )
     copied = [group for group in found.copies() if len({places[path] for path in group}) > 1]

@@ -94,7 +94,7 @@ def test_copies_and_look_alikes_are_told_with_their_splits(photos, tmp_path, cap
     assert "\n  train/cat/4.png (train/cat) and train/dog/other.jpg (train/dog)\n" in err
     assert "twin" not in err
     assert "under two labels: 1" in err
-    assert "cannot be used and are left out: 1" in err
+    assert "cannot be used, and are left out here: 1" in err
 
 
 def test_what_was_not_compared_is_told(tmp_path, capsys):

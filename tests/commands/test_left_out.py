@@ -206,7 +206,7 @@ def test_evaluate_accounts_for_every_file(name, told):
     evaluate = said[f"evaluate {name}"]
     assert evaluate.code == 0, evaluate.err
     used = len(rows(here / "evaluated" / name / "predictions.csv")) + unusable(evaluate)
-    own = re.search(r"run's own images: those of test are measured, and not (.*)", evaluate.err)
+    own = re.search(r"images of the run: those of test are measured, but not (.*)", evaluate.err)
     used += sum(map(int, re.findall(r"(\d+) ", own[1]))) if own else 0
     expected = given(sources[name])
     if name == "split_folders":  # its other split was not asked for

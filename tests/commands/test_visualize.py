@@ -440,7 +440,7 @@ def test_contradictions_are_told_before_anything_is_opened(tmp_path, source, pat
     [
         ({"method": "grad-cam"}, "no method grad-cam", "gradcam"),
         ({"layer": "conv2_rleu"}, "no layer conv2_rleu", "conv2_relu"),
-        ({"layer": "conv2_relu", "method": "saliency"}, "by the pixels", "gradcam"),
+        ({"layer": "conv2_relu", "method": "saliency"}, "works on the pixels", "gradcam"),
         ({"layer": "dense1"}, "dense1 has the shape", "conv2_relu"),
         ({"classes": "grene"}, "no such class", "green"),
     ],

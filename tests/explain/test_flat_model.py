@@ -214,8 +214,8 @@ def test_a_subclassed_model_is_explained_by_its_pixels_alone(name):
         with pytest.raises(ConfigError, match="subclassed") as caught:
             ask(opened)
         assert "\n" not in caught.value.message
-        for method in METHODS.values():
-            assert (method.name in caught.value.advice) == (not method.needs_layer)
+        for name, method in METHODS.items():
+            assert (name in caught.value.advice) == (not method.needs_layer)
 
 
 @pytest.mark.parametrize("units", [1, 2])

@@ -210,7 +210,7 @@ def test_a_model_of_keras_2_is_converted_as_is_advised(models, keras2):
 
 def test_a_model_in_one_of_keras_2_is_said_to_be_built_anew(models, keras2):
     path = keras2(models / "nested.keras", Path("a.keras"))
-    assert "build it anew in Keras 3" in refused(open_keras_file, path).advice
+    assert "Build it in Keras 3" in refused(open_keras_file, path).advice
 
 
 def test_weights_are_taken_out_of_a_model_of_keras_2_as_is_advised(models, keras2, empty):
