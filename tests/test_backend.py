@@ -47,7 +47,7 @@ def test_the_device_is_named():
 def test_a_missing_gpu_is_an_error():
     if not backend.set_up(seed=0).startswith("cpu"):
         pytest.skip("there is a GPU")
-    with pytest.raises(ResourceError, match="gpu was asked for"):
+    with pytest.raises(ResourceError, match="gpu was requested"):
         backend.set_up(seed=0, device="gpu")
 
 

@@ -34,7 +34,7 @@ def set_up(*, seed: int, device: str = "auto") -> str:
         gpus = _gpus()
         if device == "gpu" and not gpus:
             raise ResourceError(
-                f"device: a gpu was asked for, {engine_name()} sees none on this machine",
+                f"device: gpu was requested, but {engine_name()} finds none on this machine",
                 f"Install a build of {engine_name()} for your GPU, or set device to auto or cpu.",
             )
         if gpus and device == "cpu":

@@ -99,12 +99,12 @@ def occlusion(opened: FlatModel, *, batch_size: int = 32, seed: int = 0) -> Expl
             min(batch_size, num_variants),
         )
         whole = np.stack(list(itertools.islice(scores, len(images))))
-        asked = resolve_classes(classes, whole)
-        maps = np.empty((*asked.shape, len(rows), len(columns)), np.float32)
-        for i, wanted in enumerate(asked):
+        requested = resolve_classes(classes, whole)
+        maps = np.empty((*requested.shape, len(rows), len(columns)), np.float32)
+        for i, wanted in enumerate(requested):
             for y, x in np.ndindex(maps.shape[2:]):
                 maps[i, :, y, x] = (whole[i] - next(scores))[wanted]
-        return explanation(maps, asked, whole)
+        return explanation(maps, requested, whole)
 
     return explain
 
@@ -120,22 +120,22 @@ def rise(opened: FlatModel, *, batch_size: int = 32, seed: int = 0) -> Explain:
 
     def explain(images: np.ndarray, classes: Classes) -> Explanation:
         whole = np.stack(list(by_batches(forward, ((image,) for image in images), batch_size)))
-        asked = resolve_classes(classes, whole)
+        requested = resolve_classes(classes, whole)
         size = images.shape[1:3]
         generator = np.random.default_rng(seed)
-        total = np.zeros((*asked.shape, *size))
+        total = np.zeros((*requested.shape, *size))
         coverage = np.zeros(size)
-        mean = np.zeros(asked.shape)
+        mean = np.zeros(requested.shape)
         for start in range(0, NUM_MASKS, batch_size):
             masks = _masks(generator, min(batch_size, NUM_MASKS - start), size)
             coverage += masks.sum(axis=0)
-            for i, (image, wanted) in enumerate(zip(images, asked, strict=True)):
+            for i, (image, wanted) in enumerate(zip(images, requested, strict=True)):
                 variants = ((blend(image, mask),) for mask in masks)
                 scores = np.stack(list(by_batches(forward, variants, batch_size)))[:, wanted]
                 total[i] += np.tensordot(scores.T.astype(np.float64), masks, axes=1)
                 mean[i] += scores.sum(axis=0) / NUM_MASKS
         maps = total / np.maximum(coverage, _EPSILON) - mean[:, :, None, None]
-        return explanation(maps, asked, whole)
+        return explanation(maps, requested, whole)
 
     return explain
 
@@ -199,19 +199,21 @@ def _by_gradients(
         whole = np.stack(
             list(by_batches(forward, ((x,) for x in images), min(batch_size, len(images))))
         )
-        asked = resolve_classes(classes, whole)
-        pairs = ((image, c) for image, wanted in zip(images, asked, strict=True) for c in wanted)
+        requested = resolve_classes(classes, whole)
+        pairs = (
+            (image, c) for image, wanted in zip(images, requested, strict=True) for c in wanted
+        )
         rows = ((point, np.int32(c)) for image, c in pairs for point in points(image))
-        results = by_batches(gradient, rows, min(batch_size, asked.size * len(weights)))
-        maps = np.empty((*asked.shape, *images.shape[1:3]), np.float32)
-        remarks = [[""] * len(wanted) for wanted in asked]
-        for i, j in np.ndindex(asked.shape):
+        results = by_batches(gradient, rows, min(batch_size, requested.size * len(weights)))
+        maps = np.empty((*requested.shape, *images.shape[1:3]), np.float32)
+        remarks = [[""] * len(wanted) for wanted in requested]
+        for i, j in np.ndindex(requested.shape):
             values, total = [], np.zeros(images.shape[1:], np.float32)
             for weight, (value, slope) in zip(weights, results, strict=False):
                 values.append(value)
                 total += np.float32(weight) * slope
             maps[i, j], remarks[i][j] = finish(images[i], values, total)
-        return explanation(maps, asked, whole, remarks)
+        return explanation(maps, requested, whole, remarks)
 
     return explain
 

@@ -111,7 +111,7 @@ def open_model(model: keras.Model, *, image_size: tuple[int, int] = ANY_SIZE) ->
             for each, was never built, or its copy computes something else.
     """
     *size, channels = _input_shape(model)
-    height, width = (own or asked for own, asked in zip(size, image_size, strict=True))
+    height, width = (own or requested for own, requested in zip(size, image_size, strict=True))
     probe = _probe((height, width, channels))
     try:
         expected = _outputs(model, probe)

@@ -105,9 +105,9 @@ def ignore_the_model(images: np.ndarray, classes: Classes) -> Explanation:
     y, x = np.mgrid[-1 : 1 : height * 1j, -1 : 1 : width * 1j]
     spot = np.exp(-2 * (y**2 + x**2)).astype(np.float32)
     scores = np.zeros((len(images), 0))
-    asked = resolve_classes(classes, scores)
-    maps = np.broadcast_to(spot, (*asked.shape, height, width))
-    return explanation(maps, asked, scores)
+    requested = resolve_classes(classes, scores)
+    maps = np.broadcast_to(spot, (*requested.shape, height, width))
+    return explanation(maps, requested, scores)
 
 
 def rank_correlation(a: np.ndarray, b: np.ndarray) -> float:

@@ -198,14 +198,14 @@ def _recorded_in(
     return names, Decoder.recorded(recorded, known.decoder.model_dump())
 
 
-def _doubt_of_pixels(opened: "FlatModel", asked: str | None) -> str:
+def _doubt_of_pixels(opened: "FlatModel", requested: str | None) -> str:
     """Why the pixels that a model gets may not be those that it was trained on; empty if not.
 
     Known by what reaches the first layer that learns. Whatever comes from 0..255 as it is was not
     scaled. What was should be of a size that networks learn from, and lie around zero or begin
     there; else the pixels were scaled once too often, or once too little.
     """
-    used = asked or "0..255"
+    used = requested or "0..255"
     reached = {
         name: found
         for name, each in PIXEL_RANGES.items()
@@ -214,7 +214,7 @@ def _doubt_of_pixels(opened: "FlatModel", asked: str | None) -> str:
     if used not in reached or np.allclose(reached["0..255"], (0, 255), atol=_ABOUT):
         return (
             ""
-            if asked
+            if requested
             else (
                 "the model does not scale pixels, and gets them as 0..255; "
                 "if it was trained on others: --pixel-range 0..1 or -1..1"
@@ -237,7 +237,8 @@ def _doubt_of_pixels(opened: "FlatModel", asked: str | None) -> str:
 
 
 class ImageReader:
-    """Images that are read one after the other; those that cannot be are told and remembered.
+    """Images that are read one after the other; those that cannot be read are reported and
+    remembered.
 
     Attributes:
         wanted: all of them.
