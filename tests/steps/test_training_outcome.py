@@ -77,17 +77,17 @@ def test_the_history_reads_back(tmp_path):
 def test_what_overflows_is_told_what_to_lower(tmp_path, config_path, settings, precision, words):
     stage = load_config(config_path, [f"fit.optimizer={settings}"]).fit
     run = Run.create(tmp_path / "run", "fit")
-    run.update(precision=precision)
-    advice = against_overflow(run, stage, 1, TrainingResult(rows(1.0), 1), from_start=False)
+    result = TrainingResult(rows(1.0), 1)
+    advice = against_overflow(run, stage, 1, result, precision=precision, from_start=False)
     assert words in advice
     assert "has the weights of epoch 1, the best before that" in advice
 
 
 def test_weights_that_are_too_large_from_the_start_are_no_matter_of_the_rate(tmp_path, config_path):
     run = Run.create(tmp_path / "run", "fit")
-    run.update(precision="float32")
     stage = load_config(config_path).fit
-    advice = against_overflow(run, stage, 1, TrainingResult(best_epoch=None), from_start=True)
+    result = TrainingResult(best_epoch=None)
+    advice = against_overflow(run, stage, 1, result, precision="float32", from_start=True)
     assert "take others" in advice
     assert "learning_rate" not in advice
     assert "there is no model" in advice
