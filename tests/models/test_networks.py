@@ -3,7 +3,7 @@
 Random weights and small images. Of each family the smallest is tried; the others are deeper and
 wider, take minutes and gigabytes, and run by hand:
 
-    CVTRAIN_ALL_NETWORKS=1 python -m pytest tests/test_networks.py
+    CVTRAIN_ALL_NETWORKS=1 python -m pytest tests/models/test_networks.py
 """
 
 import os
