@@ -325,7 +325,7 @@ def test_a_validation_loss_that_alone_is_not_finite_ends_the_training(monkeypatc
 @pytest.mark.parametrize("name", ["adam", "rmsprop"])
 def test_normalising_hides_from_the_losses_that_its_statistics_overflow(name):
     """Divided by an infinite variance all values are 0, and so finite losses go on and on."""
-    model = small_model(dense=[], dropout=0.0)
+    model = small_model(dense=(), dropout=0.0)
     trained = train_small(model, name=name, rate=1e25)
     assert (trained.outcome, trained.best_epoch, trained.history) == ("diverged", None, [])
     assert re.match(r"epoch 1, step 4 of 4: weights are not finite \(\w+/", trained.reason)
