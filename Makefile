@@ -24,9 +24,10 @@ demo: $(READY) ## train on scikit-learn's handwritten digits, offline, in minute
 test: $(READY) lint ## lint, import contracts, every test
 	$(BIN)/python -m pytest --numprocesses auto --dist loadfile --no-loadscope-reorder
 
-test-quick: $(READY) ## the tests for daily work: none that takes long, no robustness campaign
+test-quick: $(READY) ## the tests for daily work: of every package, without whole commands
 	$(BIN)/python -m pytest --numprocesses auto --dist loadfile --no-loadscope-reorder \
-		-m 'not slow and not realdata' --ignore tests/robustness
+		-m 'not slow and not realdata' \
+		--ignore tests/robustness --ignore tests/commands --ignore tests/test_cli.py
 
 crash: $(READY) ## kill commands at random moments, for hours; goes on where it was stopped
 	mkdir -p build
