@@ -2,7 +2,6 @@
 
 import contextlib
 import importlib.util
-import json
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, Protocol
@@ -11,6 +10,7 @@ from cvtrain.backend.event_files import EventFile
 from cvtrain.errors import ConfigError
 from cvtrain.evaluation.metrics import measured
 from cvtrain.runs.run import Run
+from cvtrain.runs.settings import flat_settings
 from cvtrain.system.files import disk_errors
 from cvtrain.system.text import reason_of
 
@@ -88,7 +88,7 @@ class MLflow:
         active = mlflow.start_run(run_id=known, run_name=run.path.name, nested=True)
         run.update(mlflow={"run_id": active.info.run_id})
         if known is None:  # MLflow refuses to change them, and a resumed run may differ in some.
-            mlflow.log_params(flattened(settings))
+            mlflow.log_params(flat_settings(settings))
         path = str(run.path.absolute())
         mlflow.set_tags({"cvtrain.command": run.record.command, "cvtrain.run": path})
 
@@ -182,17 +182,6 @@ def require_trackers(names: Sequence[str]) -> None:
             "log: mlflow is not installed",
             "Install it, pip install 'cvtrain[mlflow]', or leave it out: --set log=[]",
         )
-
-
-def flattened(settings: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
-    """Nested settings as `fit.optimizer.name`; lists become JSON, None is left out."""
-    flat: dict[str, str] = {}
-    for key, value in settings.items():
-        if isinstance(value, Mapping):
-            flat |= flattened(value, f"{prefix}{key}.")
-        elif value is not None:
-            flat[f"{prefix}{key}"] = json.dumps(value) if isinstance(value, list) else str(value)
-    return flat
 
 
 def _final_metrics(run: Run) -> dict[str, float]:

@@ -7,7 +7,8 @@ import pytest
 from tiny_runs import SCORES
 
 from cvtrain.runs.run import Run
-from cvtrain.tracking import MLflow, flattened
+from cvtrain.runs.settings import flat_settings
+from cvtrain.tracking import MLflow
 
 STUB = '''
 """Notes every call of MLflow that is made."""
@@ -56,7 +57,7 @@ def told(stub, name):
 
 def test_parameters_are_the_config_flattened():
     settings = SETTINGS | {"data": {"image_size": [4, 6]}, "augment": None}
-    assert flattened(settings) == {
+    assert flat_settings(settings) == {
         "seed": "0",
         "fit.epochs": "2",
         "fit.optimizer.name": "sgd",
@@ -67,7 +68,7 @@ def test_parameters_are_the_config_flattened():
 def test_a_run_is_told_from_its_start_to_its_end(stub, run):
     tracker = MLflow(run, SETTINGS)
     assert told(stub, "start_run") == [((), {"run_id": None, "run_name": "run", "nested": True})]
-    assert told(stub, "log_params") == [((flattened(SETTINGS),), {})]
+    assert told(stub, "log_params") == [((flat_settings(SETTINGS),), {})]
     assert Run.open(run.path).content["mlflow"] == {"run_id": "new"}
     tracker.log_epoch(ROW)
     metrics = {"loss": 2.25, "val_loss": 2.5, "seconds": 3.0}
@@ -114,7 +115,7 @@ def test_mlflow_itself(run, tmp_path, monkeypatch):
     tracker.end()
     kept = mlflow.get_run(run.content["mlflow"]["run_id"])
     assert kept.info.status == "FINISHED"
-    assert kept.data.params == flattened(SETTINGS)
+    assert kept.data.params == flat_settings(SETTINGS)
     assert kept.data.metrics["val_loss"] == 2.5
     assert kept.data.metrics["test_accuracy"] == 0.75
     artifacts = mlflow.artifacts.list_artifacts(run_id=kept.info.run_id, artifact_path="figures")
