@@ -41,6 +41,7 @@ def main() -> None:
     except click.exceptions.Exit as done:
         sys.exit(done.exit_code)
     except click.ClickException as error:
+        # Click declares it final, and prints it as it is.
         error.message = _escaped(error.message)  # type: ignore[misc]
         with _ignoring_errors(sys.stderr):
             error.show(sys.stderr)

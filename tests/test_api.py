@@ -40,6 +40,7 @@ def test_every_name_is_there_and_others_are_not():
         _ = cvtrain.nosuch
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["path", "text", "dict", "Config"])
 def test_a_config_of_any_kind_trains_the_model_of_the_command_line(
     run, config_path, tmp_path, kind, capsys

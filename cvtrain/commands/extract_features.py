@@ -77,14 +77,14 @@ def extract_features(
             "For example: --set extract_features.views=4",
         )
     with open_session("extract-features", config, request, console) as session:
-        base, cut = cut_backbone(session, config)
+        backbone, cut = cut_backbone(session, config)
         # A resumed run keeps the value that it was started with.
         features_only = features_only or session.run.record.features_only
         described = stage.backbone.model_dump() | {"cut": cut}
         session.run.update(base=described, features_only=features_only)
         augmentation = config.augment if stage.views != 1 else None
         draw_augmentation(session, augmentation, stage.views)
-        model = attach_dense_head(session, base, cut)
+        model = attach_dense_head(session, backbone, cut)
         frozen = CachedPrefix(
             session,
             model,
@@ -113,7 +113,7 @@ def extract_features(
                 result = train_stage(session, head, model, stage, feed, precision="float32")
             else:
                 result = TrainingResult()
-                model = with_closed_head(session, base, cut, rows, exact["validation"])
+                model = with_closed_head(session, backbone, cut, rows, exact["validation"])
                 save(session.run, model, model)
                 before = dict.fromkeys(layer_digests(model), "") | layer_digests(prefix)
             judged = search_training_images(session, rows)
@@ -125,7 +125,7 @@ def extract_features(
 
 
 def with_closed_head(
-    session: RunSession, base: keras.Model, cut: str, rows: Rows, validation: Rows
+    session: RunSession, backbone: keras.Model, cut: str, rows: Rows, validation: Rows
 ) -> keras.Model:
     """The backbone up to its cut, with logistic regression fitted on all features at once."""
     head, index = session.config.extract_features.head, session.dataset.index
@@ -142,7 +142,7 @@ def with_closed_head(
     session.console.info(
         f"logistic regression: C = {strength:g}, the best of five on the validation images"
     )
-    return attach_logistic(base, cut, head, coefficients=coefficients, intercepts=intercepts)
+    return attach_logistic(backbone, cut, head, coefficients=coefficients, intercepts=intercepts)
 
 
 def train_end_to_end(session: RunSession, model: keras.Model, cut: str) -> TrainingResult:

@@ -193,7 +193,7 @@ def show(run: Run, backbone: Backbone, config: Path | None, console: Console) ->
     import yaml
 
     best, cut = run.record.best, run.record.recommended
-    columns = ("block", "base", "image", "map", "channels", "M multiply-adds", "accuracy", "+-")
+    columns = ("block", "backbone", "image", "map", "channels", "M multiply-adds", "accuracy", "+-")
     rows = run.record.blocks
     console.table(
         (*columns, "validation", ""), [(*_words(row), "<- cut here" * (row == cut)) for row in rows]

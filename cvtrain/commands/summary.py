@@ -87,16 +87,16 @@ def _network(config: Config, stage: str, num_classes: int) -> tuple[keras.Model,
         return model, {layer.name for layer in model.layers if layer.trainable}
 
     section = config.extract_features
-    base = _backbone(config)
-    cut = find_cut(base, section.backbone.cut)
+    backbone = _backbone(config)
+    cut = find_cut(backbone, section.backbone.cut)
     head = section.head
     if head.name != "dense":
         head = Head(pooling=head.pooling, dense=(), dropout=head.dropout)
-    model = attach_dense(base, cut, head, num_classes=num_classes)
+    model = attach_dense(backbone, cut, head, num_classes=num_classes)
     if stage == "finetune":
         step = config.finetune or FineTune()
         return model, set(unfreeze(model, step).layers)
-    frozen = {layer.name for layer in base.layers}
+    frozen = {layer.name for layer in backbone.layers}
     return model, {layer.name for layer in model.layers} - frozen
 
 

@@ -182,8 +182,7 @@ def _sealed_class() -> type[keras.Layer]:
 
         def call(self, *args: Any, **kwargs: Any) -> Any:
             layer = self.borrowed()
-            # Read here: inside another scope, of an engine without variables, they are what
-            # it says.
+            # Read at each call: JAX computes in a stateless scope with values of its own.
             values = [variable.value for variable in self.own]
             with keras.StatelessScope(zip(layer.weights, values, strict=True)):
                 return layer(*args, **kwargs)

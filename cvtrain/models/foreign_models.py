@@ -86,7 +86,7 @@ def what_is(path: Path) -> str:
     kind = _no_model(beginning(path)) or model_at(path) or "not a file of a model"
     if kind == MODELS[".keras"] and not zipfile.is_zipfile(path):
         kind = "not an archive, despite its name"
-    inside = nested_base(path)
+    inside = nested_backbone(path)
     within = f" with the model {escape(inside[-1])} inside it" if inside else ""
     packed = f" with {escape(_packed_model(path))} in it" if _packed_model(path) else ""
     return f"is {kind}{within}{packed}"
@@ -113,7 +113,7 @@ def recorded_about(path: Path) -> dict[str, Any]:
     return found if isinstance(found, dict) else {}
 
 
-def nested_base(path: Path) -> list[str]:
+def nested_backbone(path: Path) -> list[str]:
     """Names that lead to the largest model inside a model; empty: its layers lie in itself.
 
     Args:
@@ -174,10 +174,10 @@ def how_to_open(path: Path) -> str:
 
 
 def how_to_save_weights(path: Path) -> str:
-    """How to make a file of weights from a Keras model at `path`: of all of it, or of its base."""
-    is_old, nested = bool(keras2_version(path)), nested_base(path)
+    """How to save the weights of the Keras model at `path`: of all of it, or of its backbone."""
+    is_old, nested = bool(keras2_version(path)), nested_backbone(path)
     suffix, end = ".h5" if is_hdf5(path) else ".keras", ".h5" if is_old else ".weights.h5"
-    written = path.with_name(f"{path.stem}-{'base' if nested else 'all'}{end}")
+    written = path.with_name(f"{path.stem}-{'backbone' if nested else 'all'}{end}")
     layer = "".join(f".get_layer({escape(name)!r})" for name in nested)
     if not is_old and _operators_in(path):  # Keras does not open it.
         return (

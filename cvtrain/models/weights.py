@@ -97,7 +97,7 @@ def _advice_for_other(path: Path) -> str:
 
 def _advice_for(path: Path) -> str:
     """Advice for an HDF5 file that does not fit the network."""
-    if formats.nested_base(path):
+    if formats.nested_backbone(path):
         return f"Its layers lie in a model inside it. {formats.how_to_save_weights(path)}"
     if name := _nested_weights(path):
         return (

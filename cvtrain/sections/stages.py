@@ -1,4 +1,4 @@
-"""The stages of a config: how networks are trained, and what is measured of a base."""
+"""The stages of a config: how networks are trained, and what is measured of a backbone."""
 
 from typing import Annotated, Literal
 

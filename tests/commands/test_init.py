@@ -332,7 +332,7 @@ def test_minutes_and_the_base_come_from_a_process_of_its_own(image_folder, monke
     def answer(module, config, bases, *, seconds):
         asked.append((module, json.loads(bases), seconds))
         assert load_config(Path(config))  # is there before anything is measured
-        facts = {"device": "cpu: a machine", "base": ["efficientnet_v2_b0", None]}
+        facts = {"device": "cpu: a machine", "backbone": ["efficientnet_v2_b0", None]}
         return facts | {"fit": 600.0, "extract-features": 61.0, "finetune": 7200.0}, ""
 
     monkeypatch.setattr(init_module, "problem_fetching", lambda _address: "")

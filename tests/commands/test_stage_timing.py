@@ -52,10 +52,10 @@ def test_every_stage_is_measured_without_any_weights(tmp_path, image_folder, mon
     assert [next(iter(each)) for each in facts] == [
         "device",
         "fit",
-        "base",
+        "backbone",
         "extract-features",
         "finetune",
     ]
-    assert facts[2] == {"base": ["mobilenet", 0.25]}
-    assert all(each[key] > 0 for each in facts for key in each if key not in ("device", "base"))
+    assert facts[2] == {"backbone": ["mobilenet", 0.25]}
+    assert all(each[key] > 0 for each in facts for key in each if key not in ("device", "backbone"))
     assert list(tmp_path.iterdir()) == [path]

@@ -154,13 +154,14 @@ def test_frozen_layers_infer_while_the_rest_trains(name):
     assert weights_digest(model) == digest
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "names",
     [
         ["mobilenet_v3_small"],
         # The networks that have layers of their own, and a normalization.
-        pytest.param(["inception_resnet_v2", "convnext_tiny"], marks=pytest.mark.slow),
-        pytest.param(["efficientnet_b0"], marks=pytest.mark.slow),
+        ["inception_resnet_v2", "convnext_tiny"],
+        ["efficientnet_b0"],
     ],
 )
 def test_plain_keras_opens_them_without_cvtrain(names, tmp_path):

@@ -75,6 +75,7 @@ def test_blocks_of_mobilenet_v3(base):
     assert found["expanded_conv_2"] == "expanded_conv_2_add"
 
 
+@pytest.mark.slow
 def test_blocks_of_inception_begin_with_a_stem_without_names(base):
     found = ends(base("inception_v3"))
     assert list(found) == ["stem", *(f"mixed{i}" for i in range(11))]
@@ -82,6 +83,7 @@ def test_blocks_of_inception_begin_with_a_stem_without_names(base):
     assert found["mixed5"] == "mixed5"
 
 
+@pytest.mark.slow
 def test_blocks_of_xception(base):
     found = ends(base("xception"))
     assert list(found) == [f"block{i}" for i in range(1, 15)]
@@ -100,6 +102,7 @@ def test_blocks_of_efficientnet(base):
     assert found["block6b"] == "block6b_add"
 
 
+@pytest.mark.slow
 def test_blocks_of_convnext(base):
     found = ends(base("convnext_tiny"))
     names = ["stem"]

@@ -20,7 +20,7 @@ from cvtrain.models.saved_model import open_keras_file
 from cvtrain.models.weights import load_weights
 
 NAME = "mobilenet with alpha 0.25"
-pytestmark = pytest.mark.filterwarnings("ignore:.*HDF5")
+pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore:.*HDF5")]
 
 
 @pytest.fixture(scope="module")
@@ -56,7 +56,7 @@ def empty():
     return network("mobilenet", alpha=0.25)
 
 
-def assert_gives_base(path, model, models):
+def assert_gives_backbone(path, model, models):
     for weight in model.weights:
         weight.assign(np.zeros(weight.shape))
     load_weights(model, Path(path), name=NAME)
@@ -118,7 +118,7 @@ def test_weights_are_taken_out_of_a_model_as_is_advised(name, models, empty):
     assert ("is a Keras model" in error.message) == name.endswith(".keras")
     assert ("mobilenet_0.25_32" in error.advice) == (name != "base.keras")
     follow(error.advice)
-    assert_gives_base(error.advice.rpartition("backbone.weights: ")[2], empty, models)
+    assert_gives_backbone(error.advice.rpartition("backbone.weights: ")[2], empty, models)
 
 
 def test_an_archive_that_is_called_h5_is_renamed_first(models, empty):
@@ -127,7 +127,7 @@ def test_an_archive_that_is_called_h5_is_renamed_first(models, empty):
     assert "rename it to a.keras" in error.advice
     Path("a.h5").rename("a.keras")
     follow(error.advice)
-    assert_gives_base("a-base.weights.h5", empty, models)
+    assert_gives_backbone("a-backbone.weights.h5", empty, models)
 
 
 @pytest.mark.parametrize(
@@ -142,7 +142,7 @@ def test_a_base_in_a_file_of_weights_is_saved_where_it_was_made(name, line, mode
     assert error.advice.endswith(line)
     model = keras.saving.load_model(models / "nested.keras", compile=False)
     exec(line, {"model": model, "NAME": "mobilenet_0.25_32"})
-    assert_gives_base("NAME.weights.h5", empty, models)
+    assert_gives_backbone("NAME.weights.h5", empty, models)
 
 
 def test_the_model_of_a_run_is_named_by_its_run(models, here, empty):
@@ -217,8 +217,9 @@ def test_weights_are_taken_out_of_a_model_of_keras_2_as_is_advised(models, keras
     path = keras2(models / "nested.keras", Path("a.keras"))
     error = refused(load_weights, empty, path, name=NAME)
     assert "pip install tf-keras" in error.advice
-    follow(error.advice.replace("a-base.h5", "a-base.weights.h5"))  # Keras 3 wants that name
-    assert_gives_base("a-base.weights.h5", empty, models)
+    # Keras 3 wants that name.
+    follow(error.advice.replace("a-backbone.h5", "a-backbone.weights.h5"))
+    assert_gives_backbone("a-backbone.weights.h5", empty, models)
 
 
 def test_a_file_that_no_keras_wrote_is_named():
@@ -261,7 +262,7 @@ def test_operators_in_hdf5_are_no_reason_for_a_line_that_fails(scaling, models, 
     advice = refused(load_weights, empty, Path("a.h5"), name=NAME).advice
     line = advice.partition("where it was made: ")[2].partition(", then")[0]
     exec(line, {"model": scaling})
-    assert_gives_base("a-base.weights.h5", empty, models)
+    assert_gives_backbone("a-backbone.weights.h5", empty, models)
 
 
 @pytest.mark.parametrize("suffix", [".keras", ".h5"])

@@ -17,6 +17,8 @@ from cvtrain.system.console import Console
 
 QUIET = Console(quiet=True)
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def moved(train, tmp_path_factory):

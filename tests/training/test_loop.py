@@ -171,6 +171,7 @@ def _reports_every_step(monkeypatch):
     monkeypatch.setattr(loop, "_REPORT_SECONDS", 0.0)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("_reports_every_step")
 @pytest.mark.parametrize(
     ("crash_at", "ema", "stream"),
@@ -345,6 +346,7 @@ def _spoiling(variable, at: int):
     return batches
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("_reports_every_step")
 @pytest.mark.parametrize("ema", [None, 0.9])
 @pytest.mark.parametrize(
@@ -429,6 +431,7 @@ def test_patience_counts_epochs_that_improve_on_each_other_though_not_on_the_sta
     assert (trained.best_epoch, trained.start["val_loss"]) == (0, 1.0)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("_reports_every_step")
 @pytest.mark.parametrize(("crash_at", "rate"), [(0, 3.0), (2, 3.0), (7, 1e-3)])
 def test_what_it_started_from_survives_a_crash(tmp_path, good, crash_at, rate):

@@ -219,7 +219,7 @@ def disks() -> Iterator[Check]:
 def weights() -> Iterator[Check]:
     """Check which pretrained weights are available, and whether others can be downloaded."""
     folder = keras_home() / "models"
-    here = sorted({str(base) for file in folder.glob("*.h5") if (base := network_of(file))})
+    here = sorted({str(backbone) for file in folder.glob("*.h5") if (backbone := network_of(file))})
     kept = f"on this machine: {', '.join(here)}" if here else "none on this machine yet"
     address = BACKBONES[0].address(224)
     problem = problem_fetching(address)

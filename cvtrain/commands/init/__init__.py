@@ -180,7 +180,7 @@ def _measured(recipe: ConfigTemplate) -> ConfigTemplate:
         which = ", ".join(stage for stage in MODEL_COMMANDS if stage not in seconds)
         missing = f"The minutes of {which} were not measured: {problem}."
         remark = f"{remark} {missing}" if seconds else missing
-    backbone = KerasWeights(*facts["base"]) if "base" in facts else recipe.backbone
+    backbone = KerasWeights(*facts["backbone"]) if "backbone" in facts else recipe.backbone
     return replace(recipe, backbone=backbone, timing=Timing(seconds, remark))
 
 

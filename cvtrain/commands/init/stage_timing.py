@@ -45,7 +45,7 @@ def main() -> None:
 
 
 def measure_stages(path: Path, backbones: Sequence[KerasWeights]) -> Iterator[dict[str, Any]]:
-    """Yield `device`, `base`, and the seconds of `fit`, `extract-features` and `finetune`.
+    """Yield `device`, `backbone`, and the seconds of `fit`, `extract-features` and `finetune`.
 
     Args:
         path: a config with all stages.
@@ -65,7 +65,7 @@ def measure_stages(path: Path, backbones: Sequence[KerasWeights]) -> Iterator[di
 
     yield {"fit": _START_SECONDS + estimate_fit(job_of(config), config)}
     backbone = _affordable(job_of(config), backbones)
-    yield {"base": [backbone.name, backbone.alpha]}
+    yield {"backbone": [backbone.name, backbone.alpha]}
     config = _with_backbone(path, backbone)
     session = job_of(config)
     yield {"extract-features": _START_SECONDS + estimate_features(session, config)}
